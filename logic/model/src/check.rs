@@ -1,0 +1,107 @@
+//! How an instance's health is probed.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// An active check of one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckSpec {
+    /// What is sent, and what counts as well.
+    pub kind: CheckKind,
+    /// The port to probe, if it is not the instance's own.
+    pub port: Option<NonZeroU16>,
+    /// Time from one probe to the next, before jitter.
+    pub interval: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// Successes in a row that turn an instance passing.
+    pub rise: u16,
+    /// Failures in a row that turn an instance critical.
+    pub fall: u16,
+}
+
+/// What an active check does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// A TCP connection is accepted.
+    Tcp,
+    /// An HTTP request is answered as expected.
+    Http(HttpCheck),
+}
+
+/// An HTTP probe and the answer that passes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// The request's method.
+    pub method: Box<str>,
+    /// The request's target, in origin form.
+    pub path: Box<str>,
+    /// The `Host` header, if it is not the instance's address.
+    pub host: Option<Box<str>>,
+    /// More headers, in order.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// Status codes that pass.
+    pub status: Vec<StatusRange>,
+    /// A text that the first 64 KiB of the answer's body must hold.
+    pub body: Option<Box<str>>,
+}
+
+/// Status codes from `first` to `last`, both included. Written `200` or `200-399`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StatusRange {
+    /// The lowest code that passes.
+    pub first: u16,
+    /// The highest code that passes.
+    pub last: u16,
+}
+
+impl StatusRange {
+    /// Whether `status` is within the range.
+    pub fn contains(self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl FromStr for StatusRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let code = |t: &str| t.trim().parse().ok().filter(|c| (100..=599).contains(c));
+        match (code(first), code(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            _ => Err(format!(
+                "{text:?} is no range of status codes; write 200 or 200-399"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for StatusRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<StatusRange> for String {
+    fn from(range: StatusRange) -> Self {
+        range.to_string()
+    }
+}
+
+impl fmt::Display for StatusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}

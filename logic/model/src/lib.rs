@@ -1,0 +1,29 @@
+//! The nouns of pointsman: what the registry stores, what the balancer reads, what every protocol is
+//! translated into. No I/O, no clock, no randomness.
+
+mod check;
+mod health;
+mod host;
+mod instance;
+mod moment;
+mod name;
+mod policy;
+mod revision;
+mod stats;
+mod table;
+mod units;
+
+pub use check::{CheckKind, CheckSpec, HttpCheck, StatusRange};
+pub use health::Health;
+pub use host::Host;
+pub use instance::{Instance, Lease, Weight};
+pub use moment::{Moment, Timestamp};
+pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
+pub use policy::Policy;
+pub use revision::Revision;
+pub use stats::{Counter, EndpointStats, Incarnation};
+pub use table::{
+    Action, Endpoint, HostPattern, ListenerTable, PathPattern, Redirect, Route, RoutingTable,
+    ServiceTable, Timeouts,
+};
+pub use units::{ByteSize, Period, UnitError};

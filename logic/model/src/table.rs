@@ -1,0 +1,151 @@
+//! The routing table: everything the data plane needs to decide, immutable and swapped whole.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{EndpointStats, Health, InstanceId, Policy, Revision, ServiceKey, Weight};
+
+/// One consistent picture of listeners, routes and live instances.
+#[derive(Clone, Debug, Default)]
+pub struct RoutingTable {
+    /// The registry's revision it was made from.
+    pub revision: Revision,
+    /// By the number that a bound listener carries. A listener taken away leaves `None`.
+    pub listeners: Vec<Option<Arc<ListenerTable>>>,
+    /// By the number that routes carry.
+    pub services: Vec<Arc<ServiceTable>>,
+}
+
+/// What one listener does with a request.
+#[derive(Debug)]
+pub struct ListenerTable {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Most specific first: see `http::route`.
+    pub routes: Vec<Route>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed, as network and prefix length.
+    pub trusted_peers: Vec<(IpAddr, u8)>,
+    /// Its limits in time.
+    pub timeouts: Timeouts,
+    /// The largest request or response head, in bytes.
+    pub max_head: usize,
+    /// The most header fields in a head.
+    pub max_fields: usize,
+}
+
+/// Limits in time; each is there because some peer, by fault or on purpose, never moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From a request's first byte (or the connection's start) to the end of its head.
+    pub request_head: Duration,
+    /// A keep-alive connection without a request.
+    pub idle: Duration,
+    /// A body or tunnel on which no byte moves.
+    pub stall: Duration,
+    /// Bytes a second below which a client that has been sending or taking a message for longer than
+    /// `stall` is cut off.
+    pub min_rate: u32,
+}
+
+/// What to match, and what to do then.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name in metrics, logs and `explain`.
+    pub name: Arc<str>,
+    /// Hosts it serves.
+    pub host: HostPattern,
+    /// Paths it serves.
+    pub path: PathPattern,
+    /// What it does.
+    pub action: Action,
+}
+
+/// Which hosts a route serves. Names are lower case, without port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// Every host.
+    Any,
+    /// This host.
+    Exact(Box<str>),
+    /// Every host that ends so: `.example.com` for `*.example.com`.
+    Suffix(Box<str>),
+}
+
+/// Which paths a route serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// This path.
+    Exact(Box<str>),
+    /// This path and what is below it, by whole segments: `/api` serves `/api` and `/api/x`, not `/apis`.
+    Prefix(Box<str>),
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Sends it to an instance of the service with this number.
+    Service(usize),
+    /// Answers with another address.
+    Redirect(Redirect),
+    /// Answers with a text.
+    Fixed {
+        /// The status code.
+        status: u16,
+        /// The `Content-Type`.
+        content_type: Box<str>,
+        /// The whole body.
+        body: Box<str>,
+    },
+}
+
+/// An answer that points elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// The new address; `{host}`, `{path}` and `{query}` stand for the request's own.
+    pub location: Box<str>,
+}
+
+/// One service as the balancer sees it.
+#[derive(Debug)]
+pub struct ServiceTable {
+    /// Its full name.
+    pub key: ServiceKey,
+    /// How an endpoint is chosen.
+    pub policy: Policy,
+    /// Every instance with a usable address, in the order of their ids.
+    pub endpoints: Vec<Endpoint>,
+    /// Opening a connection to an instance.
+    pub connect_timeout: Duration,
+    /// From the request sent to the response's head.
+    pub response_timeout: Duration,
+    /// Attempts after the first.
+    pub retries: u8,
+    /// How long an endpoint is passed over after `shun_after` failures in a row.
+    pub shun_for: Duration,
+    /// Failures in a row after which an endpoint is passed over; 0 never.
+    pub shun_after: u32,
+    /// How long an unused connection to an instance is kept.
+    pub keep_alive: Duration,
+}
+
+/// An instance as a balancer sees it: an address and live statistics.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The instance.
+    pub id: InstanceId,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its share of the traffic; 0 drains.
+    pub weight: Weight,
+    /// The registry's verdict.
+    pub health: Health,
+    /// Takes no new work.
+    pub drain: bool,
+    /// Taken out of traffic by hand.
+    pub enabled: bool,
+    /// What is known of it, shared with every other table that lists it.
+    pub stats: Arc<EndpointStats>,
+}
