@@ -1,1 +1,3 @@
+//! The pointsman binary.
+
 fn main() {}
