@@ -1,1 +1,2 @@
-//! TODO
+//! The data plane.
+pub mod rt;
