@@ -1,8 +1,10 @@
-//! Two things at once within one task: a wake polls both.
+//! Two things at once within one task (a wake polls both), and letting other tasks run.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+
+use super::Reactor;
 
 /// Which of two ended first.
 pub enum Either<A, B> {
@@ -48,4 +50,17 @@ pub async fn join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
         }
     })
     .await
+}
+
+/// Lets the other tasks run, and comes back after them.
+pub async fn yield_now(reactor: &Reactor) {
+    let mut yielded = false;
+    poll_fn(|_| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        reactor.wake_current();
+        Poll::Pending
+    })
+    .await;
 }

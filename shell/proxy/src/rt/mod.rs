@@ -10,6 +10,7 @@
 //! * **Budgets.** A task moves a bounded number of bytes per poll, then queues up behind the others.
 //! * **One deadline a task**, checked lazily: moving it is a store, not a timer operation.
 
+mod bell;
 mod epoll;
 mod executor;
 mod join;
@@ -18,8 +19,10 @@ mod reactor;
 mod sock;
 mod timers;
 
+pub use bell::Bell;
+pub(crate) use epoll::now;
 pub use executor::{Executor, Handle};
-pub use join::{Either, join, race};
+pub use join::{Either, join, race, yield_now};
 pub use memory::{Memory, Network};
 pub use reactor::{Reactor, TaskId};
-pub use sock::{Listener, Sock, TimedOut};
+pub use sock::{Accepted, Listener, Sock, TimedOut};

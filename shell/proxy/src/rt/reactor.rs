@@ -2,9 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use model::Moment;
@@ -141,11 +143,6 @@ impl Reactor {
         }
     }
 
-    /// The task being polled.
-    pub(super) fn current(&self) -> TaskId {
-        self.current.get()
-    }
-
     pub(super) fn set_current(&self, task: TaskId) {
         self.current.set(task);
     }
@@ -196,6 +193,22 @@ impl Reactor {
         if task != TaskId::NONE {
             self.run_queue.borrow_mut().push_back(task);
         }
+    }
+
+    /// Puts the current task on the run queue: it goes on after the others.
+    pub(super) fn wake_current(&self) {
+        self.wake(self.current.get());
+    }
+
+    /// Waits for `time`. Uses the task's deadline.
+    pub async fn sleep(&self, time: Duration) {
+        self.set_timeout(time);
+        poll_fn(|_| match self.timed_out() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        self.set_deadline(Moment::NEVER);
     }
 
     /// How many tasks are due to run.
@@ -266,10 +279,6 @@ impl Reactor {
 
     pub(super) fn writable(&self, token: Token) -> bool {
         self.with_source(token, |s| s.writable)
-    }
-
-    pub(super) fn peer_closed(&self, token: Token) -> bool {
-        self.with_source(token, |s| s.peer_closed)
     }
 
     pub(super) fn hung_up(&self, token: Token) -> bool {

@@ -188,12 +188,17 @@ impl Sock {
         self.wait(Reactor::writable).await
     }
 
-    /// Waits until the connection is of no more use: both sides closed, or broken.
+    /// Whether both sides have closed, or the connection broke.
+    pub fn is_hung_up(&self) -> bool {
+        self.reactor.hung_up(self.token)
+    }
+
+    /// Waits until there may be something to read, or until `stop` holds when the task is woken.
     ///
     /// # Errors
     /// [`TimedOut`] when the task's deadline passes first.
-    pub async fn hung_up(&self) -> Result<(), TimedOut> {
-        self.wait(Reactor::hung_up).await
+    pub async fn readable_unless(&self, stop: impl Fn() -> bool) -> Result<(), TimedOut> {
+        self.wait(|reactor, token| reactor.readable(token) || stop()).await
     }
 
     async fn wait(&self, ready: impl Fn(&Reactor, Token) -> bool) -> Result<(), TimedOut> {
@@ -213,11 +218,6 @@ impl Sock {
     /// Whether something (data, an end, an error) waits to be read, as far as is known without asking.
     pub fn is_readable(&self) -> bool {
         self.reactor.readable(self.token)
-    }
-
-    /// Whether the peer has ended its side.
-    pub fn peer_closed(&self) -> bool {
-        self.reactor.peer_closed(self.token)
     }
 
     /// The current task is woken by this socket's next event, whatever it then finds.
@@ -311,22 +311,21 @@ impl Listener {
         }
     }
 
-    /// Waits for a connection; ends with an error only at the task's deadline.
-    ///
-    /// # Errors
-    /// [`TimedOut`] when the task's deadline passes first.
-    pub async fn acceptable(&self) -> Result<(), TimedOut> {
+    /// Whether a connection may be waiting.
+    pub fn is_acceptable(&self) -> bool {
+        self.reactor.readable(self.token)
+    }
+
+    /// Waits for a connection, or until `stop` holds when the task is woken.
+    pub async fn acceptable_unless(&self, stop: impl Fn() -> bool) {
         poll_fn(|_| {
-            if self.reactor.readable(self.token) {
-                return Poll::Ready(Ok(()));
-            }
-            if self.reactor.timed_out() {
-                return Poll::Ready(Err(TimedOut));
+            if self.reactor.readable(self.token) || stop() {
+                return Poll::Ready(());
             }
             self.reactor.wait_on(self.token);
             Poll::Pending
         })
-        .await
+        .await;
     }
 }
 
