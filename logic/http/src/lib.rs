@@ -1,1 +1,3 @@
-//! TODO
+//! HTTP without I/O: bytes in, typed messages out, and back.
+
+pub mod h1;
