@@ -96,14 +96,20 @@ impl Proxy {
         for (worker, socket) in sockets.into_iter().enumerate() {
             self.fleet.order(worker, Order::Listen(number, socket));
         }
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, address);
+        self.bound
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(number, address);
         Ok(address)
     }
 
     /// Accepts no more connections for listener `number`; those there are go on.
     pub fn unlisten(&self, number: usize) {
         self.fleet.order_all(|| Order::Unlisten(number));
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.bound
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&number);
     }
 
     /// Open client connections of each worker.

@@ -33,13 +33,15 @@ pub(crate) fn spawn(
     let lost = options.lost_records.clone();
     let suspects = options.suspects.clone();
     let seed = options.seed.wrapping_add(index as u64 + 1);
-    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let executor = Executor::new(Reactor::on_kernel()?);
-        let logger = log.map(|to| Logger::new(to, lost));
-        let suspect = Box::new(move |suspect| suspects(suspect));
-        let worker = Worker::new(index, seed, executor.handle(), published, logger, suspect);
-        run(&executor, Rc::new(worker), fleet)
-    })
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let executor = Executor::new(Reactor::on_kernel()?);
+            let logger = log.map(|to| Logger::new(to, lost));
+            let suspect = Box::new(move |suspect| suspects(suspect));
+            let worker = Worker::new(index, seed, executor.handle(), published, logger, suspect);
+            run(&executor, Rc::new(worker), fleet)
+        })
 }
 
 fn run(executor: &Executor, worker: Rc<Worker>, fleet: Arc<Fleet>) -> io::Result<()> {
@@ -119,7 +121,12 @@ pub struct Simulated {
 ///
 /// # Panics
 /// When two listeners have the same address.
-pub fn simulate(network: Network, seed: u64, table: RoutingTable, listeners: &[SocketAddr]) -> Simulated {
+pub fn simulate(
+    network: Network,
+    seed: u64,
+    table: RoutingTable,
+    listeners: &[SocketAddr],
+) -> Simulated {
     let executor = Executor::new(Reactor::on_network(network));
     let published = Arc::new(ArcSwap::from_pointee(table));
     let (to, records) = std::sync::mpsc::sync_channel(65_536);
@@ -128,13 +135,26 @@ pub fn simulate(network: Network, seed: u64, table: RoutingTable, listeners: &[S
     let heard = suspects.clone();
     let suspect = Box::new(move |suspect| heard.borrow_mut().push(suspect));
     let handle: Handle = executor.handle();
-    let worker = Rc::new(Worker::new(0, seed, handle, published, Some(logger), suspect));
+    let worker = Rc::new(Worker::new(
+        0,
+        seed,
+        handle,
+        published,
+        Some(logger),
+        suspect,
+    ));
     let fleet = Arc::new(Fleet::new(1).expect("an eventfd can be had"));
     worker.handle.spawn(keep_house(worker.clone()));
     for (number, &address) in listeners.iter().enumerate() {
         let listener = rt::Listener::on_network(worker.reactor(), address);
         let closing = Rc::new(Cell::new(false));
-        worker.handle.spawn(accept_all(worker.clone(), fleet.clone(), listener, number, closing));
+        worker.handle.spawn(accept_all(
+            worker.clone(),
+            fleet.clone(),
+            listener,
+            number,
+            closing,
+        ));
     }
     Simulated {
         executor,
