@@ -4,6 +4,7 @@
 //! servers have been seen to read in two ways is refused, not repaired (request smuggling lives in such
 //! repairs), and whatever is passed on is written anew from what was understood, never echoed.
 
+mod answer;
 mod authority;
 mod body;
 mod chunk;
@@ -11,6 +12,8 @@ mod class;
 mod connection;
 mod fault;
 mod field;
+mod forward_request;
+mod forward_response;
 mod framing;
 mod head;
 mod known;
@@ -19,10 +22,13 @@ mod response;
 mod target;
 mod trailer;
 
+pub use answer::{Answer, write_answer};
 pub use body::{BodyDecoder, Decoded};
 pub use chunk::{LAST_CHUNK, chunk_head, write_last_chunk};
 pub use fault::Fault;
 pub use field::{Field, Fields, MAX_FIELDS};
+pub use forward_request::{ForwardRequest, write_request};
+pub use forward_response::{ForwardResponse, write_response};
 pub use framing::Framing;
 pub use head::{Limits, Version};
 pub use known::Known;
