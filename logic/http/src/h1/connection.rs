@@ -61,10 +61,10 @@ impl Options {
         let mut left = NOMINATIONS;
         for at in 0..fields.lines.len() {
             let line = fields.lines[at];
-            if line.known != Known::Connection {
+            if line.known() != Known::Connection {
                 continue;
             }
-            for option in fields.value(&line).split(|&b| b == b',').map(trim) {
+            for option in fields.head[line.value()].split(|&b| b == b',').map(trim) {
                 let standard: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
                 if standard.iter().any(|s| option.eq_ignore_ascii_case(s)) {
                     continue;
@@ -80,7 +80,7 @@ impl Options {
 fn mark(fields: &mut Fields<'_>, option: &[u8]) {
     for at in 0..fields.lines.len() {
         let line = fields.lines[at];
-        if line.known == Known::Other && fields.name(&line).eq_ignore_ascii_case(option) {
+        if line.known() == Known::Other && fields.head[line.name()].eq_ignore_ascii_case(option) {
             fields.nominate(at);
         }
     }

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 
 use super::class;
@@ -27,15 +29,48 @@ pub struct Field<'b> {
     pub known: Known,
 }
 
-/// Where a field stands in its head. A head is shorter than 64 KiB and a name than 256 bytes.
+/// Where a field stands in its head, and what it is: five numbers in one word. (As a struct of five the compiler builds
+/// it in memory, part by part, and reads it back whole, which stalls the processor at every field.)
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
-    pub(super) start: u16,
-    pub(super) value: u16,
-    /// The end of the value.
-    pub(super) end: u16,
-    pub(super) name_len: u8,
-    pub(super) known: Known,
+pub(super) struct Line(u64);
+
+impl Line {
+    /// `None` if the name is longer than 255 bytes, or the head than 65,535.
+    #[inline]
+    pub(super) fn new(name: Range<usize>, value: Range<usize>, known: Known) -> Option<Self> {
+        let len = name.len();
+        if len > 0xff || value.end > 0xffff {
+            return None;
+        }
+        let places = name.start as u64 | (value.start as u64) << 16 | (value.end as u64) << 32;
+        Some(Self(places | (len as u64) << 48 | (known as u64) << 56))
+    }
+
+    #[inline]
+    pub(super) fn name(self) -> Range<usize> {
+        let start = self.0 as usize & 0xffff;
+        start..start + (self.0 >> 48) as usize % 0x100
+    }
+
+    #[inline]
+    pub(super) fn value(self) -> Range<usize> {
+        (self.0 >> 16) as usize & 0xffff..(self.0 >> 32) as usize & 0xffff
+    }
+
+    #[inline]
+    pub(super) fn known(self) -> Known {
+        Known::ALL[(self.0 >> 56) as usize]
+    }
+
+    /// The bit of its kind.
+    #[inline]
+    pub(super) fn bit(self) -> u32 {
+        1 << (self.0 >> 56)
+    }
+
+    fn is(self, known: Known) -> bool {
+        self.0 >> 56 == known as u64
+    }
 }
 
 impl<'b> Fields<'b> {
@@ -52,14 +87,17 @@ impl<'b> Fields<'b> {
     #[inline]
     #[must_use]
     pub(super) fn push(&mut self, line: Line) -> bool {
-        self.seen |= line.known.bit();
+        self.seen |= line.bit();
         self.lines.try_push(line).is_ok()
     }
 
     /// Makes the field one that ends here.
     pub(super) fn nominate(&mut self, index: usize) {
-        self.lines[index].known = Known::HopByHop;
-        self.seen |= Known::HopByHop.bit();
+        let line = self.lines[index];
+        if let Some(line) = Line::new(line.name(), line.value(), Known::HopByHop) {
+            self.lines[index] = line;
+            self.seen |= line.bit();
+        }
     }
 
     /// How many there are.
@@ -75,9 +113,9 @@ impl<'b> Fields<'b> {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Field<'b>> {
         self.lines.iter().map(|line| Field {
-            name: class::text(self.name(line)),
-            value: self.value(line),
-            known: line.known,
+            name: class::text(&self.head[line.name()]),
+            value: &self.head[line.value()],
+            known: line.known(),
         })
     }
 
@@ -88,8 +126,11 @@ impl<'b> Fields<'b> {
 
     /// The first value of the field of that name, in any case.
     pub fn find(&self, name: &str) -> Option<&'b [u8]> {
-        let named = |line: &&Line| self.name(line).eq_ignore_ascii_case(name.as_bytes());
-        self.lines.iter().find(named).map(|line| self.value(line))
+        let named = |line: &&Line| self.head[line.name()].eq_ignore_ascii_case(name.as_bytes());
+        self.lines
+            .iter()
+            .find(named)
+            .map(|line| &self.head[line.value()])
     }
 
     /// Whether the known field is there.
@@ -103,19 +144,8 @@ impl<'b> Fields<'b> {
     pub(super) fn all(&self, known: Known) -> impl Iterator<Item = &'b [u8]> {
         // Most questions are about fields that are not there.
         let lines: &[Line] = if self.has(known) { &self.lines } else { &[] };
-        let wanted = lines.iter().filter(move |line| line.known == known);
-        wanted.map(|line| self.value(line))
-    }
-
-    #[inline]
-    pub(super) fn name(&self, line: &Line) -> &'b [u8] {
-        let start = usize::from(line.start);
-        &self.head[start..start + usize::from(line.name_len)]
-    }
-
-    #[inline]
-    pub(super) fn value(&self, line: &Line) -> &'b [u8] {
-        &self.head[usize::from(line.value)..usize::from(line.end)]
+        let wanted = lines.iter().filter(move |line| line.is(known));
+        wanted.map(|line| &self.head[line.value()])
     }
 
     /// Appends the fields whose kind is in the set `kept`, as `name: value CRLF`.
@@ -125,26 +155,24 @@ impl<'b> Fields<'b> {
     pub(super) fn write(&self, kept: u32, out: &mut Vec<u8>) {
         let mut run = 0..0;
         for line in &self.lines {
-            if kept & line.known.bit() == 0 {
+            if kept & line.bit() == 0 {
                 continue;
             }
-            let (start, end) = (usize::from(line.start), usize::from(line.end));
-            let colon = start + usize::from(line.name_len);
-            let value = usize::from(line.value);
-            let exact = value == colon + 2
-                && self.head[value - 1] == b' '
-                && self.head.get(end) == Some(&b'\r');
-            if exact && start == run.end {
-                run.end = end + 2;
+            let (name, value) = (line.name(), line.value());
+            let exact = value.start == name.end + 2
+                && self.head[name.end + 1] == b' '
+                && self.head.get(value.end) == Some(&b'\r');
+            if exact && name.start == run.end {
+                run.end = value.end + 2;
                 continue;
             }
             out.extend_from_slice(&self.head[run]);
             if exact {
-                run = start..end + 2;
+                run = name.start..value.end + 2;
                 continue;
             }
             run = 0..0;
-            write(&self.head[start..colon], &self.head[value..end], out);
+            write(&self.head[name], &self.head[value], out);
         }
         out.extend_from_slice(&self.head[run]);
     }

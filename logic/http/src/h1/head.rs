@@ -89,57 +89,41 @@ pub(super) fn end(
     Ok(None)
 }
 
-/// The fields of a head and what they say.
-pub(super) struct Section<'b> {
-    pub(super) fields: Fields<'b>,
+/// What the fields of a head say.
+#[derive(Default)]
+pub(super) struct Section {
     pub(super) declared: Declared,
     pub(super) options: Options,
     pub(super) end: usize,
 }
 
-/// Reads field lines from `at` to the empty line. [`Fault::Truncated`] if that is not there yet.
+/// Reads field lines from `at` to the empty line into `fields`. [`Fault::Truncated`] if that is not there yet.
 #[inline]
-pub(super) fn section<'b>(
-    head: &'b [u8],
+pub(super) fn section(
+    fields: &mut Fields<'_>,
     mut at: usize,
     limits: &Limits,
-) -> Result<Section<'b>, Fault> {
-    let mut section = Section {
-        fields: Fields::new(head),
-        declared: Declared::default(),
-        options: Options::default(),
-        end: 0,
-    };
+) -> Result<Section, Fault> {
+    let head = fields.head;
+    let mut section = Section::default();
     let most = limits.fields.min(MAX_FIELDS);
     while head.get(at) != Some(&b'\r') {
         let line = line(head, at)?;
-        at = line_end(head, &line)?;
-        if section.fields.lines.len() >= most || !section.fields.push(line) {
+        at = line_end(head, line)?;
+        if fields.lines.len() >= most || !fields.push(line) {
             return Err(Fault::TooManyFields);
         }
-        if line.known != Known::Other {
-            section.note(&line)?;
+        let value = &head[line.value()];
+        match line.known() {
+            Known::ContentLength => section.declared.note_length(value)?,
+            Known::TransferEncoding => section.declared.note_coding(value)?,
+            Known::Connection => section.options.note(value),
+            _ => {}
         }
     }
     section.end = crlf(head, at, Fault::BareCr)?;
-    section.options.nominate(&mut section.fields)?;
+    section.options.nominate(fields)?;
     Ok(section)
-}
-
-impl Section<'_> {
-    #[inline]
-    fn note(&mut self, line: &Line) -> Result<(), Fault> {
-        let value = self.fields.value(line);
-        match line.known {
-            Known::ContentLength => self.declared.note_length(value),
-            Known::TransferEncoding => self.declared.note_coding(value),
-            Known::Connection => {
-                self.options.note(value);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Reads `name ":" OWS value OWS` (RFC 9112 §5), leaving the line's end to the caller.
@@ -158,7 +142,7 @@ pub(super) fn line(head: &[u8], start: usize) -> Result<Line, Fault> {
     if head.get(at) != Some(&b':') || at == start {
         return Err(odd_name(head, start, at));
     }
-    let name = &head[start..at];
+    let name = start..at;
     at += 1;
     while let Some(b' ' | b'\t') = head.get(at) {
         at += 1;
@@ -168,18 +152,8 @@ pub(super) fn line(head: &[u8], start: usize) -> Result<Line, Fault> {
     while end > value && matches!(head[end - 1], b' ' | b'\t') {
         end -= 1;
     }
-    Ok(Line {
-        start: place(start)?,
-        value: place(value)?,
-        end: place(end)?,
-        name_len: u8::try_from(name.len()).map_err(|_| Fault::NameTooLong)?,
-        known: Known::of(name, classes),
-    })
-}
-
-#[inline]
-fn place(at: usize) -> Result<u16, Fault> {
-    u16::try_from(at).map_err(|_| Fault::HeadTooLarge)
+    let known = Known::of(&head[name.clone()], classes);
+    Line::new(name, value..end, known).ok_or(Fault::NameTooLong)
 }
 
 #[cold]
@@ -195,8 +169,8 @@ fn odd_name(head: &[u8], start: usize, at: usize) -> Fault {
 
 /// The position behind the line: past its trailing whitespace and CR LF.
 #[inline]
-pub(super) fn line_end(head: &[u8], line: &Line) -> Result<usize, Fault> {
-    let mut at = usize::from(line.end);
+pub(super) fn line_end(head: &[u8], line: Line) -> Result<usize, Fault> {
+    let mut at = line.value().end;
     while let Some(b' ' | b'\t') = head.get(at) {
         at += 1;
     }

@@ -50,6 +50,29 @@ pub enum Known {
 }
 
 impl Known {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 19] = [
+        Self::Other,
+        Self::Connection,
+        Self::ContentLength,
+        Self::Date,
+        Self::Expect,
+        Self::Forwarded,
+        Self::Host,
+        Self::Te,
+        Self::Trailer,
+        Self::TransferEncoding,
+        Self::Upgrade,
+        Self::XForwardedFor,
+        Self::XForwardedHost,
+        Self::XForwardedProto,
+        Self::XRequestId,
+        Self::Claim,
+        Self::HopByHop,
+        Self::Proxy,
+        Self::Shadow,
+    ];
+
     /// The bit of a set of these.
     #[inline]
     pub(super) const fn bit(self) -> u32 {
@@ -145,6 +168,13 @@ mod tests {
             name.as_bytes(),
             name.bytes().fold(0, |all, b| all | class::class(b)),
         )
+    }
+
+    #[test]
+    fn every_kind_stands_at_its_own_number() {
+        for (at, known) in Known::ALL.into_iter().enumerate() {
+            assert_eq!(known as usize, at);
+        }
     }
 
     #[test]

@@ -158,10 +158,11 @@ fn resume<'b>(
 fn whole<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Request<'b>, Fault> {
     let start = after_blank(bytes)?;
     let line = RequestLine::parse(bytes, start)?;
-    let section = head::section(bytes, line.end, limits)?;
-    let authority = authority_of(&line, &section)?;
+    let mut fields = Fields::new(bytes);
+    let section = head::section(&mut fields, line.end, limits)?;
+    let authority = authority_of(&line, &fields)?;
     let framing = framing(&section, line.version)?;
-    let expects_continue = expects_continue(&section, line.version, framing)?;
+    let expects_continue = expects_continue(&fields, line.version, framing)?;
     Ok(Request {
         method: line.method,
         kind: line.kind,
@@ -170,10 +171,10 @@ fn whole<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Request<'b>, Fault> {
         authority,
         framing,
         keep_alive: section.options.persists(line.version == Version::Http11),
-        upgrade: upgrade(&section, line.version, framing),
+        upgrade: upgrade(&fields, line.version, framing).filter(|_| section.options.upgrade),
         expects_continue,
         head_len: section.end,
-        fields: section.fields,
+        fields,
     })
 }
 
@@ -246,8 +247,8 @@ fn space(bytes: &[u8], at: usize, otherwise: Fault) -> Result<(), Fault> {
 
 /// RFC 9112 §3.2: one valid Host, whatever the target says; the target's own host wins.
 #[inline]
-fn authority_of<'b>(line: &RequestLine<'b>, section: &Section<'b>) -> Result<&'b str, Fault> {
-    let mut hosts = section.fields.all(Known::Host);
+fn authority_of<'b>(line: &RequestLine<'b>, fields: &Fields<'b>) -> Result<&'b str, Fault> {
+    let mut hosts = fields.all(Known::Host);
     let host = match hosts.next() {
         Some(host) => authority::parse(host)?,
         None if line.version == Version::Http11 => return Err(Fault::HostMissing),
@@ -264,7 +265,7 @@ fn authority_of<'b>(line: &RequestLine<'b>, section: &Section<'b>) -> Result<&'b
 
 /// RFC 9112 §6.3, the half for requests.
 #[inline]
-fn framing(section: &Section<'_>, version: Version) -> Result<Framing, Fault> {
+fn framing(section: &Section, version: Version) -> Result<Framing, Fault> {
     if section.declared.chunked {
         // §6.1: a proxy from the days of 1.0 may have passed it on without understanding it.
         return match version {
@@ -283,11 +284,11 @@ fn framing(section: &Section<'_>, version: Version) -> Result<Framing, Fault> {
 /// HTTP/1.0 has no 100.
 #[inline]
 fn expects_continue(
-    section: &Section<'_>,
+    fields: &Fields<'_>,
     version: Version,
     framing: Framing,
 ) -> Result<bool, Fault> {
-    let mut values = section.fields.all(Known::Expect);
+    let mut values = fields.all(Known::Expect);
     let Some(value) = values.next() else {
         return Ok(false);
     };
@@ -302,11 +303,11 @@ fn expects_continue(
 /// behind its 101 a client would talk to the origin past every route and rule (h2c smuggling); with a body, the
 /// two sides could disagree on where the new protocol begins.
 #[inline]
-fn upgrade<'b>(section: &Section<'b>, version: Version, framing: Framing) -> Option<&'b str> {
-    if !section.options.upgrade || version != Version::Http11 || framing != Framing::None {
+fn upgrade<'b>(fields: &Fields<'b>, version: Version, framing: Framing) -> Option<&'b str> {
+    if version != Version::Http11 || framing != Framing::None {
         return None;
     }
-    let mut offers = section.fields.all(Known::Upgrade);
+    let mut offers = fields.all(Known::Upgrade);
     let (Some(offer), None) = (offers.next(), offers.next()) else {
         return None;
     };

@@ -85,7 +85,8 @@ fn resume<'b>(
 #[inline]
 fn whole<'b>(bytes: &'b [u8], limits: &Limits, to: MethodKind) -> Result<Response<'b>, Fault> {
     let line = StatusLine::parse(bytes)?;
-    let section = head::section(bytes, line.end, limits)?;
+    let mut fields = Fields::new(bytes);
+    let section = head::section(&mut fields, line.end, limits)?;
     let framing = framing(&section, &line, to)?;
     // No body may follow these, so a framing on them says that the origin and we do not agree on where the next
     // response begins. That response is not waited for.
@@ -99,9 +100,9 @@ fn whole<'b>(bytes: &'b [u8], limits: &Limits, to: MethodKind) -> Result<Respons
         framing,
         length: section.declared.length,
         keep_alive: persists && !odd && framing != Framing::UntilClose,
-        upgrade: upgrade(&section),
+        upgrade: upgrade(&fields).filter(|_| section.options.upgrade),
         head_len: section.end,
-        fields: section.fields,
+        fields,
     })
 }
 
@@ -151,7 +152,7 @@ impl<'b> StatusLine<'b> {
 
 /// RFC 9112 §6.3, the half for responses.
 #[inline]
-fn framing(section: &Section<'_>, line: &StatusLine<'_>, to: MethodKind) -> Result<Framing, Fault> {
+fn framing(section: &Section, line: &StatusLine<'_>, to: MethodKind) -> Result<Framing, Fault> {
     let declared = section.declared;
     if declared.chunked && line.version == Version::Http10 {
         return Err(Fault::CodingInHttp10);
@@ -167,10 +168,10 @@ fn framing(section: &Section<'_>, line: &StatusLine<'_>, to: MethodKind) -> Resu
     })
 }
 
-fn upgrade<'b>(section: &Section<'b>) -> Option<&'b [u8]> {
-    let mut named = section.fields.all(Known::Upgrade);
+fn upgrade<'b>(fields: &Fields<'b>) -> Option<&'b [u8]> {
+    let mut named = fields.all(Known::Upgrade);
     match (named.next(), named.next()) {
-        (Some(protocol), None) if section.options.upgrade => Some(protocol),
+        (Some(protocol), None) => Some(protocol),
         _ => None,
     }
 }

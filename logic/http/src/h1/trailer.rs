@@ -70,11 +70,10 @@ impl Trailers {
     fn end_line(&mut self) -> Result<(), Fault> {
         let sent = self.bytes.split_off(self.kept);
         let line = head::line(&sent, 0)?;
-        head::line_end(&sent, &line)?;
-        let name = &sent[..usize::from(line.name_len)];
-        if line.known == Known::Other && may_trail(name) {
-            let value = &sent[usize::from(line.value)..usize::from(line.end)];
-            field::write(name, value, &mut self.bytes);
+        head::line_end(&sent, line)?;
+        let name = &sent[line.name()];
+        if line.known() == Known::Other && may_trail(name) {
+            field::write(name, &sent[line.value()], &mut self.bytes);
         }
         self.kept = self.bytes.len();
         Ok(())
