@@ -69,14 +69,17 @@ async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Outco
     let kind = h1::MethodKind::of(check.method.as_bytes());
     let mut scanned = 0;
     let (status, mut body, head_len) = loop {
-        let parsed = h1::parse_response(&answer, &mut scanned, &LIMITS, kind);
-        match parsed.map_err(|fault| format!("the answer is no HTTP: {fault}"))? {
-            Some(response) if response.status < 200 => {
-                let head = response.head_len;
-                answer.drain(..head);
+        let parsed = h1::parse_response(&answer, &mut scanned, &LIMITS, kind)
+            .map_err(|fault| format!("the answer is no HTTP: {fault}"))?
+            .map(|response| (response.status, response.framing, response.head_len));
+        match parsed {
+            Some((100..200, _, head_len)) => {
+                answer.drain(..head_len);
                 scanned = 0;
             }
-            Some(r) => break (r.status, h1::BodyDecoder::new(r.framing), r.head_len),
+            Some((status, framing, head_len)) => {
+                break (status, h1::BodyDecoder::new(framing), head_len);
+            }
             None if stream.read_buf(&mut answer).await.map_err(broken)? == 0 => {
                 return Err("the connection was closed without an answer".into());
             }
