@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use model::{Counter, Moment, RoutingTable};
+use telemetry::AccessRecord;
 
-pub use access::{AccessRecord, RequestLine};
 pub use bind::BindError;
 pub use run::{Simulated, simulate};
 pub use worker::Suspect;

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::{Counter, RoutingTable};
+use telemetry::AccessRecord;
 
-use crate::access::{AccessRecord, Logger};
+use crate::access::Logger;
 use crate::inbox::{Fleet, Order};
 use crate::listen::{accept_all, serve};
 use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::{h1, route};
 use model::{Action, ListenerTable, Moment, Redirect, Route};
+use telemetry::RequestLine;
 
 use super::session::Session;
-use crate::access::RequestLine;
 use crate::worker::Snapshot;
 
 /// A request whose head was read, with everything that was decided about it.

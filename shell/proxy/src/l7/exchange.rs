@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use balance::{Tried, Unavailable};
 use http::h1;
 use model::ServiceTable;
+use telemetry::{AccessRecord, Answerer};
 
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::respond::{Answered, Unanswered};
 use super::session::{Cut, Next, Session};
-use crate::access::AccessRecord;
 use crate::rt::{Either, Sock, race};
 use crate::worker::InFlight;
 
@@ -319,7 +319,11 @@ impl Session {
             status: ended.status,
             received: self.received.get() - begun.received_before,
             sent: self.sent.get() - begun.sent_before,
-            instance: endpoint.map(|(s, e)| (s.key.clone(), e.id.clone(), e.address)),
+            instance: endpoint.map(|(service, endpoint)| Answerer {
+                service: service.key.clone(),
+                id: endpoint.id.clone(),
+                address: endpoint.address,
+            }),
             attempts: ended.attempts,
             ended: ended.cut.map_or("ok", Cut::as_str),
         });
