@@ -67,7 +67,7 @@ impl Resolved for CheckSpec {
         let before = cx.log.errors();
         if keys.timeout > keys.interval {
             let key = format!("{}.timeout", cx.path());
-            let what = "is longer than the interval".to_string();
+            let what = "is longer than the interval";
             cx.at_key(
                 Severity::Warning,
                 &key,
@@ -150,7 +150,7 @@ fn tcp(keys: &CheckKeys, cx: &mut Reader<'_, '_>) -> Option<CheckKind> {
     for (name, given) in for_http {
         if given {
             let key = format!("{}.{name}", cx.path());
-            let what = "has no meaning for a tcp check".to_string();
+            let what = "has no meaning for a tcp check";
             cx.at_key(
                 Severity::Error,
                 &key,
@@ -178,7 +178,7 @@ fn http(keys: &CheckKeys, cx: &mut Reader<'_, '_>) -> Option<CheckKind> {
     let status = keys.status.clone();
     if status.as_ref().is_some_and(Vec::is_empty) {
         let key = format!("{}.status", cx.path());
-        let what = "is empty, so that no answer would pass".to_string();
+        let what = "is empty, so that no answer would pass";
         cx.at_key(
             Severity::Error,
             &key,

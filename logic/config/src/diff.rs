@@ -55,24 +55,24 @@ type Found<'a> = dyn FnMut(String, Edit) + 'a;
 fn values(path: &str, old: Option<&Shown>, new: Option<&Shown>, found: &mut Found<'_>) {
     match (old, new) {
         (Some(Shown::Table(old)), Some(Shown::Table(new))) => {
-            let by_name = |keys: &[ShownKey]| {
+            let by_name = |keys: &[ShownKey]| -> Vec<(String, Shown)> {
                 let given = keys.iter().filter_map(|key| {
                     let value = key.value.clone()?;
                     Some((join(path, &key.name), value))
                 });
                 given.collect()
             };
-            entries(by_name(old), by_name(new), found);
+            entries(&by_name(old), &by_name(new), found);
         }
         (Some(Shown::Many(old)), Some(Shown::Many(new))) => {
-            let by_name = |tables: &[Vec<ShownKey>]| {
+            let by_name = |tables: &[Vec<ShownKey>]| -> Vec<(String, Shown)> {
                 let tables = tables.iter().enumerate().map(|(n, keys)| {
                     let item = item_name(n, keys);
                     (format!("{path}[{item}]"), Shown::Table(keys.clone()))
                 });
                 tables.collect()
             };
-            entries(by_name(old), by_name(new), found);
+            entries(&by_name(old), &by_name(new), found);
         }
         (Some(old), Some(new)) if old == new => {}
         (Some(old), Some(new)) => found(path.into(), Edit::Replaced(inline(old), inline(new))),
@@ -82,12 +82,12 @@ fn values(path: &str, old: Option<&Shown>, new: Option<&Shown>, found: &mut Foun
     }
 }
 
-fn entries(old: Vec<(String, Shown)>, new: Vec<(String, Shown)>, found: &mut Found<'_>) {
+fn entries(old: &[(String, Shown)], new: &[(String, Shown)], found: &mut Found<'_>) {
     let mut rest: BTreeMap<String, Shown> = new.iter().cloned().collect();
-    for (path, old) in &old {
+    for (path, old) in old {
         values(path, Some(old), rest.remove(path).as_ref(), found);
     }
-    for (path, new) in &new {
+    for (path, new) in new {
         if rest.contains_key(path) {
             values(path, None, Some(new), found);
         }

@@ -169,18 +169,22 @@ fn no_two_alike(routes: &[Route], as_written: usize, cx: &mut Reader<'_, '_>) {
     for (n, route) in routes.iter().enumerate() {
         let what_it_matches = (format!("{:?}", route.host), format!("{:?}", route.path));
         let twins = [
-            (names.insert(&route.name, n), "has the same name as"),
+            (
+                names.insert(&route.name, n),
+                format!("has the same name, {:?}, as", route.name),
+                "give each a name of its own",
+            ),
             (
                 matches.insert(what_it_matches, n),
-                "has the same host and path as",
+                "has the same host and path as".into(),
+                "only one of them can ever match: change or remove one",
             ),
         ];
-        for (twin, what) in twins {
+        for (twin, what, hint) in twins {
             let Some(twin) = twin else { continue };
             let twin = key(cx, twin);
             let place = cx.place_of(&twin).map(|at| cx.log.place(at).to_string());
             let what = format!("{what} {twin} at {}", place.unwrap_or_default());
-            let hint = "only one of them can ever match: change or remove one";
             cx.at_key(Severity::Error, &key(cx, n), what, hint);
         }
     }

@@ -47,16 +47,16 @@ impl<'src> Log<'src> {
         what: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.push(Severity::Error, at, key.into(), what.into(), hint.into());
+        self.push(Severity::Error, at, key, what, hint);
     }
 
     pub(crate) fn push(
         &mut self,
         severity: Severity,
         at: At,
-        key: String,
-        what: String,
-        hint: String,
+        key: impl Into<String>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
     ) {
         self.errors += usize::from(severity == Severity::Error);
         if self.faults.len() < MAX_FAULTS {
@@ -64,9 +64,9 @@ impl<'src> Log<'src> {
             let fault = Fault {
                 severity,
                 place,
-                key: clip(&key),
-                what,
-                hint,
+                key: clip(&key.into()),
+                what: what.into(),
+                hint: hint.into(),
             };
             self.faults.push((at, fault));
         }
@@ -200,9 +200,15 @@ impl<'log, 'src> Reader<'log, 'src> {
     }
 
     /// A fault or a warning of a key named by its whole path. Nothing is said of keys that are not there.
-    pub(crate) fn at_key(&mut self, severity: Severity, path: &str, what: String, hint: &str) {
+    pub(crate) fn at_key(
+        &mut self,
+        severity: Severity,
+        path: &str,
+        what: impl Into<String>,
+        hint: &str,
+    ) {
         if let Some(at) = self.place_of(path) {
-            self.log.push(severity, at, path.into(), what, hint.into());
+            self.log.push(severity, at, path, what, hint);
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Key {
     pub name: &'static str,
     /// What it does.
     pub doc: String,
+    /// What may stand there, in words.
+    pub expected: String,
     /// What may stand there.
     pub shape: Shape,
     /// What holds where it is not given.
@@ -95,6 +97,7 @@ impl Key {
         Self {
             name,
             doc: prose(doc),
+            expected: T::expected(),
             shape: T::shape(),
             fallback: match rule.fallback {
                 Fallback::Required => Absence::Fault,

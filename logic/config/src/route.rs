@@ -207,12 +207,15 @@ impl Resolved for Redirect {
     }
 }
 
-/// What stands between braces and is none of ours. An opening brace that nothing closes counts too.
+/// What stands after an opening brace and is no placeholder of ours.
 fn foreign_placeholder(location: &str) -> Option<&str> {
-    let names = location.split('{').skip(1);
-    names
-        .map(|rest| rest.split_once('}').map_or(rest, |(name, _)| name))
-        .find(|name| !matches!(*name, "host" | "path" | "query"))
+    let ours = |rest: &&str| {
+        ["host}", "path}", "query}"]
+            .iter()
+            .any(|name| rest.starts_with(name))
+    };
+    let rest = location.split('{').skip(1).find(|rest| !ours(rest))?;
+    Some(rest.split('}').next().unwrap_or(rest))
 }
 
 impl Resolved for Answer {
