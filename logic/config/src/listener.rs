@@ -1,10 +1,10 @@
 //! `[listener.NAME]`: an address where clients connect.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{ByteSize, HostPattern, PathPattern, ServiceKey, Timeouts};
+use model::{ByteSize, HostPattern, Network, PathPattern, ServiceKey, Timeouts};
 
 use crate::fault::Severity;
 use crate::reader::Reader;
@@ -30,7 +30,7 @@ pub struct Listener {
     /// The most header fields in a head.
     pub max_fields: u16,
     /// Networks whose forwarding headers are believed, as address and prefix length.
-    pub trusted_peers: Vec<(IpAddr, u8)>,
+    pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
 }
@@ -46,15 +46,15 @@ declare! {
         /// The service that gets what no route takes: `"name"` or `"namespace/name"`.
         service: Option<ServiceKey> => absent("such requests are answered with 404"),
         /// The largest head of a request or response.
-        // Twice the largest cookies seen in the field, and four times what nginx and Apache take for a line.
-        max_head: ByteSize => default(ByteSize(32 << 10)).within(ByteSize(1 << 10)..=ByteSize(1 << 20)),
+        // Twice what nginx and Apache take for a line. A worker reads 64 KiB at a time, and no head may be larger.
+        max_head: ByteSize => default(ByteSize(16 << 10)).within(ByteSize(1 << 10)..=ByteSize(48 << 10)),
         /// The most header fields in a head.
         // Apache's limit; browsers send twenty.
-        max_fields: u16 => default(100u16).within(8..=4096),
+        max_fields: u16 => default(100u16).within(8..=128),
         /// Networks whose `Forwarded` and `X-Forwarded-*` headers are believed. From all others they are
         /// replaced.
         // Whoever may set them chooses the address that logs and rules see.
-        trusted_peers: Vec<(IpAddr, u8)> => default(Vec::new()),
+        trusted_peers: Vec<Network> => default(Vec::new()),
         /// Limits in time.
         timeouts: TimeoutKeys => section(),
         /// What to match, and what to do then. The most specific route wins: exact host before suffix
@@ -72,9 +72,12 @@ declare! {
         /// How long a connection without a request is kept.
         // nginx's; longer than the 60 s of common balancers in front, which must be first to close.
         idle: Duration => default(secs(75)).within(secs(1)..=DAY),
-        /// How long a body or a tunnel may move no byte.
-        // Two of TCP's longer retransmissions; applications with silent tunnels ping more often.
+        /// How long a body may move no byte.
+        // Two of TCP's longer retransmissions.
         stall: Duration => default(secs(30)).within(secs(1)..=DAY),
+        /// How long a tunnel (WebSocket and other upgrades) may move no byte.
+        // An hour, as HAProxy's guides advise: many applications ping seldom or never.
+        tunnel: Duration => default(secs(3_600)).within(secs(1)..=DAY),
         /// Bytes a second below which a client that has been sending or taking a message for longer than
         /// `stall` is cut off.
         // The slowest real links (GPRS) do ten times as much.
@@ -93,6 +96,7 @@ impl Resolved for Timeouts {
             request_head: keys.request_head,
             idle: keys.idle,
             stall: keys.stall,
+            tunnel: keys.tunnel,
             min_rate: u32::try_from(keys.min_rate.0).ok()?,
         })
     }
@@ -102,6 +106,7 @@ impl Resolved for Timeouts {
             request_head: self.request_head,
             idle: self.idle,
             stall: self.stall,
+            tunnel: self.tunnel,
             min_rate: ByteSize(self.min_rate.into()),
         }
     }

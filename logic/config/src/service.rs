@@ -28,8 +28,8 @@ declare! {
         // Two more instances: the third failure in a row is no accident of one of them.
         retries: u8 => default(2u8).within(0..=10),
         /// Failures in a row after which an instance is passed over for `shun_for`; 0 never.
-        // As with `fall` of checks: fewer may be chance.
-        shun_after: u32 => default(3u32).within(0..=1_000_000),
+        // nginx's. A retry hides the failure, and a shunned instance is checked at once if it has a check.
+        shun_after: u32 => default(1u32).within(0..=1_000_000),
         /// How long an instance that failed is passed over.
         // Some checks' time to find out, and not too long if it has none.
         shun_for: Duration => default(secs(10)).within(millis(1)..=DAY),

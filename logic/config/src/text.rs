@@ -1,7 +1,7 @@
 //! Values that are written as text: units, addresses, names, words.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    ByteSize, Host, HostPattern, InstanceId, Namespace, Period, Policy, ServiceKey, ServiceName,
-    StatusRange,
+    ByteSize, Host, HostPattern, InstanceId, Namespace, Network, Period, Policy, ServiceKey,
+    ServiceName, StatusRange,
 };
 use serde_json::{Value as Json, json};
 
@@ -266,55 +266,15 @@ impl Text for Policy {
 
 const POLICIES: [Policy; 3] = [Policy::LeastConn, Policy::RoundRobin, Policy::Random];
 
-/// A network, as address and prefix length.
-impl Text for (IpAddr, u8) {
+impl Text for Network {
     const EXPECTED: &'static str = "a network, such as \"10.0.0.0/8\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let fault = || {
-            let text = clip(text);
-            format!("{text:?} is no network; write \"10.0.0.0/8\", \"fd00::/8\" or one address")
-        };
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| fault())?;
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let Some(prefix) = prefix else {
-            return Ok((address, width));
-        };
-        let digits = (1..=3).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_digit());
-        let prefix = prefix.parse().ok().filter(|p| digits && *p <= width);
-        let prefix = prefix.ok_or_else(fault)?;
-        let network = masked(address, prefix);
-        if network != address {
-            // Someone who writes 10.0.0.5/8 meant 10.0.0.5 or 10.0.0.0/8: believing the headers of
-            // sixteen million peers by mistake is worth asking.
-            return Err(format!(
-                "{text:?} has bits beyond its first {prefix}; write \"{network}/{prefix}\" for the \
-                 network or \"{address}\" for the one address"
-            ));
-        }
-        Ok((address, prefix))
+        text.parse()
     }
 
     fn text(&self) -> String {
-        format!("{}/{}", self.0, self.1)
-    }
-}
-
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    let prefix = u32::from(prefix);
-    match address {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-            IpAddr::V4((u32::from(ip) & mask).into())
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-            IpAddr::V6((u128::from(ip) & mask).into())
-        }
+        self.to_string()
     }
 }
 

@@ -31,29 +31,47 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, String> {
         let fault = || {
             let text: String = text.chars().take(80).collect();
-            format!("{text:?} is no address range; write 10.0.0.0/8, 2001:db8::/32 or one address")
+            format!("{text:?} is no network; write \"10.0.0.0/8\", \"fd00::/8\" or one address")
         };
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| fault())?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            // Digits only: `+8` and `08` are somebody's mistake.
-            Some(digits) if digits.starts_with(['+', '0']) && digits != "0" => return Err(fault()),
-            Some(digits) => digits.parse().map_err(|_| fault())?,
-            None => longest,
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let Some(prefix) = prefix else {
+            return Ok(Self {
+                address,
+                prefix: width,
+            });
         };
-        let host_bits = match address {
-            IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
-            IpAddr::V6(ip) => ip.to_bits(),
-        };
-        // `10.0.0.1/8` is a mistake of one of two kinds; which one, we cannot know.
-        if prefix > longest || host_bits.checked_shl(prefix.into()).unwrap_or(0) != 0 {
-            return Err(fault());
+        let digits = (1..=3).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_digit());
+        let prefix = prefix.parse().ok().filter(|p| digits && *p <= width);
+        let prefix = prefix.ok_or_else(fault)?;
+        let network = masked(address, prefix);
+        if network != address {
+            // Someone who writes 10.0.0.5/8 meant 10.0.0.5 or 10.0.0.0/8: believing the headers of
+            // sixteen million peers by mistake is worth asking.
+            return Err(format!(
+                "{text:?} has bits beyond its first {prefix}; write \"{network}/{prefix}\" for the \
+                 network or \"{address}\" for the one address"
+            ));
         }
         Ok(Self { address, prefix })
+    }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    let prefix = u32::from(prefix);
+    match address {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+            IpAddr::V4((u32::from(ip) & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+            IpAddr::V6((u128::from(ip) & mask).into())
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    EndpointStats, Health, InstanceId, ListenerStats, Network, Policy, Revision, RouteStats,
-    ServiceKey, ServiceStats, Sharded, Weight,
+    EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Network, Policy, Revision,
+    RouteStats, ServiceKey, ServiceStats, Sharded, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -147,6 +147,8 @@ pub struct ServiceTable {
 pub struct Endpoint {
     /// The instance.
     pub id: InstanceId,
+    /// Which of its lives.
+    pub incarnation: Incarnation,
     /// Where it is.
     pub address: SocketAddr,
     /// Its share of the traffic; 0 drains.
