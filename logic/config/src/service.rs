@@ -111,3 +111,16 @@ impl Resolved for Service {
         }
     }
 }
+
+impl Default for Service {
+    /// A service of which the configuration says nothing.
+    fn default() -> Self {
+        let source = crate::Source {
+            name: "defaults".into(),
+            text: "[service.any]".into(),
+        };
+        let parsed = crate::parse(&[source], &|_| None).expect("defaults are valid");
+        let mut services = parsed.config.service.into_values();
+        services.next().expect("the text names one")
+    }
+}

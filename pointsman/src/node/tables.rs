@@ -19,6 +19,8 @@ pub(super) type Resolve<'a> = &'a dyn Fn(&Host) -> Option<IpAddr>;
 pub(super) struct Tables {
     workers: usize,
     config: Arc<Config>,
+    /// For services of which the configuration says nothing.
+    unconfigured: config::Service,
     numbers: BTreeMap<ServiceKey, usize>,
     services: Vec<Arc<ServiceTable>>,
     listener_numbers: BTreeMap<Arc<str>, usize>,
@@ -30,6 +32,7 @@ impl Tables {
         let mut tables = Self {
             workers,
             config: config.clone(),
+            unconfigured: config::Service::default(),
             numbers: BTreeMap::new(),
             services: Vec::new(),
             listener_numbers: BTreeMap::new(),
@@ -151,6 +154,16 @@ impl Tables {
         self.numbers.keys()
     }
 
+    /// What the configuration says of a service, or the defaults.
+    pub(super) fn settings(&self, key: &ServiceKey) -> &config::Service {
+        self.config.service.get(key).unwrap_or(&self.unconfigured)
+    }
+
+    /// One service's table, if some routing table has it.
+    pub(super) fn routed(&self, key: &ServiceKey) -> Option<&Arc<ServiceTable>> {
+        self.numbers.get(key).map(|&number| &self.services[number])
+    }
+
     /// One service's table, its statistics taken over from `before`.
     pub(super) fn service(
         &self,
@@ -159,7 +172,7 @@ impl Tables {
         before: Option<&ServiceTable>,
         resolve: Resolve<'_>,
     ) -> ServiceTable {
-        let settings = self.config.service_settings(key);
+        let settings = self.settings(key);
         let endpoints = service
             .into_iter()
             .flat_map(Service::instances)

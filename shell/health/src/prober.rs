@@ -46,11 +46,22 @@ impl Prober {
         (Self { shared, scheduler }, receiver)
     }
 
-    /// From now on these are probed of `key`, and no others of it.
-    pub fn replace(&self, key: &ServiceKey, targets: Vec<Target>) {
+    /// Probes `target` from now on.
+    pub fn put(&self, target: Target) {
         let now = self.shared.now();
-        self.shared
-            .with(|schedule| schedule.replace(key, targets, now));
+        self.shared.with(|schedule| schedule.put(target, now));
+        self.shared.changed.notify_one();
+    }
+
+    /// Probes it no more.
+    pub fn remove(&self, key: &ServiceKey, id: &InstanceId) {
+        self.shared.with(|schedule| schedule.remove(key, id));
+    }
+
+    /// Probes these and no others.
+    pub fn replace(&self, targets: Vec<Target>) {
+        let now = self.shared.now();
+        self.shared.with(|schedule| schedule.replace(targets, now));
         self.shared.changed.notify_one();
     }
 

@@ -71,34 +71,36 @@ impl Schedule {
         }
     }
 
-    /// From now on these are probed of `key`, and no others of it. What is known of a target that stays
-    /// is kept.
-    pub fn replace(&mut self, key: &ServiceKey, targets: Vec<Target>, now: Moment) {
-        let mut wanted: BTreeMap<Name, Target> = targets
-            .into_iter()
-            .map(|t| ((t.key.clone(), t.id.clone()), t))
-            .collect();
-        for name in self.names_of(key) {
-            let state = self.targets.get_mut(&name).expect("just listed");
-            match wanted.remove(&name) {
-                Some(target) if target.incarnation == state.target.incarnation => {
-                    state.target = target;
-                }
-                target => {
-                    self.forget(&name);
-                    wanted.extend(target.map(|t| (name, t)));
-                }
+    /// Probes `target` from now on. What is known of it is kept as long as it is the same life.
+    pub fn put(&mut self, target: Target, now: Moment) {
+        let name = (target.key.clone(), target.id.clone());
+        match self.targets.get_mut(&name) {
+            Some(state) if state.target.incarnation == target.incarnation => {
+                state.target = target;
             }
-        }
-        for (name, target) in wanted {
-            let delay = self.fraction(FIRST);
-            self.add(name, target, now + delay);
+            _ => {
+                self.forget(&name);
+                let delay = self.fraction(FIRST);
+                self.add(name, target, now + delay);
+            }
         }
     }
 
-    /// Services with targets.
-    pub fn services(&self) -> BTreeSet<ServiceKey> {
-        self.targets.keys().map(|(key, _)| key.clone()).collect()
+    /// Probes it no more.
+    pub fn remove(&mut self, key: &ServiceKey, id: &InstanceId) {
+        self.forget(&(key.clone(), id.clone()));
+    }
+
+    /// Probes these and no others.
+    pub fn replace(&mut self, targets: Vec<Target>, now: Moment) {
+        let wanted: BTreeSet<Name> = targets.iter().map(|t| (t.key.clone(), t.id.clone())).collect();
+        let gone: Vec<Name> = self.targets.keys().filter(|n| !wanted.contains(n)).cloned().collect();
+        for name in gone {
+            self.forget(&name);
+        }
+        for target in targets {
+            self.put(target, now);
+        }
     }
 
     /// Somebody saw it fail: probe it now.
@@ -185,16 +187,6 @@ impl Schedule {
         }
     }
 
-    fn names_of(&self, key: &ServiceKey) -> Vec<Name> {
-        let least: InstanceId = "!".parse().expect("the least name there is");
-        self.targets
-            .range((key.clone(), least)..)
-            .map(|(name, _)| name)
-            .take_while(|(k, _)| k == key)
-            .cloned()
-            .collect()
-    }
-
     /// A random part of `time`.
     fn fraction(&mut self, time: Duration) -> Duration {
         Duration::from_nanos(self.random.below(time.as_nanos() as u64 + 1))
@@ -271,7 +263,7 @@ mod tests {
     fn one(health: Health) -> Schedule {
         let mut schedule = Schedule::new(1);
         let target = target(1, health);
-        schedule.replace(&target.key.clone(), vec![target], Moment::ZERO);
+        schedule.put(target, Moment::ZERO);
         schedule
     }
 
@@ -327,7 +319,7 @@ mod tests {
         let now = Moment::from_millis(100);
         let old = schedule.poll_due(now).unwrap();
         let new = target(2, Health::Unknown);
-        schedule.replace(&new.key.clone(), vec![new], now);
+        schedule.put(new, now);
         assert!(schedule.handle(&old, &Ok(()), now).is_none());
         assert_eq!(
             schedule.poll_due(now + FIRST).unwrap().incarnation,
@@ -338,8 +330,12 @@ mod tests {
     #[test]
     fn what_is_no_target_any_more_is_probed_no_more() {
         let mut schedule = one(Health::Passing);
-        schedule.replace(&target(1, Health::Passing).key, vec![], Moment::ZERO);
+        let target = target(1, Health::Passing);
+        schedule.remove(&target.key, &target.id);
         assert_eq!(schedule.next_deadline(), None);
-        assert!(schedule.services().is_empty());
+        schedule.replace(vec![target], Moment::ZERO);
+        assert!(schedule.next_deadline().is_some());
+        schedule.replace(vec![], Moment::ZERO);
+        assert_eq!(schedule.next_deadline(), None);
     }
 }
