@@ -7,6 +7,7 @@
 
 mod bind;
 mod check;
+mod declare;
 mod depth;
 mod diff;
 mod expand;

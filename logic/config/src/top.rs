@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use model::{ByteSize, ServiceKey};
 
+use crate::declare::declare;
 use crate::listener::Listener;
 use crate::rule::{absent, default, section};
 use crate::service::Service;
 use crate::text::{AccessFormat, Durability, LogTarget, Percent};
-use crate::value::section as declare;
 
 /// So many seconds.
 pub(crate) const fn secs(n: u64) -> Duration {
