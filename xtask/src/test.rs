@@ -88,7 +88,7 @@ const STEPS: &[Step] = &[
         needs: &[
             Tool {
                 program: "nginx",
-                package: "nginx-light",
+                package: "nginx",
             },
             Tool {
                 program: "python3",

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use model::{CheckKind, CheckSpec, HttpCheck, StatusRange};
 
+use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
 use crate::rule::{absent, default};
 use crate::text::{FieldValue, Token, UrlTarget};
 use crate::top::{DAY, millis, secs};
 use crate::tree::Node;
-use crate::value::{Resolved, resolved, section as declare};
+use crate::value::Resolved;
 
 /// Fields that would break the framing of a probe, or that have a key of their own.
 const RESERVED_FIELDS: [&str; 6] = [

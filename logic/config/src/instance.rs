@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use model::{Instance, InstanceId, Weight};
 
+use crate::declare::{declare, resolved};
 use crate::reader::Reader;
 use crate::rule::{absent, default, required};
 use crate::text::Address;
 use crate::tree::Node;
-use crate::value::{Resolved, Text, resolved, section as declare};
+use crate::value::{Resolved, Text};
 
 declare! {
     /// An instance that needs no registration.

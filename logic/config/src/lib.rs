@@ -7,6 +7,8 @@
 
 mod bind;
 mod check;
+mod declare;
+mod depth;
 mod diff;
 mod expand;
 mod fault;
@@ -39,11 +41,15 @@ pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
 
 use crate::expand::Expander;
 use crate::reader::Reader;
-use crate::tree::{At, Node as TreeNode, Raw};
+use crate::tree::{At, MAX_DEPTH, Node as TreeNode, Raw};
 use crate::value::Value;
 
-/// The longest source. A hundred thousand static instances take a tenth of it.
+/// The longest source. A hundred thousand static instances take half of it.
 const MAX_SOURCE: usize = 16 << 20;
+
+/// The longest source of which more than the first syntax error is wanted. Each error takes hundreds of bytes,
+/// and every other byte may be one.
+const MAX_RECOVERED: usize = 1 << 20;
 
 /// The text of one file.
 #[derive(Clone, Debug)]
@@ -77,32 +83,9 @@ pub fn parse(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result
     let mut tree = tree::Table::new();
     let mut complete = true;
     for (number, source) in sources.iter().enumerate() {
-        if source.text.len() > MAX_SOURCE {
-            let start = At {
-                source: number,
-                offset: 0,
-            };
-            let hint = "split it, or register instances through the API";
-            log.error(start, "", "is longer than 16 MiB", hint);
-            complete = false;
-            continue;
-        }
-        let (table, errors) = DeTable::parse_recoverable(&source.text);
-        for error in &errors {
-            let offset = error.span().map_or(0, |span| span.start);
-            let what = format!("is no TOML: {}", error.message());
-            log.error(
-                At {
-                    source: number,
-                    offset,
-                },
-                "",
-                what,
-                "",
-            );
-        }
-        complete &= errors.is_empty();
-        let table = tree::convert(number, table.into_inner(), &mut expander, &mut log);
+        let (table, whole) = read(number, &source.text, &mut log);
+        complete &= whole;
+        let table = tree::convert(number, table, &mut expander, &mut log);
         tree::merge(&mut tree, table, "", &mut log);
     }
     let root = TreeNode {
@@ -121,4 +104,50 @@ pub fn parse(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result
         }),
         _ => Err(Faults(log.into_faults())),
     }
+}
+
+/// Parses one source: what could be made of it, and whether that is all.
+fn read<'text>(
+    source: usize,
+    text: &'text str,
+    log: &mut reader::Log<'_>,
+) -> (DeTable<'text>, bool) {
+    if text.len() > MAX_SOURCE {
+        let hint = "split it, or register instances through the API";
+        log.error(At { source, offset: 0 }, "", "is longer than 16 MiB", hint);
+        return (DeTable::new(), false);
+    }
+    if let Some(offset) = depth::first_too_deep(text) {
+        let what = format!("nests more than {MAX_DEPTH} brackets or dots");
+        log.error(At { source, offset }, "", what, "no key is that deep");
+        return (DeTable::new(), false);
+    }
+    let (table, errors) = if text.len() <= MAX_RECOVERED {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        (table.into_inner(), errors)
+    } else {
+        match DeTable::parse(text) {
+            Ok(table) => (table.into_inner(), Vec::new()),
+            Err(error) => (DeTable::new(), vec![error]),
+        }
+    };
+    let mut last = 0;
+    for error in &errors {
+        let offset = error.span().map_or(0, |span| span.start);
+        let line = log.line(At { source, offset });
+        // One mistake makes the parser stumble several times.
+        if std::mem::replace(&mut last, line) == line {
+            continue;
+        }
+        let what = format!("is no TOML: {}", error.message());
+        // What TOML calls an invalid number or date is nearly always a text without quotes.
+        let unquoted = error.message().starts_with("invalid");
+        let hint = if unquoted {
+            "write texts in quotes"
+        } else {
+            ""
+        };
+        log.error(At { source, offset }, "", what, hint);
+    }
+    (table, errors.is_empty())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::{ByteSize, HostPattern, Network, PathPattern, ServiceKey, Timeouts};
 
+use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
 use crate::route::{Route, RouteAction};
@@ -13,7 +14,7 @@ use crate::rule::{absent, default, required, section};
 use crate::text::Protocol;
 use crate::top::{DAY, secs};
 use crate::tree::Node;
-use crate::value::{Resolved, resolved, section as declare};
+use crate::value::Resolved;
 
 /// An address where clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ impl<'src> Log<'src> {
                 column: 1,
             };
         };
-        let line = starts.partition_point(|start| *start <= at.offset);
+        let line = self.line(at);
         let start = starts[line - 1];
         let before = &source.text.as_bytes()[start..at.offset.min(source.text.len())];
         // Every byte but the continuations (10xxxxxx) begins a character.
@@ -92,6 +92,14 @@ impl<'src> Log<'src> {
             line,
             column,
         }
+    }
+
+    /// The line of a place, from 1.
+    pub(crate) fn line(&self, at: At) -> usize {
+        let starts = self.lines.get(at.source);
+        starts.map_or(1, |starts| {
+            starts.partition_point(|start| *start <= at.offset)
+        })
     }
 
     /// Where faults have been found so far, by source and line.
@@ -241,7 +249,7 @@ impl<'log, 'src> Reader<'log, 'src> {
         // A key of hundreds of characters is near to nothing, and comparing it takes time.
         let near = names
             .iter()
-            .filter(|_| name.len() <= 64)
+            .filter(|_| name.len() <= 64 && self.log.count() < MAX_FAULTS)
             .map(|known| (strsim::osa_distance(name, known), known))
             .min()
             .filter(|(distance, known)| *distance <= (known.len() / 3).max(1));

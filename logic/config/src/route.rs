@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use model::{HostPattern, PathPattern, Redirect, ServiceKey};
 
+use crate::declare::{declare, resolved};
 use crate::reader::Reader;
 use crate::rule::{absent, default, required};
 use crate::text::{FieldValue, UrlPath};
 use crate::tree::{Node, clip};
-use crate::value::{Resolved, resolved, section as declare};
+use crate::value::Resolved;
 
 /// What to match, and what to do then.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use model::{CheckSpec, Instance, Policy};
 
+use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
 use crate::rule::{absent, default};
 use crate::top::{DAY, millis, secs};
 use crate::tree::Node;
-use crate::value::{Resolved, resolved, section as declare};
+use crate::value::Resolved;
 
 declare! {
     /// How a service is balanced and checked, and its static instances.

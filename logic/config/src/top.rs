@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use model::{ByteSize, ServiceKey};
 
+use crate::declare::declare;
 use crate::listener::Listener;
 use crate::rule::{absent, default, section};
 use crate::service::Service;
 use crate::text::{AccessFormat, Durability, LogTarget, Percent};
-use crate::value::section as declare;
 
 /// So many seconds.
 pub(crate) const fn secs(n: u64) -> Duration {
@@ -132,19 +132,20 @@ declare! {
     /// leases of a service run out at once, the rest of its instances are held as warning and keep
     /// receiving traffic.
     pub struct Guard {
-        /// Whether it watches at all.
-        enabled: bool => default(true),
-        /// The share of a service's instances that may be lost within `window`; losses beyond it are held.
-        // More than a rack in three or a bad rollout's first stage, less than half.
+        /// The share of a service's instances that may be lost within `window`; `"100%"` guards no service.
+        // The largest failure that is still ordinary is one zone of three.
         max_loss: Percent => default(Percent(30)).within(Percent(1)..=Percent(100)),
+        /// The share of all instances that may be lost within `window`; `"100%"` guards nothing as a whole.
+        // Losses that stay below every service's share and still add up to this have a cause in common.
+        max_loss_global: Percent => default(Percent(15)).within(Percent(1)..=Percent(100)),
+        /// So many of all instances may be lost within `window` whatever their share.
+        // A share of a small number is noise; the services' own shares hold even so.
+        free_losses: u32 => default(100u32).within(0..=1_000_000),
         /// The time in which losses are counted together.
-        // Some lease times: what one cause cut off runs out within one of them.
+        // As long as common leases take to run out one after the other.
         window: Duration => default(secs(60)).within(secs(1)..=DAY),
         /// How long a loss is held at most, if no probe decides before. Then it is believed.
-        // Longer than switches and routers take to converge, short enough to be sat out.
-        hold: Duration => default(secs(120)).within(secs(1)..=DAY),
-        /// Services with fewer instances are not guarded.
-        // 30% of fewer than four is less than one: every single loss would be held.
-        min_instances: u32 => default(4u32).within(1..=1_000_000),
+        // Long enough for a person to mend a switch; dead instances must not stay for ever.
+        hold: Duration => default(secs(300)).within(secs(1)..=DAY),
     }
 }

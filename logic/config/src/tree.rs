@@ -10,7 +10,7 @@ use crate::reader::Log;
 
 /// The deepest nesting. The deepest key there is (`service.NAME.check.headers.NAME`) needs 5; what goes
 /// deeper is a mistake or an attack on the stack.
-const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// A byte of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,10 +120,9 @@ impl Conversion<'_, '_, '_> {
             DeValue::Boolean(b) => Raw::Boolean(b),
             DeValue::Float(_) => Raw::Other("number with a fraction"),
             DeValue::Datetime(_) => Raw::Other("date"),
-            deep if self.path.len() >= MAX_DEPTH => {
+            _ if self.path.len() >= MAX_DEPTH => {
                 let what = format!("is nested more than {MAX_DEPTH} levels deep");
                 self.log.error(at, self.path.join("."), what, "");
-                dismantle(deep);
                 Raw::Other("value nested too deep")
             }
             DeValue::Array(array) => {
@@ -151,19 +150,6 @@ impl Conversion<'_, '_, '_> {
         At {
             source: self.source,
             offset,
-        }
-    }
-}
-
-/// Frees a value that may be thousands of levels deep (80 nested values with 80 dotted keys each) without
-/// recursion, which would overflow the stack.
-fn dismantle(value: DeValue<'_>) {
-    let mut rest = vec![value];
-    while let Some(value) = rest.pop() {
-        match value {
-            DeValue::Array(array) => rest.extend(array.into_iter().map(Spanned::into_inner)),
-            DeValue::Table(table) => rest.extend(table.into_iter().map(|(_, v)| v.into_inner())),
-            _ => {}
         }
     }
 }

@@ -93,8 +93,16 @@ impl Schedule {
 
     /// Probes these and no others.
     pub fn replace(&mut self, targets: Vec<Target>, now: Moment) {
-        let wanted: BTreeSet<Name> = targets.iter().map(|t| (t.key.clone(), t.id.clone())).collect();
-        let gone: Vec<Name> = self.targets.keys().filter(|n| !wanted.contains(n)).cloned().collect();
+        let wanted: BTreeSet<Name> = targets
+            .iter()
+            .map(|t| (t.key.clone(), t.id.clone()))
+            .collect();
+        let gone: Vec<Name> = self
+            .targets
+            .keys()
+            .filter(|n| !wanted.contains(n))
+            .cloned()
+            .collect();
         for name in gone {
             self.forget(&name);
         }

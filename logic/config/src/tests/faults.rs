@@ -68,8 +68,8 @@ fn a_value_of_the_wrong_kind_names_both_kinds() {
             "a.toml:1:7: error: api: should be a table, and is a list",
         ),
         (
-            "[guard]\nenabled = 1",
-            "a.toml:2:11: error: guard.enabled: should be true or false, and is the number 1",
+            "[service.a.check]\ntcp = 1",
+            "a.toml:2:7: error: service.a.check.tcp: should be true or false, and is the number 1",
         ),
     ] {
         assert_eq!(one(text), expected);

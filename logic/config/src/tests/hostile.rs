@@ -11,16 +11,37 @@ fn deep_nesting_is_refused() {
         format!("x = {}", "{a=".repeat(100_000)),
         format!("{}x = 1", "a.".repeat(100_000)),
         format!("[{}a]", "a.".repeat(100_000)),
-        format!(
-            "x = {}1{}",
-            format!("{{{}a=", "a.".repeat(70)).repeat(70),
-            "}".repeat(70)
-        ),
         format!("x = {}1{}", "[".repeat(70), "]".repeat(70)),
+        format!("x = {}1", "{a=]".repeat(70)),
+        // Thousands of levels, which the parser would free by recursion.
+        product(70),
+        format!("x = 1\n{}", product(70)),
     ] {
         let faults = parse_one(&text).unwrap_err();
         assert!(!faults.0.is_empty());
     }
+}
+
+/// Inline tables within each other, each by a key of many dots.
+fn product(n: usize) -> String {
+    let open = format!("{{{}a=", "a.".repeat(n));
+    format!("x = {}1{}", open.repeat(n), "}".repeat(n))
+}
+
+#[test]
+fn nesting_that_is_just_parsed_is_not_just_read() {
+    let faults = parse_one(&product(15)).unwrap_err().0;
+    assert!(
+        faults.iter().any(|f| f.what.contains("levels deep")),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn a_large_source_names_its_first_syntax_error_only() {
+    let large = format!("{}=\n=\n", "# comment\n".repeat(110_000));
+    assert_eq!(parse_one(&large).unwrap_err().0.len(), 1);
+    assert_eq!(parse_one("=\n=\n").unwrap_err().0.len(), 2);
 }
 
 #[test]

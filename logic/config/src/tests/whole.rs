@@ -301,11 +301,10 @@ fn several_sources_are_joined_in_their_order() {
 #[test]
 fn the_environment_stands_for_texts_numbers_and_truth_values() {
     let config = config(
-        "[node]\nworkers = \"${NONE:-4}\"\n[guard]\nenabled = \"${NONE:-false}\"\n[api]\nbind = \
+        "[node]\nworkers = \"${NONE:-4}\"\n[api]\nbind = \
          \"127.0.0.1:${PORT}\"\n[service.a.check]\ntcp = \"${YES}\"\nport = \"${PORT}\"",
     );
     assert_eq!(config.node.workers, Some(4));
-    assert!(!config.guard.enabled);
     assert_eq!(config.api.bind.port(), 8080);
 }
 
