@@ -282,8 +282,8 @@ fn assert_same(registry: &Registry, naive: &Naive) {
     for service in registry.services() {
         let mut counts = Counts::default();
         for record in service.instances() {
-            counts.add(record.health());
-            total.add(record.health());
+            counts.replace(None, Some(record.health()));
+            total.replace(None, Some(record.health()));
         }
         assert_eq!(service.counts(), counts);
         assert!(service.instance_count() > 0);
