@@ -14,6 +14,8 @@ mod registry;
 mod service;
 pub mod snapshot;
 mod sorted;
+#[cfg(test)]
+mod tests;
 
 pub use codec::DecodeError;
 pub use command::{Command, LeaseRef, MAX_BATCH, MAX_COMMAND, Patch, Verdict};

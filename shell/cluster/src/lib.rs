@@ -1,6 +1,8 @@
 //! A node of the registry: commands go through one log, are on disk before they are acknowledged, and are then
 //! applied, in order, to the state that everybody reads. A single node is a cluster of one.
 
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod hub;
 mod keeper;

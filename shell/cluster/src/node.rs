@@ -4,7 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use model::{InstanceId, Moment, Revision, ServiceKey};
-use registry::leases::Renewal;
+use registry::leases::{Batch, Renewal, Seed};
 use registry::{
     Command, Compacted, Event, History, Leases, MAX_BATCH, Record, Registration, Registry, Reply,
     Service, Verdict,
@@ -17,8 +17,6 @@ use crate::stats::Counters;
 use crate::writer::{self, Writer};
 use crate::{OpenError, Options, ServiceWatch, Stats, SubmitError, keeper};
 
-/// Heartbeats are renewed this many at a time, so that a large batch does not keep others from the leases.
-const HEARTBEAT_STEP: usize = 256;
 /// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
 const PROBE_QUEUE: usize = 4_096;
 
@@ -85,6 +83,7 @@ struct Inner {
 pub(crate) struct Shared {
     state: RwLock<State>,
     pub(crate) leases: Mutex<Leases>,
+    lease_seed: Seed,
     /// The keeper of the leases has something to do.
     pub(crate) lease_work: Condvar,
     pub(crate) queue: Queue,
@@ -124,6 +123,7 @@ impl Node {
                 registry: recovered.registry,
                 history: recovered.history,
             }),
+            lease_seed: leases.seed(),
             leases: Mutex::new(leases),
             lease_work: Condvar::new(),
             queue,
@@ -200,10 +200,10 @@ impl Node {
     pub fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat> {
         let shared = &self.inner.shared;
         let mut found = Vec::with_capacity(instances.len());
-        for step in instances.chunks(HEARTBEAT_STEP) {
-            let mut leases = lock(&shared.leases);
+        for step in instances.chunks(Batch::MOST) {
+            let batch = Batch::new(step, shared.lease_seed);
             let now = shared.now();
-            found.extend(step.iter().map(|(key, id)| leases.renew(key, id, now)));
+            lock(&shared.leases).renew_batch(&batch, now, &mut found);
         }
         if found.contains(&Renewal::Woken) {
             shared.lease_work.notify_one();
@@ -323,6 +323,10 @@ impl Node {
             return None;
         };
         let shared = &self.inner.shared;
+        // One look at the leases saves most registrations, which are new, the longer one at the registry.
+        if instance.lease.is_some() && !lock(&shared.leases).holds(key, &instance.id) {
+            return None;
+        }
         let (revision, record) = {
             let registry = &shared.state().registry;
             let same = registry.is_same(key, instance);

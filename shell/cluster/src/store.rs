@@ -191,7 +191,15 @@ impl Replay {
     ) -> Result<Option<Scan>, OpenError> {
         let wanted = self.registry.revision().next();
         // The first one needed is the last that begins at or before the first revision wanted.
-        let needed = segments.partition_point(|s| s.first <= wanted).max(1) - 1;
+        let mut needed = segments.partition_point(|s| s.first <= wanted).max(1) - 1;
+        // If nothing was written to the last segment yet, a crash may have torn the one before.
+        let begun = match segments.last() {
+            Some(last) => read_segment(storage, &last.name)?.len() > log::SEGMENT_HEADER,
+            None => true,
+        };
+        if !begun && needed + 1 == segments.len() {
+            needed = needed.saturating_sub(1);
+        }
         let mut last: Option<Scan> = None;
         let mut end = None;
         for at in needed..segments.len() {
@@ -200,10 +208,18 @@ impl Replay {
             if segment.first != expected {
                 return Err(gap(&segment, expected));
             }
-            match self.segment(storage, &segment, at + 1 == segments.len())? {
+            let last_written = at + 1 == segments.len() || !begun && at + 2 == segments.len();
+            match self.segment(storage, &segment, last_written)? {
                 Some(scan) => {
+                    if scan.closed && at + 1 == segments.len() {
+                        return Err(missing_next(&segment, &scan));
+                    }
                     end = Some(scan.next);
                     last = Some(scan);
+                }
+                // A segment is only followed by another once frames were written to it.
+                None if at + 1 < segments.len() => {
+                    return Err(damaged(&segment.name, 0, "no finished header"));
                 }
                 None => {
                     // Removed, or else it would be passed over again at every start.
@@ -222,31 +238,21 @@ impl Replay {
         }
     }
 
-    /// Applies one segment; `None` if it is the last and was never finished being created.
+    /// Applies one segment; `None` if it was never finished being created. Only in the last one written to can
+    /// a crash have torn anything.
     fn segment(
         &mut self,
         storage: &dyn Storage,
         segment: &Segment,
-        is_last: bool,
+        last_written: bool,
     ) -> Result<Option<Scan>, OpenError> {
         let name = &segment.name;
-        let file = storage.read(name).map_err(io_error("read", name))?;
-        let mut bytes = Vec::new();
-        Read::take(file, MAX_SEGMENT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(io_error("read", name))?;
-        if bytes.len() as u64 > MAX_SEGMENT {
-            return Err(damaged(
-                name,
-                MAX_SEGMENT,
-                "more bytes than any segment has",
-            ));
-        }
+        let bytes = read_segment(storage, name)?;
         let before = self.registry.revision();
         let scanned = log::scan(&bytes, |revision, command| self.apply(revision, &command));
         let scan = match scanned {
             Ok(scan) => scan,
-            Err(ScanError::Unborn) if is_last => {
+            Err(ScanError::Unborn) if last_written => {
                 self.report.notes.push(format!(
                     "{name} is removed: a crash interrupted its creation, and nothing was written to it"
                 ));
@@ -276,13 +282,15 @@ impl Replay {
         }
         if scan.end < bytes.len() {
             let rest = bytes.len() - scan.end;
-            if !is_last {
+            if !last_written {
                 let found = format!(
                     "no frame that begins with revision {}, and there are later segments",
                     scan.next
                 );
                 return Err(damaged(name, scan.end as u64, &found));
             }
+            // Now, or what is written to a later segment would make it damage in the middle.
+            cut_off(storage, name, scan.end as u64)?;
             self.report.notes.push(format!(
                 "the last {rest} bytes of {name}, from byte {}, are cut off: a write that a crash interrupted, and that was never acknowledged",
                 scan.end
@@ -304,6 +312,8 @@ impl Replay {
     }
 }
 
+const MISSING: &str =
+    "Put the missing file back, or move the data directory aside, and start anew or from a backup";
 const RESTORE: &str = "Move the data directory aside, and start anew or from a backup; instances that heartbeat register themselves again";
 
 fn damaged(file: &str, offset: u64, found: &str) -> OpenError {
@@ -324,8 +334,44 @@ fn gap(segment: &Segment, expected: Revision) -> OpenError {
         file: segment.name.clone(),
         offset: 0,
         found,
-        advice: "Put the missing file back, or move the data directory aside, and start anew or from a backup",
+        advice: MISSING,
     }
+}
+
+fn missing_next(segment: &Segment, scan: &Scan) -> OpenError {
+    let next = log::file_name(scan.next);
+    OpenError::Damaged {
+        file: segment.name.clone(),
+        offset: scan.end as u64,
+        found: format!("it is closed, but the next segment, {next}, is missing"),
+        advice: MISSING,
+    }
+}
+
+fn read_segment(storage: &dyn Storage, name: &str) -> Result<Vec<u8>, OpenError> {
+    let file = storage.read(name).map_err(io_error("read", name))?;
+    let mut bytes = Vec::new();
+    Read::take(file, MAX_SEGMENT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read", name))?;
+    match bytes.len() as u64 > MAX_SEGMENT {
+        true => Err(damaged(
+            name,
+            MAX_SEGMENT,
+            "more bytes than any segment has",
+        )),
+        false => Ok(bytes),
+    }
+}
+
+fn cut_off(storage: &dyn Storage, name: &str, len: u64) -> Result<(), OpenError> {
+    storage
+        .open(name)
+        .and_then(|mut file| {
+            file.truncate(len)?;
+            file.sync()
+        })
+        .map_err(io_error("cut off the end of", name))
 }
 
 /// The log ends before the snapshot was taken.

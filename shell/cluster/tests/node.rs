@@ -160,12 +160,12 @@ async fn a_heartbeat_wakes_a_critical_instance() {
         health(n, "shop", "a") == Some(Health::Critical)
     })
     .await;
+    let revision = node.revision();
     let beats = ["a", "p", "x"].map(|name| (key("shop"), id(name)));
     assert_eq!(
         node.heartbeat(&beats),
         [Heartbeat::Woken, Heartbeat::Persistent, Heartbeat::NotFound]
     );
-    let revision = node.revision();
     until(&node, "shop", |n| {
         let events = n.events_since(revision, Some(&key("shop"))).unwrap();
         events.iter().any(|e| e.record.health() == Health::Passing)

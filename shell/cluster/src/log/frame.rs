@@ -9,7 +9,7 @@ pub(super) const MAGIC: [u8; 8] = *b"PMANLOG\n";
 /// The version of the format of segments, frames and records. (Commands carry one of their own.)
 pub(crate) const VERSION: u32 = 1;
 /// Magic, version, salt, first revision, CRC-32C of these.
-pub(super) const SEGMENT_HEADER: usize = 8 + 4 + 8 + 8 + 4;
+pub(crate) const SEGMENT_HEADER: usize = 8 + 4 + 8 + 8 + 4;
 /// Mark, length of the records, CRC-32C, revision of the first record.
 pub(super) const FRAME_HEADER: usize = 4 + 4 + 4 + 8;
 /// The length in front of a record.

@@ -15,6 +15,8 @@ pub struct Scan {
     pub next: Revision,
     /// Where the good frames end; less than the length if a crash tore the last write.
     pub end: usize,
+    /// Whether the segment is closed, and another one follows.
+    pub closed: bool,
     /// What frames of this segment are salted with.
     pub(super) salt: u64,
 }
@@ -54,9 +56,17 @@ pub fn scan(bytes: &[u8], mut visit: impl FnMut(Revision, Command)) -> Result<Sc
         first,
         next: first,
         end: SEGMENT_HEADER,
+        closed: false,
         salt,
     };
     while scan.end < bytes.len() {
+        if scan.closed {
+            return Err(Damage {
+                offset: scan.end,
+                found: "more bytes, after the frame that closes the segment".into(),
+            }
+            .into());
+        }
         let Some(records) = frame_at(bytes, scan.end, salt, scan.next) else {
             // Either the write was torn that a crash interrupted, or this was written in full once.
             return match follower(bytes, &scan) {
@@ -69,6 +79,7 @@ pub fn scan(bytes: &[u8], mut visit: impl FnMut(Revision, Command)) -> Result<Sc
             };
         };
         let start = scan.end + FRAME_HEADER;
+        scan.closed = records.is_empty();
         scan.next = read_records(records, start, scan.next, &mut visit)?;
         scan.end = start + records.len();
     }
@@ -111,7 +122,7 @@ fn frame_at(bytes: &[u8], offset: usize, salt: u64, expected: Revision) -> Optio
     let header = bytes[offset..].get(..FRAME_HEADER)?;
     let len = number32(header, 4);
     if header[..4] != frame::mark(salt)
-        || !(1..=MAX_FRAME).contains(&(len as usize))
+        || len as usize > MAX_FRAME
         || number64(header, 12) != expected.0
     {
         return None;

@@ -18,6 +18,9 @@ pub(crate) struct Log {
     len: u64,
     next: Revision,
     segment_size: u64,
+    /// The open segment is full. Stays so until the next one is there: had a smaller frame found room meanwhile,
+    /// a next one that was created in vain would begin with the wrong revision.
+    full: bool,
     /// Why nothing may be written any more.
     broken: Option<String>,
     new_salt: Box<dyn FnMut() -> u64 + Send>,
@@ -58,6 +61,7 @@ impl Log {
             len: SEGMENT_HEADER as u64,
             next,
             segment_size,
+            full: false,
             broken: None,
             new_salt,
         };
@@ -65,7 +69,7 @@ impl Log {
         Ok(log)
     }
 
-    /// A log whose last segment was read and is gone on with: cut off after what is good of it.
+    /// A log whose last segment was read, and cut off after what is good of it, and is gone on with.
     pub(crate) fn resume(
         storage: Arc<dyn Storage>,
         segments: Vec<Segment>,
@@ -74,9 +78,7 @@ impl Log {
         new_salt: Box<dyn FnMut() -> u64 + Send>,
     ) -> io::Result<Self> {
         let name = file_name(last.first);
-        let mut file = storage.open(&name)?;
-        file.truncate(last.end as u64)?;
-        file.sync()?;
+        let file = storage.open(&name)?;
         Ok(Self {
             storage,
             segments,
@@ -85,6 +87,7 @@ impl Log {
             len: last.end as u64,
             next: last.next,
             segment_size,
+            full: false,
             broken: None,
             new_salt,
         })
@@ -95,22 +98,13 @@ impl Log {
         if let Some(why) = &self.broken {
             return Err(AppendError::Broken(why.clone()));
         }
-        let full = self.len + frame.len() > self.segment_size;
-        if full && self.len > SEGMENT_HEADER as u64 {
+        let has_frames = self.len > SEGMENT_HEADER as u64;
+        self.full |= has_frames && self.len + frame.len() > self.segment_size;
+        if self.full {
             self.rotate()?;
         }
         let first = self.next;
-        if let Err(e) = self.file.append(frame.seal(self.salt, first)) {
-            return Err(self.take_back(&e));
-        }
-        if let Err(e) = self.file.sync() {
-            // What failed to be written is marked clean in the page cache, so that a second sync would
-            // succeed without writing it, and a read would show what is not on the disk ("fsyncgate", 2018;
-            // Linux ext4, XFS). Cutting it off drops those pages; trusting the file after that is not for us.
-            let _ = self.file.truncate(self.len);
-            return Err(self.give_up(format!("syncing {} failed: {e}", self.name())));
-        }
-        self.len += frame.len();
+        self.write(frame)?;
         self.next = Revision(first.0 + frame.count());
         Ok(first)
     }
@@ -131,22 +125,43 @@ impl Log {
         }
     }
 
+    /// Goes on with a new segment, once that is on disk, and closes the old one.
     fn rotate(&mut self) -> Result<(), AppendError> {
         let salt = (self.new_salt)();
-        match create_segment(&*self.storage, salt, self.next) {
-            Ok(file) => {
-                self.file = file;
-                self.salt = salt;
-                self.len = SEGMENT_HEADER as u64;
-                self.segments.push(Segment::at(self.next));
-                Ok(())
-            }
+        let file = match create_segment(&*self.storage, salt, self.next) {
+            Ok(file) => file,
             // Nothing of the old segment is touched, and the next try writes the new one from its start.
-            Err(e) => Err(AppendError::NotWritten(format!(
-                "creating {} failed: {e}",
-                file_name(self.next)
-            ))),
+            Err(e) => {
+                let why = format!("creating {} failed: {e}", file_name(self.next));
+                return Err(AppendError::NotWritten(why));
+            }
+        };
+        // A frame without records says that there is a next segment, should that one ever go missing.
+        let mut last = Frame::default();
+        last.clear();
+        self.write(&mut last)?;
+        self.file = file;
+        self.salt = salt;
+        self.len = SEGMENT_HEADER as u64;
+        self.full = false;
+        self.segments.push(Segment::at(self.next));
+        Ok(())
+    }
+
+    /// Writes a frame to the open segment, and syncs it.
+    fn write(&mut self, frame: &mut Frame) -> Result<(), AppendError> {
+        if let Err(e) = self.file.append(frame.seal(self.salt, self.next)) {
+            return Err(self.take_back(&e));
         }
+        if let Err(e) = self.file.sync() {
+            // What failed to be written is marked clean in the page cache, so that a second sync would
+            // succeed without writing it, and a read would show what is not on the disk ("fsyncgate", 2018;
+            // Linux ext4, XFS). Cutting it off drops those pages; trusting the file after that is not for us.
+            let _ = self.file.truncate(self.len);
+            return Err(self.give_up(format!("syncing {} failed: {e}", self.name())));
+        }
+        self.len += frame.len();
+        Ok(())
     }
 
     /// A write failed: the disk is full, most likely. What it left behind must go, or the next frame would
