@@ -114,13 +114,10 @@ declare! {
     pub struct Registry {
         /// How long a registration holds without a heartbeat, where the client names no time.
         // Three heartbeats at the customary five seconds: two may get lost.
-        lease_ttl: Duration => default(secs(15)).within(secs(1)..=DAY),
+        lease_ttl: Duration => default(secs(15)).within(secs(1)..=DAY).restart(),
         /// How long an instance whose lease ran out stays listed, critical, before it is removed.
         // Long enough for a restart or a pause of a virtual machine to keep its place and statistics.
-        lease_grace: Duration => default(secs(30)).within(Duration::ZERO..=DAY),
-        /// Changes in the log after which a snapshot is taken.
-        // Replays in well under a second.
-        snapshot_records: u64 => default(100_000u64).within(1_000..=100_000_000).restart(),
+        lease_grace: Duration => default(secs(30)).within(Duration::ZERO..=DAY).restart(),
         /// Bytes in the log after which a snapshot is taken.
         // Large metadata reach this first; it bounds the disk that the log takes.
         snapshot_bytes: ByteSize => default(ByteSize(64 << 20)).within(ByteSize(1 << 20)..=ByteSize(1 << 40)).restart(),
@@ -134,18 +131,18 @@ declare! {
     pub struct Guard {
         /// The share of a service's instances that may be lost within `window`; `"100%"` guards no service.
         // The largest failure that is still ordinary is one zone of three.
-        max_loss: Percent => default(Percent(30)).within(Percent(1)..=Percent(100)),
+        max_loss: Percent => default(Percent(30)).within(Percent(1)..=Percent(100)).restart(),
         /// The share of all instances that may be lost within `window`; `"100%"` guards nothing as a whole.
         // Losses that stay below every service's share and still add up to this have a cause in common.
-        max_loss_global: Percent => default(Percent(15)).within(Percent(1)..=Percent(100)),
+        max_loss_global: Percent => default(Percent(15)).within(Percent(1)..=Percent(100)).restart(),
         /// So many of all instances may be lost within `window` whatever their share.
         // A share of a small number is noise; the services' own shares hold even so.
-        free_losses: u32 => default(100u32).within(0..=1_000_000),
+        free_losses: u32 => default(100u32).within(0..=1_000_000).restart(),
         /// The time in which losses are counted together.
         // As long as common leases take to run out one after the other.
-        window: Duration => default(secs(60)).within(secs(1)..=DAY),
+        window: Duration => default(secs(60)).within(secs(1)..=DAY).restart(),
         /// How long a loss is held at most, if no probe decides before. Then it is believed.
         // Long enough for a person to mend a switch; dead instances must not stay for ever.
-        hold: Duration => default(secs(300)).within(secs(1)..=DAY),
+        hold: Duration => default(secs(300)).within(secs(1)..=DAY).restart(),
     }
 }

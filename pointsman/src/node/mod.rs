@@ -217,18 +217,13 @@ fn open_registry(config: &Config) -> anyhow::Result<cluster::Node> {
     };
     let mut options = cluster::Options::new(durability);
     options.snapshot_after = config.registry.snapshot_bytes.0;
-    options.mass_loss = match config.guard.enabled {
-        true => MassLoss {
-            share: f64::from(config.guard.max_loss.0) / 100.0,
-            window: config.guard.window,
-            hold: config.guard.hold,
-            ..MassLoss::default()
-        },
-        false => MassLoss {
-            share: 1.0,
-            global_share: 1.0,
-            ..MassLoss::default()
-        },
+    let guard = &config.guard;
+    options.mass_loss = MassLoss {
+        share: f64::from(guard.max_loss.0) / 100.0,
+        global_share: f64::from(guard.max_loss_global.0) / 100.0,
+        free: guard.free_losses,
+        window: guard.window,
+        hold: guard.hold,
     };
     let registry = cluster::Node::open(&options)?;
     for note in &registry.recovery().notes {
