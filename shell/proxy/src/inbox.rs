@@ -11,10 +11,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Something a worker is to do.
 pub(crate) enum Order {
-    /// Accept connections for the listener with this number.
-    Listen(usize, OwnedFd),
+    /// Accept connections at this address for the listener with this number.
+    Listen(usize, SocketAddr, OwnedFd),
     /// Stop doing so.
-    Unlisten(usize),
+    Unlisten(usize, SocketAddr),
     /// Serve a connection that another worker accepted for this listener.
     Adopt(usize, OwnedFd, SocketAddr),
     /// Accept nothing more; end connections as their requests finish.

@@ -66,8 +66,11 @@ async fn keep_house(worker: Rc<Worker>) {
     }
 }
 
+/// Where connections are accepted for which listener, and what stops that.
+type Listening = BTreeMap<(usize, SocketAddr), Rc<Cell<bool>>>;
+
 async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
-    let listening: RefCell<BTreeMap<usize, Rc<Cell<bool>>>> = RefCell::default();
+    let listening: RefCell<Listening> = RefCell::default();
     loop {
         for order in fleet.orders(worker.index) {
             carry_out(order, &worker, &fleet, &mut listening.borrow_mut());
@@ -76,25 +79,20 @@ async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
     }
 }
 
-fn carry_out(
-    order: Order,
-    worker: &Rc<Worker>,
-    fleet: &Arc<Fleet>,
-    listening: &mut BTreeMap<usize, Rc<Cell<bool>>>,
-) {
+fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &mut Listening) {
     match order {
-        Order::Listen(number, socket) => {
+        Order::Listen(number, address, socket) => {
             // The kernel can only refuse to watch it for want of memory; then there is nobody to serve either.
             let Ok(listener) = Listener::from_kernel(worker.reactor(), socket) else {
                 return;
             };
             let closing = Rc::new(Cell::new(false));
-            listening.insert(number, closing.clone());
+            listening.insert((number, address), closing.clone());
             let task = accept_all(worker.clone(), fleet.clone(), listener, number, closing);
             worker.handle.spawn(task);
         }
-        Order::Unlisten(number) => {
-            if let Some(closing) = listening.remove(&number) {
+        Order::Unlisten(number, address) => {
+            if let Some(closing) = listening.remove(&(number, address)) {
                 closing.set(true);
                 worker.handle.wake_all();
             }
