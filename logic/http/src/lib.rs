@@ -1,1 +1,2 @@
-//! TODO
+//! HTTP: the connection machine and the routing of requests.
+pub mod route;

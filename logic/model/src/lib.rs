@@ -21,7 +21,10 @@ pub use moment::{Moment, Timestamp};
 pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use policy::Policy;
 pub use revision::Revision;
-pub use stats::{Counter, EndpointStats, Incarnation};
+pub use stats::{
+    Counter, DURATION_BOUNDS, EndpointStats, Incarnation, ListenerStats, RouteStats, ServiceStats,
+    Sharded,
+};
 pub use table::{
     Action, Endpoint, HostPattern, ListenerTable, PathPattern, Redirect, Route, RoutingTable,
     ServiceTable, Timeouts,

@@ -12,9 +12,96 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
+    /// Adds `n` to a count that only this thread writes: a plain addition, where [`Counter::add`] locks
+    /// the cache line.
+    pub fn bump(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
     /// The count so far.
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// One `T` a worker, each on cache lines of its own: workers write theirs, readers add all up.
+#[derive(Debug)]
+pub struct Sharded<T>(Box<[Shard<T>]>);
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Shard<T>(T);
+
+impl<T: Default> Sharded<T> {
+    /// One shard for each of `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| Shard::default()).collect())
+    }
+
+    /// The shard of the worker with number `worker`.
+    pub fn of(&self, worker: usize) -> &T {
+        &self.0[worker].0
+    }
+
+    /// The total of one count over all workers.
+    pub fn total(&self, count: impl Fn(&T) -> &Counter) -> u64 {
+        self.0.iter().map(|shard| count(&shard.0).value()).sum()
+    }
+}
+
+/// What happened at a listener.
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections closed. Those open now are `accepted` - `closed`.
+    pub closed: Counter,
+    /// Requests whose head was no HTTP, or broke a limit.
+    pub refused: Counter,
+    /// Connections cut off for taking too long.
+    pub timed_out: Counter,
+    /// Bytes read from clients.
+    pub received: Counter,
+    /// Bytes sent to clients.
+    pub sent: Counter,
+}
+
+/// What happened on a route.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    /// Requests answered, by the first digit of the status code: 1xx (tunnels) at 0 to 5xx at 4.
+    pub answered: [Counter; 5],
+    /// Requests that got no whole answer: the client left, or the instance cut its answer short.
+    pub aborted: Counter,
+}
+
+/// What happened with a service.
+#[derive(Debug, Default)]
+pub struct ServiceStats {
+    /// Requests, once each however many attempts they took.
+    pub requests: Counter,
+    /// Attempts after the first.
+    pub retries: Counter,
+    /// Requests for which no instance could be chosen.
+    pub unavailable: Counter,
+    /// Answers by time to their last byte: one count for each of [`DURATION_BOUNDS`], then one for more.
+    pub durations: [Counter; DURATION_BOUNDS.len() + 1],
+    /// Nanoseconds, summed over all answers.
+    pub duration_sum: Counter,
+}
+
+/// Upper bounds of the duration histogram, in microseconds.
+pub const DURATION_BOUNDS: [u64; 14] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 10_000_000,
+];
+
+impl ServiceStats {
+    /// Counts an answer that took `nanos`.
+    pub fn answered_in(&self, nanos: u64) {
+        let bucket = DURATION_BOUNDS.partition_point(|&bound| bound * 1_000 < nanos);
+        self.durations[bucket].bump(1);
+        self.duration_sum.bump(nanos);
     }
 }
 

@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{EndpointStats, Health, InstanceId, Policy, Revision, ServiceKey, Weight};
+use crate::{
+    EndpointStats, Health, InstanceId, ListenerStats, Policy, Revision, RouteStats, ServiceKey,
+    ServiceStats, Sharded, Weight,
+};
 
 /// One consistent picture of listeners, routes and live instances.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +35,8 @@ pub struct ListenerTable {
     pub max_head: usize,
     /// The most header fields in a head.
     pub max_fields: usize,
+    /// What happened here.
+    pub stats: Arc<Sharded<ListenerStats>>,
 }
 
 /// Limits in time; each is there because some peer, by fault or on purpose, never moves on.
@@ -41,8 +46,10 @@ pub struct Timeouts {
     pub request_head: Duration,
     /// A keep-alive connection without a request.
     pub idle: Duration,
-    /// A body or tunnel on which no byte moves.
+    /// A body on which no byte moves.
     pub stall: Duration,
+    /// A tunnel (WebSocket and other upgrades) on which no byte moves.
+    pub tunnel: Duration,
     /// Bytes a second below which a client that has been sending or taking a message for longer than
     /// `stall` is cut off.
     pub min_rate: u32,
@@ -59,6 +66,8 @@ pub struct Route {
     pub path: PathPattern,
     /// What it does.
     pub action: Action,
+    /// What happened here.
+    pub stats: Arc<Sharded<RouteStats>>,
 }
 
 /// Which hosts a route serves. Names are lower case, without port.
@@ -129,6 +138,8 @@ pub struct ServiceTable {
     pub shun_after: u32,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
+    /// What happened with it.
+    pub stats: Arc<Sharded<ServiceStats>>,
 }
 
 /// An instance as a balancer sees it: an address and live statistics.

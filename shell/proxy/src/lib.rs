@@ -1,1 +1,144 @@
-//! TODO
+//! The data plane: worker threads that carry requests from clients to instances.
+//!
+//! One thread a core, shared nothing. The control plane publishes a [`RoutingTable`]; workers read it
+//! and write statistics; nothing else passes between them on a request's way.
+
+#![warn(missing_docs)]
+
+mod access;
+mod bind;
+mod buffers;
+mod date;
+mod inbox;
+mod l7;
+mod listen;
+mod pool;
+pub mod rt;
+mod run;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use model::{Counter, Moment, RoutingTable};
+
+pub use access::{AccessRecord, RequestLine};
+pub use bind::BindError;
+pub use run::{Simulated, simulate};
+pub use worker::Suspect;
+
+use inbox::{Fleet, Order};
+
+/// What a proxy is started with.
+pub struct Options {
+    /// Worker threads; at least 1.
+    pub workers: usize,
+    /// Decides every random choice.
+    pub seed: u64,
+    /// Where batches of access records go.
+    pub access_log: Option<SyncSender<Vec<AccessRecord>>>,
+    /// Counts access records that were lost because nobody took them in time.
+    pub lost_records: Arc<Counter>,
+    /// Hears of endpoints that keep failing. Called on a worker's thread: it must not wait.
+    pub suspects: Arc<dyn Fn(Suspect) + Send + Sync>,
+}
+
+/// The running workers.
+pub struct Proxy {
+    published: Arc<ArcSwap<RoutingTable>>,
+    fleet: Arc<Fleet>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    bound: Mutex<BTreeMap<usize, SocketAddr>>,
+}
+
+impl Proxy {
+    /// Starts the workers, with an empty table and no listeners.
+    ///
+    /// # Errors
+    /// When the kernel refuses a thread or an epoll instance.
+    pub fn start(options: &Options) -> io::Result<Self> {
+        let published = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
+        let fleet = Arc::new(Fleet::new(options.workers)?);
+        let threads = (0..options.workers)
+            .map(|index| run::spawn(index, options, published.clone(), fleet.clone()))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            published,
+            fleet,
+            threads,
+            bound: Mutex::default(),
+        })
+    }
+
+    /// Every request that begins from now on is served by `table`.
+    pub fn publish(&self, table: Arc<RoutingTable>) {
+        self.published.store(table);
+    }
+
+    /// The table that requests are served by.
+    pub fn table(&self) -> Arc<RoutingTable> {
+        self.published.load_full()
+    }
+
+    /// Accepts connections at `address` for the table's listener `number`. Returns the address bound:
+    /// with port 0, the kernel chose one.
+    ///
+    /// # Errors
+    /// When the address cannot be bound; the error says why and what to do.
+    pub fn listen(&self, number: usize, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        let (address, sockets) = bind::bind(address, self.fleet.len())?;
+        for (worker, socket) in sockets.into_iter().enumerate() {
+            self.fleet.order(worker, Order::Listen(number, socket));
+        }
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, address);
+        Ok(address)
+    }
+
+    /// Accepts no more connections for listener `number`; those there are go on.
+    pub fn unlisten(&self, number: usize) {
+        self.fleet.order_all(|| Order::Unlisten(number));
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// Open client connections of each worker.
+    pub fn connections(&self) -> Vec<usize> {
+        self.fleet.loads()
+    }
+
+    /// Connections that were accepted by one worker and handed to a less busy one.
+    pub fn handed_over(&self) -> u64 {
+        self.fleet.handed_over.value()
+    }
+
+    /// Stops accepting, lets every request in progress finish, ends when all have or after `patience`.
+    /// Returns how many connections were cut off.
+    ///
+    /// # Errors
+    /// When a worker ended with an error before.
+    pub fn drain(self, patience: Duration) -> io::Result<usize> {
+        self.fleet.order_all(|| Order::Drain);
+        let deadline = Instant::now() + patience;
+        let open = || self.connections().iter().sum::<usize>();
+        while open() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let cut = open();
+        self.fleet.order_all(|| Order::Stop);
+        for thread in self.threads {
+            let outcome = thread.join();
+            outcome.unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))?;
+        }
+        Ok(cut)
+    }
+}
+
+/// The time on the workers' clock.
+pub fn now() -> Moment {
+    rt::now()
+}

@@ -1,0 +1,60 @@
+use std::fmt;
+
+use model::{Endpoint, Health, Moment};
+
+/// Whether an endpoint may be chosen, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Eligible,
+    /// Only while no other is eligible: no check has answered for it yet.
+    Reserve,
+    /// Only while every eligible one is passed over too: it failed a moment ago.
+    Shunned,
+    /// Its weight is 0 or it was told to drain.
+    Draining,
+    /// Taken out by hand.
+    Disabled,
+    /// The registry's verdict is critical.
+    Critical,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Eligible => "eligible",
+            Self::Reserve => "in reserve: no check has answered yet",
+            Self::Shunned => "passed over: it failed a moment ago",
+            Self::Draining => "draining: no new work",
+            Self::Disabled => "disabled",
+            Self::Critical => "critical",
+        })
+    }
+}
+
+/// What becomes of `endpoint` at `now`.
+pub fn standing(endpoint: &Endpoint, now: Moment) -> Standing {
+    match lasting(endpoint) {
+        Standing::Eligible if is_shunned(endpoint, now) => Standing::Shunned,
+        lasting => lasting,
+    }
+}
+
+/// The part of the standing that holds as long as the routing table does.
+pub(crate) fn lasting(endpoint: &Endpoint) -> Standing {
+    if !endpoint.enabled {
+        return Standing::Disabled;
+    }
+    if endpoint.drain || endpoint.weight.0 == 0 {
+        return Standing::Draining;
+    }
+    match endpoint.health {
+        Health::Passing | Health::Warning => Standing::Eligible,
+        Health::Unknown => Standing::Reserve,
+        Health::Critical => Standing::Critical,
+    }
+}
+
+pub(crate) fn is_shunned(endpoint: &Endpoint, now: Moment) -> bool {
+    endpoint.stats.shunned_until() > now.as_nanos()
+}

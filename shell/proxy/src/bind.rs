@@ -1,0 +1,88 @@
+//! Listening sockets: one a worker, on the same address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as bind_socket, ipproto, socket_with};
+
+/// Connections that may wait to be accepted, per worker. The kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// An address that cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The kernel's reason.
+    pub cause: io::Error,
+}
+
+impl std::error::Error for BindError {}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { address, cause } = self;
+        write!(f, "cannot listen on {address}: {cause}")?;
+        let port = address.port();
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => {
+                write!(f, "; another process has the port: see `ss -ltnp 'sport = :{port}'`")
+            }
+            io::ErrorKind::PermissionDenied => write!(
+                f,
+                "; ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start"
+            ),
+            io::ErrorKind::AddrNotAvailable => write!(f, "; no interface of this machine has the address"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Binds `count` sockets to `address`, which share its connections.
+pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), BindError> {
+    let failed = |cause: Errno| BindError {
+        address,
+        cause: cause.into(),
+    };
+    // SO_REUSEPORT would let two processes of one user share a port without noticing: so first without.
+    let probe = open(address, false).map_err(failed)?;
+    let address = rustix::net::getsockname(&probe)
+        .and_then(SocketAddr::try_from)
+        .map_err(failed)?;
+    drop(probe);
+    let sockets = (0..count)
+        .map(|_| {
+            let socket = open(address, true)?;
+            rustix::net::listen(&socket, BACKLOG)?;
+            Ok(socket)
+        })
+        .collect::<Result<_, Errno>>()
+        .map_err(failed)?;
+    Ok((address, sockets))
+}
+
+fn open(address: SocketAddr, shared: bool) -> Result<OwnedFd, Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    // Connections of an earlier process in TIME_WAIT must not keep us from starting.
+    set_socket_reuseaddr(&socket, true)?;
+    if shared {
+        set_socket_reuseport(&socket, true)?;
+    }
+    if address.is_ipv6() {
+        set_ipv6_v6only(&socket, true)?;
+    }
+    // Inherited by every connection accepted, so that none pays a system call for it.
+    set_tcp_nodelay(&socket, true)?;
+    bind_socket(&socket, &address)?;
+    Ok(socket)
+}

@@ -1,0 +1,104 @@
+//! What other threads tell a worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use model::Counter;
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Something a worker is to do.
+pub(crate) enum Order {
+    /// Accept connections for the listener with this number.
+    Listen(usize, OwnedFd),
+    /// Stop doing so.
+    Unlisten(usize),
+    /// Serve a connection that another worker accepted for this listener.
+    Adopt(usize, OwnedFd, SocketAddr),
+    /// Accept nothing more; end connections as their requests finish.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// All workers, as any thread sees them.
+pub(crate) struct Fleet {
+    members: Vec<Member>,
+    /// Connections handed from the worker that accepted them to a less busy one.
+    pub(crate) handed_over: Counter,
+}
+
+#[repr(align(64))]
+struct Member {
+    orders: Mutex<Vec<Order>>,
+    bell: OwnedFd,
+    connections: AtomicUsize,
+}
+
+impl Fleet {
+    pub(crate) fn new(workers: usize) -> io::Result<Self> {
+        let member = |_| {
+            Ok(Member {
+                orders: Mutex::default(),
+                bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+                connections: AtomicUsize::new(0),
+            })
+        };
+        Ok(Self {
+            members: (0..workers).map(member).collect::<io::Result<_>>()?,
+            handed_over: Counter::default(),
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn order(&self, worker: usize, order: Order) {
+        let member = &self.members[worker];
+        member.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        // It can only fail when the count would overflow, and then the bell has rung already.
+        let _ = rustix::io::write(&member.bell, &1_u64.to_ne_bytes());
+    }
+
+    pub(crate) fn order_all(&self, order: impl Fn() -> Order) {
+        for worker in 0..self.members.len() {
+            self.order(worker, order());
+        }
+    }
+
+    /// What `worker` was told since it last asked.
+    pub(crate) fn orders(&self, worker: usize) -> Vec<Order> {
+        let mut orders = self.members[worker].orders.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut orders)
+    }
+
+    /// A descriptor that becomes readable with every order.
+    pub(crate) fn bell(&self, worker: usize) -> io::Result<OwnedFd> {
+        self.members[worker].bell.try_clone()
+    }
+
+    pub(crate) fn connection_opened(&self, worker: usize) {
+        self.members[worker].connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self, worker: usize) {
+        self.members[worker].connections.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn loads(&self) -> Vec<usize> {
+        self.members.iter().map(|m| m.connections.load(Relaxed)).collect()
+    }
+
+    /// Who should serve a connection that `accepter` accepted. The kernel spreads connections by hash, so
+    /// a few long ones may well land on one worker; whoever has clearly more than the least busy passes
+    /// them on. The slack (8, or an eighth) keeps short connections where they arrive.
+    pub(crate) fn placement(&self, accepter: usize) -> usize {
+        let load = |i: usize| self.members[i].connections.load(Relaxed);
+        let least = (0..self.members.len()).min_by_key(|&i| load(i)).unwrap_or(accepter);
+        let slack = (load(least) / 8).max(8);
+        if load(accepter) > load(least) + slack { least } else { accepter }
+    }
+}

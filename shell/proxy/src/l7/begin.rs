@@ -1,0 +1,242 @@
+//! What becomes of a request: decided as soon as its head is there, without waiting for anything.
+
+use std::sync::Arc;
+
+use http::{h1, route};
+use model::{Action, ListenerTable, Moment, Redirect, Route};
+
+use super::session::Session;
+use crate::access::RequestLine;
+use crate::worker::Snapshot;
+
+/// A request whose head was read, with everything that was decided about it.
+pub(super) struct Begun {
+    pub(super) plan: Plan,
+    /// When its head was complete.
+    pub(super) at: Moment,
+    pub(super) method: h1::MethodKind,
+    pub(super) version: h1::Version,
+    /// Whether the client wants to send more requests.
+    pub(super) keep_alive: bool,
+    /// What of the request's body is still to come.
+    pub(super) body: h1::BodyDecoder,
+    pub(super) body_done: bool,
+    /// Whether parts of the body have gone to an instance and are no longer here.
+    pub(super) streamed: bool,
+    pub(super) snapshot: Snapshot,
+    pub(super) route: Option<usize>,
+    /// What the access log wants to know, when there is one.
+    pub(super) line: Option<Box<RequestLine>>,
+    pub(super) received_before: u64,
+    pub(super) sent_before: u64,
+}
+
+/// What is done with a request.
+pub(super) enum Plan {
+    /// Goes to an instance of a service.
+    Forward(Forward),
+    /// Is answered here.
+    Answer(Answer),
+}
+
+/// A request on its way to an instance.
+pub(super) struct Forward {
+    pub(super) service: usize,
+    /// The request as instances get it: its head, and as much of its body as came along.
+    pub(super) message: Vec<u8>,
+    /// Whether the rest of the body goes out in chunks.
+    pub(super) chunked: bool,
+    /// Whether the client asked to speak another protocol from here on.
+    pub(super) upgrade: bool,
+}
+
+/// An answer made here.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) fields: Vec<(&'static str, Box<str>)>,
+    pub(super) body: Box<str>,
+}
+
+impl Answer {
+    /// A short text for people.
+    pub(super) fn text(status: u16, why: &str) -> Self {
+        Self {
+            status,
+            fields: vec![("content-type", "text/plain; charset=utf-8".into())],
+            body: format!("{status} {}: {why}\n", h1::reason(status)).into(),
+        }
+    }
+}
+
+impl Session {
+    /// Decides about a request; returns it with the length of its head.
+    pub(super) fn begin(
+        &self,
+        request: &h1::Request<'_>,
+        listener: &ListenerTable,
+        snapshot: &Snapshot,
+    ) -> (Begun, usize) {
+        let id = self.request_id();
+        let path = request.target.path();
+        let route = route::find(listener, request.authority, path);
+        let plan = match route.map(|number| &listener.routes[number]) {
+            // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
+            _ if request.method.kind == h1::MethodKind::Connect => {
+                Plan::Answer(Answer::text(501, "this listener opens no tunnels"))
+            }
+            None => Plan::Answer(Answer::text(404, "no route of this listener serves this host and path")),
+            Some(route) => self.plan(request, route, listener, &id),
+        };
+        let begun = Begun {
+            plan,
+            at: self.worker.now(),
+            method: request.method.kind,
+            version: request.version,
+            keep_alive: request.keep_alive,
+            body: h1::BodyDecoder::new(request.framing),
+            body_done: request.framing == h1::Framing::None,
+            streamed: false,
+            snapshot: snapshot.clone(),
+            route,
+            line: self.worker.logger.as_ref().map(|_| Box::new(line(request, &id))),
+            received_before: self.received.get(),
+            sent_before: self.sent.get(),
+        };
+        (begun, request.head_len)
+    }
+
+    fn plan(
+        &self,
+        request: &h1::Request<'_>,
+        route: &Route,
+        listener: &ListenerTable,
+        id: &str,
+    ) -> Plan {
+        match &route.action {
+            Action::Service(service) => Plan::Forward(self.forward(request, *service, listener, id)),
+            Action::Redirect(redirect) => Plan::Answer(redirected(request, redirect)),
+            Action::Fixed {
+                status,
+                content_type,
+                body,
+            } => Plan::Answer(Answer {
+                status: *status,
+                fields: vec![("content-type", content_type.clone())],
+                body: body.clone(),
+            }),
+        }
+    }
+
+    fn forward(
+        &self,
+        request: &h1::Request<'_>,
+        service: usize,
+        listener: &ListenerTable,
+        id: &str,
+    ) -> Forward {
+        let client = self.peer.ip();
+        let forward = h1::ForwardRequest {
+            client,
+            trusted: http::trust::contains(&listener.trusted_peers, client),
+            proto: "http",
+            request_id: id,
+        };
+        let mut message = self.worker.buffers.take();
+        h1::write_request(request, &forward, &mut message);
+        Forward {
+            service,
+            message,
+            chunked: request.framing == h1::Framing::Chunked,
+            upgrade: request.upgrade.is_some(),
+        }
+    }
+
+    /// Adds what came along of the request's body; what follows the body is the next request's.
+    pub(super) fn begin_body(&self, mut begun: Begun, input: &mut [u8]) -> Begun {
+        if begun.body_done {
+            self.hold_unseen(input);
+            return begun;
+        }
+        let decoded = match begun.body.decode(input) {
+            Ok(decoded) => decoded,
+            Err(fault) => return self.refuse(fault.status(), &fault.to_string()),
+        };
+        begun.body_done = decoded.done;
+        if let Plan::Forward(forward) = &mut begun.plan {
+            let data = &input[..decoded.data];
+            if forward.chunked {
+                h1::write_chunk(data, &mut forward.message);
+                if decoded.done {
+                    h1::write_last_chunk(begun.body.trailers(), &mut forward.message);
+                }
+            } else {
+                forward.message.extend_from_slice(data);
+            }
+        }
+        self.hold_unseen(&input[decoded.consumed..]);
+        begun
+    }
+
+    /// Keeps what the client sent ahead.
+    pub(super) fn hold_unseen(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.hold(bytes);
+            self.unseen.set(true);
+        }
+    }
+
+    /// The answer to something that cannot be understood; the connection ends with it.
+    pub(super) fn refuse(&self, status: u16, why: &str) -> Begun {
+        Begun {
+            plan: Plan::Answer(Answer::text(status, why)),
+            at: self.worker.now(),
+            method: h1::MethodKind::Get,
+            version: h1::Version::Http11,
+            keep_alive: false,
+            body: h1::BodyDecoder::new(h1::Framing::None),
+            body_done: false,
+            streamed: false,
+            snapshot: self.worker.snapshot(),
+            route: None,
+            line: None,
+            received_before: self.received.get(),
+            sent_before: self.sent.get(),
+        }
+    }
+
+    /// 128 random bits in hexadecimal.
+    fn request_id(&self) -> String {
+        format!("{:016x}{:016x}", self.worker.draw(), self.worker.draw())
+    }
+}
+
+fn redirected(request: &h1::Request<'_>, redirect: &Redirect) -> Answer {
+    let query = request.target.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let location = redirect
+        .location
+        .replace("{host}", route::host_of(request.authority))
+        .replace("{path}", request.target.path())
+        .replace("{query}", &query);
+    let mut answer = Answer::text(redirect.status, &location);
+    answer.fields.push(("location", location.into()));
+    answer
+}
+
+fn line(request: &h1::Request<'_>, id: &str) -> RequestLine {
+    let field = |name| request.fields.find(name).map(|v| String::from_utf8_lossy(v).into());
+    RequestLine {
+        method: request.method.text.into(),
+        authority: request.authority.into(),
+        target: request.target.as_sent().into(),
+        version: request.version.as_str(),
+        id: id.into(),
+        user_agent: field("user-agent"),
+        referer: field("referer"),
+    }
+}
+
+/// A route's name, for records.
+pub(super) fn route_name(snapshot: &Snapshot, listener: usize, route: Option<usize>) -> Option<Arc<str>> {
+    let listener = snapshot.listener(listener)?;
+    Some(listener.routes.get(route?)?.name.clone())
+}

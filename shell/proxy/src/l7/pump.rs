@@ -1,0 +1,140 @@
+//! Moves a message body from one connection to the other, a bounded step at a time.
+
+use std::time::Duration;
+
+use http::h1;
+use model::Moment;
+
+use super::session::Session;
+use crate::buffers::{BACK, FRONT, READ};
+use crate::rt::Sock;
+
+/// Bytes a body may move before the other connections get their turn.
+pub(super) const BUDGET: usize = 256 * 1024;
+
+/// How a body leaves here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// As it is: its length was announced, or it ends with the connection.
+    Plain,
+    /// In chunks (RFC 9112 §7.1).
+    Chunks,
+}
+
+/// What a step came to.
+pub(super) enum Step {
+    /// The sender has nothing more at present.
+    WaitFrom,
+    /// So many bytes moved.
+    Moved(usize),
+    /// The body is complete.
+    Done,
+}
+
+/// What ended a body before its end.
+pub(super) enum Broken {
+    /// The side it comes from.
+    From,
+    /// The side it goes to.
+    To,
+    /// What came is no HTTP.
+    Malformed,
+}
+
+impl Session {
+    /// Reads once from `from` and sends what it can to `to`; the rest is left in `unsent`.
+    /// `after` gets what was read beyond the body's end.
+    pub(super) fn step(
+        &self,
+        from: &Sock,
+        to: &Sock,
+        body: &mut h1::BodyDecoder,
+        frame: Frame,
+        unsent: &mut Vec<u8>,
+        after: impl FnOnce(&[u8]),
+    ) -> Result<Step, Broken> {
+        let mut scratch = self.worker.buffers.scratch();
+        let room = &mut scratch[FRONT..FRONT + READ];
+        match from.try_recv(room).map_err(|_| Broken::From)? {
+            None => Ok(Step::WaitFrom),
+            Some(0) => {
+                body.finish_at_eof().map_err(|_| Broken::From)?;
+                let range = framed(&mut scratch, 0, 0, frame, true, body);
+                send_or_keep(to, &scratch[range], unsent)?;
+                Ok(Step::Done)
+            }
+            Some(n) => {
+                let decoded = body.decode(&mut room[..n]).map_err(|_| Broken::Malformed)?;
+                // Before the frame's end is written over it.
+                after(&room[decoded.consumed..n]);
+                let range = framed(&mut scratch, 0, decoded.data, frame, decoded.done, body);
+                send_or_keep(to, &scratch[range], unsent)?;
+                Ok(if decoded.done { Step::Done } else { Step::Moved(n) })
+            }
+        }
+    }
+}
+
+/// Puts the frame around `data` bytes that start `offset` bytes after [`FRONT`]; returns where frame and
+/// data stand now.
+pub(super) fn framed(
+    scratch: &mut [u8],
+    offset: usize,
+    data: usize,
+    frame: Frame,
+    done: bool,
+    body: &h1::BodyDecoder,
+) -> std::ops::Range<usize> {
+    let (mut start, mut end) = (FRONT + offset, FRONT + offset + data);
+    if frame == Frame::Plain {
+        return start..end;
+    }
+    if data > 0 {
+        let mut line = [0; 18];
+        let line = h1::chunk_head(data, &mut line);
+        start -= line.len();
+        scratch[start..start + line.len()].copy_from_slice(line);
+        scratch[end..end + 2].copy_from_slice(b"\r\n");
+        end += 2;
+    }
+    if done {
+        let trailers = body.trailers();
+        debug_assert!(trailers.len() + 7 + 2 <= BACK, "trailers are bounded");
+        for part in [b"0\r\n", trailers, b"\r\n"] {
+            scratch[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+    }
+    start..end
+}
+
+fn send_or_keep(to: &Sock, bytes: &[u8], unsent: &mut Vec<u8>) -> Result<(), Broken> {
+    let sent = match unsent.is_empty() && !bytes.is_empty() {
+        true => to.try_send(bytes).map_err(|_| Broken::To)?,
+        false => 0,
+    };
+    unsent.extend_from_slice(&bytes[sent..]);
+    Ok(())
+}
+
+/// How fast a client moves a message, counting only the time that we waited for it.
+#[derive(Default)]
+pub(super) struct Pace {
+    waited: Duration,
+    moved: u64,
+}
+
+impl Pace {
+    pub(super) fn moved(&mut self, bytes: usize) {
+        self.moved += bytes as u64;
+    }
+
+    pub(super) fn waited(&mut self, since: Moment, now: Moment) {
+        self.waited += now.since(since);
+    }
+
+    /// Whether it has been slower than `min_rate` bytes a second over more than `patience`.
+    pub(super) fn is_too_slow(&self, patience: Duration, min_rate: u32) -> bool {
+        self.waited > patience && (self.moved as f64) < self.waited.as_secs_f64() * f64::from(min_rate)
+    }
+}

@@ -1,0 +1,90 @@
+//! Accepting connections.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::inbox::{Fleet, Order};
+use crate::l7;
+use crate::rt::{Accepted, Listener, Sock, yield_now};
+use crate::worker::Worker;
+
+/// Connections accepted before those there are get their turn.
+const BURST: usize = 64;
+
+/// How long nothing is accepted after the kernel refused (no descriptors left, say).
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections for the listener with `number` until `closing`, or until the worker drains.
+pub(crate) async fn accept_all(
+    worker: Rc<Worker>,
+    fleet: Arc<Fleet>,
+    listener: Listener,
+    number: usize,
+    closing: Rc<Cell<bool>>,
+) {
+    let reactor = worker.reactor().clone();
+    let mut burst = 0;
+    loop {
+        match listener.try_accept() {
+            Ok(Some((accepted, peer))) => {
+                place(&worker, &fleet, accepted, peer, number);
+                burst += 1;
+                if burst >= BURST {
+                    burst = 0;
+                    yield_now(&reactor).await;
+                }
+            }
+            Ok(None) if listener.is_acceptable() => {}
+            // Only with an empty queue: closing the socket resets what still waits in it.
+            Ok(None) if closing.get() || worker.draining() => return,
+            Ok(None) => listener.acceptable_unless(|| closing.get() || worker.draining()).await,
+            Err(_) => reactor.sleep(PAUSE).await,
+        }
+    }
+}
+
+fn place(worker: &Rc<Worker>, fleet: &Arc<Fleet>, accepted: Accepted, peer: SocketAddr, number: usize) {
+    match accepted {
+        Accepted::Fd(fd) => {
+            let chosen = fleet.placement(worker.index);
+            if chosen == worker.index {
+                if let Ok(sock) = Sock::from_accepted(worker.reactor(), fd) {
+                    serve(worker, fleet, sock, peer, number);
+                }
+            } else {
+                fleet.handed_over.add(1);
+                fleet.order(chosen, Order::Adopt(number, fd, peer));
+            }
+        }
+        Accepted::Sock(sock) => serve(worker, fleet, sock, peer, number),
+    }
+}
+
+/// Starts serving a connection.
+pub(crate) fn serve(worker: &Rc<Worker>, fleet: &Arc<Fleet>, client: Sock, peer: SocketAddr, number: usize) {
+    let open = Open::new(fleet.clone(), worker.index);
+    let session = l7::serve(worker.clone(), client, peer, number);
+    worker.handle.spawn(async move {
+        let _open = open;
+        session.await;
+    });
+}
+
+/// Counts a connection as open until it is dropped.
+struct Open(Arc<Fleet>, usize);
+
+impl Open {
+    fn new(fleet: Arc<Fleet>, worker: usize) -> Self {
+        fleet.connection_opened(worker);
+        Self(fleet, worker)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connection_closed(self.1);
+    }
+}

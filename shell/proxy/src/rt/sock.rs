@@ -1,0 +1,372 @@
+//! Sockets as tasks see them.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::Poll;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_socket_linger, set_tcp_nodelay, socket_error};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
+};
+
+use super::memory::EndId;
+use super::reactor::{Driver, Reactor, Token};
+
+/// The task's deadline passed while it waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedOut;
+
+/// A connected stream socket. Dropping it closes it.
+pub struct Sock {
+    reactor: Rc<Reactor>,
+    token: Token,
+    end: End,
+}
+
+enum End {
+    Kernel(OwnedFd),
+    Memory(EndId),
+}
+
+impl Sock {
+    /// Takes over an accepted connection.
+    ///
+    /// # Errors
+    /// When the kernel cannot watch it.
+    pub fn from_accepted(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
+        // Taken for readable: a client sends its first bytes right after the handshake, and one early
+        // read is cheaper than one more turn of the loop.
+        let token = reactor.register(&fd, true, true)?;
+        Ok(Self {
+            reactor: reactor.clone(),
+            token,
+            end: End::Kernel(fd),
+        })
+    }
+
+    pub(super) fn from_network(reactor: &Rc<Reactor>, token: Token, end: EndId) -> Self {
+        Self {
+            reactor: reactor.clone(),
+            token,
+            end: End::Memory(end),
+        }
+    }
+
+    /// Connects to `address`, waiting as long as the task's deadline allows.
+    ///
+    /// # Errors
+    /// Whatever the connection failed with; [`io::ErrorKind::TimedOut`] when the deadline passed.
+    pub async fn connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+        let sock = Self::begin_connect(reactor, address)?;
+        sock.writable()
+            .await
+            .map_err(|TimedOut| io::Error::from(io::ErrorKind::TimedOut))?;
+        match &sock.end {
+            End::Kernel(fd) => socket_error(fd)??,
+            End::Memory(end) => sock.network().connect_outcome(*end)?,
+        }
+        Ok(sock)
+    }
+
+    fn begin_connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+        if let Some(network) = reactor.network() {
+            let token = reactor.add_source(false, false);
+            let end = network.connect(token, address);
+            return Ok(Self::from_network(reactor, token, end));
+        }
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        set_tcp_nodelay(&fd, true)?;
+        match rustix::net::connect(&fd, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(fault) => return Err(fault.into()),
+        }
+        let token = reactor.register(&fd, false, false)?;
+        Ok(Self {
+            reactor: reactor.clone(),
+            token,
+            end: End::Kernel(fd),
+        })
+    }
+
+    /// Reads what is there. `None`: nothing yet. `Some(0)`: the peer has ended its side.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.reactor.readable(self.token) {
+            return Ok(None);
+        }
+        let result = match &self.end {
+            End::Kernel(fd) => {
+                rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n)
+            }
+            End::Memory(end) => self.network().recv(*end, buffer),
+        };
+        match result {
+            Ok(n) => {
+                if n != 0 && n < buffer.len() {
+                    self.reactor.drained(self.token);
+                }
+                Ok(Some(n))
+            }
+            Err(Errno::AGAIN) => {
+                self.reactor.unreadable(self.token);
+                Ok(None)
+            }
+            Err(Errno::INTR) => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Sends what fits. Fewer bytes than given: the rest waits for [`Sock::writable`].
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.reactor.writable(self.token) {
+            return Ok(0);
+        }
+        let result = match &self.end {
+            End::Kernel(fd) => rustix::net::send(fd, bytes, SendFlags::NOSIGNAL),
+            End::Memory(end) => self.network().send(*end, bytes),
+        };
+        match result {
+            Ok(n) => {
+                if n < bytes.len() {
+                    self.reactor.unwritable(self.token);
+                }
+                Ok(n)
+            }
+            Err(Errno::AGAIN) => {
+                self.reactor.unwritable(self.token);
+                Ok(0)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Ends our side; the peer reads the end of the stream.
+    pub fn shutdown_write(&self) {
+        // A connection that is gone already needs no end.
+        match &self.end {
+            End::Kernel(fd) => drop(rustix::net::shutdown(fd, rustix::net::Shutdown::Write)),
+            End::Memory(end) => self.network().shutdown(*end, Shutdown::Write),
+        }
+    }
+
+    /// Makes closing abort the connection (RST), so that the peer cannot take a cut message for a whole one.
+    pub fn abort_on_close(&self) {
+        match &self.end {
+            End::Kernel(fd) => drop(set_socket_linger(fd, Some(std::time::Duration::ZERO))),
+            End::Memory(end) => self.network().abort_on_close(*end),
+        }
+    }
+
+    /// Waits until there may be something to read.
+    ///
+    /// # Errors
+    /// [`TimedOut`] when the task's deadline passes first.
+    pub async fn readable(&self) -> Result<(), TimedOut> {
+        self.wait(Reactor::readable).await
+    }
+
+    /// Waits until something may be sent.
+    ///
+    /// # Errors
+    /// [`TimedOut`] when the task's deadline passes first.
+    pub async fn writable(&self) -> Result<(), TimedOut> {
+        self.wait(Reactor::writable).await
+    }
+
+    /// Whether both sides have closed, or the connection broke.
+    pub fn is_hung_up(&self) -> bool {
+        self.reactor.hung_up(self.token)
+    }
+
+    /// Waits until there may be something to read, or until `stop` holds when the task is woken.
+    ///
+    /// # Errors
+    /// [`TimedOut`] when the task's deadline passes first.
+    pub async fn readable_unless(&self, stop: impl Fn() -> bool) -> Result<(), TimedOut> {
+        self.wait(|reactor, token| reactor.readable(token) || stop()).await
+    }
+
+    async fn wait(&self, ready: impl Fn(&Reactor, Token) -> bool) -> Result<(), TimedOut> {
+        poll_fn(|_| {
+            if ready(&self.reactor, self.token) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.reactor.timed_out() {
+                return Poll::Ready(Err(TimedOut));
+            }
+            self.reactor.wait_on(self.token);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether something (data, an end, an error) waits to be read, as far as is known without asking.
+    pub fn is_readable(&self) -> bool {
+        self.reactor.readable(self.token)
+    }
+
+    /// The current task is woken by this socket's next event, whatever it then finds.
+    pub fn wake_current(&self) {
+        self.reactor.wait_on(self.token);
+    }
+
+    /// The worker's reactor.
+    pub fn reactor(&self) -> &Rc<Reactor> {
+        &self.reactor
+    }
+
+    fn network(&self) -> &super::Network {
+        self.reactor
+            .network()
+            .expect("a simulated socket lives on a simulated network")
+    }
+}
+
+impl Drop for Sock {
+    fn drop(&mut self) {
+        if let End::Memory(end) = &self.end {
+            self.network().close(*end);
+        }
+        self.reactor.forget(self.token);
+    }
+}
+
+/// A listening socket.
+pub struct Listener {
+    reactor: Rc<Reactor>,
+    token: Token,
+    end: ListenerEnd,
+}
+
+enum ListenerEnd {
+    Kernel(OwnedFd),
+    Memory(SocketAddr),
+}
+
+impl Listener {
+    /// Watches a bound, listening, non-blocking kernel socket.
+    ///
+    /// # Errors
+    /// When the kernel cannot watch it.
+    pub fn from_kernel(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
+        let token = reactor.register(&fd, true, false)?;
+        Ok(Self {
+            reactor: reactor.clone(),
+            token,
+            end: ListenerEnd::Kernel(fd),
+        })
+    }
+
+    /// Listens on the simulated network.
+    pub fn on_network(reactor: &Rc<Reactor>, address: SocketAddr) -> Self {
+        let token = reactor.add_source(false, false);
+        let network = reactor
+            .network()
+            .expect("only a simulated reactor has a network");
+        network.listen(token, address);
+        Self {
+            reactor: reactor.clone(),
+            token,
+            end: ListenerEnd::Memory(address),
+        }
+    }
+
+    /// The next connection: for a kernel listener its descriptor, not yet watched by anybody, so that
+    /// it can be handed to a less busy worker.
+    ///
+    /// # Errors
+    /// The kernel's, descriptor limits (`EMFILE`) among them; the connection that failed is not to blame.
+    pub fn try_accept(&self) -> io::Result<Option<(Accepted, SocketAddr)>> {
+        if !self.reactor.readable(self.token) {
+            return Ok(None);
+        }
+        match &self.end {
+            ListenerEnd::Kernel(fd) => accept_kernel(fd, &self.reactor, self.token),
+            ListenerEnd::Memory(address) => {
+                let network = self.reactor.network().expect("checked when it was made");
+                let Some((end, peer)) = network.accept(*address) else {
+                    self.reactor.unreadable(self.token);
+                    return Ok(None);
+                };
+                let token = self.reactor.add_source(true, true);
+                network.adopt(end, token);
+                let sock = Sock::from_network(&self.reactor, token, end);
+                Ok(Some((Accepted::Sock(sock), peer)))
+            }
+        }
+    }
+
+    /// Whether a connection may be waiting.
+    pub fn is_acceptable(&self) -> bool {
+        self.reactor.readable(self.token)
+    }
+
+    /// Waits for a connection, or until `stop` holds when the task is woken.
+    pub async fn acceptable_unless(&self, stop: impl Fn() -> bool) {
+        poll_fn(|_| {
+            if self.reactor.readable(self.token) || stop() {
+                return Poll::Ready(());
+            }
+            self.reactor.wait_on(self.token);
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A connection just accepted.
+pub enum Accepted {
+    /// A kernel descriptor that no reactor watches yet.
+    Fd(OwnedFd),
+    /// A simulated connection.
+    Sock(Sock),
+}
+
+fn accept_kernel(
+    fd: &OwnedFd,
+    reactor: &Reactor,
+    token: Token,
+) -> io::Result<Option<(Accepted, SocketAddr)>> {
+    match acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok((fd, peer)) => {
+            let unnamed = || SocketAddr::from(([0, 0, 0, 0], 0));
+            let peer = peer
+                .and_then(|p| SocketAddr::try_from(p).ok())
+                .unwrap_or_else(unnamed);
+            Ok(Some((Accepted::Fd(fd), peer)))
+        }
+        Err(Errno::AGAIN) => {
+            reactor.unreadable(token);
+            Ok(None)
+        }
+        // The client gave up while it was queued: look for the next one.
+        Err(Errno::CONNABORTED | Errno::INTR) => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let ListenerEnd::Memory(address) = self.end {
+            if let Driver::Memory(network) = &self.reactor.driver {
+                network.unlisten(address);
+            }
+        }
+        self.reactor.forget(self.token);
+    }
+}

@@ -1,0 +1,170 @@
+//! A worker's life: its thread, its orders, its housekeeping.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use model::{Counter, RoutingTable};
+
+use crate::access::{AccessRecord, Logger};
+use crate::inbox::{Fleet, Order};
+use crate::listen::{accept_all, serve};
+use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock};
+use crate::worker::{Suspect, Worker};
+use crate::{Options, rt};
+
+/// How often unused connections are looked through and the access log is handed over.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// Starts the thread of the worker with number `index`.
+pub(crate) fn spawn(
+    index: usize,
+    options: &Options,
+    published: Arc<ArcSwap<RoutingTable>>,
+    fleet: Arc<Fleet>,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let log = options.access_log.clone();
+    let lost = options.lost_records.clone();
+    let suspects = options.suspects.clone();
+    let seed = options.seed.wrapping_add(index as u64 + 1);
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let executor = Executor::new(Reactor::on_kernel()?);
+        let logger = log.map(|to| Logger::new(to, lost));
+        let suspect = Box::new(move |suspect| suspects(suspect));
+        let worker = Worker::new(index, seed, executor.handle(), published, logger, suspect);
+        run(&executor, Rc::new(worker), fleet)
+    })
+}
+
+fn run(executor: &Executor, worker: Rc<Worker>, fleet: Arc<Fleet>) -> io::Result<()> {
+    let bell = Bell::new(worker.reactor(), fleet.bell(worker.index)?)?;
+    worker.handle.spawn(keep_house(worker.clone()));
+    worker.handle.spawn(obey(worker.clone(), fleet, bell));
+    let outcome = executor.run();
+    if let Some(logger) = &worker.logger {
+        logger.flush();
+    }
+    outcome
+}
+
+async fn keep_house(worker: Rc<Worker>) {
+    loop {
+        worker.reactor().sleep(HOUSEKEEPING).await;
+        worker.pool.sweep(worker.now());
+        if let Some(logger) = &worker.logger {
+            logger.flush();
+        }
+    }
+}
+
+async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
+    let listening: RefCell<BTreeMap<usize, Rc<Cell<bool>>>> = RefCell::default();
+    loop {
+        for order in fleet.orders(worker.index) {
+            carry_out(order, &worker, &fleet, &mut listening.borrow_mut());
+        }
+        bell.rung().await;
+    }
+}
+
+fn carry_out(
+    order: Order,
+    worker: &Rc<Worker>,
+    fleet: &Arc<Fleet>,
+    listening: &mut BTreeMap<usize, Rc<Cell<bool>>>,
+) {
+    match order {
+        Order::Listen(number, socket) => {
+            // The kernel can only refuse to watch it for want of memory; then there is nobody to serve either.
+            let Ok(listener) = Listener::from_kernel(worker.reactor(), socket) else {
+                return;
+            };
+            let closing = Rc::new(Cell::new(false));
+            listening.insert(number, closing.clone());
+            let task = accept_all(worker.clone(), fleet.clone(), listener, number, closing);
+            worker.handle.spawn(task);
+        }
+        Order::Unlisten(number) => {
+            if let Some(closing) = listening.remove(&number) {
+                closing.set(true);
+                worker.handle.wake_all();
+            }
+        }
+        Order::Adopt(number, fd, peer) => {
+            if let Ok(sock) = Sock::from_accepted(worker.reactor(), fd) {
+                serve(worker, fleet, sock, peer, number);
+            }
+        }
+        Order::Drain => worker.drain(),
+        Order::Stop => worker.handle.stop(),
+    }
+}
+
+/// A proxy of one worker on a simulated network.
+pub struct Simulated {
+    /// Runs the proxy together with whatever else is spawned on it: clients, instances.
+    pub executor: Executor,
+    worker: Rc<Worker>,
+    suspects: Rc<RefCell<Vec<Suspect>>>,
+    records: std::sync::mpsc::Receiver<Vec<AccessRecord>>,
+}
+
+/// Starts a proxy of one worker on `network`, accepting at `listeners` (in the table's numbering).
+///
+/// # Panics
+/// When two listeners have the same address.
+pub fn simulate(network: Network, seed: u64, table: RoutingTable, listeners: &[SocketAddr]) -> Simulated {
+    let executor = Executor::new(Reactor::on_network(network));
+    let published = Arc::new(ArcSwap::from_pointee(table));
+    let (to, records) = std::sync::mpsc::sync_channel(65_536);
+    let logger = Logger::new(to, Arc::new(Counter::default()));
+    let suspects: Rc<RefCell<Vec<Suspect>>> = Rc::default();
+    let heard = suspects.clone();
+    let suspect = Box::new(move |suspect| heard.borrow_mut().push(suspect));
+    let handle: Handle = executor.handle();
+    let worker = Rc::new(Worker::new(0, seed, handle, published, Some(logger), suspect));
+    let fleet = Arc::new(Fleet::new(1).expect("an eventfd can be had"));
+    worker.handle.spawn(keep_house(worker.clone()));
+    for (number, &address) in listeners.iter().enumerate() {
+        let listener = rt::Listener::on_network(worker.reactor(), address);
+        let closing = Rc::new(Cell::new(false));
+        worker.handle.spawn(accept_all(worker.clone(), fleet.clone(), listener, number, closing));
+    }
+    Simulated {
+        executor,
+        worker,
+        suspects,
+        records,
+    }
+}
+
+impl Simulated {
+    /// Lets connections end after their present request.
+    pub fn drain(&self) {
+        self.worker.drain();
+    }
+
+    /// Endpoints reported as failing, in order.
+    pub fn suspects(&self) -> Vec<Suspect> {
+        self.suspects.borrow().clone()
+    }
+
+    /// What the access log got.
+    pub fn records(&self) -> Vec<AccessRecord> {
+        if let Some(logger) = &self.worker.logger {
+            logger.flush();
+        }
+        self.records.try_iter().flatten().collect()
+    }
+
+    /// Unused connections to instances.
+    pub fn pooled(&self) -> usize {
+        self.worker.pool.len()
+    }
+}
