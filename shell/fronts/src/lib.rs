@@ -1,1 +1,11 @@
-//! TODO
+//! The protocols that pointsman speaks to clients of the registry, one module each. They share the registry's
+//! operations ([`Directory`]) and what is asked of the data plane ([`Traffic`]), and nothing else.
+
+mod directory;
+pub mod http;
+mod traffic;
+
+pub use directory::{Changes, Closed, Committed, Directory, Heartbeat, Pending, Reason, Refused};
+pub use traffic::{
+    Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing, Traffic,
+};

@@ -1,0 +1,103 @@
+//! What fronts ask of the registry.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use model::{InstanceId, Revision, ServiceKey};
+use registry::{Command, Compacted, Event, Registry, Reply, Service};
+use thiserror::Error;
+
+/// An answer that takes time. Boxed, so that the traits can be used as objects: fronts are compiled once,
+/// and an allocation is nothing beside a write to disk.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The registry's operations.
+pub trait Directory: Send + Sync + 'static {
+    /// Commits a command; once this returns, it is durable and applied. Dropping the future leaves open
+    /// whether it happens.
+    fn submit(&self, command: Command) -> Pending<'_, Result<Committed, Refused>>;
+
+    /// Renews leases; the answers are in the order of the questions.
+    fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat>;
+
+    /// Everything, as it is now.
+    fn registry(&self) -> Registry;
+
+    /// A service as it is now, if it has instances, and the revision at which that is so.
+    fn service(&self, key: &ServiceKey) -> (Revision, Option<Arc<Service>>);
+
+    /// A wait for changes of one service, whether it exists or not.
+    fn watch(&self, key: &ServiceKey) -> Box<dyn Changes>;
+
+    /// Every change of a service after `revision`, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Compacted`] when some of them are no longer kept.
+    fn events_since(&self, revision: Revision, key: &ServiceKey) -> Result<Vec<Event>, Compacted>;
+}
+
+/// A wait for changes.
+pub trait Changes: Send {
+    /// Waits until there has been a change since the wait was made or this last returned; it may return
+    /// without one. Cancel safe. Make the wait first, then read the state: whatever is not in the state
+    /// read is told here.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when no more changes will come.
+    fn changed(&mut self) -> Pending<'_, Result<(), Closed>>;
+}
+
+/// The node is shutting down; no more changes will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the node is shutting down")]
+pub struct Closed;
+
+/// A command's revision and answer.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The revision at which it was applied.
+    pub revision: Revision,
+    /// What it did.
+    pub reply: Reply,
+}
+
+/// What a heartbeat found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// The lease holds for another ttl.
+    Renewed,
+    /// The lease had run out; the instance turns passing again in a moment.
+    Woken,
+    /// A persistent instance: it has no lease to renew.
+    Persistent,
+    /// No such instance: register it anew.
+    NotFound,
+}
+
+/// Why a command was not committed. Nothing of it is in the registry, except after [`Reason::Closing`],
+/// where it may or may not be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{detail}")]
+pub struct Refused {
+    /// The kind of reason.
+    pub reason: Reason,
+    /// The reason in words, for people.
+    pub detail: String,
+}
+
+/// Kinds of reasons to refuse a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// More writes than the disk takes; passes in a moment.
+    Overloaded,
+    /// Larger than one write may be.
+    TooLarge,
+    /// The disk did not take it; the reason may pass (it is full, say).
+    NotWritten,
+    /// The disk can no longer be trusted: no writes until a restart.
+    ReadOnly,
+    /// The node is shutting down.
+    Closing,
+}

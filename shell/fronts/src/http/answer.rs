@@ -1,0 +1,95 @@
+//! Answers as JSON.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use model::Revision;
+use serde::Serialize;
+
+use super::problem::Problem;
+
+/// The registry's revision that an answer stands for.
+pub(crate) const REVISION: HeaderName = HeaderName::from_static("x-pointsman-revision");
+
+/// As many items as are encoded at a time. What a slow reader pins is one piece, not the whole list.
+const PIECE: usize = 256;
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, kind())], bytes).into_response(),
+        Err(e) => internal(format!("The answer could not be written: {e}.")).into_response(),
+    }
+}
+
+/// A JSON answer with a list in it: `head` is everything up to the list's first item, `]}` follows the last.
+pub(crate) fn list<T: Send + 'static>(
+    head: Vec<u8>,
+    items: Vec<T>,
+    encode: impl Fn(&T, &mut Vec<u8>) + Send + 'static,
+) -> Response {
+    let body = if items.len() <= PIECE {
+        let mut bytes = head;
+        write_items(&mut bytes, &items, 0, &encode);
+        bytes.extend_from_slice(b"]}");
+        Body::from(bytes)
+    } else {
+        let pieces = stream::unfold(
+            (head, items, 0, encode),
+            |(mut bytes, items, from, encode)| async move {
+                if from >= items.len() + PIECE {
+                    return None;
+                }
+                let to = items.len().min(from + PIECE);
+                if from < items.len() {
+                    write_items(&mut bytes, &items[from..to], from, &encode);
+                } else {
+                    bytes.extend_from_slice(b"]}");
+                }
+                let next = if from < items.len() { to } else { from + PIECE };
+                let piece = Ok::<_, std::convert::Infallible>(Bytes::from(bytes));
+                Some((piece, (Vec::new(), items, next, encode)))
+            },
+        );
+        Body::from_stream(pieces)
+    };
+    ([(header::CONTENT_TYPE, kind())], body).into_response()
+}
+
+fn write_items<T>(
+    bytes: &mut Vec<u8>,
+    items: &[T],
+    first: usize,
+    encode: &impl Fn(&T, &mut Vec<u8>),
+) {
+    for (place, item) in items.iter().enumerate() {
+        if first + place > 0 {
+            bytes.push(b',');
+        }
+        encode(item, bytes);
+    }
+}
+
+/// Appends a value to a list.
+pub(crate) fn append(value: &impl Serialize, out: &mut Vec<u8>) {
+    // Writing to memory does not fail, and no value here has a map with keys that are no texts.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Adds the revision to an answer.
+pub(crate) fn at(revision: Revision, mut response: Response) -> Response {
+    response.headers_mut().insert(REVISION, revision.0.into());
+    response
+}
+
+/// What must not happen: not the client's fault.
+pub(crate) fn internal(detail: impl Into<String>) -> Box<Problem> {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Problem::new(status, "internal", "Something went wrong here", detail)
+}
+
+fn kind() -> HeaderValue {
+    HeaderValue::from_static("application/json")
+}

@@ -1,0 +1,184 @@
+//! What a registration says about its check. Defaults and limits are those of `[service.NAME.check]` in the
+//! configuration.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use model::{CheckKind, CheckSpec, HttpCheck, StatusRange};
+
+use super::fault::Faults;
+use super::fields::Fields;
+use super::json::Node;
+use super::values::{flag, line, method, parsed, period, port, target, text, whole};
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// With `fall` = 3, an instance that died without a word is out in six seconds.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
+/// Ten times a slow health page.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
+/// One success may be luck while an instance starts.
+const RISE: u16 = 2;
+/// Two lost packets take nobody out.
+pub(crate) const FALL: u16 = 3;
+/// Successes or failures in a row.
+const ROWS: RangeInclusive<u16> = 1..=1_000;
+/// More header fields than this are sent by no health check there is.
+const MAX_HEADERS: usize = 32;
+/// A text in a probe or its answer, in bytes.
+const MAX_TEXT: usize = 1 << 10;
+
+/// Fields that would break the framing of a probe, or that have a key of their own.
+const RESERVED: [&str; 6] = [
+    "connection",
+    "content-length",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Reads a check. `None`, and faults, if something is wrong.
+pub(crate) fn read(mut fields: Fields<'_, '_>, faults: &mut Faults) -> Option<CheckSpec> {
+    let tcp = fields.optional("tcp", faults, flag);
+    let path = fields.optional("http", faults, target);
+    let http = http(&mut fields, faults);
+    let port = fields.optional("port", faults, port);
+    let interval = fields.optional("interval", faults, |n| period(n, INTERVALS));
+    let timeout = fields.optional("timeout", faults, |n| period(n, TIMEOUTS));
+    let rise = fields.optional("rise", faults, |n| whole(n, ROWS));
+    let fall = fields.optional("fall", faults, |n| whole(n, ROWS));
+    let by_http = fields.value("http").is_some();
+    let kind = match (tcp, by_http) {
+        (Some(true), true) => {
+            fields.whole("has both tcp and http; keep one of the two", faults);
+            None
+        }
+        (Some(true), false) => {
+            http_only(&mut fields, faults);
+            Some(CheckKind::Tcp)
+        }
+        (_, true) => path.map(|path| {
+            CheckKind::Http(HttpCheck {
+                path: path.as_str().into(),
+                ..http
+            })
+        }),
+        (_, false) => {
+            let detail = "does not say how; add \"tcp\": true or \"http\": \"/…\"";
+            fields.whole(detail, faults);
+            None
+        }
+    };
+    fields.finish(faults);
+    Some(CheckSpec {
+        kind: kind?,
+        port,
+        interval: interval.unwrap_or(INTERVAL),
+        timeout: timeout.unwrap_or(TIMEOUT),
+        rise: rise.unwrap_or(RISE),
+        fall: fall.unwrap_or(FALL),
+    })
+}
+
+/// Everything about an HTTP check but its path.
+fn http(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> HttpCheck {
+    let method = fields.optional("method", faults, method);
+    let host = fields.optional("host", faults, host);
+    let headers = fields
+        .nested("headers", faults)
+        .map(|fields| headers(&fields, faults));
+    let status = fields.optional("status", faults, statuses);
+    let body = fields.optional("body", faults, |node| line(node, MAX_TEXT));
+    let any_but_errors = StatusRange {
+        first: 200,
+        last: 399,
+    };
+    HttpCheck {
+        method: method
+            .as_ref()
+            .map_or("GET", |method| method.as_str())
+            .into(),
+        path: "/".into(),
+        host,
+        headers: headers.unwrap_or_default(),
+        status: status.unwrap_or_else(|| vec![any_but_errors]),
+        body,
+    }
+}
+
+fn http_only(fields: &mut Fields<'_, '_>, faults: &mut Faults) {
+    for name in ["method", "host", "headers", "status", "body"] {
+        if fields.value(name).is_some() {
+            let detail = "has no meaning for a tcp check; leave it out, or check by http";
+            fields.fault(name, detail, faults);
+        }
+    }
+}
+
+fn host(node: &Node<'_>) -> Result<Box<str>, String> {
+    let host = line(node, 255)?;
+    match host.parse::<axum::http::uri::Authority>() {
+        Ok(authority) if !authority.as_str().contains('@') => Ok(host),
+        _ => Err("must be a host with or without a port".into()),
+    }
+}
+
+fn headers(fields: &Fields<'_, '_>, faults: &mut Faults) -> Vec<(Box<str>, Box<str>)> {
+    if fields.entries().len() > MAX_HEADERS {
+        let detail = format!("has more entries than the {MAX_HEADERS} that are possible");
+        fields.whole(detail, faults);
+        return Vec::new();
+    }
+    let mut headers = Vec::new();
+    for (name, value) in fields.entries() {
+        match header(name, value) {
+            Ok(pair) => headers.push(pair),
+            Err(detail) => fields.fault(name, detail, faults),
+        }
+    }
+    headers
+}
+
+fn header(name: &str, value: &Node<'_>) -> Result<(Box<str>, Box<str>), String> {
+    let parsed = name.parse::<HeaderName>();
+    if parsed.is_err() || name.len() > MAX_TEXT {
+        return Err("is no name of a header field".into());
+    }
+    if parsed.is_ok_and(|name| RESERVED.contains(&name.as_str())) {
+        return Err("is not yours to set here; for Host there is the field host".into());
+    }
+    let value = text(value)?;
+    // Any other octet could end the field, or be read differently by the next parser.
+    let visible = value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    if !visible || value.len() > MAX_TEXT || HeaderValue::from_str(value).is_err() {
+        return Err(format!(
+            "must have at most {MAX_TEXT} printable ASCII characters"
+        ));
+    }
+    Ok((name.into(), value.into()))
+}
+
+/// `200`, `"200-399"`, or a list of such.
+fn statuses(node: &Node<'_>) -> Result<Vec<StatusRange>, String> {
+    match node {
+        Node::List(list) if (1..=16).contains(&list.len()) => list.iter().map(status).collect(),
+        Node::List(list) => Err(format!("has {} entries; 1 to 16 are possible", list.len())),
+        one => status(one).map(|status| vec![status]),
+    }
+}
+
+fn status(node: &Node<'_>) -> Result<StatusRange, String> {
+    match node {
+        Node::Number(_) => {
+            let code = whole(node, 100..=599)?;
+            Ok(StatusRange {
+                first: code,
+                last: code,
+            })
+        }
+        text => parsed(text),
+    }
+}

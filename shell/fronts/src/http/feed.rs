@@ -1,0 +1,266 @@
+//! What watchers of a service are sent, encoded once for all of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Revision, ServiceKey};
+use registry::{Change, Event};
+use serde_json::json;
+use tokio::sync::broadcast::{self, Receiver, Sender};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
+
+use super::answer::append;
+use super::view::InstanceView;
+use crate::Directory;
+
+/// How often a watch without changes says that it is alive: often enough for the middleboxes that forget a connection after
+/// half a minute.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// How many batches of changes a slow watcher may be behind before it gets a fresh snapshot instead. They are shared: this bounds
+/// what all slow watchers of a service pin together.
+const BACKLOG: usize = 64;
+
+/// The feeds of all services that are watched.
+pub(crate) struct Feeds {
+    directory: Arc<dyn Directory>,
+    closing: watch::Receiver<bool>,
+    open: Mutex<HashMap<ServiceKey, Arc<Feed>>>,
+}
+
+/// What the watchers of one service share.
+pub(crate) struct Feed {
+    key: ServiceKey,
+    directory: Arc<dyn Directory>,
+    frames: Sender<Frame>,
+    /// The last snapshot that was encoded.
+    snapshot: Mutex<Option<Cached>>,
+}
+
+/// One thing that all watchers are sent.
+#[derive(Clone)]
+pub(crate) enum Frame {
+    Changes(Chunk),
+    Alive,
+    /// Changes are missing: go on from a snapshot.
+    Lost,
+    /// The server shuts down.
+    End,
+}
+
+/// Encoded changes, in order.
+#[derive(Clone)]
+pub(crate) struct Chunk {
+    /// Where the changes of each revision begin; never empty.
+    starts: Arc<[(Revision, usize)]>,
+    bytes: Bytes,
+}
+
+struct Cached {
+    modified: Revision,
+    snapshot: (Revision, Bytes),
+}
+
+impl Feeds {
+    pub(crate) fn new(directory: Arc<dyn Directory>, closing: watch::Receiver<bool>) -> Arc<Self> {
+        Arc::new(Self {
+            directory,
+            closing,
+            open: Mutex::default(),
+        })
+    }
+
+    /// Everything about a service from now on. What changed before is in the state read after this. `None` if the server is
+    /// shutting down.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        key: &ServiceKey,
+    ) -> Option<(Arc<Feed>, Receiver<Frame>)> {
+        let mut open = lock(&self.open);
+        if *self.closing.borrow() {
+            return None;
+        }
+        if let Some(feed) = open.get(key) {
+            return Some((Arc::clone(feed), feed.frames.subscribe()));
+        }
+        let (frames, receiver) = broadcast::channel(BACKLOG);
+        let feed = Arc::new(Feed {
+            key: key.clone(),
+            directory: Arc::clone(&self.directory),
+            frames,
+            snapshot: Mutex::default(),
+        });
+        open.insert(key.clone(), Arc::clone(&feed));
+        // The wait first, then the position: see `Changes::changed`.
+        let changes = self.directory.watch(key);
+        let (position, _) = self.directory.service(key);
+        tokio::spawn(Arc::clone(self).run(Arc::clone(&feed), changes, position));
+        Some((feed, receiver))
+    }
+
+    /// Feeds one service until nobody watches it any more.
+    async fn run(
+        self: Arc<Self>,
+        feed: Arc<Feed>,
+        mut changes: Box<dyn crate::Changes>,
+        mut position: Revision,
+    ) {
+        let mut closing = self.closing.clone();
+        let mut alive = interval_at(Instant::now() + ALIVE, ALIVE);
+        loop {
+            tokio::select! {
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return self.close(&feed);
+                    }
+                    feed.advance(&mut position);
+                }
+                _ = alive.tick() => {
+                    // Or the position of a service that never changes would fall out of the history.
+                    feed.advance(&mut position);
+                    feed.send(Frame::Alive);
+                }
+                () = feed.frames.closed() => {
+                    let mut open = lock(&self.open);
+                    if feed.frames.receiver_count() == 0 {
+                        open.remove(&feed.key);
+                        return;
+                    }
+                }
+                _ = closing.wait_for(|closing| *closing) => return self.close(&feed),
+            }
+        }
+    }
+
+    fn close(&self, feed: &Feed) {
+        // Under the lock: whoever subscribes later finds no feed.
+        let mut open = lock(&self.open);
+        open.remove(&feed.key);
+        feed.send(Frame::End);
+    }
+}
+
+impl Feed {
+    /// The service as an event, and the revision it stands for.
+    pub(crate) fn snapshot(&self) -> (Revision, Bytes) {
+        // Under the lock, so that a thousand watchers that come at once encode it once.
+        let mut cached = lock(&self.snapshot);
+        let (revision, service) = self.directory.service(&self.key);
+        if let (Some(cached), Some(service)) = (&*cached, &service)
+            && cached.modified == service.modified
+        {
+            return cached.snapshot.clone();
+        }
+        let (namespace, name) = (self.key.namespace.as_str(), self.key.service.as_str());
+        let (namespace, name) = (json!(namespace), json!(name));
+        let mut text = format!(
+            "event: snapshot\nid: {revision}\ndata: {{\"namespace\":{namespace},\"service\":{name},\
+             \"revision\":{revision},\"instances\":["
+        )
+        .into_bytes();
+        let records = service.iter().flat_map(|service| service.instances());
+        for (place, record) in records.enumerate() {
+            if place > 0 {
+                text.push(b',');
+            }
+            append(&InstanceView::of(&self.key, record), &mut text);
+        }
+        text.extend_from_slice(b"]}\n\n");
+        let snapshot = (revision, Bytes::from(text));
+        *cached = service.map(|service| Cached {
+            modified: service.modified,
+            snapshot: snapshot.clone(),
+        });
+        snapshot
+    }
+
+    /// The changes after `revision`, if all of them are still kept; `None` inside when there are none.
+    pub(crate) fn since(&self, revision: Revision) -> Option<Option<Chunk>> {
+        let events = self.directory.events_since(revision, &self.key).ok()?;
+        Some(Chunk::of(&self.key, &events))
+    }
+
+    /// Sends what has changed since `position`.
+    fn advance(&self, position: &mut Revision) {
+        // Read before the events: later ones are sent next time.
+        let (now, _) = self.directory.service(&self.key);
+        match self.since(*position) {
+            Some(Some(chunk)) => {
+                *position = now.max(chunk.last());
+                self.send(Frame::Changes(chunk));
+            }
+            Some(None) => *position = now,
+            None => {
+                *position = now;
+                self.send(Frame::Lost);
+            }
+        }
+    }
+
+    fn send(&self, frame: Frame) {
+        // An error says that nobody watches just now.
+        let _ = self.frames.send(frame);
+    }
+}
+
+impl Chunk {
+    fn of(key: &ServiceKey, events: &[Event]) -> Option<Self> {
+        let mut starts: Vec<(Revision, usize)> = Vec::new();
+        let mut text = Vec::with_capacity(512 * events.len());
+        for (place, event) in events.iter().enumerate() {
+            let revision = event.revision;
+            if starts.last().is_none_or(|(last, _)| *last != revision) {
+                starts.push((revision, text.len()));
+            }
+            text.extend_from_slice(b"event: change\n");
+            // Only the last change of a revision has the id: whoever loses the connection in between gets them all again.
+            if events
+                .get(place + 1)
+                .is_none_or(|next| next.revision != revision)
+            {
+                text.extend_from_slice(format!("id: {revision}\n").as_bytes());
+            }
+            let change = word(event.change);
+            let data =
+                format!("data: {{\"revision\":{revision},\"change\":\"{change}\",\"instance\":");
+            text.extend_from_slice(data.as_bytes());
+            append(&InstanceView::of(key, &event.record), &mut text);
+            text.extend_from_slice(b"}\n\n");
+        }
+        (!starts.is_empty()).then(|| Self {
+            starts: starts.into(),
+            bytes: text.into(),
+        })
+    }
+
+    /// The last revision in it.
+    pub(crate) fn last(&self) -> Revision {
+        self.starts
+            .last()
+            .map_or(Revision::default(), |(revision, _)| *revision)
+    }
+
+    /// The changes after `revision`, if there are any.
+    pub(crate) fn after(&self, revision: Revision) -> Option<Bytes> {
+        let place = self.starts.partition_point(|(r, _)| *r <= revision);
+        let (_, start) = self.starts.get(place)?;
+        Some(self.bytes.slice(start..))
+    }
+}
+
+fn word(change: Change) -> &'static str {
+    match change {
+        Change::Registered => "registered",
+        Change::Changed => "changed",
+        Change::Health => "health",
+        Change::Removed => "removed",
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under these locks is complete in itself.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,206 @@
+//! `/v1/services` and `/v1/services/{service}`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use model::{Health, Period, Revision, ServiceKey};
+use registry::{Record, Service};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::{append, at, list as listed};
+use super::input::Input;
+use super::problem::Problem;
+use super::view::{InstanceView, ServiceView};
+use super::{Api, Shared};
+
+/// How long a long poll waits that does not say.
+const WAIT: Duration = Duration::from_secs(30);
+/// Longer, and whatever is in between (NAT, proxies) forgets the connection without telling.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// `GET /v1/services`: the services of a namespace.
+pub(crate) async fn list(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
+    let namespace = input.namespace();
+    input.finish()?;
+    let registry = api.directory.registry();
+    let within = |service: &&Arc<Service>| Some(&service.key.namespace) == namespace.as_ref();
+    let services: Vec<_> = registry.services().filter(within).cloned().collect();
+    let head = format!(r#"{{"revision":{},"services":["#, registry.revision());
+    let encode = |service: &Arc<Service>, out: &mut Vec<u8>| append(&ServiceView::of(service), out);
+    let response = listed(head.into(), services, encode);
+    Ok(at(registry.revision(), response))
+}
+
+/// `GET /v1/services/{service}`: its instances.
+///
+/// A service without instances is an empty list and no error: it exists by being registered, and that its last instance left
+/// is news a client must be able to wait for like any other. Whoever looked up a service of Consul's expects the same.
+pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
+    let key = input.service_key();
+    let filter = Filter::read(&mut input);
+    let after = input.optional("after", |text| {
+        text.parse()
+            .map(Revision)
+            .map_err(|_| "must be a revision: a whole number".into())
+    });
+    let wait = input.optional("wait", wait);
+    if wait.is_some() && after.is_none() {
+        let detail = "waits for what comes after a revision; add after=";
+        input.faults.parameter("wait", detail);
+    }
+    let headers = input.finish()?;
+    let Some(key) = key else {
+        return Err(super::problem::not_found().await);
+    };
+    let (revision, service) = match after {
+        Some(after) => api.newer(&key, after, wait.unwrap_or(WAIT)).await,
+        None => api.now(&key, None),
+    };
+    let tag = format!("\"{revision}\"");
+    let mut response = match matches(&headers, &tag) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => instances(&key, revision, service, &filter),
+    };
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(at(revision, response))
+}
+
+fn instances(
+    key: &ServiceKey,
+    revision: Revision,
+    service: Option<Arc<Service>>,
+    filter: &Filter,
+) -> Response {
+    let records = service.iter().flat_map(|service| service.instances());
+    let records: Vec<_> = records.filter(|r| filter.takes(r)).cloned().collect();
+    let (namespace, name) = (json!(key.namespace.as_str()), json!(key.service.as_str()));
+    let head = format!(
+        r#"{{"namespace":{namespace},"service":{name},"revision":{revision},"instances":["#
+    );
+    let key = key.clone();
+    listed(
+        head.into(),
+        records,
+        move |record: &Arc<Record>, out: &mut Vec<u8>| {
+            append(&InstanceView::of(&key, record), out);
+        },
+    )
+}
+
+impl Api {
+    /// The service, and the revision since which it is so.
+    pub(crate) fn now(
+        &self,
+        key: &ServiceKey,
+        after: Option<Revision>,
+    ) -> (Revision, Option<Arc<Service>>) {
+        let (now, service) = self.directory.service(key);
+        let revision = match (&service, after) {
+            (Some(service), _) => service.modified,
+            // When it went is not kept. If it was gone at `after` already, and has not been back, nothing is new.
+            (None, Some(after))
+                if after <= now
+                    && self
+                        .directory
+                        .events_since(after, key)
+                        .is_ok_and(|events| events.is_empty()) =>
+            {
+                after
+            }
+            (None, _) => now,
+        };
+        (revision, service)
+    }
+
+    /// The service once it is newer than `after`, or as it is after `wait`.
+    async fn newer(
+        &self,
+        key: &ServiceKey,
+        after: Revision,
+        wait: Duration,
+    ) -> (Revision, Option<Arc<Service>>) {
+        let deadline = Instant::now() + wait;
+        let mut closing = self.closing.clone();
+        let mut changes = self.directory.watch(key);
+        loop {
+            let found = self.now(key, Some(after));
+            // An older one than the client knows is news too: this registry has lost some of its past, or never had
+            // it, and the client would wait until it had caught up.
+            if found.0 != after {
+                return found;
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return found;
+                },
+                () = sleep_until(deadline) => return found,
+                _ = closing.wait_for(|closing| *closing) => return found,
+            }
+        }
+    }
+}
+
+/// Which instances are asked for.
+struct Filter {
+    health: Option<Vec<Health>>,
+    tags: Vec<String>,
+    zone: Option<String>,
+}
+
+impl Filter {
+    fn read(input: &mut Input) -> Self {
+        Self {
+            health: input.optional("health", healths),
+            tags: input.parameters("tag"),
+            zone: input.parameter("zone"),
+        }
+    }
+
+    fn takes(&self, record: &Record) -> bool {
+        let instance = &record.instance;
+        let tagged = |tag: &String| instance.tags.iter().any(|t| **t == **tag);
+        self.health
+            .as_ref()
+            .is_none_or(|health| health.contains(&record.health()))
+            && self.tags.iter().all(tagged)
+            && self
+                .zone
+                .as_ref()
+                .is_none_or(|zone| instance.zone.as_deref() == Some(&**zone))
+    }
+}
+
+fn healths(text: &str) -> Result<Vec<Health>, String> {
+    let health = |word: &str| {
+        let known = Health::ALL.iter().find(|h| h.as_str() == word);
+        known.copied().ok_or_else(|| {
+            "must be a list, by commas, of passing, warning, unknown and critical".into()
+        })
+    };
+    text.split(',').map(health).collect()
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let Period(wait) = text.parse().map_err(|e: model::UnitError| e.to_string())?;
+    match wait <= MAX_WAIT {
+        true => Ok(wait),
+        false => Err(format!(
+            "is {text}; {} at most is possible",
+            Period(MAX_WAIT)
+        )),
+    }
+}
+
+/// Whether the client has this already (RFC 9110 §13.1.2).
+fn matches(headers: &HeaderMap, tag: &str) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        let mut tags = value.to_str().unwrap_or_default().split(',').map(str::trim);
+        tags.any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
+    })
+}

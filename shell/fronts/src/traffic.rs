@@ -1,0 +1,124 @@
+//! What fronts ask of the data plane.
+
+use std::net::IpAddr;
+
+use model::{Endpoint, Health, InstanceId, ServiceKey};
+use serde::Serialize;
+
+/// The data plane's decisions and numbers.
+pub trait Traffic: Send + Sync + 'static {
+    /// An instance of the service, chosen by its policy, that is none of `except`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoInstance`] says why each was passed over.
+    fn pick(&self, key: &ServiceKey, except: &[InstanceId]) -> Result<Endpoint, NoInstance>;
+
+    /// What would be done with a request or a connection, and why.
+    fn explain(&self, question: &Question) -> Explanation;
+
+    /// All metrics, in Prometheus' text format 0.0.4.
+    fn metrics(&self) -> String;
+
+    /// Whether the node is fit to be sent work.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, in words.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// Why no instance could be chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NoInstance {
+    /// Every instance, and why not that one. Empty when the service has none.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// An instance that was not chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// The instance.
+    pub id: String,
+    /// Why not this one.
+    pub why: String,
+}
+
+/// A request or a connection that somebody asks about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// `http` or `https`; `None` for a bare connection to an address.
+    pub scheme: Option<String>,
+    /// The host asked for, lower case, without port and brackets.
+    pub host: String,
+    /// The port asked for, if it was named or the scheme has a customary one.
+    pub port: Option<u16>,
+    /// The path with its query; `/` when there is none.
+    pub path: String,
+    /// The method.
+    pub method: String,
+    /// Where the client is.
+    pub client: Option<IpAddr>,
+}
+
+/// What would be done with a request, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The outcome in one sentence.
+    pub verdict: String,
+    /// The listener that takes it, if there is one.
+    pub listener: Option<String>,
+    /// The route that matches, if there is one.
+    pub route: Option<ExplainedRoute>,
+    /// The service it is sent to, if it is.
+    pub service: Option<Choice>,
+}
+
+/// A route as it is explained.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExplainedRoute {
+    /// Its name.
+    pub name: String,
+    /// The hosts it serves.
+    pub host: String,
+    /// The paths it serves.
+    pub path: String,
+    /// What it does.
+    pub action: String,
+    /// Why this one and none of the others.
+    pub why: String,
+}
+
+/// A choice among the instances of a service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Choice {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub service: String,
+    /// The policy that decides.
+    pub policy: String,
+    /// Every instance.
+    pub instances: Vec<Standing>,
+    /// The instance that would be chosen now.
+    pub chosen: Option<String>,
+}
+
+/// How an instance stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// The instance.
+    pub id: String,
+    /// Address and port.
+    pub address: String,
+    /// The registry's verdict.
+    pub health: Health,
+    /// Its share of the traffic.
+    pub weight: u16,
+    /// Requests and connections being served there now.
+    pub in_flight: u32,
+    /// Whether it could be chosen.
+    pub eligible: bool,
+    /// Why, or why not.
+    pub why: String,
+}
