@@ -36,10 +36,10 @@ fn passed(fields: &str) -> String {
 #[test]
 fn a_request_is_written_anew_with_who_sent_it() {
     let input =
-        b"GET /a?b HTTP/1.0\r\nuser-AGENT:x\r\nHost: a:80\r\nAccept: */*\r\nCookie:\ta=b \r\n\r\n";
+        b"GET /a?b HTTP/1.0\r\nuser-AGENT:x\r\nHost: a:80\r\nAccept: */*\r\nCookie:\ta=b \r\nX-Tab:\ty\r\n\r\n";
     assert_eq!(
         written(input, &forward(false)),
-        "GET /a?b HTTP/1.1\r\nHost: a:80\r\nuser-AGENT: x\r\nAccept: */*\r\nCookie: a=b\r\n\
+        "GET /a?b HTTP/1.1\r\nHost: a:80\r\nuser-AGENT: x\r\nAccept: */*\r\nCookie: a=b\r\nX-Tab: y\r\n\
          X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a:80\r\n\
          Forwarded: for=192.0.2.7;host=\"a:80\";proto=http\r\nX-Request-Id: our-id\r\n\r\n"
     );
