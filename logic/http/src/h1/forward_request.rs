@@ -18,6 +18,9 @@ pub struct ForwardRequest<'a> {
     pub proto: &'a str,
     /// The id we give the request, unless a trusted peer has given it one ([`Request::id`]).
     pub request_id: &'a str,
+    /// Host for an HTTP/1.0 request that names none, such as the instance's address. HTTP/1.1 must have one, and
+    /// many origins refuse an empty one.
+    pub default_host: &'a str,
     /// Pass [`Request::upgrade`] on.
     pub upgrade: bool,
 }
@@ -43,13 +46,17 @@ const CLAIMS: u32 = Known::Claim.bit() | Known::XForwardedHost.bit() | Known::XF
 /// [`Request::authority`], this connection's fields left out, the forwarding fields added (RFC 7239 and their older
 /// kin), the framing written from what was understood. The body follows in [`Request::framing`].
 pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut Vec<u8>) {
+    let host = match request.authority {
+        "" => forward.default_host,
+        authority => authority,
+    };
     // The head may grow by the fields below, twice the authority among them, and by a space per field.
-    out.reserve(request.head_len + 3 * request.authority.len() + forward.request_id.len() + 512);
+    out.reserve(request.head_len + 3 * host.len() + forward.request_id.len() + 512);
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
     request.target.write(request.kind, out);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    out.extend_from_slice(request.authority.as_bytes());
+    out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(b"\r\n");
     let upgrade = request.upgrade.filter(|_| forward.upgrade);
     let id = request.id().filter(|_| forward.trusted);

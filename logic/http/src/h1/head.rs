@@ -129,9 +129,9 @@ pub(super) fn section(
 /// Reads `name ":" OWS value OWS` (RFC 9112 §5), leaving the line's end to the caller.
 #[inline]
 pub(super) fn line(head: &[u8], start: usize) -> Result<Line, Fault> {
-    let mut at = start;
     let mut classes = 0;
-    while let Some(&byte) = head.get(at) {
+    let mut at = start;
+    for &byte in head.get(start..).unwrap_or_default() {
         let class = class::class(byte);
         if class & TOKEN == 0 {
             break;

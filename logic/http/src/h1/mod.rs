@@ -22,6 +22,9 @@ mod response;
 mod target;
 mod trailer;
 
+#[cfg(test)]
+mod tests;
+
 pub use answer::{Answer, write_answer};
 pub use body::{BodyDecoder, Decoded};
 pub use chunk::{LAST_CHUNK, chunk_head, write_last_chunk};

@@ -71,23 +71,20 @@ impl<'b> Target<'b> {
         }
     }
 
-    /// Appends the target as an origin expects it: `/path?query` or `*`.
+    /// Appends the target as an origin expects it: `/path?query`, `*`, or CONNECT's `host:port`.
     #[inline]
     pub(super) fn write(&self, method: MethodKind, out: &mut Vec<u8>) {
-        let whole = matches!(
-            self,
+        let path = match *self {
+            // RFC 9112 §3.2.4: "OPTIONS http://host" is about the server as a whole.
             Self::Absolute {
                 path: "",
                 query: None,
                 ..
-            }
-        );
-        if whole && method == MethodKind::Options {
-            // RFC 9112 §3.2.4: "OPTIONS http://host" is about the server as a whole.
-            out.push(b'*');
-            return;
-        }
-        out.extend_from_slice(self.path().as_bytes());
+            } if method == MethodKind::Options => "*",
+            Self::Authority(authority) => authority,
+            _ => self.path(),
+        };
+        out.extend_from_slice(path.as_bytes());
         if let Some(query) = self.query() {
             out.push(b'?');
             out.extend_from_slice(query.as_bytes());
