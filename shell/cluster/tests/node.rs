@@ -418,10 +418,8 @@ async fn verdicts_on_another_incarnation_are_void() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_and_the_queue_pushes_back() {
-    let mut options = Options::new(Durability::Memory);
-    options.queue_wait = Duration::from_millis(1);
-    let node = Node::open(&options).unwrap();
+async fn what_is_too_large_is_refused() {
+    let node = memory();
     let mut large = instance("a", None);
     large.tags = Box::new(["x".repeat(2 << 20).into()]);
     assert!(matches!(
