@@ -414,6 +414,26 @@ fn snapshots_and_log_give_the_same_state_as_the_log_alone() {
 }
 
 #[test]
+fn the_log_is_kept_whole_until_there_are_two_snapshots() {
+    let disk = FaultyDisk::new(0);
+    let mut store = open(&disk, &options()).unwrap().store.unwrap();
+    let mut registry = Registry::default();
+    for i in 0.. {
+        let commands = [register(0, i, 1)];
+        store.append(&mut frame(&commands)).unwrap();
+        apply(&mut registry, &commands);
+        snapshot_if_due(&mut store, &registry);
+        if let Some(only) = names(&disk, "snapshot-").first() {
+            disk.put(only, b"not a snapshot");
+            break;
+        }
+    }
+    assert!(names(&disk, "log-").len() > 1);
+    let found = open(&disk, &options()).unwrap().registry;
+    assert_eq!(dump(&found), dump(&registry));
+}
+
+#[test]
 fn a_missing_or_damaged_segment_is_refused_by_name() {
     let (full, _) = busy_directory();
     let segments = names(&full, "log-");
