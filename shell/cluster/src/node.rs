@@ -241,7 +241,8 @@ impl Node {
         found.into_iter().zip(instances).map(answer).collect()
     }
 
-    /// Reads the registry. Commands wait meanwhile: look up, clone what is shared, and leave.
+    /// Reads the registry. Commands wait meanwhile: look up, clone what is shared, and leave; and call
+    /// nothing of the node in between, or the two wait for each other.
     pub fn read<R>(&self, read: impl FnOnce(&Registry) -> R) -> R {
         read(&self.inner.shared.state().registry)
     }
@@ -257,6 +258,7 @@ impl Node {
     }
 
     /// Tells the revision after every change of anything; a receiver that is slow sees the latest.
+    /// Not told of a shutdown; [`Node::watch`] is.
     pub fn changes(&self) -> watch::Receiver<Revision> {
         self.inner.shared.hub.watch_all()
     }
