@@ -25,4 +25,4 @@ pub use leases::Leases;
 pub use record::Record;
 pub use registry::Registry;
 pub use service::{Counts, Service};
-pub use sorted::{Keyed, Sorted};
+pub(crate) use sorted::{Keyed, Sorted};

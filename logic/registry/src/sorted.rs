@@ -5,7 +5,7 @@ use std::sync::Arc;
 const CHUNK: usize = 256;
 
 /// A thing with a name to sort by.
-pub trait Keyed {
+pub(crate) trait Keyed {
     /// What it is sorted by.
     type Key: Ord + ?Sized;
 
@@ -16,7 +16,7 @@ pub trait Keyed {
 /// A sorted list whose clones share everything that has not changed since: a clone costs one pointer for
 /// every 256 items, so a snapshot of a million is taken in microseconds while changes go on.
 #[derive(Debug)]
-pub struct Sorted<T> {
+pub(crate) struct Sorted<T> {
     /// None empty; sorted within and among each other.
     chunks: Vec<Arc<Vec<Arc<T>>>>,
     len: usize,
@@ -46,22 +46,22 @@ impl<T> Default for Sorted<T> {
 
 impl<T: Keyed> Sorted<T> {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// All of them, in order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<T>> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<T>> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
     /// The one of that name.
-    pub fn get(&self, key: &T::Key) -> Option<&Arc<T>> {
+    pub(crate) fn get(&self, key: &T::Key) -> Option<&Arc<T>> {
         self.find(key).ok().map(|place| self.at(place))
     }
 

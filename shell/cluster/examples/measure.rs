@@ -30,7 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let data = directory.join("data");
     let _ = fs::remove_dir_all(&data);
-    let options = Options::new(Durability::Disk(data.clone()));
+    let mut options = Options::new(Durability::Disk(data.clone()));
+    // So that the run has a snapshot in it.
+    options.snapshot_after = 32 << 20;
     println!("empty process: {}", memory()?);
 
     let node = Node::open(&options)?;

@@ -10,7 +10,7 @@ use crate::log::{AppendError, Frame, file_name, push_record};
 use crate::storage::Storage;
 use crate::storage::faulty::FaultyDisk;
 use crate::store::{self, Recovered, Store};
-use crate::{Durability, OpenError, Options, snapshot};
+use crate::{Durability, Node, OpenError, Options, SubmitError, snapshot};
 
 fn options() -> Options {
     Options {
@@ -318,6 +318,37 @@ fn a_full_disk_refuses_and_takes_again_once_there_is_room() {
     }
 }
 
+#[tokio::test]
+async fn a_node_on_a_failing_disk_reads_on_and_says_what_is_wrong() {
+    let disk = FaultyDisk::new(0);
+    let options = large();
+    let node = Node::start(open(&disk, &options).unwrap(), &options).unwrap();
+    node.submit(register(0, 0, 0)).await.unwrap();
+    disk.set_room(Some(10));
+    let refused = node.submit(register(0, 1, 0)).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::NotWritten(_)), "{refused}");
+    assert!(node.stats().fault.is_some());
+    assert_eq!(
+        (node.revision(), node.stats().not_written),
+        (Revision(1), 1)
+    );
+    disk.set_room(None);
+    let committed = node.submit(register(0, 1, 0)).await.unwrap();
+    assert_eq!(committed.revision, Revision(2));
+    assert_eq!(node.stats().fault, None);
+    disk.fail_sync_after(Some(0));
+    for _ in 0..2 {
+        let refused = node.submit(register(0, 2, 0)).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::ReadOnly(_)), "{refused}");
+        disk.fail_sync_after(None);
+    }
+    let key = ServiceKey::in_default("s-0".parse().unwrap());
+    assert_eq!(node.service(&key).unwrap().instance_count(), 2);
+    node.shutdown();
+    let found = open(&disk.power_cut(), &options).unwrap().registry;
+    assert_eq!(found.revision(), Revision(2));
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_written_any_more() {
     let disk = FaultyDisk::new(0);
@@ -380,6 +411,26 @@ fn snapshots_and_log_give_the_same_state_as_the_log_alone() {
         disk.put(&newest, &bytes[..at]);
         assert_eq!(dump(&open(&disk, &options()).unwrap().registry), state);
     }
+}
+
+#[test]
+fn the_log_is_kept_whole_until_there_are_two_snapshots() {
+    let disk = FaultyDisk::new(0);
+    let mut store = open(&disk, &options()).unwrap().store.unwrap();
+    let mut registry = Registry::default();
+    for i in 0.. {
+        let commands = [register(0, i, 1)];
+        store.append(&mut frame(&commands)).unwrap();
+        apply(&mut registry, &commands);
+        snapshot_if_due(&mut store, &registry);
+        if let Some(only) = names(&disk, "snapshot-").first() {
+            disk.put(only, b"not a snapshot");
+            break;
+        }
+    }
+    assert!(names(&disk, "log-").len() > 1);
+    let found = open(&disk, &options()).unwrap().registry;
+    assert_eq!(dump(&found), dump(&registry));
 }
 
 #[test]

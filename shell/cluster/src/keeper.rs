@@ -23,8 +23,8 @@ pub(crate) fn run(shared: &Arc<Shared>, probes: &mpsc::Sender<Probe>) {
             match output {
                 Output::Submit(command) => answers.extend(shared.queue.submit_own(vec![command])),
                 Output::Probe { key, id } => {
-                    let instance = lock_read(shared, &key, &id);
-                    let sent = instance.map(|record| probes.try_send(Probe { key, record }));
+                    let record = shared.state().registry.instance(&key, &id).cloned();
+                    let sent = record.map(|record| probes.try_send(Probe { key, record }));
                     if matches!(sent, Some(Err(_))) {
                         shared.counters.probes_lost.add(1);
                     }
@@ -36,14 +36,6 @@ pub(crate) fn run(shared: &Arc<Shared>, probes: &mpsc::Sender<Probe>) {
             let _ = answer.blocking_recv();
         }
     }
-}
-
-fn lock_read(
-    shared: &Shared,
-    key: &model::ServiceKey,
-    id: &model::InstanceId,
-) -> Option<Arc<registry::Record>> {
-    shared.state().registry.instance(key, id).cloned()
 }
 
 fn wait_for_work(shared: &Shared) -> Vec<Output> {

@@ -14,9 +14,12 @@ use tokio::sync::{mpsc, watch};
 use crate::hub::Hub;
 use crate::queue::Queue;
 use crate::stats::Counters;
+use crate::store::Recovered;
 use crate::writer::{self, Writer};
 use crate::{OpenError, Options, ServiceWatch, Stats, SubmitError, keeper};
 
+/// The longest reason of a verdict, in bytes: a batch of them must fit a command.
+const MAX_REASON: usize = 250;
 /// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
 const PROBE_QUEUE: usize = 4_096;
 
@@ -107,7 +110,11 @@ impl Node {
     ///
     /// When the directory cannot be used, is used by another node, or holds what a crash cannot explain.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        let recovered = writer::recover(options)?;
+        Self::start(writer::recover(options)?, options)
+    }
+
+    /// Starts a node with what was recovered.
+    pub(crate) fn start(recovered: Recovered, options: &Options) -> Result<Self, OpenError> {
         let started = Instant::now();
         let (queue, messages) = Queue::new(options.queue_bytes, options.queue_wait);
         let mut leases = Leases::new(options.mass_loss, secret(), Moment::ZERO);
@@ -153,7 +160,8 @@ impl Node {
     /// Commits a command: when this returns, it is on disk and applied. Dropping the future leaves open
     /// whether it happens.
     ///
-    /// A registration of what is registered already renews the lease and is not written.
+    /// A registration of what is registered already renews the lease and is not written. To be awaited on a tokio
+    /// runtime with timers.
     ///
     /// # Errors
     ///
@@ -182,12 +190,18 @@ impl Node {
         self.commit(commands).await
     }
 
-    /// What active checks found out. Verdicts on instances that are gone or have moved are passed over.
+    /// What active checks found out; reasons are cut to 250 bytes. Verdicts on instances that are gone or have moved are passed over.
     ///
     /// # Errors
     ///
     /// See [`SubmitError`]; then the later ones of a large batch may be missing.
     pub async fn verdicts(&self, mut verdicts: Vec<Verdict>) -> Result<(), SubmitError> {
+        for reason in verdicts.iter_mut().filter_map(|v| v.reason.as_mut()) {
+            // For people: what was found, not the whole answer of whoever was probed.
+            let ends = 0..=reason.len().min(MAX_REASON);
+            let end = ends.rev().find(|end| reason.is_char_boundary(*end));
+            *reason = reason[..end.unwrap_or(0)].into();
+        }
         while !verdicts.is_empty() {
             let rest = verdicts.split_off(verdicts.len().min(MAX_BATCH));
             self.commit(vec![Command::SetHealth(verdicts)]).await?;
@@ -227,7 +241,8 @@ impl Node {
         found.into_iter().zip(instances).map(answer).collect()
     }
 
-    /// Reads the registry. Commands wait meanwhile: look up, clone what is shared, and leave.
+    /// Reads the registry. Commands wait meanwhile: look up, clone what is shared, and leave; and call
+    /// nothing of the node in between, or the two wait for each other.
     pub fn read<R>(&self, read: impl FnOnce(&Registry) -> R) -> R {
         read(&self.inner.shared.state().registry)
     }
@@ -243,6 +258,7 @@ impl Node {
     }
 
     /// Tells the revision after every change of anything; a receiver that is slow sees the latest.
+    /// Not told of a shutdown; [`Node::watch`] is.
     pub fn changes(&self) -> watch::Receiver<Revision> {
         self.inner.shared.hub.watch_all()
     }

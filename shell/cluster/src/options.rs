@@ -40,7 +40,7 @@ impl Options {
             segment_size: 64 << 20,
             snapshot_after: 64 << 20,
             history: 65_536,
-            // Some 100,000 registrations: a second's work.
+            // Some 50,000 small registrations: half a second's work.
             queue_bytes: 32 << 20,
             queue_wait: Duration::from_secs(2),
             mass_loss: MassLoss::default(),

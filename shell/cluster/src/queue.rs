@@ -50,7 +50,6 @@ impl Queue {
         let (sender, receiver) = mpsc::unbounded_channel();
         let queue = Self {
             sender,
-            // The semaphore's own limit on 32-bit machines is half of what a u32 holds.
             room: Arc::new(Semaphore::new(limit as usize)),
             limit,
             wait,
@@ -67,12 +66,7 @@ impl Queue {
         let cost = (records.len() as u32)
             .saturating_add(OVERHEAD)
             .min(self.limit);
-        let room = Arc::clone(&self.room).acquire_many_owned(cost);
-        let room = match tokio::time::timeout(self.wait, room).await {
-            Ok(Ok(room)) => room,
-            Ok(Err(_)) => return Err(SubmitError::Closed),
-            Err(_) => return Err(SubmitError::Overloaded),
-        };
+        let room = self.room(cost).await?;
         let answered = self.send(commands, records, Some(room))?;
         answered.await.unwrap_or(Err(SubmitError::Closed))
     }
@@ -92,6 +86,18 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.room.close();
         self.tell(Message::Close);
+    }
+
+    async fn room(&self, cost: u32) -> Result<OwnedSemaphorePermit, SubmitError> {
+        // Mostly there is room, and no timer is needed.
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(cost) {
+            return Ok(room);
+        }
+        let room = Arc::clone(&self.room).acquire_many_owned(cost);
+        match tokio::time::timeout(self.wait, room).await {
+            Ok(room) => room.map_err(|_| SubmitError::Closed),
+            Err(_) => Err(SubmitError::Overloaded),
+        }
     }
 
     fn send(
@@ -132,4 +138,49 @@ fn encode(commands: &[Command]) -> Result<Vec<u8>, SubmitError> {
         }
     }
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ServiceKey;
+
+    use super::*;
+
+    fn command() -> Command {
+        Command::Deregister {
+            key: ServiceKey::in_default("shop".parse().unwrap()),
+            id: "a".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_after_a_while_and_takes_again_once_there_is_room() {
+        // Room for one, and nobody who takes it away.
+        let (queue, mut messages) = Queue::new(OVERHEAD, Duration::from_millis(10));
+        let waiting = {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.submit(vec![command()]).await })
+        };
+        let Some(Message::Work(job)) = messages.recv().await else {
+            panic!("a command was sent")
+        };
+        let refused = queue.submit(vec![command()]).await;
+        assert_eq!(refused.unwrap_err(), SubmitError::Overloaded);
+        // The node's own commands get through.
+        queue.submit_own(vec![command()]).unwrap();
+        assert!(matches!(messages.recv().await, Some(Message::Work(_))));
+        drop(job);
+        assert_eq!(waiting.await.unwrap().unwrap_err(), SubmitError::Closed);
+        let next = queue.submit(vec![command()]);
+        let (_, taken) = tokio::join!(next, async { messages.recv().await.is_some() });
+        assert!(taken);
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_refuses_at_once() {
+        let (queue, _messages) = Queue::new(OVERHEAD, Duration::from_secs(600));
+        queue.close();
+        let refused = queue.submit(vec![command()]).await;
+        assert_eq!(refused.unwrap_err(), SubmitError::Closed);
+    }
 }

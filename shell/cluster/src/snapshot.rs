@@ -95,8 +95,8 @@ fn checksum(number: u32, len: [u8; 4], piece: &[u8]) -> u32 {
         .fold(0, crc32c::crc32c_append)
 }
 
-/// Reads a snapshot, and checks that it is whole.
-pub(crate) fn read(file: impl Read) -> Result<Registry, ReadError> {
+/// Reads a snapshot, and checks that it is whole; returns its length too.
+pub(crate) fn read(file: impl Read) -> Result<(Registry, u64), ReadError> {
     let mut reader = Reader { file, offset: 0 };
     let header: [u8; HEADER] = reader.array()?;
     let crc = crc32c::crc32c(&header[..20]);
@@ -129,7 +129,7 @@ pub(crate) fn read(file: impl Read) -> Result<Registry, ReadError> {
     if reader.file.read(&mut [0]).map_err(ReadError::Io)? != 0 {
         return Err(reader.damaged("more than the end"));
     }
-    Ok(registry)
+    Ok((registry, reader.offset))
 }
 
 struct Reader<R> {

@@ -106,7 +106,7 @@ pub(crate) fn recover(
             snapshots: files.snapshots,
             snapshot_after: options.snapshot_after,
             logged: replay.logged,
-            snapshot_len: 0,
+            snapshot_len: files.snapshot_len,
         }),
     })
 }
@@ -115,6 +115,8 @@ pub(crate) fn recover(
 struct Files {
     /// Oldest first.
     snapshots: Vec<Revision>,
+    /// The length of the one that was read.
+    snapshot_len: u64,
     /// Oldest first.
     segments: Vec<Segment>,
 }
@@ -134,6 +136,7 @@ impl Files {
         let segments = names.iter().filter_map(|n| log::first_revision(n));
         Ok(Self {
             snapshots: snapshots.collect(),
+            snapshot_len: 0,
             segments: segments.map(Segment::at).collect(),
         })
     }
@@ -149,8 +152,11 @@ impl Files {
             let name = snapshot::file_name(*revision);
             let file = storage.read(&name).map_err(io_error("read", &name))?;
             match snapshot::read(io::BufReader::with_capacity(1 << 16, file)) {
-                Ok(registry) if registry.revision() == *revision => return Ok(registry),
-                Ok(registry) => report.notes.push(format!(
+                Ok((registry, len)) if registry.revision() == *revision => {
+                    self.snapshot_len = len;
+                    return Ok(registry);
+                }
+                Ok((registry, _)) => report.notes.push(format!(
                     "{name} is passed over: it holds revision {}",
                     registry.revision()
                 )),

@@ -213,7 +213,7 @@ fn a_patch_in_between_keeps_no_dead_instance() {
     for _ in 0..100 {
         world.pass((TTL + GRACE) / 90);
         let patch = crate::Patch {
-            drain: Some(world.now.as_millis() % 2 == 0),
+            drain: Some(world.now.as_millis().is_multiple_of(2)),
             weight: Some(Weight(world.now.as_millis() as u16)),
             ..crate::Patch::default()
         };

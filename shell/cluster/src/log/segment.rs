@@ -8,6 +8,10 @@ use super::scan::Scan;
 use crate::storage::{File, Storage};
 
 /// The log's files, the last of them open for appending.
+///
+/// Files grow as they are written. Zeros written ahead would spare a sync the new length: measured on a virtio
+/// disk with ext4, 4 KiB took 0.13 instead of 0.22 ms when the disk was idle, and no less when it was busy. One sync
+/// serves thousands of commands, and a file that ends where its frames end is easier to be sure of.
 pub(crate) struct Log {
     storage: Arc<dyn Storage>,
     /// Oldest first; the last is the open one.

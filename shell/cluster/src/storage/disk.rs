@@ -31,11 +31,7 @@ impl Disk {
             }
         };
         // The registry may hold what only its owner should see: metadata with passwords is common.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(io("create the data directory", path))?;
+        create_directory(path).map_err(io("create the data directory", path))?;
         let directory = fs::File::open(path).map_err(io("open the data directory", path))?;
         let lock = lock(path)?;
         Ok(Self {
@@ -44,6 +40,18 @@ impl Disk {
             _lock: lock,
         })
     }
+}
+
+/// Creates a directory and those above it, durably: a file is not on disk before its directory is.
+fn create_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    create_directory(above)?;
+    DirBuilder::new().mode(0o700).create(path)?;
+    fs::File::open(above)?.sync_all()
 }
 
 /// Locks the directory. The lock goes with the process, however it ends; the number in the file is for people.
