@@ -73,7 +73,11 @@ fn check(files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
             false => println!("{} nothing was changed", palette.bad("not valid:")),
         }
     }
-    Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if valid {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Reads and checks configuration.

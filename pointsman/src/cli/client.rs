@@ -60,12 +60,19 @@ impl<'a> Client<'a> {
     }
 
     pub(super) fn patch(&self, url: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self.agent.patch(url).content_type("application/merge-patch+json");
+        let request = self
+            .agent
+            .patch(url)
+            .content_type("application/merge-patch+json");
         self.answer(request.send(body.to_string()))
     }
 
     /// A stream of bytes that goes on until the node ends it.
-    pub(super) fn stream(&self, url: &str, last: Option<&str>) -> anyhow::Result<impl Read + use<>> {
+    pub(super) fn stream(
+        &self,
+        url: &str,
+        last: Option<&str>,
+    ) -> anyhow::Result<impl Read + use<>> {
         let mut request = self.agent.get(url);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
@@ -84,7 +91,11 @@ impl<'a> Client<'a> {
     ) -> anyhow::Result<Value> {
         let mut response = outcome.map_err(|fault| self.unreachable(&fault))?;
         let status = response.status();
-        let text = response.body_mut().with_config().limit(1 << 30).read_to_string();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_string();
         let text = text.context("the node's answer broke off")?;
         if status.is_success() {
             return match text.is_empty() {
@@ -96,7 +107,9 @@ impl<'a> Client<'a> {
         let detail = problem["detail"].as_str().unwrap_or(text.trim());
         let mut message = format!("{status}: {detail}");
         for fault in problem["errors"].as_array().into_iter().flatten() {
-            let place = ["pointer", "parameter", "header"].iter().find_map(|p| fault[p].as_str());
+            let place = ["pointer", "parameter", "header"]
+                .iter()
+                .find_map(|p| fault[p].as_str());
             let detail = fault["detail"].as_str().unwrap_or_default();
             message.push_str(&format!("\n  {}: {detail}", place.unwrap_or("the body")));
         }

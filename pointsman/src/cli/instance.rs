@@ -105,7 +105,15 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drain { name, undo, remote } => {
             let client = Client::new(&remote);
             let record = client.patch(&name.url(&client), &json!({ "drain": !undo }))?;
-            tell(&remote, &record, if undo { "takes new work again" } else { "draining" });
+            tell(
+                &remote,
+                &record,
+                if undo {
+                    "takes new work again"
+                } else {
+                    "draining"
+                },
+            );
             Ok(ExitCode::SUCCESS)
         }
         Command::List { service, remote } => lookup::show(&service, &remote),
@@ -121,11 +129,24 @@ fn tell(remote: &Remote, record: &Value, what: &str) {
 
 impl Name {
     pub(super) fn url(&self, client: &Client<'_>) -> String {
-        client.url(&["v1", "services", &self.service, "instances", &self.id], &[])
+        client.url(
+            &["v1", "services", &self.service, "instances", &self.id],
+            &[],
+        )
     }
 
     pub(super) fn heartbeat_url(&self, client: &Client<'_>) -> String {
-        client.url(&["v1", "services", &self.service, "instances", &self.id, "heartbeat"], &[])
+        client.url(
+            &[
+                "v1",
+                "services",
+                &self.service,
+                "instances",
+                &self.id,
+                "heartbeat",
+            ],
+            &[],
+        )
     }
 }
 
@@ -137,10 +158,9 @@ impl Register {
     }
 
     fn body(&self) -> anyhow::Result<Value> {
-        let (address, port) = self
-            .address
-            .rsplit_once(':')
-            .with_context(|| format!("--address {:?} has no port; write host:port", self.address))?;
+        let (address, port) = self.address.rsplit_once(':').with_context(|| {
+            format!("--address {:?} has no port; write host:port", self.address)
+        })?;
         let port: u16 = port
             .parse()
             .with_context(|| format!("--address {:?} ends with no port number", self.address))?;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::Remote;
 use super::client::Client;
 use super::output::{Palette, table};
-use super::Remote;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -64,10 +64,24 @@ fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
                 n => n.to_string(),
             };
             let healths = ["passing", "warning", "unknown", "critical"].map(shown);
-            [vec![text(&service["service"]), text(&service["instances"])], healths.into()].concat()
+            [
+                vec![text(&service["service"]), text(&service["instances"])],
+                healths.into(),
+            ]
+            .concat()
         })
         .collect();
-    table(&["SERVICE", "INSTANCES", "PASSING", "WARNING", "UNKNOWN", "CRITICAL"], &rows);
+    table(
+        &[
+            "SERVICE",
+            "INSTANCES",
+            "PASSING",
+            "WARNING",
+            "UNKNOWN",
+            "CRITICAL",
+        ],
+        &rows,
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,7 +97,11 @@ pub(super) fn show(service: &str, remote: &Remote) -> anyhow::Result<ExitCode> {
     } else {
         instances(&answer["instances"]);
     }
-    Ok(if none { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if none {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn instances(list: &Value) {
@@ -107,12 +125,18 @@ fn instances(list: &Value) {
             ]
         })
         .collect();
-    table(&["INSTANCE", "ADDRESS", "HEALTH", "WEIGHT", "LEASE", "NOTE"], &rows);
+    table(
+        &["INSTANCE", "ADDRESS", "HEALTH", "WEIGHT", "LEASE", "NOTE"],
+        &rows,
+    );
 }
 
 pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
     let client = Client::new(&options.remote);
-    let mut query = vec![("url", options.url.as_str()), ("method", options.method.as_str())];
+    let mut query = vec![
+        ("url", options.url.as_str()),
+        ("method", options.method.as_str()),
+    ];
     query.extend(options.client.as_deref().map(|client| ("client", client)));
     let answer = client.read(&client.url(&["v1", "explain"], &query))?;
     if options.remote.json {
@@ -123,7 +147,13 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
     println!("{}", palette.strong(&text(&answer["verdict"])));
     if let Some(route) = answer["route"].as_object() {
         let part = |name: &str| text(&route[name]);
-        println!("  route    {} (host {}, path {}): {}", part("name"), part("host"), part("path"), part("why"));
+        println!(
+            "  route    {} (host {}, path {}): {}",
+            part("name"),
+            part("host"),
+            part("path"),
+            part("why")
+        );
         println!("  action   {}", part("action"));
     }
     if answer["service"].is_object() {
@@ -131,7 +161,11 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
         let chosen = &answer["service"]["chosen"];
         let rows: Vec<_> = each(&answer["service"]["instances"])
             .map(|instance| {
-                let mark = if instance["id"] == *chosen { "→" } else { " " };
+                let mark = if instance["id"] == *chosen {
+                    "→"
+                } else {
+                    " "
+                };
                 vec![
                     format!("{mark} {}", text(&instance["id"])),
                     text(&instance["address"]),
@@ -142,7 +176,17 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
                 ]
             })
             .collect();
-        table(&["  INSTANCE", "ADDRESS", "HEALTH", "WEIGHT", "IN FLIGHT", "WHY"], &rows);
+        table(
+            &[
+                "  INSTANCE",
+                "ADDRESS",
+                "HEALTH",
+                "WEIGHT",
+                "IN FLIGHT",
+                "WHY",
+            ],
+            &rows,
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

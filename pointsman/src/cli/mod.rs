@@ -60,10 +60,22 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Remote {
     /// The node's API
-    #[arg(long, env = "POINTSMAN_API", default_value = "http://127.0.0.1:7070", value_name = "URL", global = true)]
+    #[arg(
+        long,
+        env = "POINTSMAN_API",
+        default_value = "http://127.0.0.1:7070",
+        value_name = "URL",
+        global = true
+    )]
     api: String,
     /// The namespace
-    #[arg(long, short, env = "POINTSMAN_NAMESPACE", default_value = "default", global = true)]
+    #[arg(
+        long,
+        short,
+        env = "POINTSMAN_NAMESPACE",
+        default_value = "default",
+        global = true
+    )]
     namespace: String,
     /// Print JSON, for scripts
     #[arg(long, global = true)]

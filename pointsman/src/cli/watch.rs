@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
+use super::Remote;
 use super::client::Client;
 use super::output::Palette;
-use super::Remote;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

@@ -36,10 +36,15 @@ pub(super) fn run(register: &Register) -> anyhow::Result<ExitCode> {
 }
 
 fn look_after(register: &Register, child: &mut Child) -> anyhow::Result<ExitStatus> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let stop = runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
-        anyhow::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+        anyhow::Ok((
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ))
     });
     let (mut terminate, mut interrupt) = stop?;
     let record = register.put()?;
@@ -76,12 +81,17 @@ fn look_after(register: &Register, child: &mut Child) -> anyhow::Result<ExitStat
 
 fn terminate_child(child: &Child) -> anyhow::Result<()> {
     let pid = rustix::process::Pid::from_child(child);
-    Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+    Ok(rustix::process::kill_process(
+        pid,
+        rustix::process::Signal::TERM,
+    )?)
 }
 
 /// A third of the lease: two heartbeats may get lost.
 fn heartbeat_pause(record: &Value) -> Duration {
-    let ttl = record["lease"]["ttl"].as_str().and_then(|t| t.parse::<Period>().ok());
+    let ttl = record["lease"]["ttl"]
+        .as_str()
+        .and_then(|t| t.parse::<Period>().ok());
     ttl.map_or(Duration::from_secs(5), |Period(ttl)| ttl / 3)
 }
 
@@ -92,7 +102,10 @@ fn heartbeat(register: &Register) {
     }
     // The node has forgotten us, or is away: registering anew says everything it needs.
     if let Err(fault) = register.put() {
-        eprintln!("pointsman: {} is not registered at present: {fault}", register.name.id);
+        eprintln!(
+            "pointsman: {} is not registered at present: {fault}",
+            register.name.id
+        );
     }
 }
 

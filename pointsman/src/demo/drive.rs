@@ -45,7 +45,10 @@ pub(super) async fn check(
     };
     say(&format!("{third} requests over three instances"));
     total.add(send(listener, third).await?);
-    say(&format!("{third} more while {} ({}) is killed", victim.name, victim.address));
+    say(&format!(
+        "{third} more while {} ({}) is killed",
+        victim.name, victim.address
+    ));
     let sending = tokio::spawn(send(listener, third));
     tokio::time::sleep(Duration::from_millis(20)).await;
     victim.crash();
@@ -62,13 +65,20 @@ pub(super) async fn check(
     total.add(after);
     let good = total.failures.is_empty() && back && !missed;
     report(&total, good, back, missed, as_json);
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn report(total: &Tally, good: bool, back: bool, missed: bool, as_json: bool) {
     let failed = total.failures.len();
     if as_json {
-        println!("{}", json!({ "by_instance": total.by_instance, "failed": failed, "ok": good }));
+        println!(
+            "{}",
+            json!({ "by_instance": total.by_instance, "failed": failed, "ok": good })
+        );
         return;
     }
     let palette = Palette::for_stdout();
@@ -87,7 +97,14 @@ fn report(total: &Tally, good: bool, back: bool, missed: bool, as_json: bool) {
         println!("  {}", palette.bad(why));
     }
     let line = format!("failed: {failed}");
-    println!("{}", if good { palette.good(&line) } else { palette.bad(&line) });
+    println!(
+        "{}",
+        if good {
+            palette.good(&line)
+        } else {
+            palette.bad(&line)
+        }
+    );
 }
 
 impl Tally {
@@ -116,7 +133,10 @@ async fn send(listener: SocketAddr, requests: usize) -> anyhow::Result<Tally> {
 async fn client(listener: SocketAddr, left: Arc<AtomicUsize>) -> Tally {
     let mut tally = Tally::default();
     let mut connection = None;
-    while left.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
+    while left
+        .fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1))
+        .is_ok()
+    {
         match ask(listener, &mut connection).await {
             Ok(instance) => *tally.by_instance.entry(instance).or_default() += 1,
             Err(why) => {
@@ -134,15 +154,28 @@ async fn ask(listener: SocketAddr, connection: &mut Option<TcpStream>) -> anyhow
         Some(stream) => stream,
         None => connection.insert(TcpStream::connect(listener).await.context("connect")?),
     };
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: demo\r\n\r\n").await.context("send")?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: demo\r\n\r\n")
+        .await
+        .context("send")?;
     let mut answer = Vec::new();
     loop {
         let n = stream.read_buf(&mut answer).await.context("receive")?;
-        anyhow::ensure!(n > 0, "the connection was closed before the answer was complete");
+        anyhow::ensure!(
+            n > 0,
+            "the connection was closed before the answer was complete"
+        );
         let text = String::from_utf8_lossy(&answer);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            anyhow::ensure!(head.starts_with("HTTP/1.1 200 "), "{}", head.lines().next().unwrap_or_default());
-            if let Some(instance) = body.strip_prefix("hello from ").and_then(|b| b.strip_suffix('\n')) {
+            anyhow::ensure!(
+                head.starts_with("HTTP/1.1 200 "),
+                "{}",
+                head.lines().next().unwrap_or_default()
+            );
+            if let Some(instance) = body
+                .strip_prefix("hello from ")
+                .and_then(|b| b.strip_suffix('\n'))
+            {
                 return Ok(instance.to_owned());
             }
         }

@@ -41,14 +41,26 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     let data = TemporaryDirectory::new()?;
     let node = Node::start(configuration(options, &data)?).await?;
-    let listener = node.shared().bound().into_values().next().context("the demo has a listener")?;
+    let listener = node
+        .shared()
+        .bound()
+        .into_values()
+        .next()
+        .context("the demo has a listener")?;
     let mut samples = Vec::new();
     for name in ["red", "green", "blue"] {
         samples.push(Sample::start(name, node.api()).await?);
     }
     wait_until_passing(&node, samples.len()).await?;
     let code = if options.check {
-        drive::check(&node, listener, &mut samples, options.requests, options.json).await?
+        drive::check(
+            &node,
+            listener,
+            &mut samples,
+            options.requests,
+            options.json,
+        )
+        .await?
     } else {
         introduce(&node, listener);
         screen::show(&node).await?;
@@ -126,10 +138,15 @@ fn introduce(node: &Node, listener: std::net::SocketAddr) {
     let palette = Palette::for_stdout();
     let api = node.api();
     let binary = std::env::current_exe().map_or("pointsman".into(), |p| p.display().to_string());
-    println!("{}", palette.strong("A node, three sample services and a balanced listener are running."));
+    println!(
+        "{}",
+        palette.strong("A node, three sample services and a balanced listener are running.")
+    );
     println!();
     println!("  curl http://{listener}/                      one of the three answers");
-    println!("  curl -X POST http://{listener}/crash         the one that answers dies, and comes back in 10 s");
+    println!(
+        "  curl -X POST http://{listener}/crash         the one that answers dies, and comes back in 10 s"
+    );
     println!("  curl http://{api}/query?service_name=hello");
     println!("  curl http://{api}/metrics");
     println!("  {binary} service show hello --api http://{api}");

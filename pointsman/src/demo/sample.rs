@@ -36,7 +36,9 @@ pub(super) fn service() -> ServiceKey {
 impl Sample {
     /// Starts it and registers it at the API.
     pub(super) async fn start(name: &'static str, api: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for a sample")?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("no port for a sample")?;
         let address = listener.local_addr()?;
         register(api, name, address).await?;
         let crash = Arc::new(Notify::new());
@@ -130,7 +132,9 @@ async fn answer(mut stream: TcpStream, name: &'static str, crash: Arc<Notify>) {
         }
         let body = format!("hello from {name}\n");
         let length = body.len();
-        let text = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nx-instance: {name}\r\n\r\n{body}");
+        let text = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nx-instance: {name}\r\n\r\n{body}"
+        );
         if stream.write_all(text.as_bytes()).await.is_err() {
             return;
         }
@@ -146,7 +150,10 @@ async fn register(api: SocketAddr, name: &str, address: SocketAddr) -> anyhow::R
     });
     let path = format!("/v1/services/hello/instances/{name}");
     let status = request(api, "PUT", &path, &body.to_string()).await?;
-    anyhow::ensure!(status.starts_with('2'), "the node did not register {name}: {status}");
+    anyhow::ensure!(
+        status.starts_with('2'),
+        "the node did not register {name}: {status}"
+    );
     Ok(())
 }
 

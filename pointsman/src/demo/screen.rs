@@ -27,8 +27,15 @@ pub(super) async fn show(node: &Node) -> anyhow::Result<()> {
         let rows = rows(node);
         if terminal {
             draw(&rows, &before, &mut drawn)?;
-        } else if rows.iter().map(|r| r.health).ne(before.iter().map(|r: &Row| r.health)) {
-            let line: Vec<_> = rows.iter().map(|r| format!("{} {}", r.name, r.health)).collect();
+        } else if rows
+            .iter()
+            .map(|r| r.health)
+            .ne(before.iter().map(|r: &Row| r.health))
+        {
+            let line: Vec<_> = rows
+                .iter()
+                .map(|r| format!("{} {}", r.name, r.health))
+                .collect();
             println!("{}", line.join(", "));
         }
         before = rows;
@@ -66,7 +73,10 @@ fn draw(rows: &[Row], before: &[Row], drawn: &mut usize) -> std::io::Result<()> 
     }
     let most = rows.iter().map(|r| r.requests).max().unwrap_or(0).max(1);
     for row in rows {
-        let old = before.iter().find(|b| b.name == row.name).map_or(0, |b| b.requests);
+        let old = before
+            .iter()
+            .find(|b| b.name == row.name)
+            .map_or(0, |b| b.requests);
         let rate = row.requests.saturating_sub(old) as f64 / EVERY.as_secs_f64();
         let bar = "█".repeat((row.requests * 30 / most) as usize);
         let health = palette.health(row.health.as_str());

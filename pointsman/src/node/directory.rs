@@ -31,7 +31,8 @@ impl Directory for Local {
     }
 
     fn service(&self, key: &ServiceKey) -> (Revision, Option<Arc<Service>>) {
-        self.0.read(|registry| (registry.revision(), registry.service(key).cloned()))
+        self.0
+            .read(|registry| (registry.revision(), registry.service(key).cloned()))
     }
 
     fn watch(&self, key: &ServiceKey) -> Box<dyn Changes> {

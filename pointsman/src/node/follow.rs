@@ -41,7 +41,9 @@ fn catch_up(shared: &Shared, seen: Revision) -> Revision {
             for event in &events {
                 follow_check(shared, event);
             }
-            events.last().map_or(reached, |last| last.revision.max(reached))
+            events
+                .last()
+                .map_or(reached, |last| last.revision.max(reached))
         }
         // Too much happened, or we have just started: everything anew.
         Err(_) => {
@@ -73,7 +75,8 @@ impl Shared {
             changed |= tables.refresh(key, service.as_deref(), &|host| self.names.resolve(host));
         }
         if changed {
-            self.proxy.publish(Arc::new(tables.table(self.registry.revision())));
+            self.proxy
+                .publish(Arc::new(tables.table(self.registry.revision())));
         }
     }
 
@@ -84,7 +87,11 @@ impl Shared {
         let services: Vec<_> = self.registry.read(|r| r.services().cloned().collect());
         let targets = services
             .iter()
-            .flat_map(|service| service.instances().filter_map(|r| self.target(&service.key, r)))
+            .flat_map(|service| {
+                service
+                    .instances()
+                    .filter_map(|r| self.target(&service.key, r))
+            })
             .collect();
         self.prober.replace(targets);
     }

@@ -56,7 +56,10 @@ impl Shared {
 
     /// The listeners and where they are bound.
     pub(crate) fn bound(&self) -> BTreeMap<Arc<str>, SocketAddr> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bound
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -66,7 +69,8 @@ impl Node {
         let config = Arc::new(config);
         // First what can fail for want of something outside, so that nothing has happened when it does.
         let api = tokio::net::TcpListener::bind(config.api.bind).await;
-        let api = api.with_context(|| format!("cannot listen on {} for the API", config.api.bind))?;
+        let api =
+            api.with_context(|| format!("cannot listen on {} for the API", config.api.bind))?;
         let registry = open_registry(&config)?;
         let access_log = open_access_log(&config)?;
         let (suspects, suspected) = mpsc::channel(1_024);
@@ -180,7 +184,10 @@ impl Shared {
             if bound.get(name).is_some_and(asked) {
                 continue;
             }
-            let number = self.tables().number(name).context("every listener has a number")?;
+            let number = self
+                .tables()
+                .number(name)
+                .context("every listener has a number")?;
             match self.proxy.listen(number, listener.bind) {
                 Ok(address) => opened.push((name.clone(), number, address)),
                 Err(fault) => faults.push(format!("listener {name}: {fault}")),
@@ -196,7 +203,10 @@ impl Shared {
         for (name, address) in bound.clone() {
             let moved = opened.contains_key(&name);
             if moved || !config.listener.contains_key(&name) {
-                let number = self.tables().number(&name).context("every listener has a number")?;
+                let number = self
+                    .tables()
+                    .number(&name)
+                    .context("every listener has a number")?;
                 self.proxy.unlisten(number, address);
                 bound.remove(&name);
             }
@@ -252,20 +262,23 @@ fn serve_api(
     stopped: oneshot::Receiver<()>,
 ) -> JoinHandle<()> {
     let options = fronts::http::Options {
-        lease: model::Lease {
+        default_lease: model::Lease {
             ttl: config.registry.lease_ttl,
             grace: config.registry.lease_grace,
         },
         max_body: config.api.max_body.0 as usize,
         max_connections: config.api.max_connections as usize,
+        ..fronts::http::Options::default()
     };
-    let directory = Arc::new(Local(shared.registry.clone()));
-    let traffic = shared.clone();
+    let backend = fronts::http::Backend {
+        directory: Arc::new(Local(shared.registry.clone())),
+        traffic: shared.clone(),
+    };
     tokio::spawn(async move {
         let stopped = async {
             let _ = stopped.await;
         };
-        fronts::http::serve(listener, directory, traffic, options, stopped).await;
+        fronts::http::serve(listener, backend, options, stopped).await;
     })
 }
 
@@ -310,7 +323,9 @@ async fn confirm_losses(shared: Arc<Shared>) {
         tokio::spawn(async move {
             let instance = &probe.record.instance;
             let alive = Prober::accepts(&instance.host, instance.port.get()).await;
-            shared.registry.probe_result(&probe.key, &instance.id, alive);
+            shared
+                .registry
+                .probe_result(&probe.key, &instance.id, alive);
         });
     }
 }

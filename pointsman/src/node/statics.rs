@@ -29,7 +29,10 @@ impl Shared {
                 }
             }
         }
-        let gone = self.statics().into_iter().filter(|name| !wanted.contains(name));
+        let gone = self
+            .statics()
+            .into_iter()
+            .filter(|name| !wanted.contains(name));
         commands.extend(gone.map(|(key, id)| Command::Deregister { key, id }));
         for command in commands {
             let stored = self.registry.submit(command).await;

@@ -51,7 +51,10 @@ impl Tables {
     pub(super) fn configure(&mut self, config: Arc<Config>) {
         self.config = config.clone();
         for slot in &mut self.listeners {
-            if slot.as_ref().is_some_and(|l| !config.listener.contains_key(&l.name)) {
+            if slot
+                .as_ref()
+                .is_some_and(|l| !config.listener.contains_key(&l.name))
+            {
                 *slot = None;
             }
         }
@@ -130,7 +133,8 @@ impl Tables {
         }
         let number = self.services.len();
         self.numbers.insert(key.clone(), number);
-        self.services.push(Arc::new(self.service(key, None, None, &|_| None)));
+        self.services
+            .push(Arc::new(self.service(key, None, None, &|_| None)));
         number
     }
 
@@ -211,7 +215,10 @@ fn endpoint(
     let address = SocketAddr::new(resolve(&instance.host)?, instance.port.get());
     let health = record.health();
     let known = before.and_then(|b| {
-        let index = b.endpoints.binary_search_by(|e| e.id.cmp(&instance.id)).ok()?;
+        let index = b
+            .endpoints
+            .binary_search_by(|e| e.id.cmp(&instance.id))
+            .ok()?;
         let endpoint = &b.endpoints[index];
         let same = endpoint.incarnation == record.incarnation && endpoint.address == address;
         same.then_some(endpoint)

@@ -47,18 +47,20 @@ impl Traffic for Shared {
             }
         }
         let chosen = pick.balancer.pick(&pick.table, &tried, now);
-        chosen.map(|index| endpoints[index].clone()).map_err(|_| NoInstance {
-            passed_over: endpoints
-                .iter()
-                .map(|endpoint| PassedOver {
-                    id: endpoint.id.to_string(),
-                    why: match except.contains(&endpoint.id) {
-                        true => "it was tried already".into(),
-                        false => standing(endpoint, now).to_string(),
-                    },
-                })
-                .collect(),
-        })
+        chosen
+            .map(|index| endpoints[index].clone())
+            .map_err(|_| NoInstance {
+                passed_over: endpoints
+                    .iter()
+                    .map(|endpoint| PassedOver {
+                        id: endpoint.id.to_string(),
+                        why: match except.contains(&endpoint.id) {
+                            true => "it was tried already".into(),
+                            false => standing(endpoint, now).to_string(),
+                        },
+                    })
+                    .collect(),
+            })
     }
 
     fn explain(&self, question: &Question) -> Explanation {
@@ -90,12 +92,17 @@ impl Traffic for Shared {
                 Some(id) => format!("goes to instance {id} of service {}", choice.service),
                 None => format!("service {} has no instance to choose: 503", choice.service),
             },
-            (Action::Redirect(to), _) => format!("is answered with {} to {}", to.status, to.location),
+            (Action::Redirect(to), _) => {
+                format!("is answered with {} to {}", to.status, to.location)
+            }
             (Action::Fixed { status, .. }, _) => format!("is answered with {status}"),
             (Action::Service(_), None) => unreachable!("a service's route has a choice"),
         };
         Explanation {
-            verdict: format!("listener {} ({how}), route {}: {verdict}", listener.name, route.name),
+            verdict: format!(
+                "listener {} ({how}), route {}: {verdict}",
+                listener.name, route.name
+            ),
             listener: Some(listener.name.to_string()),
             route: Some(explained(route, &table)),
             service,
@@ -148,7 +155,9 @@ impl Shared {
     ) -> Option<(&'t ListenerTable, String)> {
         let bound = self.bound();
         let named = |name: &str| table.listeners.iter().flatten().find(|l| *l.name == *name);
-        let mut at_port = bound.iter().filter(|(_, address)| Some(address.port()) == question.port);
+        let mut at_port = bound
+            .iter()
+            .filter(|(_, address)| Some(address.port()) == question.port);
         match (at_port.next(), at_port.next()) {
             (Some((name, address)), None) => Some((&**named(name)?, format!("bound to {address}"))),
             // A URL as clients use it may name the port of something in front of us.
@@ -175,10 +184,15 @@ impl Pick {
 
 fn no_listener(table: &RoutingTable, question: &Question) -> String {
     let names: Vec<_> = table.listeners.iter().flatten().map(|l| &*l.name).collect();
-    let port = question.port.map_or_else(|| "that port".to_owned(), |port| format!("port {port}"));
+    let port = question
+        .port
+        .map_or_else(|| "that port".to_owned(), |port| format!("port {port}"));
     match names.is_empty() {
         true => "no listener is configured".into(),
-        false => format!("no listener is bound to {port}; there are {}", names.join(", ")),
+        false => format!(
+            "no listener is bound to {port}; there are {}",
+            names.join(", ")
+        ),
     }
 }
 
@@ -186,7 +200,10 @@ fn explained(route: &Route, table: &RoutingTable) -> ExplainedRoute {
     let (host, by_host) = match &route.host {
         HostPattern::Any => ("any".to_owned(), "no route names the host"),
         HostPattern::Exact(name) => (name.to_string(), "it names the host"),
-        HostPattern::Suffix(suffix) => (format!("*{suffix}"), "no other names a longer end of the host"),
+        HostPattern::Suffix(suffix) => (
+            format!("*{suffix}"),
+            "no other names a longer end of the host",
+        ),
     };
     let (path, by_path) = match &route.path {
         PathPattern::Exact(path) => (path.to_string(), "it names the path"),
@@ -213,7 +230,11 @@ fn choice(service: &ServiceTable) -> Choice {
         namespace: service.key.namespace.to_string(),
         service: service.key.service.to_string(),
         policy: service.policy.as_str().into(),
-        instances: service.endpoints.iter().map(|endpoint| stands(endpoint, now)).collect(),
+        instances: service
+            .endpoints
+            .iter()
+            .map(|endpoint| stands(endpoint, now))
+            .collect(),
         chosen: chosen.map(|index| service.endpoints[index].id.to_string()),
     }
 }

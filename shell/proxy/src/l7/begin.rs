@@ -156,6 +156,8 @@ impl Session {
                 .any(|net| net.contains(client)),
             proto: "http",
             request_id: id,
+            // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
+            default_host: "localhost",
             upgrade: request.upgrade.is_some(),
         };
         let mut message = self.worker.buffers.take();
