@@ -68,7 +68,7 @@ fn heartbeat(found: cluster::Heartbeat) -> Heartbeat {
 
 fn refused(why: &SubmitError) -> Refused {
     let reason = match why {
-        SubmitError::Overloaded { .. } => Reason::Overloaded,
+        SubmitError::Overloaded => Reason::Overloaded,
         SubmitError::TooLarge { .. } => Reason::TooLarge,
         SubmitError::NotWritten { .. } => Reason::NotWritten,
         SubmitError::ReadOnly { .. } => Reason::ReadOnly,

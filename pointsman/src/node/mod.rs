@@ -139,9 +139,9 @@ impl Node {
         }
         let new = Arc::new(new);
         // Bound before anything else: an address that is taken must leave everything as it was.
-        self.shared.tables().configure(new.clone());
+        self.shared.tables().configure(&new);
         if let Err(fault) = self.shared.bind_listeners(&new) {
-            self.shared.tables().configure(old);
+            self.shared.tables().configure(&old);
             self.shared.refresh_all();
             return Err(fault);
         }

@@ -38,7 +38,7 @@ impl Tables {
             listener_numbers: BTreeMap::new(),
             listeners: Vec::new(),
         };
-        tables.configure(config);
+        tables.configure(&config);
         tables
     }
 
@@ -48,7 +48,7 @@ impl Tables {
     }
 
     /// Follows `config` from now on. Every service has to be refreshed afterwards.
-    pub(super) fn configure(&mut self, config: Arc<Config>) {
+    pub(super) fn configure(&mut self, config: &Arc<Config>) {
         self.config = config.clone();
         for slot in &mut self.listeners {
             if slot
