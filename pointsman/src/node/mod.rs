@@ -90,7 +90,7 @@ impl Node {
             registry,
             proxy,
             prober,
-            tables: Mutex::new(Tables::new(workers, config.clone())),
+            tables: Mutex::new(Tables::new(workers, &config)),
             bound: Mutex::default(),
             names: Names::default(),
             picks: Picks::default(),

@@ -28,7 +28,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(workers: usize, config: Arc<Config>) -> Self {
+    pub(super) fn new(workers: usize, config: &Arc<Config>) -> Self {
         let mut tables = Self {
             workers,
             config: config.clone(),
@@ -38,7 +38,7 @@ impl Tables {
             listener_numbers: BTreeMap::new(),
             listeners: Vec::new(),
         };
-        tables.configure(&config);
+        tables.configure(config);
         tables
     }
 
