@@ -1,7 +1,7 @@
 //! Unused connections to instances, kept for the next request. One pool a worker.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::rt::Sock;
 
 /// Unused connections by the address they lead to, the freshest last.
 #[derive(Default)]
-pub(crate) struct Pool(RefCell<HashMap<SocketAddr, Vec<Idle>>>);
+pub(crate) struct Pool(RefCell<BTreeMap<SocketAddr, Vec<Idle>>>);
 
 struct Idle {
     sock: Sock,

@@ -11,7 +11,8 @@ use crate::worker::Snapshot;
 
 /// A request whose head was read, with everything that was decided about it.
 pub(super) struct Begun {
-    pub(super) plan: Plan,
+    /// Taken out when it is carried out.
+    pub(super) plan: Option<Plan>,
     /// When its head was complete.
     pub(super) at: Moment,
     pub(super) method: h1::MethodKind,
@@ -96,7 +97,7 @@ impl Session {
             Some(route) => self.plan(request, route, listener, id),
         };
         let begun = Begun {
-            plan,
+            plan: Some(plan),
             at: self.worker.now(),
             method: request.kind,
             version: request.version,
@@ -182,7 +183,7 @@ impl Session {
             Err(fault) => return self.refuse(fault.status(), &fault.to_string()),
         };
         begun.body_done = decoded.done;
-        if let Plan::Forward(forward) = &mut begun.plan {
+        if let Some(Plan::Forward(forward)) = &mut begun.plan {
             let data = &input[..decoded.data];
             if forward.chunked {
                 write_chunk(data, &mut forward.message);
@@ -208,7 +209,7 @@ impl Session {
     /// The answer to something that cannot be understood; the connection ends with it.
     pub(super) fn refuse(&self, status: u16, why: &str) -> Begun {
         Begun {
-            plan: Plan::Answer(Answer::text(status, why)),
+            plan: Some(Plan::Answer(Answer::text(status, why))),
             at: self.worker.now(),
             method: h1::MethodKind::Get,
             version: h1::Version::Http11,

@@ -49,12 +49,11 @@ enum Failed {
 
 impl Session {
     /// Does what was decided; returns what becomes of the connection.
-    pub(super) async fn carry_out(&self, begun: Box<Begun>) -> Next {
-        let mut begun = begun;
-        let plan = std::mem::replace(&mut begun.plan, Plan::Answer(Answer::text(500, "")));
-        let (ended, service) = match plan {
-            Plan::Answer(answer) => (self.answer(&begun, &answer).await, None),
-            Plan::Forward(mut forward) => {
+    pub(super) async fn carry_out(&self, mut begun: Box<Begun>) -> Next {
+        let (ended, service) = match begun.plan.take() {
+            None => return Next::Close,
+            Some(Plan::Answer(answer)) => (self.answer(&begun, &answer).await, None),
+            Some(Plan::Forward(mut forward)) => {
                 let ended = self.exchange(&mut begun, &mut forward).await;
                 self.worker.buffers.put(forward.message);
                 (ended, Some(forward.service))

@@ -1,6 +1,7 @@
 //! The answer, from the instance to the client.
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::task::Poll;
 
 use http::h1;
@@ -191,86 +192,86 @@ impl Session {
     ) -> Result<Option<Look>, Unanswered> {
         let input = &scratch[FRONT..FRONT + len];
         let parsed = h1::parse_response(input, &mut early.scanned, &LIMITS, asked.method);
-        let Some(response) = parsed.map_err(|_| Unanswered::Malformed)? else {
-            return Ok(None);
+        // By reference: a parsed head is large, and moving it costs as much as parsing it.
+        let response = match &parsed {
+            Ok(Some(response)) => response,
+            Ok(None) => return Ok(None),
+            Err(_) => return Err(Unanswered::Malformed),
         };
         let head_len = response.head_len;
+        let mut head = self.worker.buffers.take();
         if response.is_interim() && response.status != 101 {
-            let mut message = self.worker.buffers.take();
-            self.write_head(&response, asked, false, &mut message);
+            self.write_head(response, asked, false, &mut head);
             early.keep(&input[head_len..]);
             early.scanned = 0;
-            return Ok(Some(Look::First(message)));
+            return Ok(Some(Look::First(head)));
         }
-        if asked.repeatable && !ended {
-            if let h1::Framing::Length(length) = response.framing {
-                if length <= WHOLE && (len - head_len) < length as usize {
-                    return Ok(None);
-                }
-            }
-        }
-        self.start(scratch, len, asked, early).map(Some)
-    }
-
-    fn start(
-        &self,
-        scratch: &mut [u8],
-        len: usize,
-        asked: Asked,
-        early: &mut Early,
-    ) -> Result<Look, Unanswered> {
-        early.scanned = 0;
-        let input = &scratch[FRONT..FRONT + len];
-        let response = h1::parse_response(input, &mut early.scanned, &LIMITS, asked.method)
-            .ok()
-            .flatten()
-            .ok_or(Unanswered::Malformed)?;
-        let mut head = self.worker.buffers.take();
         if response.status == 101 && !asked.upgrade {
             return Err(Unanswered::Malformed);
         }
+        if asked.repeatable
+            && !ended
+            && let h1::Framing::Length(length) = response.framing
+            && length <= WHOLE
+            && ((len - head_len) as u64) < length
+        {
+            return Ok(None);
+        }
         let close = !asked.keep_alive || self.worker.draining();
-        let framing = self.write_head(&response, asked, close, &mut head);
-        let status = response.status;
-        let instance_keeps = response.keep_alive;
-        let mut body = h1::BodyDecoder::new(response.framing);
-        let head_len = response.head_len;
-        let bodyless = response.framing == h1::Framing::None;
-        let decoded = body
-            .decode(&mut scratch[FRONT + head_len..FRONT + len])
-            .map_err(|_| Unanswered::Malformed)?;
-        let surplus = decoded.consumed < len - head_len;
-        let frame = match framing {
-            h1::Framing::Chunked => Frame::Chunks,
-            _ => Frame::Plain,
+        let framing = self.write_head(response, asked, close, &mut head);
+        let started = Started {
+            status: response.status,
+            body: h1::BodyDecoder::new(match response.status {
+                // No body: the new protocol's first bytes.
+                101 => h1::Framing::UntilClose,
+                _ => response.framing,
+            }),
+            frame: match framing {
+                h1::Framing::Chunked => Frame::Chunks,
+                _ => Frame::Plain,
+            },
+            done: response.framing == h1::Framing::None && response.status != 101,
+            instance_stays: response.keep_alive,
+            client_stays: !close && framing != h1::Framing::UntilClose,
         };
-        // An answer that switches protocols has no body, and no end either.
-        let done = (decoded.done || bodyless) && status != 101;
-        let range = framed(
+        let body = head_len..len;
+        Ok(Some(self.start(scratch, body, started, head)?))
+    }
+
+    /// Sends the head, and what there is of the body, which stands at `input` after [`FRONT`].
+    fn start(
+        &self,
+        scratch: &mut [u8],
+        input: Range<usize>,
+        mut started: Started,
+        mut head: Vec<u8>,
+    ) -> Result<Look, Unanswered> {
+        let read = &mut scratch[FRONT + input.start..FRONT + input.end];
+        let bodyless = started.done;
+        let decoded = started
+            .body
+            .decode(read)
+            .map_err(|_| Unanswered::Malformed)?;
+        started.done |= decoded.done;
+        started.instance_stays &= decoded.consumed == input.len();
+        let ends = started.done && !bodyless;
+        let framed = framed(
             scratch,
-            head_len,
+            input.start,
             decoded.data,
-            frame,
-            done && !bodyless,
-            &body,
+            started.frame,
+            ends,
+            &started.body,
         );
         // The new head goes right in front, so that one send carries both.
-        let start = range.start - head.len();
-        scratch[start..range.start].copy_from_slice(&head);
+        let start = framed.start - head.len();
+        scratch[start..framed.start].copy_from_slice(&head);
         head.clear();
-        let message = &scratch[start..range.end];
+        let message = &scratch[start..framed.end];
         // A client that is gone is noticed when the rest is sent.
         let sent = self.client.try_send(message).unwrap_or(0);
         self.sent.set(self.sent.get() + sent as u64);
         head.extend_from_slice(&message[sent..]);
-        let started = Started {
-            status,
-            body,
-            frame,
-            done,
-            instance_stays: instance_keeps && !surplus,
-            client_stays: !close && framing != h1::Framing::UntilClose,
-        };
         Ok(Look::Started(started, head))
     }
 

@@ -191,10 +191,11 @@ impl Session {
         let mut scanned = self.scanned.get();
         let parsed = h1::parse_request(input, &mut scanned, &limits);
         self.scanned.set(scanned);
-        match parsed {
+        // By reference: a parsed head is large, and moving it costs as much as parsing it.
+        match &parsed {
             Ok(None) => None,
             Ok(Some(request)) => {
-                let (begun, head_len) = self.begin(&request, listener, snapshot);
+                let (begun, head_len) = self.begin(request, listener, snapshot);
                 Some(Box::new(self.begin_body(begun, &mut input[head_len..])))
             }
             Err(fault) => {
