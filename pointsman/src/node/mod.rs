@@ -146,6 +146,7 @@ impl Node {
             return Err(fault);
         }
         self.shared.sync_statics(&new).await?;
+        self.shared.sync_checks(&old, &new).await?;
         self.shared.refresh_all();
         Ok(changes)
     }
@@ -271,7 +272,7 @@ fn serve_api(
         ..fronts::http::Options::default()
     };
     let backend = fronts::http::Backend {
-        directory: Arc::new(Local(shared.registry.clone())),
+        directory: Arc::new(Local(shared.clone())),
         traffic: shared.clone(),
     };
     tokio::spawn(async move {
