@@ -90,10 +90,10 @@ impl Server {
 
 fn http(idle_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
+    // No `pipeline_flush`: with it, hyper 1 buffers a body without bounds for a peer that does not read.
     http.timer(TokioTimer::new())
         .header_read_timeout(idle_timeout)
         .keep_alive(true)
-        .pipeline_flush(true)
         .max_buf_size(MAX_HEAD);
     http
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use model::{Endpoint, EndpointStats, Health, Host, InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{MassLoss, Renewal};
-use registry::{Command, Compacted, Event, History, Leases, Registry, Reply, Service};
+use registry::{Command, Compacted, Event, History, Leases, Registry, Service};
 use tokio::sync::watch;
 
 use crate::{

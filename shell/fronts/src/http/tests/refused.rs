@@ -63,7 +63,7 @@ async fn a_wrong_registration_has_all_its_wrong_fields_named() {
         (with("tags", json!(["a", ""])), &["#/tags"]),
         (with("tags", json!(["a", 5])), &["#/tags"]),
         (with("tags", tags), &["#/tags"]),
-        (with("metadata", json!({ "a": 5, "b~/ü": null, "": "x" })), &["#/metadata/a", "#/metadata/b~0~1%C3%BC", "#/metadata/"]),
+        (with("metadata", json!({ "a": 5, "b~/ü": null, "": "x" })), &["#/metadata/", "#/metadata/a", "#/metadata/b~0~1%C3%BC"]),
         (with("metadata", many), &["#/metadata"]),
         (with("metadata", json!({ "a": "x".repeat(5_000) })), &["#/metadata/a"]),
         (with("lease", json!({ "ttl": "0s" })), &["#/lease/ttl"]),
@@ -102,10 +102,10 @@ async fn a_wrong_check_has_all_its_wrong_fields_named() {
         (
             json!({ "http": "/", "headers": { "Content-Length": "1", "X Y": "1", "A": "b\r\nc", "B": 1, "C": "ok" } }),
             vec![
-                "#/check/headers/Content-Length",
-                "#/check/headers/X%20Y",
                 "#/check/headers/A",
                 "#/check/headers/B",
+                "#/check/headers/Content-Length",
+                "#/check/headers/X%20Y",
             ],
         ),
         (json!({ "http": "/", "status": [] }), vec!["#/check/status"]),
@@ -213,7 +213,7 @@ async fn wrong_parameters_are_all_named() {
         ("/v1/services/a?helth=passing", vec!["helth"]),
         (
             "/v1/services/a?health=well&after=x&wait=5&namespace=%20",
-            vec!["namespace", "health", "after", "wait", "wait"],
+            vec!["namespace", "health", "after", "wait"],
         ),
         ("/v1/services/a?after=1&wait=6m", vec!["wait"]),
         ("/v1/services/a?wait=1s", vec!["wait"]),

@@ -6,7 +6,7 @@ use model::{Health, Incarnation};
 use registry::{Command, Verdict};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::time::sleep;
 
 use super::wire::Watch;
@@ -140,7 +140,9 @@ async fn many_watchers_all_see_every_change_in_order() {
 #[tokio::test]
 async fn a_slow_reader_gets_a_fresh_snapshot_and_pins_little() {
     let server = Server::start().await;
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
     let request = format!("GET {TARGET} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     sleep(Duration::from_millis(50)).await;
