@@ -1,3 +1,9 @@
-//! The pointsman binary.
+//! pointsman: knows which instances of which service are alive, and sends every request to the right one.
 
-fn main() {}
+mod cli;
+mod demo;
+mod node;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Endpoint, EndpointStats, Health, Moment, Policy, ServiceKey, ServiceTable, Sharded, Weight,
+    Endpoint, EndpointStats, Health, Incarnation, Moment, Policy, ServiceKey, ServiceTable,
+    Sharded, Weight,
 };
 
 use crate::{Balancer, Standing, Tried, Unavailable, standing};
@@ -12,6 +13,7 @@ const POLICIES: [Policy; 3] = [Policy::Random, Policy::RoundRobin, Policy::Least
 fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
     let endpoint = |(i, &weight): (usize, &u16)| Endpoint {
         id: format!("i{i}").parse().unwrap(),
+        incarnation: Incarnation(1),
         address: ([127, 0, 0, 1], 8_000 + i as u16).into(),
         weight: Weight(weight),
         health: Health::Passing,

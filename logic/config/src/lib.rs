@@ -1,1 +1,153 @@
-//! TODO
+//! Configuration: text in, a validated tree out. No file is read here and no environment: both are
+//! arguments.
+//!
+//! [`parse`] finds every fault at once. [`Config::to_toml`] writes the effective values back,
+//! [`diff`] says what a change of configuration changes and what of it needs a restart, and [`schema`] and
+//! [`reference()`] describe every key. All of it comes from one declaration of the keys.
+
+mod bind;
+mod check;
+mod declare;
+mod depth;
+mod diff;
+mod expand;
+mod fault;
+mod instance;
+mod listener;
+mod reader;
+mod reference;
+mod route;
+mod rule;
+mod service;
+mod shown;
+mod text;
+mod top;
+mod tree;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use toml::de::DeTable;
+
+pub use diff::{Change, Edit, diff};
+pub use fault::{Fault, Faults, Place, Severity};
+pub use listener::Listener;
+pub use reference::{Absence, Key, Section, Shape, reference, schema};
+pub use route::{Answer, Route, RouteAction};
+pub use service::Service;
+pub use text::{AccessFormat, Durability, LogTarget, Percent, Protocol};
+pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
+
+use crate::expand::Expander;
+use crate::reader::Reader;
+use crate::tree::{At, MAX_DEPTH, Node as TreeNode, Raw};
+use crate::value::Value;
+
+/// The longest source. A hundred thousand static instances take half of it.
+const MAX_SOURCE: usize = 16 << 20;
+
+/// The longest source of which more than the first syntax error is wanted. Each error takes hundreds of bytes,
+/// and every other byte may be one.
+const MAX_RECOVERED: usize = 1 << 20;
+
+/// The text of one file.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// How faults name it: its path.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
+}
+
+/// A configuration without errors.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The configuration, every default filled in.
+    pub config: Config,
+    /// What is most likely not meant as it stands.
+    pub warnings: Vec<Fault>,
+}
+
+/// Makes one configuration out of all sources, in their order: tables are joined, `[[lists of tables]]`
+/// appended, and a key set twice is a fault.
+///
+/// `env` answers for environment variables, which texts may name as `${NAME}` or `${NAME:-default}`.
+///
+/// # Errors
+///
+/// Everything that is wrong, the warnings too.
+pub fn parse(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, Faults> {
+    let mut log = reader::Log::new(sources);
+    let mut expander = Expander::new(env);
+    let mut tree = tree::Table::new();
+    let mut complete = true;
+    for (number, source) in sources.iter().enumerate() {
+        let (table, whole) = read(number, &source.text, &mut log);
+        complete &= whole;
+        let table = tree::convert(number, table, &mut expander, &mut log);
+        tree::merge(&mut tree, table, "", &mut log);
+    }
+    let root = TreeNode {
+        at: At::default(),
+        raw: Raw::Table(tree),
+    };
+    // What the TOML parser guessed on a faulty line is not worth a second message.
+    let (lines, kept) = (log.faulty_lines(), log.count());
+    let config = Config::read(&root, &mut Reader::new(&mut log, complete));
+    bind::no_two_alike(&root, &mut log);
+    log.forget_on(&lines, kept);
+    match config {
+        Some(config) if log.errors() == 0 => Ok(Parsed {
+            config,
+            warnings: log.into_faults(),
+        }),
+        _ => Err(Faults(log.into_faults())),
+    }
+}
+
+/// Parses one source: what could be made of it, and whether that is all.
+fn read<'text>(
+    source: usize,
+    text: &'text str,
+    log: &mut reader::Log<'_>,
+) -> (DeTable<'text>, bool) {
+    if text.len() > MAX_SOURCE {
+        let hint = "split it, or register instances through the API";
+        log.error(At { source, offset: 0 }, "", "is longer than 16 MiB", hint);
+        return (DeTable::new(), false);
+    }
+    if let Some(offset) = depth::first_too_deep(text) {
+        let what = format!("nests more than {MAX_DEPTH} brackets or dots");
+        log.error(At { source, offset }, "", what, "no key is that deep");
+        return (DeTable::new(), false);
+    }
+    let (table, errors) = if text.len() <= MAX_RECOVERED {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        (table.into_inner(), errors)
+    } else {
+        match DeTable::parse(text) {
+            Ok(table) => (table.into_inner(), Vec::new()),
+            Err(error) => (DeTable::new(), vec![error]),
+        }
+    };
+    let mut last = 0;
+    for error in &errors {
+        let offset = error.span().map_or(0, |span| span.start);
+        let line = log.line(At { source, offset });
+        // One mistake makes the parser stumble several times.
+        if std::mem::replace(&mut last, line) == line {
+            continue;
+        }
+        let what = format!("is no TOML: {}", error.message());
+        // What TOML calls an invalid number or date is nearly always a text without quotes.
+        let unquoted = error.message().starts_with("invalid");
+        let hint = if unquoted {
+            "write texts in quotes"
+        } else {
+            ""
+        };
+        log.error(At { source, offset }, "", what, hint);
+    }
+    (table, errors.is_empty())
+}

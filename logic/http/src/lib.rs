@@ -1,2 +1,4 @@
-//! HTTP: the connection machine and the routing of requests.
+//! HTTP without I/O: bytes in, typed messages out, and back; and which route a request takes.
+
+pub mod h1;
 pub mod route;

@@ -7,6 +7,7 @@ mod host;
 mod instance;
 mod moment;
 mod name;
+mod network;
 mod policy;
 mod revision;
 mod stats;
@@ -19,6 +20,7 @@ pub use host::Host;
 pub use instance::{Instance, Lease, Weight};
 pub use moment::{Moment, Timestamp};
 pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
+pub use network::Network;
 pub use policy::Policy;
 pub use revision::Revision;
 pub use stats::{

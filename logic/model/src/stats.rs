@@ -149,9 +149,14 @@ impl EndpointStats {
     pub fn succeeded(&self) {
         // Read first: in the common case the line is not dirtied.
         if self.failures_in_a_row.load(Relaxed) != 0 {
-            self.failures_in_a_row.store(0, Relaxed);
-            self.shunned_until.store(0, Relaxed);
+            self.forgive();
         }
+    }
+
+    /// Whatever failed before no longer counts.
+    pub fn forgive(&self) {
+        self.failures_in_a_row.store(0, Relaxed);
+        self.shunned_until.store(0, Relaxed);
     }
 
     /// An attempt failed (no connection, or no answer). Returns how many have failed in a row.

@@ -1,12 +1,12 @@
 //! The routing table: everything the data plane needs to decide, immutable and swapped whole.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    EndpointStats, Health, InstanceId, ListenerStats, Policy, Revision, RouteStats, ServiceKey,
-    ServiceStats, Sharded, Weight,
+    EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Network, Policy, Revision,
+    RouteStats, ServiceKey, ServiceStats, Sharded, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -27,8 +27,8 @@ pub struct ListenerTable {
     pub name: Arc<str>,
     /// Most specific first: see `http::route`.
     pub routes: Vec<Route>,
-    /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed, as network and prefix length.
-    pub trusted_peers: Vec<(IpAddr, u8)>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed.
+    pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
     /// The largest request or response head, in bytes.
@@ -147,6 +147,8 @@ pub struct ServiceTable {
 pub struct Endpoint {
     /// The instance.
     pub id: InstanceId,
+    /// Which of its lives.
+    pub incarnation: Incarnation,
     /// Where it is.
     pub address: SocketAddr,
     /// Its share of the traffic; 0 drains.

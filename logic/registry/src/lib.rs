@@ -14,6 +14,8 @@ mod registry;
 mod service;
 pub mod snapshot;
 mod sorted;
+#[cfg(test)]
+mod tests;
 
 pub use codec::DecodeError;
 pub use command::{Command, LeaseRef, MAX_BATCH, MAX_COMMAND, Patch, Verdict};
@@ -23,4 +25,4 @@ pub use leases::Leases;
 pub use record::Record;
 pub use registry::Registry;
 pub use service::{Counts, Service};
-pub use sorted::{Keyed, Sorted};
+pub(crate) use sorted::{Keyed, Sorted};

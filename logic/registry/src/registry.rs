@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use model::{Health, Instance, InstanceId, Revision, ServiceKey, Timestamp};
 
+use crate::sorted::Place;
 use crate::{
-    Applied, Change, Command, Counts, Event, LeaseRef, Patch, Record, Registration, Reply, Service,
-    Sorted, Verdict,
+    Applied, Change, Command, Counts, Event, Keyed, LeaseRef, Patch, Record, Registration, Reply,
+    Service, Sorted, Verdict,
 };
 
 /// Everything registered. A clone costs microseconds and does not see later changes.
@@ -49,7 +50,7 @@ impl Registry {
     /// Whether registering `instance` would change nothing but renew its lease.
     pub fn is_same(&self, key: &ServiceKey, instance: &Instance) -> bool {
         self.instance(key, &instance.id)
-            .is_some_and(|r| r.lease_health == Health::Passing && r.instance == *instance)
+            .is_some_and(|record| same(record, instance))
     }
 
     /// Applies the command at `revision`, the one after the last.
@@ -61,16 +62,17 @@ impl Registry {
             Command::Register { key, instance, at } => {
                 self.register(key, instance, *at, &mut events)
             }
-            Command::Deregister { key, id } => match self.remove(key, id, &mut events) {
-                Some(record) => Reply::Deregistered(record),
+            Command::Deregister { key, id } => match self.locate(key, id) {
+                Some(place) => Reply::Deregistered(self.remove(place, &mut events)),
                 None => Reply::NotFound,
             },
-            Command::Patch { key, id, patch } => {
-                match self.edit(key, id, Change::Changed, &mut events, |r| patched(r, patch)) {
-                    Edit::Gone => Reply::NotFound,
-                    Edit::Same(record) | Edit::Done(record) => Reply::Patched(record),
-                }
-            }
+            Command::Patch { key, id, patch } => match self.locate(key, id) {
+                Some(place) => Reply::Patched(
+                    self.edit(place, Change::Changed, &mut events, |r| patched(r, patch))
+                        .record,
+                ),
+                None => Reply::NotFound,
+            },
             Command::SetHealth(verdicts) => Reply::Batch(
                 verdicts
                     .iter()
@@ -95,15 +97,16 @@ impl Registry {
         let health = record.health();
         let service = self.service_mut(key);
         service.modified = modified;
-        service.counts.add(health);
-        let twice = service.instances.insert(Arc::new(record));
-        if let Some(old) = &twice {
-            service.counts.take(old.health());
-        }
-        self.counts.add(health);
-        if let Some(old) = twice {
-            self.counts.take(old.health());
-        }
+        let instances = &mut service.instances;
+        let before = match instances.find(record.key()) {
+            Ok(place) => Some(std::mem::replace(instances.at_mut(place), Arc::new(record))),
+            Err(place) => {
+                instances.insert_at(place, Arc::new(record));
+                None
+            }
+        };
+        service.counts.replace(before.as_deref(), Some(health));
+        self.counts.replace(before.as_deref(), Some(health));
     }
 
     /// Sets the revision that a snapshot was taken at.
@@ -119,18 +122,20 @@ impl Registry {
         events: &mut Vec<Event>,
     ) -> Reply {
         let revision = self.revision;
-        if self.instance(key, &instance.id).is_none() {
+        let Some(place) = self.locate(key, &instance.id) else {
             let record = Arc::new(Record::registered(instance.clone(), at, revision, None));
             let service = self.service_mut(key);
+            if let Err(place) = service.instances.find(&instance.id) {
+                service.instances.insert_at(place, Arc::clone(&record));
+            }
             service.modified = revision;
-            service.counts.add(record.health());
-            service.instances.insert(Arc::clone(&record));
+            service.counts.replace(None, Some(record.health()));
             events.push(event(revision, service, Change::Registered, &record));
-            self.counts.add(record.health());
+            self.counts.replace(None, Some(record.health()));
             return Reply::Registered(Registration::Created, record);
-        }
-        let unchanged = self.is_same(key, instance);
-        let edit = self.edit(key, &instance.id, Change::Changed, events, |record| {
+        };
+        let unchanged = same(self.at(place), instance);
+        let edited = self.edit(place, Change::Changed, events, |record| {
             if unchanged {
                 record.renewed = revision;
                 return Effect::Hidden;
@@ -138,38 +143,28 @@ impl Registry {
             *record = Record::registered(instance.clone(), at, revision, Some(record));
             Effect::Visible
         });
-        match edit {
-            Edit::Done(record) | Edit::Same(record) => {
-                let found = match unchanged {
-                    true => Registration::Unchanged,
-                    false => Registration::Changed,
-                };
-                Reply::Registered(found, record)
-            }
-            Edit::Gone => Reply::NotFound,
-        }
+        let found = match unchanged {
+            true => Registration::Unchanged,
+            false => Registration::Changed,
+        };
+        Reply::Registered(found, edited.record)
     }
 
     fn set_check(&mut self, verdict: &Verdict, events: &mut Vec<Event>) -> bool {
-        let edit = self.edit(
-            &verdict.key,
-            &verdict.id,
-            Change::Health,
-            events,
-            |record| {
-                let void =
-                    record.incarnation != verdict.incarnation || record.instance.check.is_none();
-                if void
-                    || (record.check_health, &record.reason) == (verdict.health, &verdict.reason)
-                {
-                    return Effect::Nothing;
-                }
-                record.check_health = verdict.health;
-                record.reason.clone_from(&verdict.reason);
-                Effect::Visible
-            },
-        );
-        matches!(edit, Edit::Done(_))
+        let Some(place) = self.locate(&verdict.key, &verdict.id) else {
+            return false;
+        };
+        let edited = self.edit(place, Change::Health, events, |record| {
+            let void = record.incarnation != verdict.incarnation || record.instance.check.is_none();
+            let known = record.check_health == verdict.health && record.reason == verdict.reason;
+            if void || known {
+                return Effect::Nothing;
+            }
+            record.check_health = verdict.health;
+            record.reason.clone_from(&verdict.reason);
+            Effect::Visible
+        });
+        edited.changed
     }
 
     fn set_leases(
@@ -181,7 +176,10 @@ impl Registry {
         let revision = self.revision;
         let mut applied = 0;
         for lease in leases {
-            let edit = self.edit(&lease.key, &lease.id, Change::Health, events, |record| {
+            let Some(place) = self.locate(&lease.key, &lease.id) else {
+                continue;
+            };
+            let edited = self.edit(place, Change::Health, events, |record| {
                 let void = record.renewed != lease.renewed || record.instance.lease.is_none();
                 if void || record.lease_health == health {
                     return Effect::Nothing;
@@ -192,85 +190,105 @@ impl Registry {
                 }
                 Effect::Visible
             });
-            applied += usize::from(matches!(edit, Edit::Done(_)));
+            applied += usize::from(edited.changed);
         }
         Reply::Batch(applied)
     }
 
     fn remove_expired(&mut self, lease: &LeaseRef, events: &mut Vec<Event>) -> bool {
-        let expired = self.instance(&lease.key, &lease.id).is_some_and(|r| {
-            r.renewed == lease.renewed
-                && r.instance.lease.is_some()
-                && r.lease_health == Health::Critical
-        });
-        expired && self.remove(&lease.key, &lease.id, events).is_some()
+        let Some(place) = self.locate(&lease.key, &lease.id) else {
+            return false;
+        };
+        let record = self.at(place);
+        let expired = record.renewed == lease.renewed
+            && record.instance.lease.is_some()
+            && record.lease_health == Health::Critical;
+        if expired {
+            self.remove(place, events);
+        }
+        expired
     }
 
-    fn remove(
-        &mut self,
-        key: &ServiceKey,
-        id: &InstanceId,
-        events: &mut Vec<Event>,
-    ) -> Option<Arc<Record>> {
-        let revision = self.revision;
-        // Looked up first, so that a miss does not copy what a reader shares.
-        self.instance(key, id)?;
-        let service = self.services.get_mut(key)?;
-        let record = service.instances.remove(id)?;
-        service.counts.take(record.health());
-        service.modified = revision;
-        events.push(event(revision, service, Change::Removed, &record));
+    fn remove(&mut self, (of_service, place): Located, events: &mut Vec<Event>) -> Arc<Record> {
+        let service = Arc::make_mut(self.services.at_mut(of_service));
+        let record = service.instances.remove_at(place);
+        service.counts.replace(Some(&record), None);
+        service.modified = self.revision;
+        events.push(event(self.revision, service, Change::Removed, &record));
         if service.instances.is_empty() {
-            self.services.remove(key);
+            self.services.remove_at(of_service);
         }
-        self.counts.take(record.health());
-        Some(record)
+        self.counts.replace(Some(&record), None);
+        record
     }
 
     /// Changes one record, as `change` says; a visible change is an event of the given kind.
     fn edit(
         &mut self,
-        key: &ServiceKey,
-        id: &InstanceId,
+        located: Located,
         kind: Change,
         events: &mut Vec<Event>,
         change: impl FnOnce(&mut Record) -> Effect,
-    ) -> Edit {
-        let Some(old) = self.instance(key, id).map(Arc::clone) else {
-            return Edit::Gone;
-        };
+    ) -> Edited {
+        // Looked at first, so that what comes to nothing copies nothing that a reader shares.
+        let old = Arc::clone(self.at(located));
         let mut record = (*old).clone();
         let effect = change(&mut record);
         if effect == Effect::Nothing {
-            return Edit::Same(old);
+            return Edited {
+                record: old,
+                changed: false,
+            };
         }
+        let revision = self.revision;
         if effect == Effect::Visible {
-            record.modified = self.revision;
+            record.modified = revision;
         }
         let record = Arc::new(record);
-        let revision = self.revision;
-        self.counts.take(old.health());
-        self.counts.add(record.health());
-        let service = self.service_mut(key);
-        service.counts.take(old.health());
-        service.counts.add(record.health());
-        service.instances.insert(Arc::clone(&record));
+        let (service, place) = located;
+        let service = Arc::make_mut(self.services.at_mut(service));
+        *service.instances.at_mut(place) = Arc::clone(&record);
+        service.counts.replace(Some(&old), Some(record.health()));
+        self.counts.replace(Some(&old), Some(record.health()));
         if effect == Effect::Visible {
             service.modified = revision;
             events.push(event(revision, service, kind, &record));
         }
-        Edit::Done(record)
+        Edited {
+            record,
+            changed: true,
+        }
     }
 
-    fn service_mut(&mut self, key: &ServiceKey) -> &mut Service {
-        if self.services.get(key).is_none() {
-            let service = Service::new(Arc::new(key.clone()));
-            self.services.insert(Arc::new(service));
-        }
-        self.services
-            .get_mut(key)
-            .expect("it was put there if it was not")
+    fn locate(&self, key: &ServiceKey, id: &InstanceId) -> Option<Located> {
+        let service = self.services.find(key).ok()?;
+        let place = self.services.at(service).instances.find(id).ok()?;
+        Some((service, place))
     }
+
+    fn at(&self, (service, place): Located) -> &Arc<Record> {
+        self.services.at(service).instances.at(place)
+    }
+
+    /// The service of that name; a new one without instances if there is none.
+    fn service_mut(&mut self, key: &ServiceKey) -> &mut Service {
+        let place = self.services.find(key).unwrap_or_else(|place| {
+            let service = Service::new(Arc::new(key.clone()));
+            self.services.insert_at(place, Arc::new(service));
+            // A full chunk is split to make room, and then it is not where it was to go.
+            self.services.find(key).unwrap_or(place)
+        });
+        Arc::make_mut(self.services.at_mut(place))
+    }
+}
+
+/// Where an instance is: its service, and its place there.
+type Located = (Place, Place);
+
+/// A record after a change.
+struct Edited {
+    record: Arc<Record>,
+    changed: bool,
 }
 
 /// What a change of a record amounts to.
@@ -283,13 +301,8 @@ enum Effect {
     Visible,
 }
 
-enum Edit {
-    /// There is no such instance.
-    Gone,
-    /// Nothing to change.
-    Same(Arc<Record>),
-    /// Changed.
-    Done(Arc<Record>),
+fn same(record: &Record, instance: &Instance) -> bool {
+    record.lease_health == Health::Passing && record.instance == *instance
 }
 
 fn patched(record: &mut Record, patch: &Patch) -> Effect {

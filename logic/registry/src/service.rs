@@ -69,11 +69,13 @@ impl Counts {
         self.0.iter().sum()
     }
 
-    pub(crate) fn add(&mut self, health: Health) {
-        self.0[health as usize] += 1;
-    }
-
-    pub(crate) fn take(&mut self, health: Health) {
-        self.0[health as usize] -= 1;
+    /// Counts what became of an instance.
+    pub(crate) fn replace(&mut self, before: Option<&Record>, after: Option<Health>) {
+        if let Some(before) = before {
+            self.0[before.health() as usize] -= 1;
+        }
+        if let Some(after) = after {
+            self.0[after as usize] += 1;
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 const CHUNK: usize = 256;
 
 /// A thing with a name to sort by.
-pub trait Keyed {
+pub(crate) trait Keyed {
     /// What it is sorted by.
     type Key: Ord + ?Sized;
 
@@ -16,11 +16,15 @@ pub trait Keyed {
 /// A sorted list whose clones share everything that has not changed since: a clone costs one pointer for
 /// every 256 items, so a snapshot of a million is taken in microseconds while changes go on.
 #[derive(Debug)]
-pub struct Sorted<T> {
+pub(crate) struct Sorted<T> {
     /// None empty; sorted within and among each other.
     chunks: Vec<Arc<Vec<Arc<T>>>>,
     len: usize,
 }
+
+/// A place in a list: the chunk, and where in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(usize, usize);
 
 impl<T> Clone for Sorted<T> {
     fn clone(&self) -> Self {
@@ -42,71 +46,58 @@ impl<T> Default for Sorted<T> {
 
 impl<T: Keyed> Sorted<T> {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// All of them, in order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<T>> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<T>> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
     /// The one of that name.
-    pub fn get(&self, key: &T::Key) -> Option<&Arc<T>> {
-        let (chunk, place) = self.find(key).ok()?;
-        Some(&self.chunks[chunk][place])
+    pub(crate) fn get(&self, key: &T::Key) -> Option<&Arc<T>> {
+        self.find(key).ok().map(|place| self.at(place))
     }
 
-    /// The one of that name, to be changed: copied first if a clone of the list still shows it.
-    pub(crate) fn get_mut(&mut self, key: &T::Key) -> Option<&mut T>
-    where
-        T: Clone,
-    {
-        let (chunk, place) = self.find(key).ok()?;
-        Some(Arc::make_mut(
-            &mut Arc::make_mut(&mut self.chunks[chunk])[place],
-        ))
-    }
-
-    /// Puts `item` in its place; returns the one of the same name that stood there.
-    pub(crate) fn insert(&mut self, item: Arc<T>) -> Option<Arc<T>> {
-        match self.find(item.key()) {
-            Ok((chunk, place)) => {
-                let old = &mut Arc::make_mut(&mut self.chunks[chunk])[place];
-                Some(std::mem::replace(old, item))
-            }
-            Err((chunk, place)) => {
-                self.len += 1;
-                self.insert_at(chunk, place, item);
-                None
-            }
-        }
-    }
-
-    /// Takes out the one of that name.
-    pub(crate) fn remove(&mut self, key: &T::Key) -> Option<Arc<T>> {
-        let (at, place) = self.find(key).ok()?;
-        let chunk = Arc::make_mut(&mut self.chunks[at]);
-        let item = chunk.remove(place);
-        self.len -= 1;
-        if chunk.is_empty() {
-            self.chunks.remove(at);
-        } else if let Some(next) = self.chunks.get(at + 1)
-            && self.chunks[at].len() + next.len() <= CHUNK / 2
+    /// Where the one of that name is, or would go. Good until something is put in or taken out.
+    pub(crate) fn find(&self, key: &T::Key) -> Result<Place, Place> {
+        // Names that come in ascending order (numbered ones do) go behind the last.
+        let last = self.chunks.len().saturating_sub(1);
+        if let Some(end) = self.chunks.get(last).and_then(|chunk| chunk.last())
+            && end.key() < key
         {
-            // Or a list that grew and shrank would keep a chunk for every few items.
-            let next = self.chunks.remove(at + 1);
-            Arc::make_mut(&mut self.chunks[at]).extend(next.iter().cloned());
+            return Err(Place(last, self.chunks[last].len()));
         }
-        Some(item)
+        let after = self.chunks.partition_point(|chunk| chunk[0].key() <= key);
+        let chunk = after.saturating_sub(1);
+        match self.chunks.get(chunk) {
+            None => Err(Place(0, 0)),
+            Some(items) => items
+                .binary_search_by(|item| item.key().cmp(key))
+                .map(|place| Place(chunk, place))
+                .map_err(|place| Place(chunk, place)),
+        }
     }
 
-    fn insert_at(&mut self, at: usize, place: usize, item: Arc<T>) {
+    /// The one at a place that was found.
+    pub(crate) fn at(&self, Place(chunk, place): Place) -> &Arc<T> {
+        &self.chunks[chunk][place]
+    }
+
+    /// The one at a place that was found, to be changed: copied first if a clone of the list still shows it.
+    pub(crate) fn at_mut(&mut self, Place(chunk, place): Place) -> &mut Arc<T> {
+        &mut Arc::make_mut(&mut self.chunks[chunk])[place]
+    }
+
+    /// Puts `item` where its name would go.
+    pub(crate) fn insert_at(&mut self, Place(at, place): Place, item: Arc<T>) {
+        self.len += 1;
         let Some(chunk) = self.chunks.get_mut(at) else {
             self.chunks.push(Arc::new(vec![item]));
             return;
@@ -115,8 +106,7 @@ impl<T: Keyed> Sorted<T> {
             Arc::make_mut(chunk).insert(place, item);
             return;
         }
-        // Names that come in ascending order (numbered ones do) would leave half-empty chunks behind if
-        // the last one were split in the middle.
+        // Ascending names would leave half-empty chunks behind if the last one were split in the middle.
         let last = at + 1 == self.chunks.len() && place == CHUNK;
         let middle = if last { CHUNK } else { CHUNK / 2 };
         let chunk = Arc::make_mut(&mut self.chunks[at]);
@@ -130,17 +120,21 @@ impl<T: Keyed> Sorted<T> {
         self.chunks.insert(at + 1, Arc::new(upper));
     }
 
-    /// Where it is, or where it would go: chunk, and place within.
-    fn find(&self, key: &T::Key) -> Result<(usize, usize), (usize, usize)> {
-        let after = self.chunks.partition_point(|chunk| chunk[0].key() <= key);
-        let chunk = after.saturating_sub(1);
-        match self.chunks.get(chunk) {
-            None => Err((0, 0)),
-            Some(items) => items
-                .binary_search_by(|item| item.key().cmp(key))
-                .map(|place| (chunk, place))
-                .map_err(|place| (chunk, place)),
+    /// Takes out the one at a place that was found.
+    pub(crate) fn remove_at(&mut self, Place(at, place): Place) -> Arc<T> {
+        let chunk = Arc::make_mut(&mut self.chunks[at]);
+        let item = chunk.remove(place);
+        self.len -= 1;
+        if chunk.is_empty() {
+            self.chunks.remove(at);
+        } else if let Some(next) = self.chunks.get(at + 1)
+            && self.chunks[at].len() + next.len() <= CHUNK / 2
+        {
+            // Or a list that grew and shrank would keep a chunk for every few items.
+            let next = self.chunks.remove(at + 1);
+            Arc::make_mut(&mut self.chunks[at]).extend(next.iter().cloned());
         }
+        item
     }
 }
 
@@ -164,20 +158,26 @@ mod tests {
     #[test]
     fn it_behaves_like_a_map_and_clones_do_not_see_later_changes() {
         let mut random = fastrand::Rng::with_seed(7);
-        let mut list = Sorted::default();
+        let mut list = Sorted::<Item>::default();
         let mut oracle = BTreeMap::new();
         let mut clones = Vec::new();
         for round in 0..20_000 {
             let key = random.u32(0..3_000);
             // Grows, then shrinks, so that chunks split and join.
-            if random.u32(0..10) < if round < 10_000 { 7 } else { 2 } {
-                let old = list.insert(Arc::new(Item(key, round)));
-                assert_eq!(old.map(|i| i.1), oracle.insert(key, round));
-            } else if random.bool() {
-                assert_eq!(list.remove(&key).map(|i| i.1), oracle.remove(&key));
-            } else if let Some(item) = list.get_mut(&key) {
-                item.1 += 1;
-                *oracle.get_mut(&key).unwrap() += 1;
+            let (found, known) = (list.find(&key), oracle.get(&key).copied());
+            assert_eq!(found.ok().map(|place| list.at(place).1), known);
+            let item = Arc::new(Item(key, round));
+            let grow = random.u32(0..10) < if round < 10_000 { 7 } else { 2 };
+            match found {
+                Ok(place) if grow => *list.at_mut(place) = item,
+                Err(place) if grow => list.insert_at(place, item),
+                Ok(place) => assert_eq!(Some(list.remove_at(place).1), known),
+                Err(_) => {}
+            }
+            if grow {
+                oracle.insert(key, round);
+            } else {
+                oracle.remove(&key);
             }
             if round % 2_500 == 0 {
                 clones.push((list.clone(), oracle.clone()));
@@ -193,9 +193,10 @@ mod tests {
 
     #[test]
     fn ascending_names_fill_their_chunks() {
-        let mut list = Sorted::default();
+        let mut list = Sorted::<Item>::default();
         for key in 0..10_000 {
-            list.insert(Arc::new(Item(key, 0)));
+            let place = list.find(&key).unwrap_err();
+            list.insert_at(place, Arc::new(Item(key, 0)));
         }
         assert_eq!(list.chunks.len(), 10_000_usize.div_ceil(CHUNK));
     }

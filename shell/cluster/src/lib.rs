@@ -1,1 +1,24 @@
-//! TODO
+//! A node of the registry: commands go through one log, are on disk before they are acknowledged, and are then
+//! applied, in order, to the state that everybody reads. A single node is a cluster of one.
+
+#[cfg(test)]
+mod crash_tests;
+mod error;
+mod hub;
+mod keeper;
+pub mod log;
+mod node;
+mod options;
+mod queue;
+mod snapshot;
+mod stats;
+mod storage;
+mod store;
+mod writer;
+
+pub use error::{OpenError, SubmitError};
+pub use hub::{Closed, ServiceWatch};
+pub use node::{Committed, Heartbeat, Node, Probe, Recovery};
+pub use options::{Durability, Options};
+pub use registry::leases::MassLoss;
+pub use stats::Stats;

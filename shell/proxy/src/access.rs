@@ -2,63 +2,14 @@
 //! another thread's. A log that cannot keep up loses records and counts them; it never slows a request.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::{Duration, SystemTime};
 
-use model::{Counter, InstanceId, ServiceKey};
+use model::Counter;
+use telemetry::AccessRecord;
 
 /// Records handed over at a time.
 const BATCH: usize = 128;
-
-/// One request, as the access log tells it.
-#[derive(Debug)]
-pub struct AccessRecord {
-    /// When the answer was complete.
-    pub at: SystemTime,
-    /// From the request's head to the answer's last byte.
-    pub duration: Duration,
-    /// The client's address.
-    pub client: SocketAddr,
-    /// The listener's name.
-    pub listener: Arc<str>,
-    /// The route's name, if one matched.
-    pub route: Option<Arc<str>>,
-    /// What was asked.
-    pub request: RequestLine,
-    /// The answer's status; 0 when there was none.
-    pub status: u16,
-    /// Bytes read from the client for this request, heads included.
-    pub received: u64,
-    /// Bytes sent to the client, heads included.
-    pub sent: u64,
-    /// Who answered.
-    pub instance: Option<(ServiceKey, InstanceId, SocketAddr)>,
-    /// Attempts made.
-    pub attempts: u8,
-    /// How it ended: `ok`, or why not.
-    pub ended: &'static str,
-}
-
-/// The parts of a request that are logged.
-#[derive(Debug)]
-pub struct RequestLine {
-    /// The method.
-    pub method: Box<str>,
-    /// The host it was for.
-    pub authority: Box<str>,
-    /// Path and query, as sent.
-    pub target: Box<str>,
-    /// `1.0` or `1.1`.
-    pub version: &'static str,
-    /// The id in `X-Request-Id`.
-    pub id: Box<str>,
-    /// `User-Agent`.
-    pub user_agent: Option<Box<str>>,
-    /// `Referer`.
-    pub referer: Option<Box<str>>,
-}
 
 /// A worker's end of the access log.
 pub(crate) struct Logger {

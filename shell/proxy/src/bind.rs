@@ -8,7 +8,9 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{
     set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay,
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as bind_socket, ipproto, socket_with};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind as bind_socket, ipproto, socket_with,
+};
 
 /// Connections that may wait to be accepted, per worker. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
@@ -31,20 +33,28 @@ impl std::fmt::Display for BindError {
         let port = address.port();
         match cause.kind() {
             io::ErrorKind::AddrInUse => {
-                write!(f, "; another process has the port: see `ss -ltnp 'sport = :{port}'`")
+                write!(
+                    f,
+                    "; another process has the port: see `ss -ltnp 'sport = :{port}'`"
+                )
             }
             io::ErrorKind::PermissionDenied => write!(
                 f,
                 "; ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start"
             ),
-            io::ErrorKind::AddrNotAvailable => write!(f, "; no interface of this machine has the address"),
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "; no interface of this machine has the address")
+            }
             _ => Ok(()),
         }
     }
 }
 
 /// Binds `count` sockets to `address`, which share its connections.
-pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), BindError> {
+pub(crate) fn bind(
+    address: SocketAddr,
+    count: usize,
+) -> Result<(SocketAddr, Vec<OwnedFd>), BindError> {
     let failed = |cause: Errno| BindError {
         address,
         cause: cause.into(),

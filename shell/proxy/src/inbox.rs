@@ -11,10 +11,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Something a worker is to do.
 pub(crate) enum Order {
-    /// Accept connections for the listener with this number.
-    Listen(usize, OwnedFd),
+    /// Accept connections at this address for the listener with this number.
+    Listen(usize, SocketAddr, OwnedFd),
     /// Stop doing so.
-    Unlisten(usize),
+    Unlisten(usize, SocketAddr),
     /// Serve a connection that another worker accepted for this listener.
     Adopt(usize, OwnedFd, SocketAddr),
     /// Accept nothing more; end connections as their requests finish.
@@ -58,7 +58,11 @@ impl Fleet {
 
     pub(crate) fn order(&self, worker: usize, order: Order) {
         let member = &self.members[worker];
-        member.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        member
+            .orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(order);
         // It can only fail when the count would overflow, and then the bell has rung already.
         let _ = rustix::io::write(&member.bell, &1_u64.to_ne_bytes());
     }
@@ -71,7 +75,10 @@ impl Fleet {
 
     /// What `worker` was told since it last asked.
     pub(crate) fn orders(&self, worker: usize) -> Vec<Order> {
-        let mut orders = self.members[worker].orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut orders = self.members[worker]
+            .orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut orders)
     }
 
@@ -89,7 +96,10 @@ impl Fleet {
     }
 
     pub(crate) fn loads(&self) -> Vec<usize> {
-        self.members.iter().map(|m| m.connections.load(Relaxed)).collect()
+        self.members
+            .iter()
+            .map(|m| m.connections.load(Relaxed))
+            .collect()
     }
 
     /// Who should serve a connection that `accepter` accepted. The kernel spreads connections by hash, so
@@ -97,8 +107,14 @@ impl Fleet {
     /// them on. The slack (8, or an eighth) keeps short connections where they arrive.
     pub(crate) fn placement(&self, accepter: usize) -> usize {
         let load = |i: usize| self.members[i].connections.load(Relaxed);
-        let least = (0..self.members.len()).min_by_key(|&i| load(i)).unwrap_or(accepter);
+        let least = (0..self.members.len())
+            .min_by_key(|&i| load(i))
+            .unwrap_or(accepter);
         let slack = (load(least) / 8).max(8);
-        if load(accepter) > load(least) + slack { least } else { accepter }
+        if load(accepter) > load(least) + slack {
+            least
+        } else {
+            accepter
+        }
     }
 }

@@ -17,7 +17,6 @@ pub mod rt;
 mod run;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
@@ -27,8 +26,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use model::{Counter, Moment, RoutingTable};
+use telemetry::AccessRecord;
 
-pub use access::{AccessRecord, RequestLine};
 pub use bind::BindError;
 pub use run::{Simulated, simulate};
 pub use worker::Suspect;
@@ -53,8 +52,7 @@ pub struct Options {
 pub struct Proxy {
     published: Arc<ArcSwap<RoutingTable>>,
     fleet: Arc<Fleet>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
-    bound: Mutex<BTreeMap<usize, SocketAddr>>,
+    threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
 
 impl Proxy {
@@ -71,8 +69,7 @@ impl Proxy {
         Ok(Self {
             published,
             fleet,
-            threads,
-            bound: Mutex::default(),
+            threads: Mutex::new(threads),
         })
     }
 
@@ -94,16 +91,16 @@ impl Proxy {
     pub fn listen(&self, number: usize, address: SocketAddr) -> Result<SocketAddr, BindError> {
         let (address, sockets) = bind::bind(address, self.fleet.len())?;
         for (worker, socket) in sockets.into_iter().enumerate() {
-            self.fleet.order(worker, Order::Listen(number, socket));
+            self.fleet
+                .order(worker, Order::Listen(number, address, socket));
         }
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(number, address);
         Ok(address)
     }
 
-    /// Accepts no more connections for listener `number`; those there are go on.
-    pub fn unlisten(&self, number: usize) {
-        self.fleet.order_all(|| Order::Unlisten(number));
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    /// Accepts no more connections at `address`, as [`Proxy::listen`] returned it, for listener `number`;
+    /// those there are go on.
+    pub fn unlisten(&self, number: usize, address: SocketAddr) {
+        self.fleet.order_all(|| Order::Unlisten(number, address));
     }
 
     /// Open client connections of each worker.
@@ -121,7 +118,7 @@ impl Proxy {
     ///
     /// # Errors
     /// When a worker ended with an error before.
-    pub fn drain(self, patience: Duration) -> io::Result<usize> {
+    pub fn drain(&self, patience: Duration) -> io::Result<usize> {
         self.fleet.order_all(|| Order::Drain);
         let deadline = Instant::now() + patience;
         let open = || self.connections().iter().sum::<usize>();
@@ -130,7 +127,9 @@ impl Proxy {
         }
         let cut = open();
         self.fleet.order_all(|| Order::Stop);
-        for thread in self.threads {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             let outcome = thread.join();
             outcome.unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))?;
         }

@@ -40,13 +40,23 @@ pub(crate) async fn accept_all(
             Ok(None) if listener.is_acceptable() => {}
             // Only with an empty queue: closing the socket resets what still waits in it.
             Ok(None) if closing.get() || worker.draining() => return,
-            Ok(None) => listener.acceptable_unless(|| closing.get() || worker.draining()).await,
+            Ok(None) => {
+                listener
+                    .acceptable_unless(|| closing.get() || worker.draining())
+                    .await
+            }
             Err(_) => reactor.sleep(PAUSE).await,
         }
     }
 }
 
-fn place(worker: &Rc<Worker>, fleet: &Arc<Fleet>, accepted: Accepted, peer: SocketAddr, number: usize) {
+fn place(
+    worker: &Rc<Worker>,
+    fleet: &Arc<Fleet>,
+    accepted: Accepted,
+    peer: SocketAddr,
+    number: usize,
+) {
     match accepted {
         Accepted::Fd(fd) => {
             let chosen = fleet.placement(worker.index);
@@ -64,7 +74,13 @@ fn place(worker: &Rc<Worker>, fleet: &Arc<Fleet>, accepted: Accepted, peer: Sock
 }
 
 /// Starts serving a connection.
-pub(crate) fn serve(worker: &Rc<Worker>, fleet: &Arc<Fleet>, client: Sock, peer: SocketAddr, number: usize) {
+pub(crate) fn serve(
+    worker: &Rc<Worker>,
+    fleet: &Arc<Fleet>,
+    client: Sock,
+    peer: SocketAddr,
+    number: usize,
+) {
     let open = Open::new(fleet.clone(), worker.index);
     let session = l7::serve(worker.clone(), client, peer, number);
     worker.handle.spawn(async move {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::{Counter, RoutingTable};
+use telemetry::AccessRecord;
 
-use crate::access::{AccessRecord, Logger};
+use crate::access::Logger;
 use crate::inbox::{Fleet, Order};
 use crate::listen::{accept_all, serve};
 use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock};
@@ -33,13 +34,15 @@ pub(crate) fn spawn(
     let lost = options.lost_records.clone();
     let suspects = options.suspects.clone();
     let seed = options.seed.wrapping_add(index as u64 + 1);
-    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let executor = Executor::new(Reactor::on_kernel()?);
-        let logger = log.map(|to| Logger::new(to, lost));
-        let suspect = Box::new(move |suspect| suspects(suspect));
-        let worker = Worker::new(index, seed, executor.handle(), published, logger, suspect);
-        run(&executor, Rc::new(worker), fleet)
-    })
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let executor = Executor::new(Reactor::on_kernel()?);
+            let logger = log.map(|to| Logger::new(to, lost));
+            let suspect = Box::new(move |suspect| suspects(suspect));
+            let worker = Worker::new(index, seed, executor.handle(), published, logger, suspect);
+            run(&executor, Rc::new(worker), fleet)
+        })
 }
 
 fn run(executor: &Executor, worker: Rc<Worker>, fleet: Arc<Fleet>) -> io::Result<()> {
@@ -63,8 +66,11 @@ async fn keep_house(worker: Rc<Worker>) {
     }
 }
 
+/// Where connections are accepted for which listener, and what stops that.
+type Listening = BTreeMap<(usize, SocketAddr), Rc<Cell<bool>>>;
+
 async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
-    let listening: RefCell<BTreeMap<usize, Rc<Cell<bool>>>> = RefCell::default();
+    let listening: RefCell<Listening> = RefCell::default();
     loop {
         for order in fleet.orders(worker.index) {
             carry_out(order, &worker, &fleet, &mut listening.borrow_mut());
@@ -73,25 +79,20 @@ async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
     }
 }
 
-fn carry_out(
-    order: Order,
-    worker: &Rc<Worker>,
-    fleet: &Arc<Fleet>,
-    listening: &mut BTreeMap<usize, Rc<Cell<bool>>>,
-) {
+fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &mut Listening) {
     match order {
-        Order::Listen(number, socket) => {
+        Order::Listen(number, address, socket) => {
             // The kernel can only refuse to watch it for want of memory; then there is nobody to serve either.
             let Ok(listener) = Listener::from_kernel(worker.reactor(), socket) else {
                 return;
             };
             let closing = Rc::new(Cell::new(false));
-            listening.insert(number, closing.clone());
+            listening.insert((number, address), closing.clone());
             let task = accept_all(worker.clone(), fleet.clone(), listener, number, closing);
             worker.handle.spawn(task);
         }
-        Order::Unlisten(number) => {
-            if let Some(closing) = listening.remove(&number) {
+        Order::Unlisten(number, address) => {
+            if let Some(closing) = listening.remove(&(number, address)) {
                 closing.set(true);
                 worker.handle.wake_all();
             }
@@ -119,7 +120,12 @@ pub struct Simulated {
 ///
 /// # Panics
 /// When two listeners have the same address.
-pub fn simulate(network: Network, seed: u64, table: RoutingTable, listeners: &[SocketAddr]) -> Simulated {
+pub fn simulate(
+    network: Network,
+    seed: u64,
+    table: RoutingTable,
+    listeners: &[SocketAddr],
+) -> Simulated {
     let executor = Executor::new(Reactor::on_network(network));
     let published = Arc::new(ArcSwap::from_pointee(table));
     let (to, records) = std::sync::mpsc::sync_channel(65_536);
@@ -128,13 +134,26 @@ pub fn simulate(network: Network, seed: u64, table: RoutingTable, listeners: &[S
     let heard = suspects.clone();
     let suspect = Box::new(move |suspect| heard.borrow_mut().push(suspect));
     let handle: Handle = executor.handle();
-    let worker = Rc::new(Worker::new(0, seed, handle, published, Some(logger), suspect));
+    let worker = Rc::new(Worker::new(
+        0,
+        seed,
+        handle,
+        published,
+        Some(logger),
+        suspect,
+    ));
     let fleet = Arc::new(Fleet::new(1).expect("an eventfd can be had"));
     worker.handle.spawn(keep_house(worker.clone()));
     for (number, &address) in listeners.iter().enumerate() {
         let listener = rt::Listener::on_network(worker.reactor(), address);
         let closing = Rc::new(Cell::new(false));
-        worker.handle.spawn(accept_all(worker.clone(), fleet.clone(), listener, number, closing));
+        worker.handle.spawn(accept_all(
+            worker.clone(),
+            fleet.clone(),
+            listener,
+            number,
+            closing,
+        ));
     }
     Simulated {
         executor,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use balance::{Balancer, Random, Tried, Unavailable};
-use model::{EndpointStats, InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
+use model::{
+    EndpointStats, InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable,
+};
 
 use crate::access::Logger;
 use crate::buffers::Buffers;

@@ -18,6 +18,7 @@ use model::{Health, InstanceId, Moment, Revision, ServiceKey};
 
 use guard::Losses;
 pub use guard::MassLoss;
+pub use slab::Seed;
 use slab::{Slab, State};
 use wheel::Wheel;
 
@@ -78,6 +79,32 @@ pub enum Renewal {
     Woken,
     /// No lease of that name, or one whose instance is being removed: register it anew.
     NotFound,
+}
+
+/// The most heartbeats in a batch: enough to keep the memory busy, short enough that others waiting for the
+/// leases do not notice.
+const MOST: usize = 64;
+
+/// Heartbeats that are renewed together.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    instances: &'a [(ServiceKey, InstanceId)],
+    hashes: [u32; MOST],
+}
+
+impl<'a> Batch<'a> {
+    /// The most heartbeats in a batch.
+    pub const MOST: usize = MOST;
+
+    /// The first of `instances`, as many as fit.
+    pub fn new(instances: &'a [(ServiceKey, InstanceId)], seed: Seed) -> Self {
+        let instances = &instances[..instances.len().min(MOST)];
+        let mut hashes = [0; MOST];
+        for (hash, (key, id)) in hashes.iter_mut().zip(instances) {
+            *hash = seed.of(key, id);
+        }
+        Self { instances, hashes }
+    }
 }
 
 impl Leases {
@@ -155,23 +182,41 @@ impl Leases {
     /// A heartbeat. Constant time, and allocates nothing while the lease holds.
     pub fn renew(&mut self, key: &ServiceKey, id: &InstanceId, now: Moment) -> Renewal {
         let now = self.lease_time(now);
-        let Some(index) = self.slab.find(key, id) else {
-            return Renewal::NotFound;
-        };
-        let entry = &mut self.slab.entries[index as usize];
-        match entry.state {
-            State::Live if entry.recorded == Health::Passing => {
-                // Only the number: the wheel finds out when it comes by.
-                entry.deadline = now + u64::from(entry.ttl);
-                Renewal::Renewed
-            }
-            State::Removing => Renewal::NotFound,
-            State::Waking => Renewal::Woken,
-            State::Live | State::Held | State::Expiring | State::Expired => {
-                self.wake(index, now);
-                Renewal::Woken
-            }
+        self.renew_found(self.slab.find(key, id), now)
+    }
+
+    /// Prepares [`Leases::renew_batch`], without the leases.
+    pub fn seed(&self) -> Seed {
+        self.slab.seed
+    }
+
+    /// Many heartbeats. Faster than one by one: what each has to fetch from memory is asked for before any
+    /// of it is waited for.
+    pub fn renew_batch(&mut self, batch: &Batch<'_>, now: Moment, found: &mut Vec<Renewal>) {
+        let now = self.lease_time(now);
+        let mut places = [None; MOST];
+        for (place, &hash) in places
+            .iter_mut()
+            .zip(&batch.hashes)
+            .take(batch.instances.len())
+        {
+            *place = self.slab.guess(hash);
         }
+        for ((place, &hash), (key, id)) in places.iter().zip(&batch.hashes).zip(batch.instances) {
+            let place = match place {
+                Some(index) if !self.slab.is(*index, hash, key, id) => self.slab.find(key, id),
+                place => *place,
+            };
+            found.push(self.renew_found(place, now));
+        }
+    }
+
+    /// Whether there is a lease of that name that holds, and its record says so.
+    pub fn holds(&self, key: &ServiceKey, id: &InstanceId) -> bool {
+        self.slab.find(key, id).is_some_and(|index| {
+            let entry = &self.slab.entries[index as usize];
+            entry.state == State::Live && entry.recorded == Health::Passing
+        })
     }
 
     /// What the probe of a held instance found.
@@ -316,6 +361,26 @@ impl Leases {
     fn expire(&mut self, index: u32, now: u64) {
         self.enter(index, State::Expiring, now + RESEND);
         self.submit(index, Command::Expire);
+    }
+
+    fn renew_found(&mut self, found: Option<u32>, now: u64) -> Renewal {
+        let Some(index) = found else {
+            return Renewal::NotFound;
+        };
+        let entry = &mut self.slab.entries[index as usize];
+        match entry.state {
+            State::Live if entry.recorded == Health::Passing => {
+                // Only the number: the wheel finds out when it comes by.
+                entry.deadline = now + u64::from(entry.ttl);
+                Renewal::Renewed
+            }
+            State::Removing => Renewal::NotFound,
+            State::Waking => Renewal::Woken,
+            State::Live | State::Held | State::Expiring | State::Expired => {
+                self.wake(index, now);
+                Renewal::Woken
+            }
+        }
     }
 
     /// There was a heartbeat, and the record does not know.

@@ -81,7 +81,7 @@ pub(super) struct Slab {
     pub(super) services: Vec<ServiceLeases>,
     free_services: Vec<u32>,
     service_index: HashTable<u32>,
-    seed: u64,
+    pub(super) seed: Seed,
 }
 
 impl Slab {
@@ -93,7 +93,7 @@ impl Slab {
             services: Vec::new(),
             free_services: Vec::new(),
             service_index: HashTable::new(),
-            seed,
+            seed: Seed(seed),
         }
     }
 
@@ -103,9 +103,16 @@ impl Slab {
     }
 
     pub(super) fn find(&self, key: &ServiceKey, id: &InstanceId) -> Option<u32> {
-        let hash = self.hash((key, id));
+        let hash = self.seed.of(key, id);
         self.index
             .find(spread(hash), |&i| self.is(i, hash, key, id))
+            .copied()
+    }
+
+    /// An entry whose name has this hash: nearly always the one meant, if there is one.
+    pub(super) fn guess(&self, hash: u32) -> Option<u32> {
+        self.index
+            .find(spread(hash), |&i| self.entries[i as usize].hash == hash)
             .copied()
     }
 
@@ -115,7 +122,7 @@ impl Slab {
             id: Some(id.clone()),
             deadline: 0,
             renewed: 0,
-            hash: self.hash((&**key, id)),
+            hash: self.seed.of(key, id),
             service: self.service(key),
             ttl: 0,
             grace: 0,
@@ -161,7 +168,7 @@ impl Slab {
         leases.count -= 1;
         leases.live -= u32::from(live);
         if leases.count == 0 {
-            let hash = self.hash(&*self.services[service as usize].key);
+            let hash = self.seed.of_service(&self.services[service as usize].key);
             if let Ok(found) = self
                 .service_index
                 .find_entry(spread(hash), |&s| s == service)
@@ -181,7 +188,7 @@ impl Slab {
     }
 
     fn service(&mut self, key: &Arc<ServiceKey>) -> u32 {
-        let hash = self.hash(&**key);
+        let hash = self.seed.of_service(key);
         let found = self
             .service_index
             .find(spread(hash), |&s| self.services[s as usize].key == *key);
@@ -207,30 +214,39 @@ impl Slab {
         let (services, seed) = (&self.services, self.seed);
         self.service_index
             .insert_unique(spread(hash), service, |&s| {
-                spread(hash_of(seed, &*services[s as usize].key))
+                spread(seed.of_service(&services[s as usize].key))
             });
         service
     }
 
-    fn is(&self, index: u32, hash: u32, key: &ServiceKey, id: &InstanceId) -> bool {
+    pub(super) fn is(&self, index: u32, hash: u32, key: &ServiceKey, id: &InstanceId) -> bool {
         let entry = &self.entries[index as usize];
         entry.hash == hash
             && entry.id.as_ref() == Some(id)
             && *self.services[entry.service as usize].key == *key
     }
-
-    fn hash(&self, value: impl Hash) -> u32 {
-        hash_of(self.seed, value)
-    }
 }
 
-/// SipHash behind a secret seed: names come from clients, and one who could predict the index would make
-/// every renewal walk through its whole collection of colliding names.
-fn hash_of(seed: u64, value: impl Hash) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write_u64(seed);
-    value.hash(&mut hasher);
-    hasher.finish() as u32
+/// The secret that names are hashed with, by SipHash: names come from clients, and one who could predict
+/// the index would make every renewal walk through a collection of colliding names.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed(u64);
+
+impl Seed {
+    pub(super) fn of(self, key: &ServiceKey, id: &InstanceId) -> u32 {
+        self.hash((key, id))
+    }
+
+    fn of_service(self, key: &ServiceKey) -> u32 {
+        self.hash(key)
+    }
+
+    fn hash(self, value: impl Hash) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        value.hash(&mut hasher);
+        hasher.finish() as u32
+    }
 }
 
 /// The table takes its place from the low bits and its tag from the high ones; entries keep 32 bits.

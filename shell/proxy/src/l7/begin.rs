@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::{h1, route};
 use model::{Action, ListenerTable, Moment, Redirect, Route};
+use telemetry::RequestLine;
 
 use super::session::Session;
-use crate::access::RequestLine;
 use crate::worker::Snapshot;
 
 /// A request whose head was read, with everything that was decided about it.
@@ -63,7 +63,7 @@ impl Answer {
         Self {
             status,
             fields: vec![("content-type", "text/plain; charset=utf-8".into())],
-            body: format!("{status} {}: {why}\n", h1::reason(status)).into(),
+            body: format!("{status}: {why}\n").into(),
         }
     }
 }
@@ -77,20 +77,27 @@ impl Session {
         snapshot: &Snapshot,
     ) -> (Begun, usize) {
         let id = self.request_id();
-        let path = request.target.path();
+        // `OPTIONS *` is about the server as a whole: the route for everything has it.
+        let path = match request.target {
+            h1::Target::Asterisk => "/",
+            target => target.path(),
+        };
         let route = route::find(listener, request.authority, path);
         let plan = match route.map(|number| &listener.routes[number]) {
             // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
-            _ if request.method.kind == h1::MethodKind::Connect => {
+            _ if request.kind == h1::MethodKind::Connect => {
                 Plan::Answer(Answer::text(501, "this listener opens no tunnels"))
             }
-            None => Plan::Answer(Answer::text(404, "no route of this listener serves this host and path")),
+            None => Plan::Answer(Answer::text(
+                404,
+                "no route of this listener serves this host and path",
+            )),
             Some(route) => self.plan(request, route, listener, &id),
         };
         let begun = Begun {
             plan,
             at: self.worker.now(),
-            method: request.method.kind,
+            method: request.kind,
             version: request.version,
             keep_alive: request.keep_alive,
             body: h1::BodyDecoder::new(request.framing),
@@ -98,7 +105,11 @@ impl Session {
             streamed: false,
             snapshot: snapshot.clone(),
             route,
-            line: self.worker.logger.as_ref().map(|_| Box::new(line(request, &id))),
+            line: self
+                .worker
+                .logger
+                .as_ref()
+                .map(|_| Box::new(line(request, &id))),
             received_before: self.received.get(),
             sent_before: self.sent.get(),
         };
@@ -113,7 +124,9 @@ impl Session {
         id: &str,
     ) -> Plan {
         match &route.action {
-            Action::Service(service) => Plan::Forward(self.forward(request, *service, listener, id)),
+            Action::Service(service) => {
+                Plan::Forward(self.forward(request, *service, listener, id))
+            }
             Action::Redirect(redirect) => Plan::Answer(redirected(request, redirect)),
             Action::Fixed {
                 status,
@@ -137,9 +150,15 @@ impl Session {
         let client = self.peer.ip();
         let forward = h1::ForwardRequest {
             client,
-            trusted: http::trust::contains(&listener.trusted_peers, client),
+            trusted: listener
+                .trusted_peers
+                .iter()
+                .any(|net| net.contains(client)),
             proto: "http",
             request_id: id,
+            // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
+            default_host: "localhost",
+            upgrade: request.upgrade.is_some(),
         };
         let mut message = self.worker.buffers.take();
         h1::write_request(request, &forward, &mut message);
@@ -165,7 +184,7 @@ impl Session {
         if let Plan::Forward(forward) = &mut begun.plan {
             let data = &input[..decoded.data];
             if forward.chunked {
-                h1::write_chunk(data, &mut forward.message);
+                write_chunk(data, &mut forward.message);
                 if decoded.done {
                     h1::write_last_chunk(begun.body.trailers(), &mut forward.message);
                 }
@@ -210,8 +229,20 @@ impl Session {
     }
 }
 
+fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+    if !data.is_empty() {
+        out.extend_from_slice(h1::chunk_head(data.len(), &mut [0; 18]));
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 fn redirected(request: &h1::Request<'_>, redirect: &Redirect) -> Answer {
-    let query = request.target.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let query = request
+        .target
+        .query()
+        .map(|q| format!("?{q}"))
+        .unwrap_or_default();
     let location = redirect
         .location
         .replace("{host}", route::host_of(request.authority))
@@ -223,12 +254,24 @@ fn redirected(request: &h1::Request<'_>, redirect: &Redirect) -> Answer {
 }
 
 fn line(request: &h1::Request<'_>, id: &str) -> RequestLine {
-    let field = |name| request.fields.find(name).map(|v| String::from_utf8_lossy(v).into());
+    let target = match request.target.query() {
+        Some(query) => format!("{}?{query}", request.target.path()),
+        None => request.target.path().to_owned(),
+    };
+    let field = |name| {
+        request
+            .fields
+            .find(name)
+            .map(|v| String::from_utf8_lossy(v).into())
+    };
     RequestLine {
-        method: request.method.text.into(),
+        method: request.method.into(),
         authority: request.authority.into(),
-        target: request.target.as_sent().into(),
-        version: request.version.as_str(),
+        target: target.into(),
+        version: match request.version {
+            h1::Version::Http10 => "1.0",
+            h1::Version::Http11 => "1.1",
+        },
         id: id.into(),
         user_agent: field("user-agent"),
         referer: field("referer"),
@@ -236,7 +279,11 @@ fn line(request: &h1::Request<'_>, id: &str) -> RequestLine {
 }
 
 /// A route's name, for records.
-pub(super) fn route_name(snapshot: &Snapshot, listener: usize, route: Option<usize>) -> Option<Arc<str>> {
+pub(super) fn route_name(
+    snapshot: &Snapshot,
+    listener: usize,
+    route: Option<usize>,
+) -> Option<Arc<str>> {
     let listener = snapshot.listener(listener)?;
     Some(listener.routes.get(route?)?.name.clone())
 }

@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use balance::{Tried, Unavailable};
 use http::h1;
 use model::ServiceTable;
+use telemetry::{AccessRecord, Answerer};
 
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::respond::{Answered, Unanswered};
 use super::session::{Cut, Next, Session};
-use crate::access::AccessRecord;
 use crate::rt::{Either, Sock, race};
 use crate::worker::InFlight;
 
@@ -80,7 +80,9 @@ impl Session {
                 Ok(endpoint) => endpoint,
                 Err(why) => {
                     stats.unavailable.bump(u64::from(last.is_none()));
-                    return self.give_up(begun, attempts, last, Some((service, why))).await;
+                    return self
+                        .give_up(begun, attempts, last, Some((service, why)))
+                        .await;
                 }
             };
             attempts += 1;
@@ -168,7 +170,8 @@ impl Session {
         let facts = super::respond::Asked::of(begun, forward);
         let mut respond = pin!(self.respond(instance, facts, service));
         if !begun.body_done {
-            let mut body = std::mem::replace(&mut begun.body, h1::BodyDecoder::new(h1::Framing::None));
+            let mut body =
+                std::mem::replace(&mut begun.body, h1::BodyDecoder::new(h1::Framing::None));
             let upload = self.upload(instance, &mut body, forward.chunked);
             match race(upload, respond.as_mut()).await {
                 Either::Left(Ok(())) => begun.body_done = true,
@@ -254,13 +257,15 @@ impl Session {
         let stays = begun.keep_alive && begun.body_done && !self.worker.draining();
         let mut message = self.worker.buffers.take();
         self.worker.date.with(self.worker.now(), |date| {
+            let fields: Vec<_> = answer.fields.iter().map(|(n, v)| (*n, &**v)).collect();
             let answer = h1::Answer {
                 status: answer.status,
-                fields: &answer.fields,
+                fields: &fields,
                 date,
                 body: answer.body.as_bytes(),
                 close: !stays,
                 to: begun.method,
+                version: begun.version,
             };
             h1::write_answer(&answer, &mut message);
         });
@@ -300,7 +305,9 @@ impl Session {
         let (Some(logger), Some(line)) = (&worker.logger, begun.line.take()) else {
             return;
         };
-        let endpoint = service.zip(ended.endpoint).map(|(s, e)| (s, &s.endpoints[e]));
+        let endpoint = service
+            .zip(ended.endpoint)
+            .map(|(s, e)| (s, &s.endpoints[e]));
         let listener = begun.snapshot.listener(self.listener);
         logger.push(AccessRecord {
             at: SystemTime::now(),
@@ -312,7 +319,11 @@ impl Session {
             status: ended.status,
             received: self.received.get() - begun.received_before,
             sent: self.sent.get() - begun.sent_before,
-            instance: endpoint.map(|(s, e)| (s.key.clone(), e.id.clone(), e.address)),
+            instance: endpoint.map(|(service, endpoint)| Answerer {
+                service: service.key.clone(),
+                id: endpoint.id.clone(),
+                address: endpoint.address,
+            }),
             attempts: ended.attempts,
             ended: ended.cut.map_or("ok", Cut::as_str),
         });
@@ -328,20 +339,28 @@ fn may_retry(begun: &Begun, failed: &Failed) -> bool {
         Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
             begun.method.is_idempotent() && !begun.streamed
         }
-        Failed::Unanswered(Unanswered::Silent | Unanswered::ClientLeft) | Failed::Client(_) => false,
+        Failed::Unanswered(Unanswered::Silent | Unanswered::ClientLeft) | Failed::Client(_) => {
+            false
+        }
     }
 }
 
 fn explain(failed: &Failed) -> (u16, String) {
     match failed {
-        Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => {
-            (504, "the instance did not accept the connection in time".into())
-        }
+        Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => (
+            504,
+            "the instance did not accept the connection in time".into(),
+        ),
         Failed::Connect(fault) => (502, format!("no connection to the instance: {fault}")),
-        Failed::Unanswered(Unanswered::Silent) => (504, "the instance did not answer in time".into()),
-        Failed::Unanswered(Unanswered::Malformed) => (502, "the instance's answer is no HTTP/1.1".into()),
-        Failed::Unanswered(_) | Failed::Client(_) => {
-            (502, "the instance closed the connection without an answer".into())
+        Failed::Unanswered(Unanswered::Silent) => {
+            (504, "the instance did not answer in time".into())
         }
+        Failed::Unanswered(Unanswered::Malformed) => {
+            (502, "the instance's answer is no HTTP/1.1".into())
+        }
+        Failed::Unanswered(_) | Failed::Client(_) => (
+            502,
+            "the instance closed the connection without an answer".into(),
+        ),
     }
 }

@@ -69,7 +69,11 @@ impl Session {
                 after(&room[decoded.consumed..n]);
                 let range = framed(&mut scratch, 0, decoded.data, frame, decoded.done, body);
                 send_or_keep(to, &scratch[range], unsent)?;
-                Ok(if decoded.done { Step::Done } else { Step::Moved(n) })
+                Ok(if decoded.done {
+                    Step::Done
+                } else {
+                    Step::Moved(n)
+                })
             }
         }
     }
@@ -135,6 +139,7 @@ impl Pace {
 
     /// Whether it has been slower than `min_rate` bytes a second over more than `patience`.
     pub(super) fn is_too_slow(&self, patience: Duration, min_rate: u32) -> bool {
-        self.waited > patience && (self.moved as f64) < self.waited.as_secs_f64() * f64::from(min_rate)
+        self.waited > patience
+            && (self.moved as f64) < self.waited.as_secs_f64() * f64::from(min_rate)
     }
 }

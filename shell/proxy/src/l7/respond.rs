@@ -178,12 +178,9 @@ impl Session {
             return Ok(None);
         };
         let head_len = response.head_len;
-        if response.status < 200 && response.status != 101 {
+        if response.is_interim() && response.status != 101 {
             let mut message = self.worker.buffers.take();
-            // HTTP/1.0 knows no informational answers (RFC 9110 §15.2).
-            if asked.version == h1::Version::Http11 {
-                h1::write_informational(&response, &mut message);
-            }
+            self.write_head(&response, asked, false, &mut message);
             early.keep(&input[head_len..]);
             early.scanned = 0;
             return Ok(Some(Look::First(message)));
@@ -212,12 +209,11 @@ impl Session {
             .flatten()
             .ok_or(Unanswered::Malformed)?;
         let mut head = self.worker.buffers.take();
-        let forward = h1::ForwardResponse {
-            to: asked.version,
-            keep_alive: asked.keep_alive && !self.worker.draining(),
-            upgrade: asked.upgrade,
-        };
-        let framed_as = h1::write_response(&response, &forward, &mut head);
+        if response.status == 101 && !asked.upgrade {
+            return Err(Unanswered::Malformed);
+        }
+        let close = !asked.keep_alive || self.worker.draining();
+        let framing = self.write_head(&response, asked, close, &mut head);
         let status = response.status;
         let instance_keeps = response.keep_alive;
         let mut body = h1::BodyDecoder::new(response.framing);
@@ -227,9 +223,19 @@ impl Session {
             .decode(&mut scratch[FRONT + head_len..FRONT + len])
             .map_err(|_| Unanswered::Malformed)?;
         let surplus = decoded.consumed < len - head_len;
-        let frame = if framed_as.chunked { Frame::Chunks } else { Frame::Plain };
+        let frame = match framing {
+            h1::Framing::Chunked => Frame::Chunks,
+            _ => Frame::Plain,
+        };
         let done = decoded.done || bodyless;
-        let range = framed(scratch, head_len, decoded.data, frame, done && !bodyless, &body);
+        let range = framed(
+            scratch,
+            head_len,
+            decoded.data,
+            frame,
+            done && !bodyless,
+            &body,
+        );
         // The new head goes right in front, so that one send carries both.
         let start = range.start - head.len();
         scratch[start..range.start].copy_from_slice(&head);
@@ -245,9 +251,26 @@ impl Session {
             frame,
             done,
             instance_stays: instance_keeps && !surplus,
-            client_stays: framed_as.client_stays,
+            client_stays: !close && framing != h1::Framing::UntilClose,
         };
         Ok(Look::Started(started, head))
+    }
+
+    fn write_head(
+        &self,
+        response: &h1::Response<'_>,
+        asked: Asked,
+        close: bool,
+        out: &mut Vec<u8>,
+    ) -> h1::Framing {
+        self.worker.date.with(self.worker.now(), |date| {
+            let forward = h1::ForwardResponse {
+                version: asked.version,
+                close,
+                date,
+            };
+            h1::write_response(response, &forward, out)
+        })
     }
 
     /// Carries what is left of the answer.
@@ -256,7 +279,9 @@ impl Session {
         let cut = if started.status == 101 {
             self.tunnel(instance, &mut unsent).await.err()
         } else {
-            self.carry_body(instance, &mut started, &mut unsent).await.err()
+            self.carry_body(instance, &mut started, &mut unsent)
+                .await
+                .err()
         };
         self.worker.buffers.put(unsent);
         Answered {
@@ -282,7 +307,14 @@ impl Session {
             }
             let mut surplus = false;
             let after = |bytes: &[u8]| surplus = !bytes.is_empty();
-            let step = self.step(instance, &self.client, &mut started.body, started.frame, unsent, after);
+            let step = self.step(
+                instance,
+                &self.client,
+                &mut started.body,
+                started.frame,
+                unsent,
+                after,
+            );
             match step {
                 Ok(Step::Done) => {
                     started.done = true;
@@ -299,10 +331,12 @@ impl Session {
                 }
                 Ok(Step::WaitFrom) => {
                     self.worker.reactor().set_timeout(self.timeouts().stall);
-                    self.instance_readable(instance).await.map_err(|why| match why {
-                        Unanswered::ClientLeft => Cut::Left,
-                        _ => Cut::InstanceSilent,
-                    })?;
+                    self.instance_readable(instance)
+                        .await
+                        .map_err(|why| match why {
+                            Unanswered::ClientLeft => Cut::Left,
+                            _ => Cut::InstanceSilent,
+                        })?;
                 }
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
@@ -318,7 +352,11 @@ impl Session {
         let timeouts = self.timeouts();
         let mut sent = 0;
         while sent < unsent.len() {
-            match self.client.try_send(&unsent[sent..]).map_err(|_| Cut::Left)? {
+            match self
+                .client
+                .try_send(&unsent[sent..])
+                .map_err(|_| Cut::Left)?
+            {
                 0 => {
                     let since = self.worker.now();
                     self.worker.reactor().set_timeout(timeouts.stall);

@@ -131,7 +131,9 @@ impl Session {
             return None;
         }
         self.count(|stats| stats.timed_out.bump(1));
-        Some(Box::new(self.refuse(408, "the request's head did not arrive in time")))
+        Some(Box::new(
+            self.refuse(408, "the request's head did not arrive in time"),
+        ))
     }
 
     /// Reads what is there and looks for a head.
@@ -151,7 +153,10 @@ impl Session {
                     return Read::Begun(begun);
                 }
             }
-            match self.client.try_recv(&mut scratch[FRONT + len..FRONT + READ]) {
+            match self
+                .client
+                .try_recv(&mut scratch[FRONT + len..FRONT + READ])
+            {
                 Ok(Some(0)) | Err(_) => return Read::End,
                 Ok(Some(n)) => {
                     self.received.set(self.received.get() + n as u64);
@@ -241,7 +246,9 @@ impl Session {
             min_rate: 0,
         };
         let snapshot = self.worker.snapshot();
-        snapshot.listener(self.listener).map_or(gone, |l| l.timeouts)
+        snapshot
+            .listener(self.listener)
+            .map_or(gone, |l| l.timeouts)
     }
 
     async fn linger(&self) {
@@ -249,7 +256,9 @@ impl Session {
         self.worker.reactor().set_timeout(LINGER);
         let mut left = LINGER_BYTES;
         loop {
-            let read = self.client.try_recv(&mut self.worker.buffers.scratch()[..READ]);
+            let read = self
+                .client
+                .try_recv(&mut self.worker.buffers.scratch()[..READ]);
             match read {
                 Ok(Some(0)) | Err(_) => return,
                 Ok(Some(n)) if n >= left => return,

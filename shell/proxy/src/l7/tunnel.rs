@@ -20,12 +20,7 @@ impl Session {
         up.and(down).map_err(|TunnelCut| Cut::Slow)
     }
 
-    async fn one_way(
-        &self,
-        from: &Sock,
-        to: &Sock,
-        unsent: &mut Vec<u8>,
-    ) -> Result<(), TunnelCut> {
+    async fn one_way(&self, from: &Sock, to: &Sock, unsent: &mut Vec<u8>) -> Result<(), TunnelCut> {
         let result = self.one_way_until_end(from, to, unsent).await;
         // One side's end is passed on; the other may go on sending.
         to.shutdown_write();

@@ -70,7 +70,10 @@ impl Session {
         let mut sent = 0;
         while sent < unsent.len() {
             match instance.try_send(&unsent[sent..]) {
-                Ok(0) => instance.writable().await.map_err(|TimedOut| Cut::InstanceLeft)?,
+                Ok(0) => instance
+                    .writable()
+                    .await
+                    .map_err(|TimedOut| Cut::InstanceLeft)?,
                 Ok(n) => sent += n,
                 Err(_) => return Err(Cut::InstanceLeft),
             }

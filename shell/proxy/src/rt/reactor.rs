@@ -166,7 +166,7 @@ impl Reactor {
     }
 
     /// Whether the current task's deadline has passed.
-    pub(super) fn timed_out(&self) -> bool {
+    pub(crate) fn timed_out(&self) -> bool {
         let deadline = self.deadlines.borrow()[self.current.get().index()];
         self.now.get() >= deadline.at
     }

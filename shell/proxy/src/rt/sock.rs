@@ -198,7 +198,8 @@ impl Sock {
     /// # Errors
     /// [`TimedOut`] when the task's deadline passes first.
     pub async fn readable_unless(&self, stop: impl Fn() -> bool) -> Result<(), TimedOut> {
-        self.wait(|reactor, token| reactor.readable(token) || stop()).await
+        self.wait(|reactor, token| reactor.readable(token) || stop())
+            .await
     }
 
     async fn wait(&self, ready: impl Fn(&Reactor, Token) -> bool) -> Result<(), TimedOut> {

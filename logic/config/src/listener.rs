@@ -1,0 +1,197 @@
+//! `[listener.NAME]`: an address where clients connect.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::{ByteSize, HostPattern, Network, PathPattern, ServiceKey, Timeouts};
+
+use crate::declare::{declare, resolved};
+use crate::fault::Severity;
+use crate::reader::Reader;
+use crate::route::{Route, RouteAction};
+use crate::rule::{absent, default, required, section};
+use crate::text::Protocol;
+use crate::top::{DAY, secs};
+use crate::tree::Node;
+use crate::value::Resolved;
+
+/// An address where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address it listens on.
+    pub bind: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// In the order in which they were written, the `service` of the listener last. At least one; no two
+    /// with the same name, none with the same host and path.
+    pub routes: Vec<Route>,
+    /// The largest request or response head.
+    pub max_head: ByteSize,
+    /// The most header fields in a head.
+    pub max_fields: u16,
+    /// Networks whose forwarding headers are believed, as address and prefix length.
+    pub trusted_peers: Vec<Network>,
+    /// Its limits in time.
+    pub timeouts: Timeouts,
+}
+
+declare! {
+    /// An address where clients connect.
+    pub(crate) struct ListenerKeys {
+        /// The address it listens on: `"127.0.0.1:8080"`, or `"[::]:8080"` for every address.
+        bind: SocketAddr => required(),
+        /// What it speaks: `"http"`.
+        // The only one in this version.
+        protocol: Protocol => default(Protocol::Http),
+        /// The service that gets what no route takes: `"name"` or `"namespace/name"`.
+        service: Option<ServiceKey> => absent("such requests are answered with 404"),
+        /// The largest head of a request or response.
+        // Twice what nginx and Apache take for a line. A worker reads 64 KiB at a time, and no head may be larger.
+        max_head: ByteSize => default(ByteSize(16 << 10)).within(ByteSize(1 << 10)..=ByteSize(48 << 10)),
+        /// The most header fields in a head.
+        // Apache's limit; browsers send twenty.
+        max_fields: u16 => default(100u16).within(8..=128),
+        /// Networks whose `Forwarded` and `X-Forwarded-*` headers are believed. From all others they are
+        /// replaced.
+        // Whoever may set them chooses the address that logs and rules see.
+        trusted_peers: Vec<Network> => default(Vec::new()),
+        /// Limits in time.
+        timeouts: TimeoutKeys => section(),
+        /// What to match, and what to do then. The most specific route wins: exact host before suffix
+        /// before any, then exact path before longest prefix; the order in the file does not matter.
+        route: Vec<Route> => default(Vec::new()),
+    }
+}
+
+declare! {
+    /// Limits in time; each is there because some peer, by fault or on purpose, never moves on.
+    pub(crate) struct TimeoutKeys {
+        /// From a request's first byte to the end of its head.
+        // A head is one packet or a few; slower senders are broken, or attack by being slow.
+        request_head: Duration => default(secs(10)).within(secs(1)..=DAY),
+        /// How long a connection without a request is kept.
+        // nginx's; longer than the 60 s of common balancers in front, which must be first to close.
+        idle: Duration => default(secs(75)).within(secs(1)..=DAY),
+        /// How long a body may move no byte.
+        // Two of TCP's longer retransmissions.
+        stall: Duration => default(secs(30)).within(secs(1)..=DAY),
+        /// How long a tunnel (WebSocket and other upgrades) may move no byte.
+        // An hour, as HAProxy's guides advise: many applications ping seldom or never.
+        tunnel: Duration => default(secs(3_600)).within(secs(1)..=DAY),
+        /// Bytes a second below which a client that has been sending or taking a message for longer than
+        /// `stall` is cut off.
+        // The slowest real links (GPRS) do ten times as much.
+        min_rate: ByteSize => default(ByteSize(100)).within(ByteSize(0)..=ByteSize(1 << 30)),
+    }
+}
+
+resolved!(Listener);
+resolved!(Timeouts);
+
+impl Resolved for Timeouts {
+    type Keys = TimeoutKeys;
+
+    fn resolve(keys: TimeoutKeys, _: &Node, _: &mut Reader<'_, '_>) -> Option<Self> {
+        Some(Self {
+            request_head: keys.request_head,
+            idle: keys.idle,
+            stall: keys.stall,
+            tunnel: keys.tunnel,
+            min_rate: u32::try_from(keys.min_rate.0).ok()?,
+        })
+    }
+
+    fn keys(&self) -> TimeoutKeys {
+        TimeoutKeys {
+            request_head: self.request_head,
+            idle: self.idle,
+            stall: self.stall,
+            tunnel: self.tunnel,
+            min_rate: ByteSize(self.min_rate.into()),
+        }
+    }
+}
+
+impl Resolved for Listener {
+    type Keys = ListenerKeys;
+
+    fn resolve(keys: ListenerKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        let mut routes = keys.route;
+        for (n, route) in routes.iter_mut().enumerate() {
+            if route.name.is_empty() {
+                route.name = format!("{}-{}", cx.name(), n + 1).into();
+            }
+        }
+        let as_written = routes.len();
+        if let Some(service) = keys.service {
+            routes.push(Route {
+                name: cx.name().into(),
+                host: HostPattern::Any,
+                path: PathPattern::Prefix("/".into()),
+                action: RouteAction::Service(service),
+            });
+        }
+        if routes.is_empty() {
+            let hint = format!("add service = \"…\" or a [[{}.route]]", cx.path());
+            cx.error(node.at, "has nothing to do with what it receives", hint);
+            return None;
+        }
+        let before = cx.log.errors();
+        no_two_alike(&routes, as_written, cx);
+        (cx.log.errors() == before).then_some(Self {
+            bind: keys.bind,
+            protocol: keys.protocol,
+            routes,
+            max_head: keys.max_head,
+            max_fields: keys.max_fields,
+            trusted_peers: keys.trusted_peers,
+            timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
+        })
+    }
+
+    fn keys(&self) -> ListenerKeys {
+        ListenerKeys {
+            bind: self.bind,
+            protocol: self.protocol,
+            service: None,
+            max_head: self.max_head,
+            max_fields: self.max_fields,
+            trusted_peers: self.trusted_peers.clone(),
+            timeouts: self.timeouts.keys(),
+            route: self.routes.clone(),
+        }
+    }
+}
+
+/// No two routes have one name, or match the same requests. `as_written` of them are `[[route]]`s.
+fn no_two_alike(routes: &[Route], as_written: usize, cx: &mut Reader<'_, '_>) {
+    let key = |cx: &Reader<'_, '_>, n: usize| match n < as_written {
+        true => format!("{}.route[{}]", cx.path(), n + 1),
+        false => format!("{}.service", cx.path()),
+    };
+    let mut names = BTreeMap::new();
+    let mut matches = BTreeMap::new();
+    for (n, route) in routes.iter().enumerate() {
+        let what_it_matches = (format!("{:?}", route.host), format!("{:?}", route.path));
+        let twins = [
+            (
+                names.insert(&route.name, n),
+                format!("has the same name, {:?}, as", route.name),
+                "give each a name of its own",
+            ),
+            (
+                matches.insert(what_it_matches, n),
+                "has the same host and path as".into(),
+                "only one of them can ever match: change or remove one",
+            ),
+        ];
+        for (twin, what, hint) in twins {
+            let Some(twin) = twin else { continue };
+            let twin = key(cx, twin);
+            let place = cx.place_of(&twin).map(|at| cx.log.place(at).to_string());
+            let what = format!("{what} {twin} at {}", place.unwrap_or_default());
+            cx.at_key(Severity::Error, &key(cx, n), what, hint);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! `[[listener.NAME.route]]`: what to match, and what to do then.
+
+use std::sync::Arc;
+
+use model::{HostPattern, PathPattern, Redirect, ServiceKey};
+
+use crate::declare::{declare, resolved};
+use crate::reader::Reader;
+use crate::rule::{absent, default, required};
+use crate::text::{FieldValue, UrlPath};
+use crate::tree::{Node, clip};
+use crate::value::Resolved;
+
+/// What to match, and what to do then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its name in metrics, logs and `explain`; unique in its listener.
+    pub name: Arc<str>,
+    /// Hosts it serves.
+    pub host: HostPattern,
+    /// Paths it serves.
+    pub path: PathPattern,
+    /// What it does.
+    pub action: RouteAction,
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteAction {
+    /// Sends it to an instance of this service, which need not be known yet.
+    Service(ServiceKey),
+    /// Answers with another address.
+    Redirect(Redirect),
+    /// Answers with a text.
+    Answer(Answer),
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code, 200 to 599.
+    pub status: u16,
+    /// The whole body; empty where the status allows none.
+    pub body: Box<str>,
+    /// The `Content-Type`.
+    pub content_type: Box<str>,
+}
+
+declare! {
+    /// What to match, and what to do then: exactly one of `service`, `redirect` and `answer`.
+    pub(crate) struct RouteKeys {
+        /// Its name in metrics, logs and `explain`.
+        name: Option<Box<str>> => absent("the listener's name and the route's number, such as web-1"),
+        /// The host it serves: `"shop.example.com"`, `"*.example.com"` or `"*"` for every host. Ports do
+        /// not matter.
+        host: HostPattern => default(HostPattern::Any),
+        /// The one path it serves.
+        path: Option<UrlPath> => absent("see path_prefix"),
+        /// The path it serves with everything below it, by whole segments: `"/api"` serves `/api` and
+        /// `/api/x`, not `/apis`. A slash at the end does not matter.
+        path_prefix: Option<UrlPath> => absent("every path, unless there is a path"),
+        /// The service that gets the requests: `"name"` or `"namespace/name"`. It may register later.
+        service: Option<ServiceKey> => absent("see redirect and answer"),
+        /// Answers with another address.
+        redirect: Option<Redirect> => absent("see service and answer"),
+        /// Answers with a text.
+        answer: Option<Answer> => absent("see service and redirect"),
+    }
+}
+
+declare! {
+    /// Answers with another address.
+    pub(crate) struct RedirectKeys {
+        /// 301, 302, 303, 307 or 308.
+        // Keeps method and body, and no browser remembers a mistake in it for ever.
+        status: u16 => default(307u16),
+        /// The new address. `{host}`, `{path}` and `{query}` stand for the request's own; `{query}` brings
+        /// its question mark along.
+        location: FieldValue => required(),
+    }
+}
+
+declare! {
+    /// Answers with a text.
+    pub(crate) struct AnswerKeys {
+        /// The status code.
+        status: u16 => default(200u16).within(200..=599),
+        /// The whole body.
+        body: Box<str> => default(""),
+        /// The `Content-Type`.
+        // What a text written in TOML is, unless said otherwise.
+        content_type: FieldValue => default(FieldValue("text/plain; charset=utf-8".into())),
+    }
+}
+
+resolved!(Route);
+resolved!(Redirect);
+resolved!(Answer);
+
+impl Resolved for Route {
+    type Keys = RouteKeys;
+
+    fn resolve(keys: RouteKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        let path = match (keys.path, keys.path_prefix) {
+            (Some(_), Some(_)) => {
+                cx.error(
+                    node.at,
+                    "has both path and path_prefix",
+                    "keep one of the two",
+                );
+                None
+            }
+            (Some(UrlPath(path)), None) => Some(PathPattern::Exact(path)),
+            (None, prefix) => Some(PathPattern::Prefix(trimmed(prefix))),
+        };
+        let actions = (keys.service, keys.redirect, keys.answer);
+        let action = match actions {
+            (Some(service), None, None) => Some(RouteAction::Service(service)),
+            (None, Some(redirect), None) => Some(RouteAction::Redirect(redirect)),
+            (None, None, Some(answer)) => Some(RouteAction::Answer(answer)),
+            (None, None, None) => {
+                let hint = "add service = \"…\", redirect = {…} or answer = {…}";
+                cx.error(node.at, "does not say what to do", hint);
+                None
+            }
+            _ => {
+                let what = "has more than one of service, redirect and answer";
+                cx.error(node.at, what, "keep one of them");
+                None
+            }
+        };
+        if keys.name.as_deref() == Some("") {
+            cx.error(node.at, "has an empty name", "leave it out, or write one");
+            return None;
+        }
+        Some(Self {
+            // Empty until the listener names it.
+            name: keys.name.unwrap_or_default().into(),
+            host: keys.host,
+            path: path?,
+            action: action?,
+        })
+    }
+
+    fn keys(&self) -> RouteKeys {
+        let (path, path_prefix) = match self.path.clone() {
+            PathPattern::Exact(path) => (Some(UrlPath(path)), None),
+            PathPattern::Prefix(path) => (None, Some(UrlPath(path))),
+        };
+        let (service, redirect, answer) = match self.action.clone() {
+            RouteAction::Service(service) => (Some(service), None, None),
+            RouteAction::Redirect(redirect) => (None, Some(redirect), None),
+            RouteAction::Answer(answer) => (None, None, Some(answer)),
+        };
+        RouteKeys {
+            name: Some((&*self.name).into()),
+            host: self.host.clone(),
+            path,
+            path_prefix,
+            service,
+            redirect,
+            answer,
+        }
+    }
+}
+
+/// The prefix without slashes at its end; a lone slash without a prefix.
+fn trimmed(prefix: Option<UrlPath>) -> Box<str> {
+    let prefix = prefix.map_or_else(|| "/".into(), |UrlPath(prefix)| prefix);
+    match prefix.trim_end_matches('/') {
+        "" => "/".into(),
+        rest => rest.into(),
+    }
+}
+
+impl Resolved for Redirect {
+    type Keys = RedirectKeys;
+
+    fn resolve(keys: RedirectKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        let FieldValue(location) = keys.location;
+        let before = cx.log.errors();
+        if !matches!(keys.status, 301 | 302 | 303 | 307 | 308) {
+            let what = format!("has the status {}, which is no redirect", keys.status);
+            cx.error(node.at, what, "use 301, 302, 303, 307 or 308");
+        }
+        if let Some(name) = foreign_placeholder(&location) {
+            let what = format!("has {{{}}} in its location", clip(name));
+            cx.error(
+                node.at,
+                what,
+                "only {host}, {path} and {query} are replaced",
+            );
+        }
+        if location.contains(' ') {
+            cx.error(node.at, "has a space in its location", "write it as %20");
+        }
+        (cx.log.errors() == before).then_some(Self {
+            status: keys.status,
+            location,
+        })
+    }
+
+    fn keys(&self) -> RedirectKeys {
+        RedirectKeys {
+            status: self.status,
+            location: FieldValue(self.location.clone()),
+        }
+    }
+}
+
+/// What stands after an opening brace and is no placeholder of ours.
+fn foreign_placeholder(location: &str) -> Option<&str> {
+    let ours = |rest: &&str| {
+        ["host}", "path}", "query}"]
+            .iter()
+            .any(|name| rest.starts_with(name))
+    };
+    let rest = location.split('{').skip(1).find(|rest| !ours(rest))?;
+    Some(rest.split('}').next().unwrap_or(rest))
+}
+
+impl Resolved for Answer {
+    type Keys = AnswerKeys;
+
+    fn resolve(keys: AnswerKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        // RFC 9110 §15.3.5, §15.3.6 and §15.4.5: these end with their head.
+        if matches!(keys.status, 204 | 205 | 304) && !keys.body.is_empty() {
+            let what = format!("has a body, which no answer with {} has", keys.status);
+            cx.error(node.at, what, "leave the body out, or use another status");
+            return None;
+        }
+        let FieldValue(content_type) = keys.content_type;
+        Some(Self {
+            status: keys.status,
+            body: keys.body,
+            content_type,
+        })
+    }
+
+    fn keys(&self) -> AnswerKeys {
+        AnswerKeys {
+            status: self.status,
+            body: self.body.clone(),
+            content_type: FieldValue(self.content_type.clone()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `[service.NAME]`: how a service is balanced and checked, and its static instances.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{CheckSpec, Instance, Policy};
+
+use crate::declare::{declare, resolved};
+use crate::fault::Severity;
+use crate::reader::Reader;
+use crate::rule::{absent, default};
+use crate::top::{DAY, millis, secs};
+use crate::tree::Node;
+use crate::value::Resolved;
+
+declare! {
+    /// How a service is balanced and checked, and its static instances.
+    pub(crate) struct ServiceKeys {
+        /// How an instance is chosen: `"least_conn"`, `"round_robin"` or `"random"`.
+        // Follows slow instances and long requests, which the others do not see.
+        policy: Policy => default(Policy::LeastConn),
+        /// How long opening a connection to an instance may take.
+        // Within a data centre it takes a millisecond; one lost packet costs a second more.
+        connect_timeout: Duration => default(secs(1)).within(millis(1)..=DAY),
+        /// From the request sent to the response's head.
+        // nginx's and HAProxy's custom; slower answers are better asked for than waited for.
+        response_timeout: Duration => default(secs(60)).within(millis(1)..=DAY),
+        /// Attempts after the first, on other instances, for requests that were not sent or may be repeated.
+        // Two more instances: the third failure in a row is no accident of one of them.
+        retries: u8 => default(2u8).within(0..=10),
+        /// Failures in a row after which an instance is passed over for `shun_for`; 0 never.
+        // nginx's. A retry hides the failure, and a shunned instance is checked at once if it has a check.
+        shun_after: u32 => default(1u32).within(0..=1_000_000),
+        /// How long an instance that failed is passed over.
+        // Some checks' time to find out, and not too long if it has none.
+        shun_for: Duration => default(secs(10)).within(millis(1)..=DAY),
+        /// How long an unused connection to an instance is kept.
+        // nginx's; an instance that closes sooner is noticed at once.
+        keep_alive: Duration => default(secs(60)).within(Duration::ZERO..=DAY),
+        /// How the health of its instances is probed.
+        check: Option<CheckSpec> => absent("they are not probed"),
+        /// Static instances, which need no registration.
+        instance: Vec<Instance> => default(Vec::new()),
+    }
+}
+
+/// How a service is balanced and checked, and its static instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// How an instance is chosen.
+    pub policy: Policy,
+    /// Opening a connection to an instance.
+    pub connect_timeout: Duration,
+    /// From the request sent to the response's head.
+    pub response_timeout: Duration,
+    /// Attempts after the first.
+    pub retries: u8,
+    /// Failures in a row after which an instance is passed over; 0 never.
+    pub shun_after: u32,
+    /// How long an instance that failed is passed over.
+    pub shun_for: Duration,
+    /// How long an unused connection to an instance is kept.
+    pub keep_alive: Duration,
+    /// How the health of its instances is probed, those that have no check of their own.
+    pub check: Option<CheckSpec>,
+    /// Static instances, no two with the same id. They have no lease, and the service's check.
+    pub instances: Vec<Instance>,
+}
+
+resolved!(Service);
+
+impl Resolved for Service {
+    type Keys = ServiceKeys;
+
+    fn resolve(keys: ServiceKeys, _: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        let before = cx.log.errors();
+        let mut ids = BTreeMap::new();
+        for (n, instance) in keys.instance.iter().enumerate() {
+            let key = |n: usize| format!("{}.instance[{}]", cx.path(), n + 1);
+            let (path, twin) = (key(n), ids.insert(&instance.id, n).map(key));
+            if let Some(twin) = twin.and_then(|twin| cx.place_of(&twin)) {
+                let place = cx.log.place(twin);
+                let what = format!("has the same id, {}, as the one at {place}", instance.id);
+                let hint = "remove it, or give it an id of its own";
+                cx.at_key(Severity::Error, &path, what, hint);
+            }
+        }
+        (cx.log.errors() == before).then_some(Self {
+            policy: keys.policy,
+            connect_timeout: keys.connect_timeout,
+            response_timeout: keys.response_timeout,
+            retries: keys.retries,
+            shun_after: keys.shun_after,
+            shun_for: keys.shun_for,
+            keep_alive: keys.keep_alive,
+            check: keys.check,
+            instances: keys.instance,
+        })
+    }
+
+    fn keys(&self) -> ServiceKeys {
+        ServiceKeys {
+            policy: self.policy,
+            connect_timeout: self.connect_timeout,
+            response_timeout: self.response_timeout,
+            retries: self.retries,
+            shun_after: self.shun_after,
+            shun_for: self.shun_for,
+            keep_alive: self.keep_alive,
+            check: self.check.clone(),
+            instance: self.instances.clone(),
+        }
+    }
+}
+
+impl Default for Service {
+    /// A service of which the configuration says nothing.
+    fn default() -> Self {
+        let source = crate::Source {
+            name: "defaults".into(),
+            text: "[service.any]".into(),
+        };
+        let parsed = crate::parse(&[source], &|_| None).expect("defaults are valid");
+        let mut services = parsed.config.service.into_values();
+        services.next().expect("the text names one")
+    }
+}

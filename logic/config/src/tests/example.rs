@@ -1,0 +1,52 @@
+//! `pointsman.example.toml`, the file that people begin with.
+
+use super::whole::{default, values_by_key};
+use super::{config, parse_one};
+use crate::reference::Absence;
+
+const EXAMPLE: &str = include_str!("../../../../pointsman.example.toml");
+
+/// The example with the keys that it only mentions (`# zone = "a"`) set.
+fn with_everything() -> String {
+    let lines = EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest) if is_key(rest) => rest,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn is_key(text: &str) -> bool {
+    let (name, _) = text.split_once(" = ").unwrap_or_default();
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+#[test]
+fn the_example_parses_without_a_fault_or_warning() {
+    for text in [EXAMPLE, &with_everything()] {
+        let parsed = parse_one(text).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+    }
+}
+
+#[test]
+fn the_example_has_every_key_and_every_default() {
+    for (key, (absence, values)) in values_by_key(&with_everything()) {
+        assert!(!values.is_empty(), "{key} is not in pointsman.example.toml");
+        if let Absence::Default(toml) = &absence {
+            assert!(
+                values.contains(&default(toml)),
+                "{key} is nowhere {toml}, its default, but {values:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_example_changes_no_default_of_the_node() {
+    let (example, empty) = (config(EXAMPLE), config(""));
+    assert_eq!(example.node, empty.node);
+    assert_eq!(example.api, empty.api);
+    assert_eq!(example.log, empty.log);
+    assert_eq!(example.registry, empty.registry);
+    assert_eq!(example.guard, empty.guard);
+}

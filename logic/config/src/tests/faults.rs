@@ -1,0 +1,249 @@
+//! What is wrong is said where it is, with what to do.
+
+use super::{config, env, faults, parse_one, source};
+use crate::{Severity, parse};
+
+#[track_caller]
+fn one(text: &str) -> String {
+    let faults = faults(text);
+    let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 1, "{shown:#?}");
+    shown[0].clone()
+}
+
+/// A listener with this in it.
+fn listener(keys: &str) -> String {
+    format!("[listener.web]\nbind = \"127.0.0.1:80\"\n{keys}")
+}
+
+fn route(keys: &str) -> String {
+    listener(&format!("[[listener.web.route]]\n{keys}"))
+}
+
+fn service(keys: &str) -> String {
+    format!("[service.shop]\n{keys}")
+}
+
+#[test]
+fn an_unknown_key_names_the_near_one() {
+    assert_eq!(
+        one("[node]\n  worker = 2"),
+        "a.toml:2:3: error: node.worker: is no key; did you mean workers?"
+    );
+    assert_eq!(
+        one("[log.access]\nqqqqq = 2"),
+        "a.toml:2:1: error: log.access.qqqqq: is no key; the keys here are format, path"
+    );
+}
+
+#[test]
+fn what_the_design_has_and_this_version_has_not_is_told_apart() {
+    for text in [
+        "[cluster]\nbind = \"127.0.0.1:1\"",
+        "[front.zookeeper]\nbind = \"127.0.0.1:2181\"",
+        &route("files = \"/srv\"\nservice = \"a\""),
+        &listener("service = \"a\"\nprotocol = \"tls-passthrough\""),
+        &service("policy = \"least_time\""),
+    ] {
+        let fault = one(text);
+        assert!(fault.contains("is not in this version"), "{fault}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_names_both_kinds() {
+    for (text, expected) in [
+        (
+            "[node]\nworkers = \"two\"",
+            "a.toml:2:11: error: node.workers: should be a whole number from 0 to 65535, and is the \
+             text \"two\"",
+        ),
+        (
+            "[api]\nmax_body = 5",
+            "a.toml:2:12: error: api.max_body: should be an amount of bytes, such as \"64KiB\", and is \
+             the number 5",
+        ),
+        (
+            "api = []",
+            "a.toml:1:7: error: api: should be a table, and is a list",
+        ),
+        (
+            "[service.a.check]\ntcp = 1",
+            "a.toml:2:7: error: service.a.check.tcp: should be true or false, and is the number 1",
+        ),
+    ] {
+        assert_eq!(one(text), expected);
+    }
+}
+
+#[test]
+fn columns_count_characters_not_bytes() {
+    let fault = &faults("node = { name = \"é\", \"é\" = 1 }")[0];
+    assert_eq!((fault.place.line, fault.place.column), (1, 22));
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let text = "[nod]\n[node]\nname = 5\nworkers = 5000\n[listener.a]\nbind = \"x\"\nservice = \"a b\"\n\
+                [listener.b]\nbind = \"127.0.0.1:7070\"\nservice = \"a\"\n[service.s]\nretries = 11\n\
+                [service.s.check]\ninterval = \"1\"\ntcp = true\n[[service.s.instance]]\nadress = \"a:1\"";
+    let keys: Vec<String> = faults(text).into_iter().map(|f| f.key).collect();
+    assert_eq!(
+        keys,
+        [
+            "nod",
+            "node.name",
+            "node.workers",
+            "listener.a.bind",
+            "listener.a.service",
+            "listener.b.bind",
+            "service.s.retries",
+            "service.s.check.interval",
+            "service.s.instance[1].address",
+            "service.s.instance[1].adress",
+        ]
+    );
+}
+
+#[test]
+fn a_syntax_error_does_not_hide_the_faults_of_other_lines() {
+    let text = "[node]\nname = edge-1\nworkers = \"x\"\n[listener.web]\nbind = 0.0.0.0:80\n[service.a]\nretry = 1";
+    let lines: Vec<(usize, bool)> = faults(text)
+        .iter()
+        .map(|f| (f.place.line, f.what.starts_with("is no TOML")))
+        .collect();
+    assert_eq!(lines, [(2, true), (3, false), (5, true), (7, false)]);
+}
+
+#[test]
+fn a_key_set_in_two_files_names_both_places() {
+    let sources = [
+        source("a.toml", "[node]\nname = \"a\""),
+        source("b.toml", "[api]\n\n[node]\n name = \"b\""),
+    ];
+    let faults = parse(&sources, &env).unwrap_err();
+    assert_eq!(
+        faults.to_string(),
+        "b.toml:4:2: error: node.name: is set already, at a.toml:2:1; keep one of the two"
+    );
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_a_fault() {
+    assert_eq!(
+        one("[api]\nbind = \"${HOST}:7070\""),
+        "a.toml:2:8: error: api.bind: the environment variable HOST is not set; set it, or give a \
+         default: ${NAME:-default}"
+    );
+}
+
+#[test]
+fn two_listeners_cannot_share_an_address() {
+    let two = |a: &str, b: &str| {
+        format!(
+            "[listener.a]\nbind = \"{a}\"\nservice = \"x\"\n[listener.b]\nbind = \"{b}\"\nservice = \"x\""
+        )
+    };
+    let fault = one(&two("[::1]:80", "[0::1]:80"));
+    assert!(fault.starts_with("a.toml:5:8: error: listener.b.bind: is the address of listener.a.bind too, set at a.toml:2:8;"), "{fault}");
+    config(&two("127.0.0.1:0", "127.0.0.1:0"));
+    config(&two("127.0.0.1:80", "127.0.0.2:80"));
+    let fault = one(&listener("service = \"a\"\n[api]\nbind = \"127.0.0.1:80\""));
+    assert!(
+        fault.contains("listener.web.bind: is the address of api.bind too"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn a_listener_needs_something_to_do() {
+    assert!(one(&listener("")).contains("has nothing to do"));
+    assert!(one(&route("host = \"a\"")).contains("does not say what to do"));
+    assert!(one(&route("service = \"a\"\nanswer = {}")).contains("more than one of"));
+    assert!(one(&route("service = \"a\"\npath = \"/\"\npath_prefix = \"/\"")).contains("both"));
+}
+
+#[test]
+fn a_route_that_can_never_match_names_the_one_before_it() {
+    let two = "service = \"a\"\npath_prefix = \"/api/\"\nhost = \"A.example\"\n[[listener.web.route]]\n\
+               service = \"b\"\nhost = \"a.example.\"\npath_prefix = \"/api\"";
+    assert_eq!(
+        one(&route(two)),
+        "a.toml:7:1: error: listener.web.route[2]: has the same host and path as \
+         listener.web.route[1] at a.toml:3:1; only one of them can ever match: change or remove one"
+    );
+    let shortcut = "service = \"a\"\n[[listener.web.route]]\nservice = \"b\"";
+    assert!(
+        one(&listener(shortcut)).contains(": listener.web.service: has the same host and path")
+    );
+    let names = "service = \"a\"\nname = \"x\"\n[[listener.web.route]]\nname = \"x\"\npath = \"/b\"\nservice = \"b\"";
+    assert!(one(&route(names)).contains("has the same name, \"x\", as"));
+}
+
+#[test]
+fn texts_that_do_not_fit_their_key_are_refused() {
+    for text in [
+        route("service = \"a/b/c\""),
+        route("service = \"\""),
+        route("service = \"a\"\nhost = \"a b\""),
+        route("service = \"a\"\nhost = \"*.10.0.0.1\""),
+        route("service = \"a\"\nhost = \"a.*.b\""),
+        route("service = \"a\"\npath = \"api\""),
+        route("service = \"a\"\npath = \"/a?b\""),
+        route("service = \"a\"\npath_prefix = \"/a/../b\""),
+        route("service = \"a\"\nname = \"\""),
+        route("redirect = { status = 200, location = \"/\" }"),
+        route("redirect = { location = \"/{nope}\" }"),
+        route("redirect = { location = \"/{host\" }"),
+        route("redirect = { location = \"/a b\" }"),
+        route("redirect = { location = \"/a\\r\\nSet-Cookie: x\" }"),
+        route("answer = { status = 204, body = \"x\" }"),
+        route("answer = { status = 100 }"),
+        route("answer = { content_type = \"a\\nb\" }"),
+        listener("service = \"a\"\ntrusted_peers = [\"10.0.0.0/33\"]"),
+        listener("service = \"a\"\ntrusted_peers = [\"10.0.0.1/8\"]"),
+        listener("service = \"a\"\ntrusted_peers = [\"10.0.0.0/+8\"]"),
+        listener("service = \"a\"\ntrusted_peers = [\"::/129\"]"),
+        listener("service = \"a\"\ntrusted_peers = [\"localhost\"]"),
+        listener("service = \"a\"\nmax_head = \"2MiB\""),
+        service("instance = [{ address = \"10.0.0.5\" }]"),
+        service("instance = [{ address = \"10.0.0.5:0\" }]"),
+        service("instance = [{ address = \"10.0.0.5:+80\" }]"),
+        service("instance = [{ address = \"0.0.0.0:80\" }]"),
+        service("instance = [{ address = \"fd00::5:80\" }]"),
+        service("instance = [{ address = \"10.0.0.500:80\" }]"),
+        service("instance = [{ address = \"a:1\", weight = 70000 }]"),
+        service("instance = [{ address = \"a:1\" }, { address = \"a:1\" }]"),
+        service("check = {}"),
+        service("check = { tcp = false }"),
+        service("check = { tcp = true, http = \"/\" }"),
+        service("check = { tcp = true, method = \"GET\" }"),
+        service("check = { http = \"healthz\" }"),
+        service("check = { http = \"/\", status = [] }"),
+        service("check = { http = \"/\", status = [\"399-200\"] }"),
+        service("check = { http = \"/\", method = \"GET /\" }"),
+        service("check = { http = \"/\", headers = { Host = \"x\" } }"),
+        service("check = { http = \"/\", headers = { \"a b\" = \"x\" } }"),
+        service("check = { http = \"/\", headers = { a = \"x\\r\\ny: z\" } }"),
+        service("check = { http = \"/\", port = 0 }"),
+        service("[service.\"default/shop\"]"),
+        "[guard]\nmax_loss = \"130%\"".into(),
+        "[guard]\nmax_loss = \"+30%\"".into(),
+        "[guard]\nwindow = \"60\"".into(),
+        "[node]\nworkers = 0".into(),
+        "[node]\nworkers = -1".into(),
+        "[node]\nworkers = 99999999999999999999".into(),
+        "[listener.\"a b\"]\nbind = \"127.0.0.1:1\"\nservice = \"a\"".into(),
+    ] {
+        let fault = one(&text);
+        assert!(fault.starts_with("a.toml:"), "{fault}");
+    }
+}
+
+#[test]
+fn a_probe_longer_than_its_interval_is_a_warning() {
+    let parsed = parse_one(&service("check = { tcp = true, timeout = \"3s\" }")).unwrap();
+    assert_eq!(parsed.warnings.len(), 1);
+    assert_eq!(parsed.warnings[0].severity, Severity::Warning);
+    assert_eq!(parsed.warnings[0].key, "service.shop.check.timeout");
+}

@@ -1,0 +1,121 @@
+//! Parts of HTTP messages.
+
+use crate::tree::clip;
+use crate::value::{Name, Text};
+
+/// A path in a request's target: starts with `/`, without query, in the characters that a request line
+/// may have (RFC 3986 §3.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UrlPath(pub(crate) Box<str>);
+
+impl Text for UrlPath {
+    const EXPECTED: &'static str = "a path, such as \"/api\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fault = |why: &str| Err(format!("{:?} {why}", clip(text)));
+        if !text.starts_with('/') {
+            return fault("is no path; begin it with a slash");
+        }
+        if text
+            .bytes()
+            .any(|b| !b.is_ascii_graphic() || b"\"<>\\^`{|}?#".contains(&b))
+        {
+            return fault(
+                "has a character that no path in a request has; write it percent-encoded, and leave \
+                 out any query",
+            );
+        }
+        // Requests' paths have these resolved before they are matched.
+        if text
+            .split('/')
+            .any(|segment| segment == "." || segment == "..")
+        {
+            return fault("has a segment \".\" or \"..\", which no request matches; resolve it");
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The target of a request, in origin form (RFC 9112 §3.2.1): a path, with a query or without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UrlTarget(pub(crate) Box<str>);
+
+impl Text for UrlTarget {
+    const EXPECTED: &'static str = "a path, such as \"/healthz\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_graphic() && b != b'#';
+        if !text.starts_with('/') || !text.bytes().all(fits) {
+            return Err(format!(
+                "{:?} is nothing to ask a server for; write a path such as \"/healthz\", without \
+                 spaces and fragment",
+                clip(text)
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The value of a header field: visible ASCII with single spaces or tabs inside (RFC 9110 §5.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FieldValue(pub(crate) Box<str>);
+
+impl Text for FieldValue {
+    const EXPECTED: &'static str = "the value of a header field";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_graphic() || b == b' ' || b == b'\t';
+        if text.is_empty() || !text.bytes().all(fits) || text.trim() != text {
+            return Err(format!(
+                "{:?} fits into no header field; use visible ASCII, without spaces around it",
+                clip(text)
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// A method or the name of a header field (RFC 9110 §5.6.2).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Token(pub(crate) Box<str>);
+
+impl Text for Token {
+    const EXPECTED: &'static str = "one word";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if text.is_empty() || !text.bytes().all(fits) {
+            return Err(format!(
+                "{:?} is no token of HTTP; use letters, digits and dashes",
+                clip(text)
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl Name for Token {
+    fn parse_name(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+
+    fn name(&self) -> String {
+        self.text()
+    }
+}

@@ -1,0 +1,137 @@
+//! Words to choose from.
+
+use std::path::PathBuf;
+
+use model::Policy;
+use serde_json::{Value as Json, json};
+
+use crate::tree::clip;
+use crate::value::Text;
+
+/// Declares an enumeration whose members are words.
+macro_rules! words {
+    (
+        $(#[doc = $doc:literal])+
+        pub enum $name:ident {
+            $($(#[doc = $word_doc:literal])+ $word:ident = $text:literal,)+
+        }
+        expected $expected:literal
+        later $later:expr
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[doc = $word_doc])+ $word,)+
+        }
+
+        impl Text for $name {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok(Self::$word),)+
+                    _ => Err(no_such_word(text, &[$($text),+], $later)),
+                }
+            }
+
+            fn text(&self) -> String {
+                match self { $(Self::$word => $text.into(),)+ }
+            }
+
+            fn schema() -> Json {
+                json!({ "enum": [$($text),+] })
+            }
+        }
+    };
+}
+
+words! {
+    /// Where the registry keeps what must outlive a restart.
+    pub enum Durability {
+        /// On disk: a write is confirmed when the disk has it.
+        Disk = "disk",
+        /// In memory only: a restart begins with an empty registry and the configuration.
+        Memory = "memory",
+    }
+    expected "\"disk\" or \"memory\""
+    later &[]
+}
+
+words! {
+    /// What a listener speaks.
+    pub enum Protocol {
+        /// HTTP/1.1 in clear text.
+        Http = "http",
+    }
+    expected "the name of a protocol, such as \"http\""
+    later &["http2", "http3", "https", "grpc", "tcp", "tls", "tls-passthrough", "udp", "dns"]
+}
+
+words! {
+    /// How an access log's lines look.
+    pub enum AccessFormat {
+        /// One JSON object a line.
+        Json = "json",
+        /// The combined log format that Apache and nginx write.
+        Combined = "combined",
+        /// No access log.
+        Off = "off",
+    }
+    expected "\"json\", \"combined\" or \"off\""
+    later &[]
+}
+
+fn no_such_word(text: &str, words: &[&str], later: &[&str]) -> String {
+    let known = words.join(", ");
+    if later.contains(&text) {
+        return format!("{text:?} is not in this version; use one of {known}");
+    }
+    format!("{:?} is not known; use one of {known}", clip(text))
+}
+
+impl Text for Policy {
+    const EXPECTED: &'static str = "the name of a policy, such as \"least_conn\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        const LATER: &[&str] = &["consistent_hash", "least_time", "maglev", "peak_ewma"];
+        let known = POLICIES.into_iter().find(|policy| policy.as_str() == text);
+        known.ok_or_else(|| no_such_word(text, &POLICIES.map(Self::as_str), LATER))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().into()
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": POLICIES.map(Self::as_str) })
+    }
+}
+
+const POLICIES: [Policy; 3] = [Policy::LeastConn, Policy::RoundRobin, Policy::Random];
+
+/// Where a log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// The standard output, written `"stdout"`.
+    Stdout,
+    /// This file, appended to.
+    File(PathBuf),
+}
+
+impl Text for LogTarget {
+    const EXPECTED: &'static str = "\"stdout\" or a path";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "stdout" => Ok(Self::Stdout),
+            path => PathBuf::parse(path).map(Self::File),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Stdout => "stdout".into(),
+            Self::File(path) => path.text(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+use std::fmt;
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use super::field;
+use super::framing::Framing;
+use super::known::Known;
+use super::request::Request;
+
+/// What the proxy knows of a request beyond its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardRequest<'a> {
+    /// The peer's address.
+    pub client: IpAddr,
+    /// The peer is one whose own claims about the client are believed (a proxy in front of us).
+    pub trusted: bool,
+    /// The protocol that the client uses: `http` or `https`.
+    pub proto: &'a str,
+    /// The id we give the request, unless a trusted peer has given it one ([`Request::id`]).
+    pub request_id: &'a str,
+    /// Host for an HTTP/1.0 request that names none, such as the instance's address. HTTP/1.1 must have one, and
+    /// many origins refuse an empty one.
+    pub default_host: &'a str,
+    /// Pass [`Request::upgrade`] on.
+    pub upgrade: bool,
+}
+
+/// Fields that are never copied: those of this connection (RFC 9110 §7.6.1), those that are written anew, and those that
+/// only serve to be taken for others. A shadow is dropped even from a trusted peer: an origin that folds it
+/// into the real field would prefer either, and no peer sends one by intent.
+const NEVER: u32 = Known::Connection.bit()
+    | Known::ContentLength.bit()
+    | Known::Forwarded.bit()
+    | Known::HopByHop.bit()
+    | Known::Host.bit()
+    | Known::Proxy.bit()
+    | Known::Shadow.bit()
+    | Known::Te.bit()
+    | Known::TransferEncoding.bit()
+    | Known::XForwardedFor.bit();
+
+/// Claims about the client that only a trusted peer may make.
+const CLAIMS: u32 = Known::Claim.bit() | Known::XForwardedHost.bit() | Known::XForwardedProto.bit();
+
+/// Appends the request's head as it goes to an origin: HTTP/1.1 on a persistent connection, the path as target, Host from
+/// [`Request::authority`], this connection's fields left out, the forwarding fields added (RFC 7239 and their older
+/// kin), the framing written from what was understood. The body follows in [`Request::framing`].
+pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut Vec<u8>) {
+    let host = match request.authority {
+        "" => forward.default_host,
+        authority => authority,
+    };
+    // The head may grow by the fields below, twice the authority among them, and by a space per field.
+    out.reserve(request.head_len + 3 * host.len() + forward.request_id.len() + 512);
+    out.extend_from_slice(request.method.as_bytes());
+    out.push(b' ');
+    request.target.write(request.kind, out);
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(host.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let upgrade = request.upgrade.filter(|_| forward.upgrade);
+    let id = request.id().filter(|_| forward.trusted);
+    request.fields.write(
+        !dropped(request, forward, upgrade.is_some(), id.is_some()),
+        out,
+    );
+    write_framing(request.framing, out);
+    write_connection(upgrade.is_some(), takes_trailers(request), out);
+    write_client(request, forward, out);
+    if id.is_none() {
+        field::write(b"X-Request-Id", forward.request_id.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn dropped(request: &Request<'_>, forward: &ForwardRequest<'_>, upgrade: bool, id: bool) -> u32 {
+    let unless = |kept: bool, known: Known| if kept { 0 } else { known.bit() };
+    let claims = if forward.trusted { 0 } else { CLAIMS };
+    NEVER
+        | claims
+        | unless(request.expects_continue, Known::Expect)
+        // Trailers can only follow chunks.
+        | unless(request.framing == Framing::Chunked, Known::Trailer)
+        | unless(upgrade, Known::Upgrade)
+        | unless(id, Known::XRequestId)
+}
+
+/// Appends the field that says how the body is delimited, if there is one.
+pub(super) fn write_framing(framing: Framing, out: &mut Vec<u8>) {
+    match framing {
+        Framing::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            field::write(b"Content-Length", digits.format(length).as_bytes(), out);
+        }
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::UntilClose => {}
+    }
+}
+
+/// Whether the client takes trailers: the one thing in TE that a proxy may repeat to the next (RFC 9110 §10.1.4).
+fn takes_trailers(request: &Request<'_>) -> bool {
+    let mut codings = request
+        .fields
+        .all(Known::Te)
+        .flat_map(|te| te.split(|&b| b == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+fn write_connection(upgrade: bool, trailers: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(match (upgrade, trailers) {
+        (false, false) => b"",
+        (true, false) => b"Connection: upgrade\r\n".as_slice(),
+        (false, true) => b"TE: trailers\r\nConnection: te\r\n",
+        (true, true) => b"TE: trailers\r\nConnection: upgrade, te\r\n",
+    });
+}
+
+/// Appends who the client is and what it asked for, behind what a trusted peer says of that.
+fn write_client(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut Vec<u8>) {
+    let believed = |known| forward.trusted && request.fields.has(known);
+    let authority = request.authority.as_bytes();
+    // IPv4 behind an IPv6 socket is written as what it is.
+    let client = forward.client.to_canonical();
+
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    write_earlier(request, Known::XForwardedFor, forward, out);
+    write_ip(client, out);
+    out.extend_from_slice(b"\r\n");
+    if !believed(Known::XForwardedProto) {
+        field::write(b"X-Forwarded-Proto", forward.proto.as_bytes(), out);
+    }
+    if !believed(Known::XForwardedHost) && !authority.is_empty() {
+        field::write(b"X-Forwarded-Host", authority, out);
+    }
+
+    out.extend_from_slice(b"Forwarded: ");
+    write_earlier(request, Known::Forwarded, forward, out);
+    if client.is_ipv6() {
+        // RFC 7239 §6: a bare colon would end the token.
+        out.extend_from_slice(b"for=\"[");
+        write_ip(client, out);
+        out.extend_from_slice(b"]\"");
+    } else {
+        out.extend_from_slice(b"for=");
+        write_ip(client, out);
+    }
+    if !authority.is_empty() {
+        // An authority has neither quotes nor backslashes.
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(authority);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(forward.proto.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the list that a trusted peer sent, in one line, to be continued.
+fn write_earlier(
+    request: &Request<'_>,
+    known: Known,
+    forward: &ForwardRequest<'_>,
+    out: &mut Vec<u8>,
+) {
+    if !forward.trusted {
+        return;
+    }
+    for value in request.fields.all(known).filter(|value| !value.is_empty()) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+}
+
+#[inline]
+fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    let IpAddr::V4(v4) = ip else {
+        return write_display(&ip, out);
+    };
+    let mut digits = itoa::Buffer::new();
+    let mut dot: &[u8] = b"";
+    for octet in v4.octets() {
+        out.extend_from_slice(dot);
+        out.extend_from_slice(digits.format(octet).as_bytes());
+        dot = b".";
+    }
+}
+
+#[cold]
+fn write_display(value: &impl fmt::Display, out: &mut Vec<u8>) {
+    // A Vec takes whatever is written to it.
+    let _ = write!(out, "{value}");
+}

@@ -1,0 +1,234 @@
+//! The fields that the proxy itself has to do with, recognised once while parsing.
+
+use super::class::{self, FOLDED};
+
+/// What a field is to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Known {
+    /// None of its business: passed on.
+    Other,
+    /// `Connection`
+    Connection,
+    /// `Content-Length`
+    ContentLength,
+    /// `Date`
+    Date,
+    /// `Expect`
+    Expect,
+    /// `Forwarded` (RFC 7239)
+    Forwarded,
+    /// `Host`
+    Host,
+    /// `TE`
+    Te,
+    /// `Trailer`
+    Trailer,
+    /// `Transfer-Encoding`
+    TransferEncoding,
+    /// `Upgrade`
+    Upgrade,
+    /// `X-Forwarded-For`
+    XForwardedFor,
+    /// `X-Forwarded-Host`
+    XForwardedHost,
+    /// `X-Forwarded-Proto`
+    XForwardedProto,
+    /// `X-Request-Id`
+    XRequestId,
+    /// Another claim about where a request comes from: `X-Forwarded-Port` and its kind, `X-Real-IP`.
+    Claim,
+    /// Of this connection only, and of no use to anyone else: `Keep-Alive`, `Proxy-Connection`,
+    /// `HTTP2-Settings`, and every field that `Connection` names (RFC 9110 §7.6.1).
+    HopByHop,
+    /// `Proxy`: CGI hands it to programs as `HTTP_PROXY`, which many take for their own proxy (httpoxy,
+    /// CVE-2016-5385).
+    Proxy,
+    /// Not one of these names, but turned into one by servers that fold punctuation into `_`, as CGI and WSGI do:
+    /// `X_Forwarded_For`, `Content_Length`, `X.Real.IP`.
+    Shadow,
+}
+
+impl Known {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 19] = [
+        Self::Other,
+        Self::Connection,
+        Self::ContentLength,
+        Self::Date,
+        Self::Expect,
+        Self::Forwarded,
+        Self::Host,
+        Self::Te,
+        Self::Trailer,
+        Self::TransferEncoding,
+        Self::Upgrade,
+        Self::XForwardedFor,
+        Self::XForwardedHost,
+        Self::XForwardedProto,
+        Self::XRequestId,
+        Self::Claim,
+        Self::HopByHop,
+        Self::Proxy,
+        Self::Shadow,
+    ];
+
+    /// The bit of a set of these.
+    #[inline]
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+
+    /// What the field of that name is. `classes` are the classes of all the name's bytes together.
+    #[inline]
+    pub(super) fn of(name: &[u8], classes: u8) -> Self {
+        if classes & FOLDED == 0 {
+            Self::spelt(name)
+        } else {
+            Self::shadow(name)
+        }
+    }
+
+    #[inline]
+    fn spelt(name: &[u8]) -> Self {
+        let Some(first) = name.first() else {
+            return Self::Other;
+        };
+        let (known, spelling): (Self, &[u8]) = match (name.len(), first | 0x20) {
+            (2, b't') => (Self::Te, b"te"),
+            (4, b'd') => (Self::Date, b"date"),
+            (4, b'h') => (Self::Host, b"host"),
+            (5, b'p') => (Self::Proxy, b"proxy"),
+            (6, b'e') => (Self::Expect, b"expect"),
+            (7, b't') => (Self::Trailer, b"trailer"),
+            (7, b'u') => (Self::Upgrade, b"upgrade"),
+            (9, b'f') => (Self::Forwarded, b"forwarded"),
+            (9, b'x') => (Self::Claim, b"x-real-ip"),
+            (10, b'c') => (Self::Connection, b"connection"),
+            (10, b'k') => (Self::HopByHop, b"keep-alive"),
+            (12, b'x') => (Self::XRequestId, b"x-request-id"),
+            (14, b'c') => (Self::ContentLength, b"content-length"),
+            (14, b'h') => (Self::HopByHop, b"http2-settings"),
+            (16, b'p') => (Self::HopByHop, b"proxy-connection"),
+            (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
+            (13.., b'x') => return Self::forwarding(name),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(spelling) {
+            known
+        } else {
+            Self::Other
+        }
+    }
+
+    fn forwarding(name: &[u8]) -> Self {
+        const PREFIX: &[u8] = b"x-forwarded-";
+        let Some((prefix, what)) = name.split_at_checked(PREFIX.len()) else {
+            return Self::Other;
+        };
+        if !prefix.eq_ignore_ascii_case(PREFIX) {
+            Self::Other
+        } else if what.eq_ignore_ascii_case(b"for") {
+            Self::XForwardedFor
+        } else if what.eq_ignore_ascii_case(b"host") {
+            Self::XForwardedHost
+        } else if what.eq_ignore_ascii_case(b"proto") {
+            Self::XForwardedProto
+        } else {
+            Self::Claim
+        }
+    }
+
+    #[cold]
+    fn shadow(name: &[u8]) -> Self {
+        let mut folded = [0; 255];
+        let Some(folded) = folded.get_mut(..name.len()) else {
+            return Self::Other;
+        };
+        for (to, &from) in folded.iter_mut().zip(name) {
+            *to = if class::class(from) & FOLDED != 0 {
+                b'-'
+            } else {
+                from
+            };
+        }
+        match Self::spelt(folded) {
+            Self::Other => Self::Other,
+            _ => Self::Shadow,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(name: &str) -> Known {
+        Known::of(
+            name.as_bytes(),
+            name.bytes().fold(0, |all, b| all | class::class(b)),
+        )
+    }
+
+    #[test]
+    fn every_kind_stands_at_its_own_number() {
+        for (at, known) in Known::ALL.into_iter().enumerate() {
+            assert_eq!(known as usize, at);
+        }
+    }
+
+    #[test]
+    fn names_are_recognised_in_any_case() {
+        for (name, what) in [
+            ("Host", Known::Host),
+            ("tE", Known::Te),
+            ("CONTENT-LENGTH", Known::ContentLength),
+            ("transfer-Encoding", Known::TransferEncoding),
+            ("x-forwarded-FOR", Known::XForwardedFor),
+            ("X-Forwarded-Proto", Known::XForwardedProto),
+            ("X-Forwarded-Host", Known::XForwardedHost),
+            ("X-Forwarded-Port", Known::Claim),
+            ("X-Real-IP", Known::Claim),
+            ("Keep-Alive", Known::HopByHop),
+            ("Proxy-Connection", Known::HopByHop),
+            ("Proxy", Known::Proxy),
+            ("X-Request-ID", Known::XRequestId),
+        ] {
+            assert_eq!(known(name), what, "{name}");
+        }
+    }
+
+    #[test]
+    fn near_misses_are_other_fields() {
+        for name in [
+            "Hosts",
+            "Hos",
+            "Accept",
+            "Content-Type",
+            "X-Forwarded",
+            "X-Forwarded-",
+            "X-Requested-With",
+            "X_Custom",
+            "Content-Lengthy",
+            "Te2",
+        ] {
+            let other = matches!(known(name), Known::Other | Known::Claim);
+            assert!(other, "{name}: {:?}", known(name));
+        }
+    }
+
+    #[test]
+    fn names_that_fold_into_a_known_one_are_its_shadows() {
+        for name in [
+            "X_Forwarded_For",
+            "Content_Length",
+            "x-real_ip",
+            "X.Forwarded.Proto",
+            "Transfer_Encoding",
+            "X_Forwarded_Anything",
+            "Keep_Alive",
+        ] {
+            assert_eq!(known(name), Known::Shadow, "{name}");
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The state machine against a naive one, and its bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use model::{
+    CheckKind, CheckSpec, Health, Host, HttpCheck, Incarnation, Instance, InstanceId, Lease,
+    Revision, ServiceKey, StatusRange, Timestamp, Weight,
+};
+
+use crate::snapshot::{self, Rebuild};
+use crate::{
+    Change, Command, Counts, Event, History, LeaseRef, Patch, Record, Registration, Registry,
+    Reply, Verdict,
+};
+
+/// A registry that is a list of records, written down again from the rules.
+#[derive(Default)]
+struct Naive {
+    records: BTreeMap<(ServiceKey, InstanceId), Record>,
+}
+
+impl Naive {
+    fn apply(&mut self, revision: Revision, command: &Command) {
+        match command {
+            Command::Register { key, instance, at } => self.register(revision, key, instance, *at),
+            Command::Deregister { key, id } => {
+                self.records.remove(&(key.clone(), id.clone()));
+            }
+            Command::Patch { key, id, patch } => self.change(revision, key, id, |r| {
+                let i = &mut r.instance;
+                i.weight = patch.weight.unwrap_or(i.weight);
+                i.drain = patch.drain.unwrap_or(i.drain);
+                i.enabled = patch.enabled.unwrap_or(i.enabled);
+                i.tags = patch.tags.clone().unwrap_or_else(|| i.tags.clone());
+                if let Some(m) = &patch.metadata {
+                    i.metadata = (!m.is_empty()).then(|| Box::new(m.clone()));
+                }
+            }),
+            Command::SetHealth(verdicts) => {
+                for v in verdicts {
+                    self.change(revision, &v.key, &v.id, |r| {
+                        if r.incarnation == v.incarnation && r.instance.check.is_some() {
+                            r.check_health = v.health;
+                            r.reason.clone_from(&v.reason);
+                        }
+                    });
+                }
+            }
+            Command::Renew(leases) => self.leases(revision, leases, Health::Passing),
+            Command::Hold(leases) => self.leases(revision, leases, Health::Warning),
+            Command::Expire(leases) => self.leases(revision, leases, Health::Critical),
+            Command::Remove(leases) => {
+                for lease in leases {
+                    let place = (lease.key.clone(), lease.id.clone());
+                    if self.records.get(&place).is_some_and(|r| {
+                        r.instance.lease.is_some()
+                            && r.lease_health == Health::Critical
+                            && r.renewed == lease.renewed
+                    }) {
+                        self.records.remove(&place);
+                    }
+                }
+            }
+        }
+    }
+
+    fn register(
+        &mut self,
+        revision: Revision,
+        key: &ServiceKey,
+        instance: &Instance,
+        at: Timestamp,
+    ) {
+        let place = (key.clone(), instance.id.clone());
+        let mut new = Record {
+            instance: instance.clone(),
+            check_health: match instance.check {
+                Some(_) => Health::Unknown,
+                None => Health::Passing,
+            },
+            lease_health: Health::Passing,
+            reason: None,
+            created: revision,
+            modified: revision,
+            renewed: revision,
+            incarnation: Incarnation(revision.0),
+            registered_at: at,
+        };
+        if let Some(old) = self.records.get(&place) {
+            new.created = old.created;
+            if (&old.instance.host, old.instance.port) == (&instance.host, instance.port) {
+                new.incarnation = old.incarnation;
+                new.registered_at = old.registered_at;
+                if instance.check.is_some() {
+                    new.check_health = old.check_health;
+                    if old.check_health != Health::Passing {
+                        new.reason.clone_from(&old.reason);
+                    }
+                }
+            }
+            if old.instance == *instance && old.lease_health == Health::Passing {
+                new.modified = old.modified;
+                new.reason.clone_from(&old.reason);
+            }
+        }
+        self.records.insert(place, new);
+    }
+
+    fn change(
+        &mut self,
+        revision: Revision,
+        key: &ServiceKey,
+        id: &InstanceId,
+        change: impl FnOnce(&mut Record),
+    ) {
+        if let Some(record) = self.records.get_mut(&(key.clone(), id.clone())) {
+            let before = record.clone();
+            change(record);
+            if *record != before {
+                record.modified = revision;
+            }
+        }
+    }
+
+    fn leases(&mut self, revision: Revision, leases: &[LeaseRef], health: Health) {
+        for lease in leases {
+            self.change(revision, &lease.key, &lease.id, |r| {
+                let valid = r.renewed == lease.renewed && r.instance.lease.is_some();
+                if valid && r.lease_health != health {
+                    r.lease_health = health;
+                    if health == Health::Passing {
+                        r.renewed = revision;
+                    }
+                }
+            });
+        }
+    }
+}
+
+fn random_key(random: &mut Rng) -> ServiceKey {
+    let mut key = ServiceKey::in_default(format!("s-{}", random.u32(0..4)).parse().unwrap());
+    if random.u32(0..4) == 0 {
+        key.namespace = "blue".parse().unwrap();
+    }
+    key
+}
+
+fn random_id(random: &mut Rng) -> InstanceId {
+    format!("i-{}", random.u32(0..8)).parse().unwrap()
+}
+
+fn random_text(random: &mut Rng) -> Box<str> {
+    let len = random.usize(0..6);
+    (0..len)
+        .map(|_| random.char('\0'..='ÿ'))
+        .collect::<String>()
+        .into()
+}
+
+fn random_pairs(random: &mut Rng) -> BTreeMap<Box<str>, Box<str>> {
+    (0..random.u32(0..3))
+        .map(|_| (random_text(random), random_text(random)))
+        .collect()
+}
+
+fn random_check(random: &mut Rng) -> CheckSpec {
+    let kind = match random.bool() {
+        true => CheckKind::Tcp,
+        false => CheckKind::Http(HttpCheck {
+            method: "GET".into(),
+            path: random_text(random),
+            host: random.bool().then(|| random_text(random)),
+            headers: vec![(random_text(random), random_text(random))],
+            status: vec![StatusRange {
+                first: 200,
+                last: 399,
+            }],
+            body: random.bool().then(|| random_text(random)),
+        }),
+    };
+    CheckSpec {
+        kind,
+        port: random.bool().then(|| 9_000.try_into().unwrap()),
+        interval: Duration::from_millis(random.u64(0..5_000)),
+        timeout: Duration::MAX,
+        rise: random.u16(..),
+        fall: 3,
+    }
+}
+
+fn random_instance(random: &mut Rng) -> Instance {
+    let host = match random.u32(0..3) {
+        0 => Host::Ip([10, 0, 0, random.u8(0..2)].into()),
+        1 => Host::Ip([0xfe80, 0, 0, 0, 0, 0, 0, 1].into()),
+        _ => Host::Name("db.local".into()),
+    };
+    Instance {
+        id: random_id(random),
+        host,
+        port: random.u16(1..3).try_into().unwrap(),
+        weight: Weight(random.u16(0..3)),
+        zone: random.bool().then(|| random_text(random)),
+        tags: (0..random.u32(0..3)).map(|_| random_text(random)).collect(),
+        metadata: random.bool().then(|| Box::new(random_pairs(random))),
+        lease: (random.u32(0..4) > 0).then(|| Lease {
+            ttl: Duration::from_nanos(random.u64(..)),
+            grace: Duration::from_secs(5),
+        }),
+        check: (random.u32(0..3) == 0).then(|| Box::new(random_check(random))),
+        enabled: random.bool(),
+        drain: random.bool(),
+    }
+}
+
+fn random_health(random: &mut Rng) -> Health {
+    Health::ALL[random.usize(0..4)]
+}
+
+/// A command; those about leases and verdicts mostly name what is really there.
+fn random_command(random: &mut Rng, registry: &Registry) -> Command {
+    let (key, id) = (random_key(random), random_id(random));
+    let record = registry.instance(&key, &id);
+    let mut leases = Vec::new();
+    for _ in 0..random.u32(1..4) {
+        let (key, id) = (random_key(random), random_id(random));
+        let renewed = registry.instance(&key, &id).map(|r| r.renewed);
+        let renewed = renewed
+            .filter(|_| random.u32(0..8) > 0)
+            .unwrap_or(Revision(3));
+        leases.push(LeaseRef { key, id, renewed });
+    }
+    match random.u32(0..12) {
+        0..4 => {
+            let again = record.filter(|_| random.bool()).map(|r| r.instance.clone());
+            Command::Register {
+                key,
+                instance: Box::new(again.unwrap_or_else(|| random_instance(random))),
+                at: Timestamp(random.u64(..)),
+            }
+        }
+        4 => Command::Deregister { key, id },
+        5 => Command::Patch {
+            key,
+            id,
+            patch: Box::new(Patch {
+                weight: random.bool().then(|| Weight(random.u16(..))),
+                drain: random.bool().then(|| random.bool()),
+                enabled: random.bool().then(|| random.bool()),
+                tags: random.bool().then(|| Box::new([random_text(random)]) as _),
+                metadata: random.bool().then(|| random_pairs(random)),
+            }),
+        },
+        6..8 => Command::SetHealth(vec![Verdict {
+            incarnation: record.map_or(Incarnation(1), |r| r.incarnation),
+            key,
+            id,
+            health: random_health(random),
+            reason: random.bool().then(|| random_text(random)),
+        }]),
+        8 => Command::Renew(leases),
+        9 => Command::Hold(leases),
+        10 => Command::Expire(leases),
+        _ => Command::Remove(leases),
+    }
+}
+
+fn assert_same(registry: &Registry, naive: &Naive) {
+    let records = registry.services().flat_map(|s| {
+        s.instances()
+            .map(|r| ((*s.key).clone(), r.instance.id.clone(), &**r))
+    });
+    assert!(
+        records.eq(naive
+            .records
+            .iter()
+            .map(|((k, i), r)| (k.clone(), i.clone(), r)))
+    );
+    let mut total = Counts::default();
+    for service in registry.services() {
+        let mut counts = Counts::default();
+        for record in service.instances() {
+            counts.replace(None, Some(record.health()));
+            total.replace(None, Some(record.health()));
+        }
+        assert_eq!(service.counts(), counts);
+        assert!(service.instance_count() > 0);
+        assert!(service.instances().all(|r| r.modified <= service.modified));
+    }
+    assert_eq!(registry.counts(), total);
+}
+
+/// Follows events only.
+fn follow(picture: &mut BTreeMap<(ServiceKey, InstanceId), Arc<Record>>, events: &[Event]) {
+    for event in events {
+        let place = ((*event.key).clone(), event.id.clone());
+        let known = picture.contains_key(&place);
+        assert_eq!(known, event.change != Change::Registered);
+        match event.change {
+            Change::Removed => picture.remove(&place),
+            _ => picture.insert(place, Arc::clone(&event.record)),
+        };
+    }
+}
+
+#[test]
+fn random_commands_do_what_a_naive_registry_does() {
+    for seed in 0..60 {
+        let mut random = Rng::with_seed(seed);
+        let mut registry = Registry::default();
+        let mut naive = Naive::default();
+        let mut picture = BTreeMap::new();
+        let mut bytes = Vec::new();
+        for _ in 0..400 {
+            let command = random_command(&mut random, &registry);
+            bytes.clear();
+            command.encode(&mut bytes);
+            assert_eq!(Command::decode(&bytes).as_ref(), Ok(&command));
+            let before = registry.clone();
+            let revision = registry.revision().next();
+            let applied = registry.apply(revision, &command);
+            naive.apply(revision, &command);
+            assert_same(&registry, &naive);
+            follow(&mut picture, &applied.events);
+            if let Reply::Registered(Registration::Unchanged, record) = &applied.reply {
+                assert!(applied.events.is_empty());
+                assert_eq!(record.renewed, revision);
+            }
+            // A clone is not touched: replaying from it gives the same again.
+            let mut again = before;
+            let second = again.apply(revision, &command);
+            assert_eq!(second.events.len(), applied.events.len());
+            assert_same(&again, &naive);
+        }
+        // Watchers see everything but the leases' own bookkeeping.
+        assert_eq!(picture.len(), naive.records.len());
+        for (place, seen) in &picture {
+            let mut seen = (**seen).clone();
+            seen.renewed = naive.records[place].renewed;
+            assert_eq!(seen, naive.records[place]);
+        }
+        let restored = restore(&registry);
+        assert_eq!(restored.revision(), registry.revision());
+        assert_same(&restored, &naive);
+    }
+}
+
+fn restore(registry: &Registry) -> Registry {
+    let mut rebuild = Rebuild::default();
+    snapshot::write(registry, |piece| rebuild.add(piece)).unwrap();
+    rebuild.finish(registry.revision())
+}
+
+#[test]
+fn a_snapshot_of_many_services_is_cut_into_pieces_and_keeps_when_each_changed() {
+    let mut registry = Registry::default();
+    let mut random = Rng::with_seed(5);
+    for i in 0..30_000 {
+        let mut instance = random_instance(&mut random);
+        instance.id = format!("i-{i}").parse().unwrap();
+        let command = Command::Register {
+            key: random_key(&mut random),
+            instance: Box::new(instance),
+            at: Timestamp(1),
+        };
+        registry.apply(registry.revision().next(), &command);
+    }
+    let mut pieces = 0;
+    snapshot::write(&registry, |_| {
+        pieces += 1;
+        Ok::<_, ()>(())
+    })
+    .unwrap();
+    assert!(pieces > 3);
+    let restored = restore(&registry);
+    let shape = |r: &Registry| -> Vec<_> {
+        r.services()
+            .map(|s| (s.key.clone(), s.modified, s.counts()))
+            .collect()
+    };
+    assert_eq!(shape(&restored), shape(&registry));
+}
+
+#[test]
+fn bytes_from_anywhere_are_refused_or_read_but_never_hurt() {
+    let mut random = Rng::with_seed(11);
+    let registry = Registry::default();
+    let mut bytes = Vec::new();
+    for _ in 0..300 {
+        bytes.clear();
+        random_command(&mut random, &registry).encode(&mut bytes);
+        for cut in 0..bytes.len() {
+            assert!(Command::decode(&bytes[..cut]).is_err());
+        }
+        for _ in 0..60 {
+            let mut broken = bytes.clone();
+            let at = random.usize(0..broken.len());
+            broken[at] = random.u8(..);
+            if let Ok(command) = Command::decode(&broken) {
+                let mut again = Vec::new();
+                command.encode(&mut again);
+                assert_eq!(Command::decode(&again), Ok(command));
+            }
+            let _ = Rebuild::default().add(&broken);
+        }
+        let noise: Vec<u8> = (0..random.usize(0..64)).map(|_| random.u8(..)).collect();
+        let _ = Command::decode(&noise);
+        let _ = Rebuild::default().add(&noise);
+    }
+    // A count that promises more than there is.
+    let boast = [1, 7, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    assert!(Command::decode(&boast).is_err());
+    assert!(Command::decode(&vec![1; crate::MAX_COMMAND + 1]).is_err());
+}
+
+#[test]
+fn the_largest_batch_of_the_longest_names_fits_a_command() {
+    let name = "n".repeat(255);
+    let namespaces = ["a".repeat(255), "b".repeat(255)];
+    let verdicts = (0..crate::MAX_BATCH).map(|i| Verdict {
+        key: ServiceKey {
+            namespace: namespaces[i % 2].parse().unwrap(),
+            service: name.parse().unwrap(),
+        },
+        id: name.parse().unwrap(),
+        incarnation: Incarnation(u64::MAX),
+        health: Health::Critical,
+        reason: Some("r".repeat(250).into()),
+    });
+    let mut bytes = Vec::new();
+    Command::SetHealth(verdicts.collect()).encode(&mut bytes);
+    assert!(bytes.len() <= crate::MAX_COMMAND, "{}", bytes.len());
+}
+
+#[test]
+fn history_says_what_it_no_longer_has() {
+    let mut registry = Registry::default();
+    let mut history = History::new(Revision(0), 10);
+    let shop = ServiceKey::in_default("shop".parse().unwrap());
+    for i in 0..25 {
+        let mut instance = random_instance(&mut Rng::with_seed(1));
+        instance.id = i.to_string().parse().unwrap();
+        let command = Command::Register {
+            key: shop.clone(),
+            instance: Box::new(instance),
+            at: Timestamp(0),
+        };
+        let applied = registry.apply(registry.revision().next(), &command);
+        history.extend(applied.events);
+    }
+    assert_eq!(history.since(Revision(15), None).unwrap().len(), 10);
+    assert_eq!(history.since(Revision(20), Some(&shop)).unwrap().len(), 5);
+    assert_eq!(history.since(Revision(25), None).unwrap().len(), 0);
+    let compacted = history.since(Revision(14), None).unwrap_err();
+    assert_eq!(compacted.complete_after, Revision(15));
+    let other = ServiceKey::in_default("other".parse().unwrap());
+    assert_eq!(history.since(Revision(15), Some(&other)).unwrap().len(), 0);
+}

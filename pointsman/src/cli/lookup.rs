@@ -1,0 +1,204 @@
+//! `service list`, `service show` and `explain`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::Remote;
+use super::client::Client;
+use super::output::{Palette, table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List services and how well they are
+    List {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show a service's instances
+    Show {
+        /// The service
+        service: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainOptions {
+    /// The URL, as a client would use it
+    url: String,
+    /// The request's method
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// The client's address
+    #[arg(long)]
+    client: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::List { remote } => list(remote),
+        Command::Show { service, remote } => show(service, remote),
+    }
+}
+
+fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
+    let client = Client::new(remote);
+    let answer = client.read(&client.url(&["v1", "services"], &[]))?;
+    if remote.json {
+        println!("{answer}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let palette = Palette::for_stdout();
+    let rows: Vec<_> = each(&answer["services"])
+        .map(|service| {
+            let count = |health: &str| service[health].as_u64().unwrap_or(0);
+            let shown = |health: &str| match count(health) {
+                0 => palette.dim("0"),
+                n if health == "passing" => palette.good(&n.to_string()),
+                n if health == "critical" => palette.bad(&n.to_string()),
+                n => n.to_string(),
+            };
+            let healths = ["passing", "warning", "unknown", "critical"].map(shown);
+            [
+                vec![text(&service["service"]), text(&service["instances"])],
+                healths.into(),
+            ]
+            .concat()
+        })
+        .collect();
+    table(
+        &[
+            "SERVICE",
+            "INSTANCES",
+            "PASSING",
+            "WARNING",
+            "UNKNOWN",
+            "CRITICAL",
+        ],
+        &rows,
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a service's instances. Fails when there are none, so that scripts can ask.
+pub(super) fn show(service: &str, remote: &Remote) -> anyhow::Result<ExitCode> {
+    let client = Client::new(remote);
+    let answer = client.read(&client.url(&["v1", "services", service], &[]))?;
+    let none = each(&answer["instances"]).next().is_none();
+    if remote.json {
+        println!("{answer}");
+    } else if none {
+        println!("service {service} has no instances");
+    } else {
+        instances(&answer["instances"]);
+    }
+    Ok(if none {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn instances(list: &Value) {
+    let palette = Palette::for_stdout();
+    let rows: Vec<_> = each(list)
+        .map(|instance| {
+            let traffic = match (&instance["enabled"], &instance["drain"]) {
+                (Value::Bool(false), _) => "disabled",
+                (_, Value::Bool(true)) => "draining",
+                _ => "",
+            };
+            let lease = instance["lease"]["ttl"].as_str().unwrap_or("persistent");
+            let reason = instance["reason"].as_str().unwrap_or_default();
+            vec![
+                text(&instance["id"]),
+                format!("{}:{}", text(&instance["address"]), instance["port"]),
+                palette.health(&text(&instance["health"])),
+                text(&instance["weight"]),
+                lease.to_owned(),
+                format!("{traffic} {reason}").trim().to_owned(),
+            ]
+        })
+        .collect();
+    table(
+        &["INSTANCE", "ADDRESS", "HEALTH", "WEIGHT", "LEASE", "NOTE"],
+        &rows,
+    );
+}
+
+pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&options.remote);
+    let mut query = vec![
+        ("url", options.url.as_str()),
+        ("method", options.method.as_str()),
+    ];
+    query.extend(options.client.as_deref().map(|client| ("client", client)));
+    let answer = client.read(&client.url(&["v1", "explain"], &query))?;
+    if options.remote.json {
+        println!("{answer}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let palette = Palette::for_stdout();
+    println!("{}", palette.strong(&text(&answer["verdict"])));
+    if let Some(route) = answer["route"].as_object() {
+        let part = |name: &str| text(&route[name]);
+        println!(
+            "  route    {} (host {}, path {}): {}",
+            part("name"),
+            part("host"),
+            part("path"),
+            part("why")
+        );
+        println!("  action   {}", part("action"));
+    }
+    if answer["service"].is_object() {
+        println!("  policy   {}", text(&answer["service"]["policy"]));
+        let chosen = &answer["service"]["chosen"];
+        let rows: Vec<_> = each(&answer["service"]["instances"])
+            .map(|instance| {
+                let mark = if instance["id"] == *chosen {
+                    "→"
+                } else {
+                    " "
+                };
+                vec![
+                    format!("{mark} {}", text(&instance["id"])),
+                    text(&instance["address"]),
+                    palette.health(&text(&instance["health"])),
+                    text(&instance["weight"]),
+                    text(&instance["in_flight"]),
+                    text(&instance["why"]),
+                ]
+            })
+            .collect();
+        table(
+            &[
+                "  INSTANCE",
+                "ADDRESS",
+                "HEALTH",
+                "WEIGHT",
+                "IN FLIGHT",
+                "WHY",
+            ],
+            &rows,
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// A value as people read it.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

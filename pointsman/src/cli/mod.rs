@@ -1,0 +1,120 @@
+//! The command line.
+
+mod check;
+mod client;
+mod instance;
+mod lookup;
+mod output;
+mod serve;
+mod watch;
+mod wrap;
+
+pub(crate) use output::Palette;
+pub(crate) use serve::runtime;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::demo;
+
+/// One binary that knows which instances of which service are alive and sends every request to the right
+/// one.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a whole working system on loopback, sample services included
+    Demo(demo::Options),
+    /// Run a node
+    Serve(serve::Options),
+    /// Check and show configuration
+    #[command(subcommand)]
+    Config(check::Command),
+    /// Look at services
+    #[command(subcommand)]
+    Service(lookup::Command),
+    /// Register and change instances
+    #[command(subcommand)]
+    Instance(instance::Command),
+    /// Print a service's changes as they happen
+    Watch(watch::Options),
+    /// Say where a request would go, and why
+    Explain(lookup::ExplainOptions),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// How commands reach a node.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remote {
+    /// The node's API
+    #[arg(
+        long,
+        env = "POINTSMAN_API",
+        default_value = "http://127.0.0.1:7070",
+        value_name = "URL",
+        global = true
+    )]
+    api: String,
+    /// The namespace
+    #[arg(
+        long,
+        short,
+        env = "POINTSMAN_NAMESPACE",
+        default_value = "default",
+        global = true
+    )]
+    namespace: String,
+    /// Print JSON, for scripts
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Serve(options) => serve::run(&options),
+        Command::Config(command) => check::run(&command),
+        Command::Service(command) => lookup::run(&command),
+        Command::Instance(command) => instance::run(command),
+        Command::Watch(options) => watch::run(&options),
+        Command::Explain(options) => lookup::explain(&options),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "pointsman", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => manual(),
+    };
+    outcome.unwrap_or_else(|fault| {
+        output::fault(&fault);
+        ExitCode::FAILURE
+    })
+}
+
+fn manual() -> anyhow::Result<ExitCode> {
+    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Configuration files named on the command line.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Files {
+    /// A configuration file, or a directory of `*.toml` files; may be repeated
+    #[arg(long = "config", short = 'c', value_name = "FILE")]
+    files: Vec<PathBuf>,
+}

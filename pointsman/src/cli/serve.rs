@@ -1,0 +1,153 @@
+//! `serve`: runs a node until it is told to stop.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Files;
+use super::check::load;
+use crate::node::Node;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    files: Files,
+    /// Take over changes of the configuration files without being told
+    #[arg(long)]
+    watch_config: bool,
+}
+
+/// How often the files are looked at with `--watch-config`.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let parsed = load(&options.files)?;
+    for warning in &parsed.warnings {
+        eprintln!("{warning}");
+    }
+    runtime()?.block_on(serve(options, parsed.config))
+}
+
+/// The control plane's threads. Two are enough: what is hot runs on the workers.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control plane")
+}
+
+async fn serve(options: &Options, config: config::Config) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let node = Node::start(config).await?;
+    eprintln!("pointsman {} serves", env!("CARGO_PKG_VERSION"));
+    eprintln!("  api       http://{}", node.api());
+    for (name, address) in node.shared().bound() {
+        eprintln!("  listener  {name} on {address}");
+    }
+    let mut seen = fingerprint(&options.files);
+    loop {
+        match signals.next(options.watch_config.then_some(LOOK)).await {
+            Event::Stop => break,
+            Event::Reload => {
+                node.reopen_logs();
+                seen = fingerprint(&options.files);
+                reload(&node, &options.files).await;
+            }
+            Event::Look => {
+                let now = fingerprint(&options.files);
+                if now != seen {
+                    seen = now;
+                    reload(&node, &options.files).await;
+                }
+            }
+        }
+    }
+    eprintln!("pointsman: stopping; requests in progress may finish");
+    match node.stop().await? {
+        0 => eprintln!("pointsman: stopped"),
+        cut => eprintln!("pointsman: stopped; {cut} connections were still open and were cut off"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn reload(node: &Node, files: &Files) {
+    let parsed = match load(files) {
+        Ok(parsed) => parsed,
+        Err(fault) => {
+            eprintln!("pointsman: {fault}\npointsman: the running configuration stays");
+            return;
+        }
+    };
+    for warning in &parsed.warnings {
+        eprintln!("{warning}");
+    }
+    match node.reconfigure(parsed.config).await {
+        Ok(changes) if changes.is_empty() => eprintln!("pointsman: the configuration is unchanged"),
+        Ok(changes) => {
+            eprintln!("pointsman: the configuration has changed");
+            for change in changes {
+                eprintln!("  {change}");
+            }
+        }
+        Err(fault) => eprintln!("pointsman: {fault:#}\npointsman: the running configuration stays"),
+    }
+}
+
+/// What the files look like from outside: sizes and times of change.
+fn fingerprint(files: &Files) -> Vec<(std::path::PathBuf, u64, Option<std::time::SystemTime>)> {
+    let mut prints = Vec::new();
+    let mut add = |path: std::path::PathBuf| {
+        let metadata = std::fs::metadata(&path).ok();
+        let time = metadata.as_ref().and_then(|m| m.modified().ok());
+        prints.push((path, metadata.map_or(0, |m| m.len()), time));
+    };
+    for path in &files.files {
+        add(path.clone());
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.for_each(|entry| add(entry.path()));
+    }
+    prints.sort();
+    prints
+}
+
+enum Event {
+    Stop,
+    Reload,
+    Look,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self, look: Option<Duration>) -> Event {
+        let look = async {
+            match look {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => Event::Stop,
+            _ = self.interrupt.recv() => Event::Stop,
+            _ = self.hang_up.recv() => Event::Reload,
+            () = look => Event::Look,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `watch`: a service's changes as they happen.
+
+use std::io::{BufRead, BufReader};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::Remote;
+use super::client::Client;
+use super::output::Palette;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The service
+    service: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Between attempts to reach the node again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&options.remote);
+    let url = client.url(&["v1", "services", &options.service, "watch"], &[]);
+    let mut last: Option<String> = None;
+    // The first time a node that is not there is the user's to know; later it may be restarting.
+    let mut stream = client.stream(&url, None)?;
+    loop {
+        follow(stream, &mut last, options.remote.json);
+        stream = loop {
+            std::thread::sleep(PAUSE);
+            if let Ok(stream) = client.stream(&url, last.as_deref()) {
+                break stream;
+            }
+        };
+    }
+}
+
+/// Prints events until the stream ends.
+fn follow(stream: impl std::io::Read, last: &mut Option<String>, json: bool) {
+    let (mut event, mut data) = (String::new(), String::new());
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { return };
+        match line.split_once(": ") {
+            Some(("event", name)) => event = name.into(),
+            Some(("id", id)) => *last = Some(id.into()),
+            Some(("data", text)) => data.push_str(text),
+            _ if line.is_empty() && !data.is_empty() => {
+                match json {
+                    true => println!("{data}"),
+                    false => print(&event, &serde_json::from_str(&data).unwrap_or_default()),
+                }
+                (event, data) = (String::new(), String::new());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn print(event: &str, data: &Value) {
+    let revision = &data["revision"];
+    if event == "snapshot" {
+        let count = data["instances"].as_array().map_or(0, Vec::len);
+        println!("{revision:>8}  {count} instances");
+        for instance in data["instances"].as_array().into_iter().flatten() {
+            println!("          {}", shown(instance));
+        }
+        return;
+    }
+    let change = data["change"].as_str().unwrap_or_default();
+    println!("{revision:>8}  {change:<10}  {}", shown(&data["instance"]));
+}
+
+fn shown(instance: &Value) -> String {
+    let palette = Palette::for_stdout();
+    let text = |name: &str| instance[name].as_str().unwrap_or_default();
+    let reason = text("reason");
+    let line = format!(
+        "{}  {}:{}  {}  {reason}",
+        palette.strong(text("id")),
+        text("address"),
+        instance["port"],
+        palette.health(text("health")),
+    );
+    line.trim_end().to_owned()
+}

@@ -1,0 +1,117 @@
+//! Keeps routing tables and checks true to the registry.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use health::Target;
+use model::{Health, Revision, ServiceKey};
+use registry::{Change, Event, Record};
+
+use super::Shared;
+
+/// While changes keep coming, tables are made at most every so often, and never take more than half of
+/// a core: a storm of registrations into one large service must not keep the machine busy with tables.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Follows the registry until it closes.
+pub(super) async fn follow(shared: Arc<Shared>) {
+    let mut changes = shared.registry.changes();
+    let mut seen = Revision::default();
+    loop {
+        let began = Instant::now();
+        seen = catch_up(&shared, seen);
+        let took = began.elapsed();
+        if took > Duration::from_millis(1) {
+            tokio::time::sleep(took.min(LONGEST_PAUSE)).await;
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes in what happened after `seen`; returns up to where.
+fn catch_up(shared: &Shared, seen: Revision) -> Revision {
+    let reached = shared.registry.revision();
+    match shared.registry.events_since(seen, None) {
+        Ok(events) => {
+            let keys: BTreeSet<_> = events.iter().map(|event| event.key.clone()).collect();
+            shared.refresh(keys.iter().map(|key| &**key));
+            for event in &events {
+                follow_check(shared, event);
+            }
+            events
+                .last()
+                .map_or(reached, |last| last.revision.max(reached))
+        }
+        // Too much happened, or we have just started: everything anew.
+        Err(_) => {
+            shared.refresh_all();
+            reached
+        }
+    }
+}
+
+fn follow_check(shared: &Shared, event: &Event) {
+    match event.change {
+        Change::Removed => shared.prober.remove(&event.key, &event.id),
+        Change::Registered | Change::Changed => match shared.target(&event.key, &event.record) {
+            Some(target) => shared.prober.put(target),
+            None => shared.prober.remove(&event.key, &event.id),
+        },
+        // Most often our own verdict coming back.
+        Change::Health => {}
+    }
+}
+
+impl Shared {
+    /// Makes the tables of these services anew, and publishes if any has changed.
+    pub(super) fn refresh<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
+        let mut tables = self.tables();
+        let mut changed = false;
+        for key in keys {
+            let service = self.registry.service(key);
+            changed |= tables.refresh(key, service.as_deref(), &|host| self.names.resolve(host));
+        }
+        if changed {
+            self.proxy
+                .publish(Arc::new(tables.table(self.registry.revision())));
+        }
+    }
+
+    /// Makes everything anew: all tables, all checks.
+    pub(super) fn refresh_all(&self) {
+        let keys: Vec<_> = self.tables().service_keys().cloned().collect();
+        self.refresh(keys.iter());
+        let services: Vec<_> = self.registry.read(|r| r.services().cloned().collect());
+        let targets = services
+            .iter()
+            .flat_map(|service| {
+                service
+                    .instances()
+                    .filter_map(|r| self.target(&service.key, r))
+            })
+            .collect();
+        self.prober.replace(targets);
+    }
+
+    /// How `record` is to be probed, if it is: as it says itself, else as its service's configuration says.
+    fn target(&self, key: &ServiceKey, record: &Record) -> Option<Target> {
+        let instance = &record.instance;
+        let (check, health) = match &instance.check {
+            Some(check) => ((**check).clone(), record.check_health),
+            // It counts as passing for want of a check of its own; the first probe decides.
+            None => (self.tables().settings(key).check.clone()?, Health::Unknown),
+        };
+        Some(Target {
+            key: key.clone(),
+            id: instance.id.clone(),
+            incarnation: record.incarnation,
+            host: instance.host.clone(),
+            port: check.port.unwrap_or(instance.port).get(),
+            check,
+            health,
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! Everything that can be counted, in the Prometheus text format.
+
+use cluster::Stats;
+use model::{Counter, DURATION_BOUNDS, Health, ListenerStats, RoutingTable, ServiceTable};
+use registry::Registry;
+use telemetry::{Exposition, Kind};
+
+use super::Shared;
+
+pub(super) fn render(shared: &Shared) -> String {
+    let mut out = Exposition::default();
+    let table = shared.proxy.table();
+    out.metric("pointsman_info", Kind::Gauge, "The running version.");
+    out.sample(
+        "pointsman_info",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+    workers(shared, &mut out);
+    listeners(&table, &mut out);
+    routes(&table, &mut out);
+    services(&table, &mut out);
+    endpoints(&table, &mut out);
+    registry(shared, &mut out);
+    out.finish()
+}
+
+fn workers(shared: &Shared, out: &mut Exposition) {
+    let name = "pointsman_worker_connections";
+    out.metric(name, Kind::Gauge, "Open client connections of a worker.");
+    for (worker, connections) in shared.proxy.connections().into_iter().enumerate() {
+        out.sample(name, &[("worker", &worker.to_string())], connections);
+    }
+    let name = "pointsman_connections_handed_over_total";
+    out.metric(
+        name,
+        Kind::Counter,
+        "Connections one worker accepted and a less busy one serves.",
+    );
+    out.sample(name, &[], shared.proxy.handed_over());
+    let name = "pointsman_access_log_lost_total";
+    out.metric(
+        name,
+        Kind::Counter,
+        "Access records lost because the log could not keep up.",
+    );
+    out.sample(name, &[], shared.lost_records.value());
+}
+
+fn listeners(table: &RoutingTable, out: &mut Exposition) {
+    type Count = (&'static str, &'static str, fn(&ListenerStats) -> &Counter);
+    let counts: [Count; 6] = [
+        (
+            "pointsman_listener_accepted_total",
+            "Connections accepted.",
+            |s| &s.accepted,
+        ),
+        (
+            "pointsman_listener_closed_total",
+            "Connections closed.",
+            |s| &s.closed,
+        ),
+        (
+            "pointsman_listener_refused_total",
+            "Requests that were no HTTP or broke a limit.",
+            |s| &s.refused,
+        ),
+        (
+            "pointsman_listener_timed_out_total",
+            "Connections cut off for taking too long.",
+            |s| &s.timed_out,
+        ),
+        (
+            "pointsman_listener_received_bytes_total",
+            "Bytes read from clients.",
+            |s| &s.received,
+        ),
+        (
+            "pointsman_listener_sent_bytes_total",
+            "Bytes sent to clients.",
+            |s| &s.sent,
+        ),
+    ];
+    for (name, help, count) in counts {
+        out.metric(name, Kind::Counter, help);
+        for listener in table.listeners.iter().flatten() {
+            out.sample(
+                name,
+                &[("listener", &listener.name)],
+                listener.stats.total(count),
+            );
+        }
+    }
+}
+
+fn routes(table: &RoutingTable, out: &mut Exposition) {
+    let routes = || {
+        let listeners = table.listeners.iter().flatten();
+        listeners.flat_map(|l| l.routes.iter().map(move |r| (&*l.name, &*r.name, &r.stats)))
+    };
+    let name = "pointsman_route_requests_total";
+    out.metric(
+        name,
+        Kind::Counter,
+        "Requests answered, by the first digit of the status.",
+    );
+    for (listener, route, stats) in routes() {
+        for (class, code) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
+            let labels = [("listener", listener), ("route", route), ("code", code)];
+            out.sample(name, &labels, stats.total(|s| &s.answered[class]));
+        }
+    }
+    let name = "pointsman_route_aborted_total";
+    out.metric(name, Kind::Counter, "Requests that got no whole answer.");
+    for (listener, route, stats) in routes() {
+        let labels = [("listener", listener), ("route", route)];
+        out.sample(name, &labels, stats.total(|s| &s.aborted));
+    }
+}
+
+fn services(table: &RoutingTable, out: &mut Exposition) {
+    type Count = (
+        &'static str,
+        &'static str,
+        fn(&model::ServiceStats) -> &Counter,
+    );
+    let counts: [Count; 3] = [
+        (
+            "pointsman_service_requests_total",
+            "Requests, however many attempts each took.",
+            |s| &s.requests,
+        ),
+        (
+            "pointsman_service_retries_total",
+            "Attempts after the first.",
+            |s| &s.retries,
+        ),
+        (
+            "pointsman_service_unavailable_total",
+            "Requests for which there was no instance.",
+            |s| &s.unavailable,
+        ),
+    ];
+    for (name, help, count) in counts {
+        out.metric(name, Kind::Counter, help);
+        for service in &table.services {
+            out.sample(
+                name,
+                &[("service", &service.key.to_string())],
+                service.stats.total(count),
+            );
+        }
+    }
+    let name = "pointsman_service_duration_seconds";
+    out.metric(
+        name,
+        Kind::Histogram,
+        "From a request's head to its answer's last byte.",
+    );
+    for service in &table.services {
+        histogram(service, out);
+    }
+}
+
+fn histogram(service: &ServiceTable, out: &mut Exposition) {
+    let key = service.key.to_string();
+    let mut sum = 0;
+    for (bucket, bound) in DURATION_BOUNDS.iter().map(Some).chain([None]).enumerate() {
+        sum += service.stats.total(|s| &s.durations[bucket]);
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+        let labels = [("service", &*key), ("le", &bound)];
+        out.sample("pointsman_service_duration_seconds_bucket", &labels, sum);
+    }
+    let seconds = service.stats.total(|s| &s.duration_sum) as f64 / 1e9;
+    out.sample(
+        "pointsman_service_duration_seconds_sum",
+        &[("service", &key)],
+        seconds,
+    );
+    out.sample(
+        "pointsman_service_duration_seconds_count",
+        &[("service", &key)],
+        sum,
+    );
+}
+
+fn endpoints(table: &RoutingTable, out: &mut Exposition) {
+    type Value = (
+        &'static str,
+        Kind,
+        &'static str,
+        fn(&model::EndpointStats) -> u64,
+    );
+    let values: [Value; 5] = [
+        (
+            "pointsman_instance_in_flight",
+            Kind::Gauge,
+            "Requests being served.",
+            |s| s.in_flight().into(),
+        ),
+        (
+            "pointsman_instance_requests_total",
+            Kind::Counter,
+            "Attempts made there.",
+            |s| s.requests(),
+        ),
+        (
+            "pointsman_instance_failures_total",
+            Kind::Counter,
+            "Attempts that got no answer.",
+            |s| s.failures(),
+        ),
+        (
+            "pointsman_instance_connects_total",
+            Kind::Counter,
+            "Connections tried.",
+            |s| s.connects(),
+        ),
+        (
+            "pointsman_instance_connect_failures_total",
+            Kind::Counter,
+            "Connections that failed.",
+            |s| s.connect_failures(),
+        ),
+    ];
+    for (name, kind, help, value) in values {
+        out.metric(name, kind, help);
+        for service in &table.services {
+            let key = service.key.to_string();
+            for endpoint in &service.endpoints {
+                let labels = [("service", &*key), ("instance", endpoint.id.as_str())];
+                out.sample(name, &labels, value(&endpoint.stats));
+            }
+        }
+    }
+}
+
+fn registry(shared: &Shared, out: &mut Exposition) {
+    let name = "pointsman_registry_instances";
+    out.metric(name, Kind::Gauge, "Registered instances, by health.");
+    let counts = shared.registry.read(Registry::counts);
+    for health in Health::ALL {
+        out.sample(name, &[("health", health.as_str())], counts.of(health));
+    }
+    let stats = shared.registry.stats();
+    for (name, kind, help, value) in REGISTRY {
+        let name = format!("pointsman_registry_{name}");
+        out.metric(&name, kind, help);
+        out.sample(&name, &[], value(&stats));
+    }
+}
+
+type Number = (&'static str, Kind, &'static str, fn(&Stats) -> f64);
+
+#[rustfmt::skip]
+const REGISTRY: [Number; 15] = [
+    ("revision", Kind::Counter, "The last command applied.", |s| s.revision.0 as f64),
+    ("services", Kind::Gauge, "Services.", |s| s.services as f64),
+    ("leases", Kind::Gauge, "Leases.", |s| s.leases as f64),
+    ("leases_held", Kind::Gauge, "Leases held over by the mass-loss guard.", |s| s.held as f64),
+    ("commands_total", Kind::Counter, "Commands committed.", |s| s.records as f64),
+    ("commits_total", Kind::Counter, "Group commits: one write and one sync each.", |s| s.batches as f64),
+    ("log_bytes_total", Kind::Counter, "Bytes written to the log.", |s| s.log_bytes as f64),
+    ("sync_seconds_total", Kind::Counter, "Time spent making commits durable.", |s| s.sync_time.as_secs_f64()),
+    ("sync_seconds_max", Kind::Gauge, "The longest of them.", |s| s.sync_time_max.as_secs_f64()),
+    ("overloaded_total", Kind::Counter, "Commands refused for a full queue.", |s| s.overloaded as f64),
+    ("not_written_total", Kind::Counter, "Commands the disk would not take.", |s| s.not_written as f64),
+    ("heartbeats_total", Kind::Counter, "Heartbeats that renewed a lease.", |s| s.heartbeats as f64),
+    ("watched_services", Kind::Gauge, "Services somebody waits for a change of.", |s| s.watched_services as f64),
+    ("snapshots_total", Kind::Counter, "Snapshots written.", |s| s.snapshots as f64),
+    ("snapshot_bytes", Kind::Gauge, "The last snapshot's size.", |s| s.snapshot_bytes as f64),
+];

@@ -1,0 +1,331 @@
+//! A running node: the registry, the workers, the checks and the fronts, and what joins them.
+
+mod directory;
+mod follow;
+mod metrics;
+mod names;
+mod statics;
+mod tables;
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, bail};
+use cluster::MassLoss;
+use config::{AccessFormat, Config, Durability, LogTarget};
+use health::{Prober, Reports};
+use model::Counter;
+use proxy::{Proxy, Suspect};
+use telemetry::AccessLog;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use directory::Local;
+use names::Names;
+use tables::Tables;
+use traffic::Picks;
+
+/// A running node.
+pub(crate) struct Node {
+    shared: Arc<Shared>,
+    api: SocketAddr,
+    api_stop: oneshot::Sender<()>,
+    api_task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
+    access_log: Option<AccessLog>,
+}
+
+/// What the node's parts share.
+pub(crate) struct Shared {
+    pub(crate) registry: cluster::Node,
+    pub(crate) proxy: Proxy,
+    prober: Prober,
+    tables: Mutex<Tables>,
+    bound: Mutex<BTreeMap<Arc<str>, SocketAddr>>,
+    names: Names,
+    picks: Picks,
+    lost_records: Arc<Counter>,
+}
+
+impl Shared {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The listeners and where they are bound.
+    pub(crate) fn bound(&self) -> BTreeMap<Arc<str>, SocketAddr> {
+        self.bound
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Node {
+    /// Starts everything; when this returns, the node serves.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        // First what can fail for want of something outside, so that nothing has happened when it does.
+        let api = tokio::net::TcpListener::bind(config.api.bind).await;
+        let api =
+            api.with_context(|| format!("cannot listen on {} for the API", config.api.bind))?;
+        let registry = open_registry(&config)?;
+        let access_log = open_access_log(&config)?;
+        let (suspects, suspected) = mpsc::channel(1_024);
+        let lost_records = Arc::new(Counter::default());
+        let workers = config.node.workers.map_or_else(cores, usize::from);
+        let proxy = Proxy::start(&proxy::Options {
+            workers,
+            seed: fastrand::u64(..),
+            access_log: access_log.as_ref().map(AccessLog::sender),
+            lost_records: lost_records.clone(),
+            // A full queue means that many others are being probed at once: this one's turn comes anyway.
+            suspects: Arc::new(move |suspect| drop(suspects.try_send(suspect))),
+        })
+        .context("cannot start the workers")?;
+        let (prober, reports) = Prober::start(fastrand::u64(..));
+        let shared = Arc::new(Shared {
+            registry,
+            proxy,
+            prober,
+            tables: Mutex::new(Tables::new(workers, &config)),
+            bound: Mutex::default(),
+            names: Names::default(),
+            picks: Picks::default(),
+            lost_records,
+        });
+        shared.sync_statics(&config).await?;
+        shared.refresh_all();
+        let tasks = spawn_tasks(&shared, reports, suspected);
+        shared.bind_listeners(&config)?;
+        let api_address = api.local_addr()?;
+        let (api_stop, stopped) = oneshot::channel();
+        let api_task = serve_api(api, &shared, &config, stopped);
+        Ok(Self {
+            shared,
+            api: api_address,
+            api_stop,
+            api_task,
+            tasks,
+            access_log,
+        })
+    }
+
+    /// Where the API is.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// What its parts share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Opens log files again, for log rotation.
+    pub(crate) fn reopen_logs(&self) {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+    }
+
+    /// Takes over a new configuration, without interrupting anything; returns what changed.
+    pub(crate) async fn reconfigure(&self, new: Config) -> anyhow::Result<Vec<config::Change>> {
+        let old = self.shared.tables().config().clone();
+        let changes = config::diff(&old, &new);
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        let new = Arc::new(new);
+        // Bound before anything else: an address that is taken must leave everything as it was.
+        self.shared.tables().configure(&new);
+        if let Err(fault) = self.shared.bind_listeners(&new) {
+            self.shared.tables().configure(&old);
+            self.shared.refresh_all();
+            return Err(fault);
+        }
+        self.shared.sync_statics(&new).await?;
+        self.shared.refresh_all();
+        Ok(changes)
+    }
+
+    /// Stops: no new connections, requests in progress finish within the drain timeout, the registry's
+    /// last writes reach the disk. Returns how many connections were cut off.
+    pub(crate) async fn stop(self) -> anyhow::Result<usize> {
+        let patience = self.shared.tables().config().node.drain_timeout;
+        let shared = self.shared.clone();
+        let cut = tokio::task::spawn_blocking(move || shared.proxy.drain(patience)).await??;
+        // The API goes on while the workers drain: clients that leave must be able to say so.
+        let _ = self.api_stop.send(());
+        self.api_task.await?;
+        for task in &self.tasks {
+            task.abort();
+        }
+        let shared = self.shared;
+        tokio::task::spawn_blocking(move || shared.registry.shutdown()).await?;
+        if let Some(log) = self.access_log {
+            tokio::task::spawn_blocking(move || log.finish()).await?;
+        }
+        Ok(cut)
+    }
+}
+
+impl Shared {
+    /// Opens the listeners that are new, moves those whose address changed, closes those that are gone.
+    fn bind_listeners(&self, config: &Config) -> anyhow::Result<()> {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = Vec::new();
+        let mut faults = Vec::new();
+        for (name, listener) in &config.listener {
+            let asked = |at: &SocketAddr| {
+                at.ip() == listener.bind.ip() && [0, at.port()].contains(&listener.bind.port())
+            };
+            if bound.get(name).is_some_and(asked) {
+                continue;
+            }
+            let number = self
+                .tables()
+                .number(name)
+                .context("every listener has a number")?;
+            match self.proxy.listen(number, listener.bind) {
+                Ok(address) => opened.push((name.clone(), number, address)),
+                Err(fault) => faults.push(format!("listener {name}: {fault}")),
+            }
+        }
+        if !faults.is_empty() {
+            for (_, number, address) in opened {
+                self.proxy.unlisten(number, address);
+            }
+            bail!("{}", faults.join("\n"));
+        }
+        let opened: BTreeMap<_, _> = opened.into_iter().map(|(n, _, a)| (n, a)).collect();
+        for (name, address) in bound.clone() {
+            let moved = opened.contains_key(&name);
+            if moved || !config.listener.contains_key(&name) {
+                let number = self
+                    .tables()
+                    .number(&name)
+                    .context("every listener has a number")?;
+                self.proxy.unlisten(number, address);
+                bound.remove(&name);
+            }
+        }
+        bound.extend(opened);
+        Ok(())
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn open_registry(config: &Config) -> anyhow::Result<cluster::Node> {
+    let durability = match config.node.durability {
+        Durability::Disk => cluster::Durability::Disk(config.node.data_dir.clone()),
+        Durability::Memory => cluster::Durability::Memory,
+    };
+    let mut options = cluster::Options::new(durability);
+    options.snapshot_after = config.registry.snapshot_bytes.0;
+    let guard = &config.guard;
+    options.mass_loss = MassLoss {
+        share: f64::from(guard.max_loss.0) / 100.0,
+        global_share: f64::from(guard.max_loss_global.0) / 100.0,
+        free: guard.free_losses,
+        window: guard.window,
+        hold: guard.hold,
+    };
+    let registry = cluster::Node::open(&options)?;
+    for note in &registry.recovery().notes {
+        eprintln!("pointsman: {note}");
+    }
+    Ok(registry)
+}
+
+fn open_access_log(config: &Config) -> anyhow::Result<Option<AccessLog>> {
+    let format = match config.log.access.format {
+        AccessFormat::Off => return Ok(None),
+        AccessFormat::Json => telemetry::Format::Json,
+        AccessFormat::Combined => telemetry::Format::Combined,
+    };
+    let target = match &config.log.access.path {
+        LogTarget::Stdout => telemetry::Target::Stdout,
+        LogTarget::File(path) => telemetry::Target::File(path.clone()),
+    };
+    Ok(Some(AccessLog::start(format, target)?))
+}
+
+fn serve_api(
+    listener: tokio::net::TcpListener,
+    shared: &Arc<Shared>,
+    config: &Config,
+    stopped: oneshot::Receiver<()>,
+) -> JoinHandle<()> {
+    let options = fronts::http::Options {
+        default_lease: model::Lease {
+            ttl: config.registry.lease_ttl,
+            grace: config.registry.lease_grace,
+        },
+        max_body: config.api.max_body.0 as usize,
+        max_connections: config.api.max_connections as usize,
+        ..fronts::http::Options::default()
+    };
+    let backend = fronts::http::Backend {
+        directory: Arc::new(Local(shared.registry.clone())),
+        traffic: shared.clone(),
+    };
+    tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        fronts::http::serve(listener, backend, options, stopped).await;
+    })
+}
+
+fn spawn_tasks(
+    shared: &Arc<Shared>,
+    reports: Reports,
+    suspected: mpsc::Receiver<Suspect>,
+) -> Vec<JoinHandle<()>> {
+    let fresh = shared.clone();
+    vec![
+        tokio::spawn(follow::follow(shared.clone())),
+        tokio::spawn(take_verdicts(shared.clone(), reports)),
+        tokio::spawn(hurry_checks(shared.clone(), suspected)),
+        tokio::spawn(confirm_losses(shared.clone())),
+        tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
+    ]
+}
+
+/// Verdicts of the checks go into the registry.
+async fn take_verdicts(shared: Arc<Shared>, mut reports: Reports) {
+    while let Some(verdicts) = reports.recv().await {
+        if let Err(fault) = shared.registry.verdicts(verdicts).await {
+            eprintln!("pointsman: verdicts of checks were not stored: {fault}");
+        }
+    }
+}
+
+/// What a worker saw failing is probed at once.
+async fn hurry_checks(shared: Arc<Shared>, mut suspected: mpsc::Receiver<Suspect>) {
+    while let Some(suspect) = suspected.recv().await {
+        shared.prober.hurry(&suspect.service, &suspect.instance);
+    }
+}
+
+/// The mass-loss guard wants to know of instances whether they are really gone.
+async fn confirm_losses(shared: Arc<Shared>) {
+    let Some(mut probes) = shared.registry.probe_requests() else {
+        return;
+    };
+    while let Some(probe) = probes.recv().await {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let instance = &probe.record.instance;
+            let alive = Prober::accepts(&instance.host, instance.port.get()).await;
+            shared
+                .registry
+                .probe_result(&probe.key, &instance.id, alive);
+        });
+    }
+}

@@ -1,0 +1,242 @@
+//! Makes routing tables out of the configuration and the registry. What did not change is shared with the
+//! table before: a worker notices by the pointer, and statistics go on.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use config::{Config, RouteAction};
+use model::{
+    Action, Endpoint, EndpointStats, Health, Host, ListenerTable, Revision, Route, RoutingTable,
+    ServiceKey, ServiceTable, Sharded,
+};
+use registry::{Record, Service};
+
+/// What host names mean at the moment; `None` while one has no address.
+pub(super) type Resolve<'a> = &'a dyn Fn(&Host) -> Option<IpAddr>;
+
+/// The latest tables and what they were made from.
+pub(super) struct Tables {
+    workers: usize,
+    config: Arc<Config>,
+    /// For services of which the configuration says nothing.
+    unconfigured: config::Service,
+    numbers: BTreeMap<ServiceKey, usize>,
+    services: Vec<Arc<ServiceTable>>,
+    listener_numbers: BTreeMap<Arc<str>, usize>,
+    listeners: Vec<Option<Arc<ListenerTable>>>,
+}
+
+impl Tables {
+    pub(super) fn new(workers: usize, config: &Arc<Config>) -> Self {
+        let mut tables = Self {
+            workers,
+            config: config.clone(),
+            unconfigured: config::Service::default(),
+            numbers: BTreeMap::new(),
+            services: Vec::new(),
+            listener_numbers: BTreeMap::new(),
+            listeners: Vec::new(),
+        };
+        tables.configure(config);
+        tables
+    }
+
+    /// The configuration that the tables follow.
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Follows `config` from now on. Every service has to be refreshed afterwards.
+    pub(super) fn configure(&mut self, config: &Arc<Config>) {
+        self.config = config.clone();
+        for slot in &mut self.listeners {
+            if slot
+                .as_ref()
+                .is_some_and(|l| !config.listener.contains_key(&l.name))
+            {
+                *slot = None;
+            }
+        }
+        for (name, listener) in &config.listener {
+            let number = self.number_of(name);
+            let before = self.listeners[number].clone();
+            let table = self.listener(name, listener, before.as_deref());
+            self.listeners[number] = Some(Arc::new(table));
+        }
+    }
+
+    /// The number of a configured listener.
+    pub(super) fn number(&self, listener: &str) -> Option<usize> {
+        self.listener_numbers.get(listener).copied()
+    }
+
+    fn number_of(&mut self, name: &Arc<str>) -> usize {
+        let next = self.listeners.len();
+        let number = *self.listener_numbers.entry(name.clone()).or_insert(next);
+        if number == next {
+            self.listeners.push(None);
+        }
+        number
+    }
+
+    fn listener(
+        &mut self,
+        name: &Arc<str>,
+        listener: &config::Listener,
+        before: Option<&ListenerTable>,
+    ) -> ListenerTable {
+        let workers = self.workers;
+        let known = |route: &str| {
+            before
+                .and_then(|b| b.routes.iter().find(|r| *r.name == *route))
+                .map_or_else(|| Arc::new(Sharded::new(workers)), |r| r.stats.clone())
+        };
+        let mut routes: Vec<_> = listener
+            .routes
+            .iter()
+            .map(|route| Route {
+                name: route.name.clone(),
+                host: route.host.clone(),
+                path: route.path.clone(),
+                stats: known(&route.name),
+                action: self.action(&route.action),
+            })
+            .collect();
+        http::route::order(&mut routes);
+        ListenerTable {
+            name: name.clone(),
+            routes,
+            trusted_peers: listener.trusted_peers.clone(),
+            timeouts: listener.timeouts,
+            max_head: listener.max_head.0 as usize,
+            max_fields: listener.max_fields.into(),
+            stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
+        }
+    }
+
+    fn action(&mut self, action: &RouteAction) -> Action {
+        match action {
+            RouteAction::Service(key) => Action::Service(self.service_number(key)),
+            RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
+            RouteAction::Answer(answer) => Action::Fixed {
+                status: answer.status,
+                content_type: answer.content_type.clone(),
+                body: answer.body.clone(),
+            },
+        }
+    }
+
+    fn service_number(&mut self, key: &ServiceKey) -> usize {
+        if let Some(&number) = self.numbers.get(key) {
+            return number;
+        }
+        let number = self.services.len();
+        self.numbers.insert(key.clone(), number);
+        self.services
+            .push(Arc::new(self.service(key, None, None, &|_| None)));
+        number
+    }
+
+    /// Takes in a service as it is now. Returns whether any table has it.
+    pub(super) fn refresh(
+        &mut self,
+        key: &ServiceKey,
+        service: Option<&Service>,
+        resolve: Resolve<'_>,
+    ) -> bool {
+        let Some(&number) = self.numbers.get(key) else {
+            return false;
+        };
+        let table = self.service(key, service, Some(&self.services[number]), resolve);
+        self.services[number] = Arc::new(table);
+        true
+    }
+
+    /// Services that some table has.
+    pub(super) fn service_keys(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.numbers.keys()
+    }
+
+    /// What the configuration says of a service, or the defaults.
+    pub(super) fn settings(&self, key: &ServiceKey) -> &config::Service {
+        self.config.service.get(key).unwrap_or(&self.unconfigured)
+    }
+
+    /// One service's table, if some routing table has it.
+    pub(super) fn routed(&self, key: &ServiceKey) -> Option<&Arc<ServiceTable>> {
+        self.numbers.get(key).map(|&number| &self.services[number])
+    }
+
+    /// One service's table, its statistics taken over from `before`.
+    pub(super) fn service(
+        &self,
+        key: &ServiceKey,
+        service: Option<&Service>,
+        before: Option<&ServiceTable>,
+        resolve: Resolve<'_>,
+    ) -> ServiceTable {
+        let settings = self.settings(key);
+        let endpoints = service
+            .into_iter()
+            .flat_map(Service::instances)
+            .filter_map(|record| endpoint(record, before, resolve))
+            .collect();
+        ServiceTable {
+            key: key.clone(),
+            policy: settings.policy,
+            endpoints,
+            connect_timeout: settings.connect_timeout,
+            response_timeout: settings.response_timeout,
+            retries: settings.retries,
+            shun_for: settings.shun_for,
+            shun_after: settings.shun_after,
+            keep_alive: settings.keep_alive,
+            stats: before.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
+        }
+    }
+
+    /// The routing table as of `revision`.
+    pub(super) fn table(&self, revision: Revision) -> RoutingTable {
+        RoutingTable {
+            revision,
+            listeners: self.listeners.clone(),
+            services: self.services.clone(),
+        }
+    }
+}
+
+fn endpoint(
+    record: &Record,
+    before: Option<&ServiceTable>,
+    resolve: Resolve<'_>,
+) -> Option<Endpoint> {
+    let instance = &record.instance;
+    let address = SocketAddr::new(resolve(&instance.host)?, instance.port.get());
+    let health = record.health();
+    let known = before.and_then(|b| {
+        let index = b
+            .endpoints
+            .binary_search_by(|e| e.id.cmp(&instance.id))
+            .ok()?;
+        let endpoint = &b.endpoints[index];
+        let same = endpoint.incarnation == record.incarnation && endpoint.address == address;
+        same.then_some(endpoint)
+    });
+    if let Some(known) = known {
+        // A check has seen it well again: what workers saw before that no longer counts.
+        if known.health == Health::Critical && health != Health::Critical {
+            known.stats.forgive();
+        }
+    }
+    Some(Endpoint {
+        id: instance.id.clone(),
+        incarnation: record.incarnation,
+        address,
+        weight: instance.weight,
+        health,
+        drain: instance.drain,
+        enabled: instance.enabled,
+        stats: known.map_or_else(|| Arc::new(EndpointStats::default()), |e| e.stats.clone()),
+    })
+}

@@ -1,0 +1,254 @@
+//! The data plane's decisions, asked for from outside the data plane.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use balance::{Balancer, Standing, Tried, standing};
+use fronts::{
+    Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing as Stands,
+    Traffic,
+};
+use model::{
+    Action, Endpoint, HostPattern, InstanceId, ListenerTable, PathPattern, Revision, Route,
+    RoutingTable, ServiceKey, ServiceTable,
+};
+
+use super::{Shared, metrics};
+
+/// Services asked about through the API and through no route: their tables, kept until they change.
+#[derive(Default)]
+pub(super) struct Picks(Mutex<BTreeMap<ServiceKey, Pick>>);
+
+struct Pick {
+    /// The service's revision that the table was made from; `None` for a service with a route, whose
+    /// table is the data plane's.
+    made_at: Option<Revision>,
+    table: Arc<ServiceTable>,
+    balancer: Balancer,
+}
+
+/// Services remembered at the most: a client that asks for ever new names gets no memory for it.
+const MOST: usize = 100_000;
+
+impl Traffic for Shared {
+    fn pick(&self, key: &ServiceKey, except: &[InstanceId]) -> Result<Endpoint, NoInstance> {
+        let now = proxy::now();
+        let mut picks = self.picks.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bring_up_to_date(&mut picks, key);
+        let Some(pick) = picks.get_mut(key) else {
+            return Err(NoInstance::default());
+        };
+        let mut tried = Tried::default();
+        let endpoints = &pick.table.endpoints;
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            if except.contains(&endpoint.id) {
+                tried.add(index);
+            }
+        }
+        let chosen = pick.balancer.pick(&pick.table, &tried, now);
+        chosen
+            .map(|index| endpoints[index].clone())
+            .map_err(|_| NoInstance {
+                passed_over: endpoints
+                    .iter()
+                    .map(|endpoint| PassedOver {
+                        id: endpoint.id.to_string(),
+                        why: match except.contains(&endpoint.id) {
+                            true => "it was tried already".into(),
+                            false => standing(endpoint, now).to_string(),
+                        },
+                    })
+                    .collect(),
+            })
+    }
+
+    fn explain(&self, question: &Question) -> Explanation {
+        let table = self.proxy.table();
+        let Some((listener, how)) = self.listener_for(&table, question) else {
+            return Explanation {
+                verdict: no_listener(&table, question),
+                ..Explanation::default()
+            };
+        };
+        let path = question.path.split('?').next().unwrap_or("/");
+        let Some(number) = http::route::find(listener, &question.host, path) else {
+            return Explanation {
+                verdict: format!(
+                    "listener {} has no route for host {:?} and path {path:?}: 404",
+                    listener.name, question.host
+                ),
+                listener: Some(listener.name.to_string()),
+                ..Explanation::default()
+            };
+        };
+        let route = &listener.routes[number];
+        let service = match &route.action {
+            Action::Service(number) => Some(choice(&table.services[*number])),
+            _ => None,
+        };
+        let verdict = match (&route.action, &service) {
+            (_, Some(choice)) => match &choice.chosen {
+                Some(id) => format!("goes to instance {id} of service {}", choice.service),
+                None => format!("service {} has no instance to choose: 503", choice.service),
+            },
+            (Action::Redirect(to), _) => {
+                format!("is answered with {} to {}", to.status, to.location)
+            }
+            (Action::Fixed { status, .. }, _) => format!("is answered with {status}"),
+            (Action::Service(_), None) => unreachable!("a service's route has a choice"),
+        };
+        Explanation {
+            verdict: format!(
+                "listener {} ({how}), route {}: {verdict}",
+                listener.name, route.name
+            ),
+            listener: Some(listener.name.to_string()),
+            route: Some(explained(route, &table)),
+            service,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        metrics::render(self)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.registry.stats().fault {
+            None => Ok(()),
+            Some(fault) => Err(format!("the registry takes no writes: {fault}")),
+        }
+    }
+}
+
+impl Shared {
+    fn bring_up_to_date(&self, picks: &mut BTreeMap<ServiceKey, Pick>, key: &ServiceKey) {
+        let before = picks.get(key);
+        let tables = self.tables();
+        if let Some(routed) = tables.routed(key) {
+            if !before.is_some_and(|pick| Arc::ptr_eq(&pick.table, routed)) {
+                let pick = Pick::new(None, routed.clone());
+                picks.insert(key.clone(), pick);
+            }
+            return;
+        }
+        let service = self.registry.service(key);
+        let Some(service) = service.filter(|_| before.is_some() || picks.len() < MOST) else {
+            picks.remove(key);
+            return;
+        };
+        let made_at = Some(service.modified);
+        if before.is_some_and(|pick| pick.made_at == made_at) {
+            return;
+        }
+        let before = before.map(|pick| &*pick.table);
+        let resolve = |host: &model::Host| self.names.resolve(host);
+        let table = tables.service(key, Some(&service), before, &resolve);
+        picks.insert(key.clone(), Pick::new(made_at, Arc::new(table)));
+    }
+
+    /// The listener that would take the question's connection, and how that was found out.
+    fn listener_for<'t>(
+        &self,
+        table: &'t RoutingTable,
+        question: &Question,
+    ) -> Option<(&'t ListenerTable, String)> {
+        let bound = self.bound();
+        let named = |name: &str| table.listeners.iter().flatten().find(|l| *l.name == *name);
+        let mut at_port = bound
+            .iter()
+            .filter(|(_, address)| Some(address.port()) == question.port);
+        match (at_port.next(), at_port.next()) {
+            (Some((name, address)), None) => Some((&**named(name)?, format!("bound to {address}"))),
+            // A URL as clients use it may name the port of something in front of us.
+            _ if bound.len() == 1 => {
+                let (name, address) = bound.first_key_value()?;
+                let how = format!("the only one, bound to {address}");
+                Some((&**named(name)?, how))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Pick {
+    fn new(made_at: Option<Revision>, table: Arc<ServiceTable>) -> Self {
+        let balancer = Balancer::new(&table, fastrand::u64(..));
+        Self {
+            made_at,
+            table,
+            balancer,
+        }
+    }
+}
+
+fn no_listener(table: &RoutingTable, question: &Question) -> String {
+    let names: Vec<_> = table.listeners.iter().flatten().map(|l| &*l.name).collect();
+    let port = question
+        .port
+        .map_or_else(|| "that port".to_owned(), |port| format!("port {port}"));
+    match names.is_empty() {
+        true => "no listener is configured".into(),
+        false => format!(
+            "no listener is bound to {port}; there are {}",
+            names.join(", ")
+        ),
+    }
+}
+
+fn explained(route: &Route, table: &RoutingTable) -> ExplainedRoute {
+    let (host, by_host) = match &route.host {
+        HostPattern::Any => ("any".to_owned(), "no route names the host"),
+        HostPattern::Exact(name) => (name.to_string(), "it names the host"),
+        HostPattern::Suffix(suffix) => (
+            format!("*{suffix}"),
+            "no other names a longer end of the host",
+        ),
+    };
+    let (path, by_path) = match &route.path {
+        PathPattern::Exact(path) => (path.to_string(), "it names the path"),
+        PathPattern::Prefix(path) => (format!("{path}*"), "no other names more of the path"),
+    };
+    ExplainedRoute {
+        name: route.name.to_string(),
+        host,
+        path,
+        action: match &route.action {
+            Action::Service(number) => format!("service {}", table.services[*number].key),
+            Action::Redirect(to) => format!("redirect {} to {}", to.status, to.location),
+            Action::Fixed { status, .. } => format!("answer {status}"),
+        },
+        why: format!("{by_host}, and {by_path}"),
+    }
+}
+
+fn choice(service: &ServiceTable) -> Choice {
+    let now = proxy::now();
+    let mut balancer = Balancer::new(service, fastrand::u64(..));
+    let chosen = balancer.pick(service, &Tried::default(), now).ok();
+    Choice {
+        namespace: service.key.namespace.to_string(),
+        service: service.key.service.to_string(),
+        policy: service.policy.as_str().into(),
+        instances: service
+            .endpoints
+            .iter()
+            .map(|endpoint| stands(endpoint, now))
+            .collect(),
+        chosen: chosen.map(|index| service.endpoints[index].id.to_string()),
+    }
+}
+
+fn stands(endpoint: &Endpoint, now: model::Moment) -> Stands {
+    let standing = standing(endpoint, now);
+    let address: SocketAddr = endpoint.address;
+    Stands {
+        id: endpoint.id.to_string(),
+        address: address.to_string(),
+        health: endpoint.health,
+        weight: endpoint.weight.0,
+        in_flight: endpoint.stats.in_flight(),
+        eligible: standing == Standing::Eligible,
+        why: standing.to_string(),
+    }
+}

@@ -1,0 +1,68 @@
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+
+use registry::leases::Output;
+use tokio::sync::mpsc;
+
+use crate::Probe;
+use crate::node::{Shared, lock};
+
+/// The most commands sent before their answers are waited for.
+const PIPELINE: usize = 32;
+
+/// The thread that keeps the leases: looks at them when it is time, and puts through the log what became of
+/// them. A command that fails is sent again by the leases themselves.
+pub(crate) fn run(shared: &Arc<Shared>, probes: &mpsc::Sender<Probe>) {
+    loop {
+        let outputs = wait_for_work(shared);
+        if shared.closing.load(Relaxed) {
+            return;
+        }
+        let mut answers = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Submit(command) => answers.extend(shared.queue.submit_own(vec![command])),
+                Output::Probe { key, id } => {
+                    let record = shared.state().registry.instance(&key, &id).cloned();
+                    let sent = record.map(|record| probes.try_send(Probe { key, record }));
+                    if matches!(sent, Some(Err(_))) {
+                        shared.counters.probes_lost.add(1);
+                    }
+                }
+            }
+        }
+        for answer in answers {
+            // Waiting keeps the commands of a stalled disk from piling up.
+            let _ = answer.blocking_recv();
+        }
+    }
+}
+
+fn wait_for_work(shared: &Shared) -> Vec<Output> {
+    let mut leases = lock(&shared.leases);
+    loop {
+        if shared.closing.load(Relaxed) {
+            return Vec::new();
+        }
+        let now = shared.now();
+        leases.handle_timeout(now);
+        let outputs: Vec<Output> = std::iter::from_fn(|| leases.poll_output())
+            .take(PIPELINE)
+            .collect();
+        if !outputs.is_empty() {
+            return outputs;
+        }
+        let wait = leases.next_deadline().since(shared.now());
+        if wait.is_zero() {
+            // More is due than one call looks at: let a heartbeat have the lock in between.
+            drop(leases);
+            std::thread::yield_now();
+            leases = lock(&shared.leases);
+            continue;
+        }
+        (leases, _) = shared
+            .lease_work
+            .wait_timeout(leases, wait)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+}

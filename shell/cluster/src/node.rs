@@ -1,0 +1,424 @@
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use model::{InstanceId, Moment, Revision, ServiceKey};
+use registry::leases::{Batch, Renewal, Seed};
+use registry::{
+    Command, Compacted, Event, History, Leases, MAX_BATCH, Record, Registration, Registry, Reply,
+    Service, Verdict,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::hub::Hub;
+use crate::queue::Queue;
+use crate::stats::Counters;
+use crate::store::Recovered;
+use crate::writer::{self, Writer};
+use crate::{OpenError, Options, ServiceWatch, Stats, SubmitError, keeper};
+
+/// The longest reason of a verdict, in bytes: a batch of them must fit a command.
+const MAX_REASON: usize = 250;
+/// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
+const PROBE_QUEUE: usize = 4_096;
+
+/// A running node. Clones are handles to the same node; it stops when the last one is dropped, or at
+/// [`Node::shutdown`].
+#[derive(Clone, Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+/// A command's place in the log, and its answer.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The revision at which it was applied; for a registration that changed nothing, the revision at which
+    /// that was found.
+    pub revision: Revision,
+    /// What it did.
+    pub reply: Reply,
+}
+
+/// What a heartbeat found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// The lease holds for another ttl.
+    Renewed,
+    /// The lease had run out or was held over; the instance turns passing again in a moment.
+    Woken,
+    /// A persistent instance: it has no lease to renew.
+    Persistent,
+    /// No such instance: register it anew.
+    NotFound,
+}
+
+/// The mass-loss guard wants to know whether this instance is alive: answer with [`Node::probe_result`].
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// The service.
+    pub key: Arc<ServiceKey>,
+    /// The instance as it is registered.
+    pub record: Arc<Record>,
+}
+
+/// What a node found on disk when it started.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// The revision of the snapshot it began with; zero if there was none.
+    pub snapshot: Revision,
+    /// How many commands it read from the log after that.
+    pub records: u64,
+    /// Lines for the log: what was cut off or passed over, and why.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    recovery: Recovery,
+    probes: Mutex<Option<mpsc::Receiver<Probe>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the node's threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: RwLock<State>,
+    pub(crate) leases: Mutex<Leases>,
+    lease_seed: Seed,
+    /// The keeper of the leases has something to do.
+    pub(crate) lease_work: Condvar,
+    pub(crate) queue: Queue,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) counters: Counters,
+    pub(crate) fault: Mutex<Option<Arc<str>>>,
+    pub(crate) closing: AtomicBool,
+    started: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) registry: Registry,
+    pub(crate) history: History,
+}
+
+impl Node {
+    /// Starts a node from what is on its disk. Blocks while it reads: seconds for millions of instances.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be used, is used by another node, or holds what a crash cannot explain.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        Self::start(writer::recover(options)?, options)
+    }
+
+    /// Starts a node with what was recovered.
+    pub(crate) fn start(recovered: Recovered, options: &Options) -> Result<Self, OpenError> {
+        let started = Instant::now();
+        let (queue, messages) = Queue::new(options.queue_bytes, options.queue_wait);
+        let mut leases = Leases::new(options.mass_loss, secret(), Moment::ZERO);
+        for service in recovered.registry.services() {
+            for record in service.instances() {
+                let id = &record.instance.id;
+                leases.follow(&service.key, id, Some(record), Moment::ZERO);
+            }
+        }
+        let revision = recovered.registry.revision();
+        let shared = Arc::new(Shared {
+            state: RwLock::new(State {
+                registry: recovered.registry,
+                history: recovered.history,
+            }),
+            lease_seed: leases.seed(),
+            leases: Mutex::new(leases),
+            lease_work: Condvar::new(),
+            queue,
+            hub: Arc::new(Hub::new(revision)),
+            counters: Counters::default(),
+            fault: Mutex::default(),
+            closing: AtomicBool::new(false),
+            started,
+        });
+        let (probe_sender, probes) = mpsc::channel(PROBE_QUEUE);
+        let inner = Inner {
+            shared: Arc::clone(&shared),
+            recovery: recovered.report,
+            probes: Mutex::new(Some(probes)),
+            threads: Mutex::default(),
+        };
+        let writer = Writer::new(Arc::clone(&shared), recovered.store);
+        let hub = Arc::clone(&shared.hub);
+        inner.spawn("log", move || writer.run(messages))?;
+        inner.spawn("watch", move || hub.run())?;
+        inner.spawn("leases", move || keeper::run(&shared, &probe_sender))?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Commits a command: when this returns, it is on disk and applied. Dropping the future leaves open
+    /// whether it happens.
+    ///
+    /// A registration of what is registered already renews the lease and is not written. To be awaited on a tokio
+    /// runtime with timers.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`].
+    pub async fn submit(&self, command: Command) -> Result<Committed, SubmitError> {
+        if let Some(same) = self.renewed_by(&command) {
+            return Ok(same);
+        }
+        let answers = self.commit(vec![command]).await?;
+        answers.into_iter().next().ok_or(SubmitError::Closed)
+    }
+
+    /// Commits commands one after another, with nothing in between, in one write; 4 MiB of them at most. The answers are in
+    /// their order.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`]; then none of them was committed.
+    pub async fn submit_batch(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Committed>, SubmitError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.commit(commands).await
+    }
+
+    /// What active checks found out; reasons are cut to 250 bytes. Verdicts on instances that are gone or have moved are passed over.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`]; then the later ones of a large batch may be missing.
+    pub async fn verdicts(&self, mut verdicts: Vec<Verdict>) -> Result<(), SubmitError> {
+        for reason in verdicts.iter_mut().filter_map(|v| v.reason.as_mut()) {
+            // For people: what was found, not the whole answer of whoever was probed.
+            let ends = 0..=reason.len().min(MAX_REASON);
+            let end = ends.rev().find(|end| reason.is_char_boundary(*end));
+            *reason = reason[..end.unwrap_or(0)].into();
+        }
+        while !verdicts.is_empty() {
+            let rest = verdicts.split_off(verdicts.len().min(MAX_BATCH));
+            self.commit(vec![Command::SetHealth(verdicts)]).await?;
+            verdicts = rest;
+        }
+        Ok(())
+    }
+
+    /// Renews leases, in memory; the answers are in the order of the questions.
+    pub fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat> {
+        let shared = &self.inner.shared;
+        let mut found = Vec::with_capacity(instances.len());
+        for step in instances.chunks(Batch::MOST) {
+            let batch = Batch::new(step, shared.lease_seed);
+            let now = shared.now();
+            lock(&shared.leases).renew_batch(&batch, now, &mut found);
+        }
+        if found.contains(&Renewal::Woken) {
+            shared.lease_work.notify_one();
+        }
+        let renewed = found.iter().filter(|r| **r != Renewal::NotFound).count();
+        shared.counters.heartbeats.add(renewed as u64);
+        let answer = |(renewal, (key, id)): (Renewal, &(ServiceKey, InstanceId))| match renewal {
+            Renewal::Renewed => Heartbeat::Renewed,
+            Renewal::Woken => Heartbeat::Woken,
+            Renewal::NotFound => {
+                let persistent = |r: &Registry| {
+                    r.instance(key, id)
+                        .is_some_and(|record| record.instance.lease.is_none())
+                };
+                match self.read(persistent) {
+                    true => Heartbeat::Persistent,
+                    false => Heartbeat::NotFound,
+                }
+            }
+        };
+        found.into_iter().zip(instances).map(answer).collect()
+    }
+
+    /// Reads the registry. Commands wait meanwhile: look up, clone what is shared, and leave; and call
+    /// nothing of the node in between, or the two wait for each other.
+    pub fn read<R>(&self, read: impl FnOnce(&Registry) -> R) -> R {
+        read(&self.inner.shared.state().registry)
+    }
+
+    /// A service as it is now; what is returned does not change any more.
+    pub fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        self.read(|registry| registry.service(key).cloned())
+    }
+
+    /// The last command applied.
+    pub fn revision(&self) -> Revision {
+        self.read(Registry::revision)
+    }
+
+    /// Tells the revision after every change of anything; a receiver that is slow sees the latest.
+    /// Not told of a shutdown; [`Node::watch`] is.
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.inner.shared.hub.watch_all()
+    }
+
+    /// A wait for changes of one service. Changes of others do not wake it.
+    pub fn watch(&self, key: &ServiceKey) -> ServiceWatch {
+        self.inner.shared.hub.watch(key, self.revision())
+    }
+
+    /// Every event after `revision`, of one service or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`Compacted`] when some of them are no longer kept: read the state instead.
+    pub fn events_since(
+        &self,
+        revision: Revision,
+        key: Option<&ServiceKey>,
+    ) -> Result<Vec<Event>, Compacted> {
+        self.inner.shared.state().history.since(revision, key)
+    }
+
+    /// The probes that the mass-loss guard asks for; the first caller has them all, later ones get `None`.
+    pub fn probe_requests(&self) -> Option<mpsc::Receiver<Probe>> {
+        lock(&self.inner.probes).take()
+    }
+
+    /// The answer to a [`Probe`].
+    pub fn probe_result(&self, key: &ServiceKey, id: &InstanceId, alive: bool) {
+        let shared = &self.inner.shared;
+        lock(&shared.leases).probed(key, id, alive, shared.now());
+        shared.lease_work.notify_one();
+    }
+
+    /// What was found on disk at the start.
+    pub fn recovery(&self) -> &Recovery {
+        &self.inner.recovery
+    }
+
+    /// Numbers for metrics.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.inner.shared;
+        let mut stats = shared.counters.read();
+        {
+            let registry = &shared.state().registry;
+            stats.revision = registry.revision();
+            stats.services = registry.service_count() as u64;
+            stats.instances = registry.counts().total().into();
+        }
+        {
+            let leases = lock(&shared.leases);
+            stats.leases = leases.len() as u64;
+            stats.held = leases.held() as u64;
+        }
+        stats.watched_services = shared.hub.watched_services() as u64;
+        stats.fault = lock(&shared.fault).as_deref().map(Into::into);
+        stats
+    }
+
+    /// Commits what is waiting, then stops. Blocks until the last of it is on disk and the directory is free for
+    /// another node. Reads go on.
+    pub fn shutdown(&self) {
+        self.inner.stop();
+    }
+
+    async fn commit(&self, commands: Vec<Command>) -> Result<Vec<Committed>, SubmitError> {
+        let shared = &self.inner.shared;
+        let answer = shared.queue.submit(commands).await;
+        if matches!(answer, Err(SubmitError::Overloaded)) {
+            shared.counters.overloaded.add(1);
+        }
+        answer
+    }
+
+    /// The answer to a registration that changes nothing, if this is one and its lease holds.
+    fn renewed_by(&self, command: &Command) -> Option<Committed> {
+        let Command::Register { key, instance, .. } = command else {
+            return None;
+        };
+        let shared = &self.inner.shared;
+        // One look at the leases saves most registrations, which are new, the longer one at the registry.
+        if instance.lease.is_some() && !lock(&shared.leases).holds(key, &instance.id) {
+            return None;
+        }
+        let (revision, record) = {
+            let registry = &shared.state().registry;
+            let same = registry.is_same(key, instance);
+            let record = registry.instance(key, &instance.id).filter(|_| same)?;
+            (registry.revision(), Arc::clone(record))
+        };
+        let holds = record.instance.lease.is_none()
+            || lock(&shared.leases).renew(key, &instance.id, shared.now()) == Renewal::Renewed;
+        holds.then_some(Committed {
+            revision,
+            reply: Reply::Registered(Registration::Unchanged, record),
+        })
+    }
+}
+
+impl Inner {
+    fn spawn(
+        &self,
+        name: &'static str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), OpenError> {
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(run)
+            .map_err(|source| OpenError::Io {
+                action: "start the thread",
+                path: name.into(),
+                source,
+            })?;
+        lock(&self.threads).push(thread);
+        Ok(())
+    }
+
+    fn stop(&self) {
+        let shared = &self.shared;
+        shared.queue.close();
+        {
+            // Under the lock, or the keeper could look, miss it, and sleep.
+            let _leases = lock(&shared.leases);
+            shared.closing.store(true, Relaxed);
+        }
+        shared.lease_work.notify_all();
+        for thread in lock(&self.threads).drain(..) {
+            // A thread that panicked has said so; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Moment {
+        Moment::from_nanos(self.started.elapsed().as_nanos() as u64)
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state_mut(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Locks, whatever a panicking thread left behind: every change made under these locks is complete in itself.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number that nobody outside can guess: the standard library keys its hash maps with the operating system's randomness.
+pub(crate) fn secret() -> u64 {
+    use std::hash::BuildHasher;
+    std::hash::RandomState::new().hash_one(0)
+}

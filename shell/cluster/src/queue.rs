@@ -1,0 +1,186 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use registry::{Command, MAX_COMMAND};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::log::{MAX_FRAME, push_record};
+use crate::writer::SnapshotDone;
+use crate::{Committed, SubmitError};
+
+/// What a waiting command costs besides its bytes.
+const OVERHEAD: u32 = 512;
+
+/// The way to the writer. Bounded in bytes, for a bound in commands would either refuse small ones early
+/// or take a gigabyte of large ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    sender: mpsc::UnboundedSender<Message>,
+    room: Arc<Semaphore>,
+    limit: u32,
+    wait: Duration,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Work(Job),
+    Snapshot(SnapshotDone),
+    /// Finish what came before, then stop.
+    Close,
+}
+
+/// Commands that are committed together, in one frame of the log.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) commands: Vec<Command>,
+    /// The commands as records of a frame.
+    pub(crate) records: Vec<u8>,
+    pub(crate) answer: Answer,
+    /// Room in the queue, given back when the job is done. The node's own commands need none: it never
+    /// has more than a few waiting.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+pub(crate) type Answer = oneshot::Sender<Result<Vec<Committed>, SubmitError>>;
+type Answered = oneshot::Receiver<Result<Vec<Committed>, SubmitError>>;
+
+impl Queue {
+    pub(crate) fn new(limit: u32, wait: Duration) -> (Self, mpsc::UnboundedReceiver<Message>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let queue = Self {
+            sender,
+            room: Arc::new(Semaphore::new(limit as usize)),
+            limit,
+            wait,
+        };
+        (queue, receiver)
+    }
+
+    /// Commits commands together, once there is room.
+    pub(crate) async fn submit(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Committed>, SubmitError> {
+        let records = encode(&commands)?;
+        let cost = (records.len() as u32)
+            .saturating_add(OVERHEAD)
+            .min(self.limit);
+        let room = self.room(cost).await?;
+        let answered = self.send(commands, records, Some(room))?;
+        answered.await.unwrap_or(Err(SubmitError::Closed))
+    }
+
+    /// Commits commands of the node's own; the caller waits for the answer, on a thread that may.
+    pub(crate) fn submit_own(&self, commands: Vec<Command>) -> Result<Answered, SubmitError> {
+        let records = encode(&commands)?;
+        self.send(commands, records, None)
+    }
+
+    pub(crate) fn tell(&self, message: Message) {
+        // An error says that the writer has stopped, and then there is nobody to be told.
+        let _ = self.sender.send(message);
+    }
+
+    /// Refuses everything from here on that is not waiting in the queue already.
+    pub(crate) fn close(&self) {
+        self.room.close();
+        self.tell(Message::Close);
+    }
+
+    async fn room(&self, cost: u32) -> Result<OwnedSemaphorePermit, SubmitError> {
+        // Mostly there is room, and no timer is needed.
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(cost) {
+            return Ok(room);
+        }
+        let room = Arc::clone(&self.room).acquire_many_owned(cost);
+        match tokio::time::timeout(self.wait, room).await {
+            Ok(room) => room.map_err(|_| SubmitError::Closed),
+            Err(_) => Err(SubmitError::Overloaded),
+        }
+    }
+
+    fn send(
+        &self,
+        commands: Vec<Command>,
+        records: Vec<u8>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<Answered, SubmitError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            commands,
+            records,
+            answer,
+            _room: room,
+        };
+        self.sender
+            .send(Message::Work(job))
+            .map_err(|_| SubmitError::Closed)?;
+        Ok(answered)
+    }
+}
+
+fn encode(commands: &[Command]) -> Result<Vec<u8>, SubmitError> {
+    let mut records = Vec::with_capacity(128 * commands.len());
+    for command in commands {
+        let size = push_record(&mut records, command);
+        if size > MAX_COMMAND {
+            return Err(SubmitError::TooLarge {
+                size,
+                limit: MAX_COMMAND,
+            });
+        }
+        if records.len() > MAX_FRAME {
+            return Err(SubmitError::TooLarge {
+                size: records.len(),
+                limit: MAX_FRAME,
+            });
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ServiceKey;
+
+    use super::*;
+
+    fn command() -> Command {
+        Command::Deregister {
+            key: ServiceKey::in_default("shop".parse().unwrap()),
+            id: "a".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_after_a_while_and_takes_again_once_there_is_room() {
+        // Room for one, and nobody who takes it away.
+        let (queue, mut messages) = Queue::new(OVERHEAD, Duration::from_millis(10));
+        let waiting = {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.submit(vec![command()]).await })
+        };
+        let Some(Message::Work(job)) = messages.recv().await else {
+            panic!("a command was sent")
+        };
+        let refused = queue.submit(vec![command()]).await;
+        assert_eq!(refused.unwrap_err(), SubmitError::Overloaded);
+        // The node's own commands get through.
+        queue.submit_own(vec![command()]).unwrap();
+        assert!(matches!(messages.recv().await, Some(Message::Work(_))));
+        drop(job);
+        assert_eq!(waiting.await.unwrap().unwrap_err(), SubmitError::Closed);
+        let next = queue.submit(vec![command()]);
+        let (_, taken) = tokio::join!(next, async { messages.recv().await.is_some() });
+        assert!(taken);
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_refuses_at_once() {
+        let (queue, _messages) = Queue::new(OVERHEAD, Duration::from_secs(600));
+        queue.close();
+        let refused = queue.submit(vec![command()]).await;
+        assert_eq!(refused.unwrap_err(), SubmitError::Closed);
+    }
+}

@@ -1,0 +1,192 @@
+//! Snapshot files: the registry's state in blocks with a checksum each, and a trailer that says it is whole.
+
+use std::io::{self, Read};
+
+use model::Revision;
+use registry::snapshot::Rebuild;
+use registry::{MAX_COMMAND, Registry};
+
+use crate::storage::{File, Storage};
+
+/// The first bytes of every snapshot.
+const MAGIC: [u8; 8] = *b"PMANSNAP";
+/// The version of the format.
+pub(crate) const VERSION: u32 = 1;
+/// Magic, version, revision, CRC-32C of these.
+const HEADER: usize = 8 + 4 + 8 + 4;
+/// The longest block: a piece of the state with the largest instance at its end.
+const MAX_BLOCK: usize = 2 * MAX_COMMAND;
+/// Written under this name first, and given its own once it is whole and on disk.
+pub(crate) const TEMPORARY: &str = "snapshot.tmp";
+
+/// Why a file is no snapshot.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Io(io::Error),
+    Version(u32),
+    Damaged { offset: u64, found: String },
+}
+
+/// Writes a snapshot, durably; returns its length. `stop` is asked now and then.
+pub(crate) fn write(
+    storage: &dyn Storage,
+    registry: &Registry,
+    stop: impl Fn() -> bool,
+) -> io::Result<u64> {
+    let written = write_temporary(storage, registry, stop);
+    if written.is_err() {
+        // On a full disk it would be in the way; if it cannot be removed now, the next start will.
+        let _ = storage.remove(TEMPORARY);
+    }
+    let len = written?;
+    storage.rename(TEMPORARY, &file_name(registry.revision()))?;
+    storage.sync_directory()?;
+    Ok(len)
+}
+
+fn write_temporary(
+    storage: &dyn Storage,
+    registry: &Registry,
+    stop: impl Fn() -> bool,
+) -> io::Result<u64> {
+    let mut file = storage.create(TEMPORARY)?;
+    let mut len = HEADER as u64;
+    let mut number = 0;
+    file.append(&header(registry.revision()))?;
+    registry::snapshot::write(registry, |piece| {
+        if stop() {
+            return Err(io::Error::other("the node is shutting down"));
+        }
+        len += append_block(&mut *file, number, piece)?;
+        number += 1;
+        Ok(())
+    })?;
+    let trailer = u64::from(registry.counts().total()).to_le_bytes();
+    // A block of no length comes last, with the number of instances behind it.
+    len += append_block(&mut *file, number, &[])?;
+    file.append(&trailer)?;
+    file.append(&crc32c::crc32c(&trailer).to_le_bytes())?;
+    file.sync()?;
+    Ok(len + 12)
+}
+
+fn header(revision: Revision) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..20].copy_from_slice(&revision.0.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..20]);
+    header[20..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+fn append_block(file: &mut dyn File, number: u32, piece: &[u8]) -> io::Result<u64> {
+    let len = (piece.len() as u32).to_le_bytes();
+    file.append(&len)?;
+    file.append(&checksum(number, len, piece).to_le_bytes())?;
+    file.append(piece)?;
+    Ok(8 + piece.len() as u64)
+}
+
+/// Covers the block's place in the file, so that one left out, or in another's place, is found.
+fn checksum(number: u32, len: [u8; 4], piece: &[u8]) -> u32 {
+    [&number.to_le_bytes(), &len, piece]
+        .into_iter()
+        .fold(0, crc32c::crc32c_append)
+}
+
+/// Reads a snapshot, and checks that it is whole; returns its length too.
+pub(crate) fn read(file: impl Read) -> Result<(Registry, u64), ReadError> {
+    let mut reader = Reader { file, offset: 0 };
+    let header: [u8; HEADER] = reader.array()?;
+    let crc = crc32c::crc32c(&header[..20]);
+    if header[..8] != MAGIC || header[20..] != crc.to_le_bytes() {
+        return Err(reader.damaged("no snapshot begins like this"));
+    }
+    let version = u32::from_le_bytes(std::array::from_fn(|i| header[8 + i]));
+    if version != VERSION {
+        return Err(ReadError::Version(version));
+    }
+    let revision = Revision(u64::from_le_bytes(std::array::from_fn(|i| header[12 + i])));
+    let mut rebuild = Rebuild::default();
+    let mut piece = Vec::new();
+    for number in 0.. {
+        reader.block(number, &mut piece)?;
+        if piece.is_empty() {
+            break;
+        }
+        rebuild
+            .add(&piece)
+            .map_err(|e| reader.damaged(&format!("a block in which {e}")))?;
+    }
+    let registry = rebuild.finish(revision);
+    let count: [u8; 8] = reader.array()?;
+    let crc: [u8; 4] = reader.array()?;
+    let instances = u64::from(registry.counts().total());
+    if crc != crc32c::crc32c(&count).to_le_bytes() || count != instances.to_le_bytes() {
+        return Err(reader.damaged("another number of instances than the blocks have"));
+    }
+    if reader.file.read(&mut [0]).map_err(ReadError::Io)? != 0 {
+        return Err(reader.damaged("more than the end"));
+    }
+    Ok((registry, reader.offset))
+}
+
+struct Reader<R> {
+    file: R,
+    offset: u64,
+}
+
+impl<R: Read> Reader<R> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn block(&mut self, number: u32, piece: &mut Vec<u8>) -> Result<(), ReadError> {
+        let len: [u8; 4] = self.array()?;
+        let crc: [u8; 4] = self.array()?;
+        let size = u32::from_le_bytes(len) as usize;
+        if size > MAX_BLOCK {
+            return Err(self.damaged("a block longer than any"));
+        }
+        piece.resize(size, 0);
+        self.fill(piece)?;
+        match crc == checksum(number, len, piece).to_le_bytes() {
+            true => Ok(()),
+            false => Err(self.damaged("a block that does not match its checksum")),
+        }
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), ReadError> {
+        match self.file.read_exact(bytes) {
+            Ok(()) => {
+                self.offset += bytes.len() as u64;
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.damaged("the end of the file, too early"))
+            }
+            Err(e) => Err(ReadError::Io(e)),
+        }
+    }
+
+    fn damaged(&self, found: &str) -> ReadError {
+        ReadError::Damaged {
+            offset: self.offset,
+            found: found.into(),
+        }
+    }
+}
+
+/// The name of the snapshot taken at this revision; names sort as revisions do.
+pub(crate) fn file_name(revision: Revision) -> String {
+    format!("snapshot-{:020}", revision.0)
+}
+
+/// The revision that the snapshot of this name was taken at.
+pub(crate) fn revision(name: &str) -> Option<Revision> {
+    let digits = name.strip_prefix("snapshot-").filter(|d| d.len() == 20)?;
+    digits.parse().ok().map(Revision)
+}

@@ -1,0 +1,148 @@
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{File, Storage};
+use crate::OpenError;
+
+const LOCK: &str = "lock";
+
+/// A directory on a disk, locked against other nodes for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    path: PathBuf,
+    /// The directory itself, to be synced.
+    directory: fs::File,
+    _lock: fs::File,
+}
+
+impl Disk {
+    /// Makes the directory if it is missing, and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let io = |action, path: &Path| {
+            let path = path.display().to_string();
+            move |source| OpenError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        // The registry may hold what only its owner should see: metadata with passwords is common.
+        create_directory(path).map_err(io("create the data directory", path))?;
+        let directory = fs::File::open(path).map_err(io("open the data directory", path))?;
+        let lock = lock(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            directory,
+            _lock: lock,
+        })
+    }
+}
+
+/// Creates a directory and those above it, durably: a file is not on disk before its directory is.
+fn create_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    create_directory(above)?;
+    DirBuilder::new().mode(0o700).create(path)?;
+    fs::File::open(above)?.sync_all()
+}
+
+/// Locks the directory. The lock goes with the process, however it ends; the number in the file is for people.
+fn lock(path: &Path) -> Result<fs::File, OpenError> {
+    let name = path.join(LOCK);
+    let io = |action| {
+        let path = name.display().to_string();
+        move |source| OpenError::Io {
+            action,
+            path,
+            source,
+        }
+    };
+    let mut file = options()
+        .read(true)
+        .create(true)
+        .open(&name)
+        .map_err(io("write in the data directory: cannot open"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            // Ten digits; whatever else somebody put there is of no use.
+            let _ = (&file).take(10).read_to_string(&mut pid);
+            return Err(OpenError::Locked {
+                path: path.display().to_string(),
+                pid: pid.trim().parse().ok(),
+            });
+        }
+        Err(e) => return Err(io("lock")(e.into())),
+    }
+    let pid = format!("{}\n", std::process::id());
+    file.set_len(0)
+        .and_then(|()| file.write_all(pid.as_bytes()))
+        .map_err(io("write"))?;
+    Ok(file)
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+impl Storage for Disk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(fs::File::open(self.path.join(name))?))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let mut options = options();
+        options.create(true).truncate(true);
+        Ok(Box::new(options.open(self.path.join(name))?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let mut file = options().open(self.path.join(name))?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+}
+
+impl File for fs::File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)?;
+        self.seek(SeekFrom::Start(len)).map(drop)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,37 @@
+//! The little of a file system that the registry needs, so that tests can put a failing one in its place.
+
+mod disk;
+#[cfg(test)]
+pub(crate) mod faulty;
+
+use std::io::{self, Read};
+
+pub(crate) use disk::Disk;
+
+/// A directory of files.
+pub(crate) trait Storage: Send + Sync {
+    /// The names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Reads a file from its start.
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read>>;
+    /// Makes an empty file, in place of what has that name.
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
+    /// Opens a file to append to it.
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>>;
+    /// Gives a file another name, in place of what has that one.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations, renamings and removals durable.
+    fn sync_directory(&self) -> io::Result<()>;
+}
+
+/// An open file.
+pub(crate) trait File: Send {
+    /// Writes at the end; when it fails, some of the bytes may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts off everything from `len` on.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Makes the content durable.
+    fn sync(&mut self) -> io::Result<()>;
+}

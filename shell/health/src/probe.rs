@@ -1,0 +1,166 @@
+//! One probe of one instance.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::h1;
+use model::{CheckKind, Host, HttpCheck};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::schedule::{Outcome, Target};
+
+/// How much of an answer's body is searched.
+const BODY: usize = 64 * 1024;
+
+/// The largest head an answer may have.
+const LIMITS: h1::Limits = h1::Limits {
+    head: 16 * 1024,
+    fields: 100,
+};
+
+/// Probes `target` once, within its check's timeout.
+///
+/// # Errors
+/// Why it is not well, in words for people.
+pub async fn probe(target: &Target) -> Outcome {
+    let limit = target.check.timeout;
+    match timeout(limit, attempt(target)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("no answer within {}", model::Period(limit))),
+    }
+}
+
+async fn attempt(target: &Target) -> Outcome {
+    let address = resolve(&target.host, target.port).await?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|fault| format!("no connection to {address}: {fault}"))?;
+    match &target.check.kind {
+        CheckKind::Tcp => {
+            // Closed with a reset, so that a probe leaves no connection in TIME_WAIT on either side.
+            let _ = stream.set_zero_linger();
+            Ok(())
+        }
+        CheckKind::Http(check) => ask(stream, target, check).await,
+    }
+}
+
+async fn resolve(host: &Host, port: u16) -> Result<SocketAddr, String> {
+    match host {
+        Host::Ip(ip) => Ok((*ip, port).into()),
+        Host::Name(name) => tokio::net::lookup_host((&**name, port))
+            .await
+            .ok()
+            .and_then(|mut found| found.next())
+            .ok_or_else(|| format!("{name} has no address")),
+    }
+}
+
+async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Outcome {
+    let broken = |fault: io::Error| format!("the connection broke: {fault}");
+    stream
+        .write_all(&request(target, check))
+        .await
+        .map_err(broken)?;
+    let mut answer = Vec::with_capacity(4 * 1024);
+    let kind = h1::MethodKind::of(check.method.as_bytes());
+    let mut scanned = 0;
+    let (status, mut body, head_len) = loop {
+        let parsed = h1::parse_response(&answer, &mut scanned, &LIMITS, kind)
+            .map_err(|fault| format!("the answer is no HTTP: {fault}"))?
+            .map(|response| (response.status, response.framing, response.head_len));
+        match parsed {
+            Some((100..200, _, head_len)) => {
+                answer.drain(..head_len);
+                scanned = 0;
+            }
+            Some((status, framing, head_len)) => {
+                break (status, h1::BodyDecoder::new(framing), head_len);
+            }
+            None if stream.read_buf(&mut answer).await.map_err(broken)? == 0 => {
+                return Err("the connection was closed without an answer".into());
+            }
+            None => {}
+        }
+    };
+    if !check.status.iter().any(|range| range.contains(status)) {
+        let wanted: Vec<_> = check.status.iter().map(ToString::to_string).collect();
+        return Err(format!("status {status}, expected {}", wanted.join(" or ")));
+    }
+    match &check.body {
+        None => Ok(()),
+        Some(wanted) => {
+            answer.drain(..head_len);
+            find(&mut stream, answer, &mut body, wanted).await
+        }
+    }
+}
+
+fn request(target: &Target, check: &HttpCheck) -> Vec<u8> {
+    let port = target.port;
+    let host = match (&check.host, &target.host) {
+        (Some(host), _) => host.to_string(),
+        (None, Host::Ip(std::net::IpAddr::V6(ip))) => format!("[{ip}]:{port}"),
+        (None, host) => format!("{host}:{port}"),
+    };
+    let mut out = format!(
+        "{} {} HTTP/1.1\r\nHost: {host}\r\n",
+        check.method, check.path
+    );
+    let named = |name: &str| {
+        check
+            .headers
+            .iter()
+            .any(|(n, _)| n.eq_ignore_ascii_case(name))
+    };
+    if !named("user-agent") {
+        out += "User-Agent: pointsman-check\r\n";
+    }
+    for (name, value) in &check.headers {
+        out += &format!("{name}: {value}\r\n");
+    }
+    out += "Connection: close\r\n\r\n";
+    out.into_bytes()
+}
+
+/// Looks for `wanted` in the first [`BODY`] bytes of the body.
+async fn find(
+    stream: &mut TcpStream,
+    mut raw: Vec<u8>,
+    body: &mut h1::BodyDecoder,
+    wanted: &str,
+) -> Outcome {
+    let mut text = Vec::new();
+    loop {
+        let decoded = body
+            .decode(&mut raw)
+            .map_err(|fault| format!("the answer is no HTTP: {fault}"))?;
+        text.extend_from_slice(&raw[..decoded.data]);
+        text.truncate(BODY);
+        if text
+            .windows(wanted.len().max(1))
+            .any(|w| w == wanted.as_bytes())
+            || wanted.is_empty()
+        {
+            return Ok(());
+        }
+        raw.clear();
+        let over = decoded.done || text.len() == BODY;
+        // An answer cut short has no more to offer either.
+        if over || stream.read_buf(&mut raw).await.unwrap_or(0) == 0 {
+            return Err(format!("the answer's body has no {wanted:?}"));
+        }
+    }
+}
+
+/// A probe outside of any schedule: whether a TCP connection is accepted.
+pub(crate) async fn accepts(host: &Host, port: u16, limit: Duration) -> bool {
+    let connect = async {
+        let address = resolve(host, port).await.ok()?;
+        TcpStream::connect(address).await.ok()
+    };
+    timeout(limit, connect).await.ok().flatten().is_some()
+}

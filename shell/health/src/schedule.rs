@@ -1,0 +1,349 @@
+//! Which probe is due when, and what a row of outcomes amounts to. No I/O and no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use balance::Random;
+use model::{CheckSpec, Health, Host, Incarnation, InstanceId, Moment, ServiceKey};
+use registry::Verdict;
+
+/// An instance to be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its service.
+    pub key: ServiceKey,
+    /// Its id.
+    pub id: InstanceId,
+    /// Which of its lives; a verdict on another is void.
+    pub incarnation: Incarnation,
+    /// Where it is.
+    pub host: Host,
+    /// The port to probe.
+    pub port: u16,
+    /// How.
+    pub check: CheckSpec,
+    /// What the registry holds of it already: a node that restarts does not start over.
+    pub health: Health,
+}
+
+/// What a probe found: well, or why not.
+pub type Outcome = Result<(), String>;
+
+/// An instance's name.
+type Name = (ServiceKey, InstanceId);
+
+/// All targets, and when each is due.
+pub struct Schedule {
+    targets: BTreeMap<Name, State>,
+    due: BTreeSet<(Moment, Name)>,
+    random: Random,
+}
+
+struct State {
+    target: Target,
+    /// The verdict that stands.
+    health: Health,
+    /// Outcomes in a row that speak against it.
+    contrary: u16,
+    /// When it is probed next; `None` while a probe is under way.
+    due: Option<Moment>,
+    /// It is to be probed again as soon as the probe under way is back.
+    hurried: bool,
+}
+
+/// How much sooner the next probe comes while outcomes speak against the verdict that stands. A tenth of
+/// the interval, so that an instance that died is known to be dead in a fraction of `fall` intervals.
+const HASTE: u32 = 10;
+
+/// But no sooner than this.
+const SHORTEST: Duration = Duration::from_millis(20);
+
+/// Within what time the first probes of new targets are spread.
+const FIRST: Duration = Duration::from_millis(50);
+
+impl Schedule {
+    /// Without targets. The seed decides the jitter.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            targets: BTreeMap::new(),
+            due: BTreeSet::new(),
+            random: Random::new(seed),
+        }
+    }
+
+    /// Probes `target` from now on. What is known of it is kept as long as it is the same life.
+    pub fn put(&mut self, target: Target, now: Moment) {
+        let name = (target.key.clone(), target.id.clone());
+        match self.targets.get_mut(&name) {
+            Some(state) if state.target.incarnation == target.incarnation => {
+                state.target = target;
+            }
+            _ => {
+                self.forget(&name);
+                let delay = self.fraction(FIRST);
+                self.add(name, target, now + delay);
+            }
+        }
+    }
+
+    /// Probes it no more.
+    pub fn remove(&mut self, key: &ServiceKey, id: &InstanceId) {
+        self.forget(&(key.clone(), id.clone()));
+    }
+
+    /// Probes these and no others.
+    pub fn replace(&mut self, targets: Vec<Target>, now: Moment) {
+        let wanted: BTreeSet<Name> = targets
+            .iter()
+            .map(|t| (t.key.clone(), t.id.clone()))
+            .collect();
+        let gone: Vec<Name> = self
+            .targets
+            .keys()
+            .filter(|n| !wanted.contains(n))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.forget(&name);
+        }
+        for target in targets {
+            self.put(target, now);
+        }
+    }
+
+    /// Somebody saw it fail: probe it now.
+    pub fn hurry(&mut self, key: &ServiceKey, id: &InstanceId, now: Moment) {
+        let name = (key.clone(), id.clone());
+        let Some(state) = self.targets.get_mut(&name) else {
+            return;
+        };
+        match state.due {
+            Some(due) => {
+                self.due.remove(&(due, name.clone()));
+                state.due = Some(now);
+                self.due.insert((now, name));
+            }
+            None => state.hurried = true,
+        }
+    }
+
+    /// When something is due next.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// The next target that is due; it is under way until [`Schedule::handle`] gets its outcome.
+    pub fn poll_due(&mut self, now: Moment) -> Option<Target> {
+        let (due, _) = self.due.first()?;
+        if *due > now {
+            return None;
+        }
+        let (_, name) = self.due.pop_first()?;
+        let state = self.targets.get_mut(&name)?;
+        state.due = None;
+        Some(state.target.clone())
+    }
+
+    /// Takes in a probe's outcome; returns the verdict if it changed.
+    pub fn handle(&mut self, probed: &Target, outcome: &Outcome, now: Moment) -> Option<Verdict> {
+        let name = (probed.key.clone(), probed.id.clone());
+        let state = self.targets.get_mut(&name)?;
+        // A former life's probe may come back late.
+        if state.target.incarnation != probed.incarnation || state.due.is_some() {
+            return None;
+        }
+        let before = state.health;
+        state.judge(outcome);
+        let (changed, health) = (state.health != before, state.health);
+        let urgent = std::mem::take(&mut state.hurried) || state.contrary > 0;
+        let interval = state.target.check.interval;
+        let wait = if urgent {
+            (interval / HASTE).max(SHORTEST)
+        } else {
+            // ±10 %: nodes and instances that start together do not go on together.
+            interval.mul_f64(0.9) + self.fraction(interval / 5)
+        };
+        let due = now + wait;
+        self.targets.get_mut(&name)?.due = Some(due);
+        self.due.insert((due, name));
+        changed.then(|| Verdict {
+            key: probed.key.clone(),
+            id: probed.id.clone(),
+            incarnation: probed.incarnation,
+            health,
+            reason: outcome.as_ref().err().map(|why| why.as_str().into()),
+        })
+    }
+
+    fn add(&mut self, name: Name, target: Target, due: Moment) {
+        let health = target.health;
+        self.due.insert((due, name.clone()));
+        let state = State {
+            target,
+            health,
+            contrary: 0,
+            due: Some(due),
+            hurried: false,
+        };
+        self.targets.insert(name, state);
+    }
+
+    fn forget(&mut self, name: &Name) {
+        let state = self.targets.remove(name);
+        if let Some(due) = state.and_then(|s| s.due) {
+            self.due.remove(&(due, name.clone()));
+        }
+    }
+
+    /// A random part of `time`.
+    fn fraction(&mut self, time: Duration) -> Duration {
+        Duration::from_nanos(self.random.below(time.as_nanos() as u64 + 1))
+    }
+}
+
+impl State {
+    fn judge(&mut self, outcome: &Outcome) {
+        let found = match outcome {
+            Ok(()) => Health::Passing,
+            Err(_) => Health::Critical,
+        };
+        let needed = match (self.health, found) {
+            // Nothing is known yet: the first answer is better than none.
+            (Health::Unknown, _) => 1,
+            (_, Health::Passing) => self.target.check.rise,
+            _ => self.target.check.fall,
+        };
+        if found == self.health {
+            self.contrary = 0;
+            return;
+        }
+        self.contrary += 1;
+        if self.contrary >= needed {
+            self.health = found;
+            self.contrary = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::CheckKind;
+
+    fn target(incarnation: u64, health: Health) -> Target {
+        Target {
+            key: ServiceKey::in_default("s".parse().unwrap()),
+            id: "a".parse().unwrap(),
+            incarnation: Incarnation(incarnation),
+            host: "127.0.0.1".parse().unwrap(),
+            port: 80,
+            check: CheckSpec {
+                kind: CheckKind::Tcp,
+                port: None,
+                interval: Duration::from_secs(2),
+                timeout: Duration::from_secs(1),
+                rise: 2,
+                fall: 3,
+            },
+            health,
+        }
+    }
+
+    /// Probes `outcomes` in turn; returns the verdicts and the time the last took.
+    fn play(schedule: &mut Schedule, outcomes: &[bool]) -> (Vec<Option<Health>>, Duration) {
+        let start = schedule.next_deadline().unwrap();
+        let mut now = start;
+        let mut verdicts = Vec::new();
+        for &well in outcomes {
+            now = schedule.next_deadline().unwrap();
+            assert!(schedule.poll_due(now).is_some());
+            let outcome = if well {
+                Ok(())
+            } else {
+                Err("refused".to_owned())
+            };
+            let probed = schedule.targets.values().next().unwrap().target.clone();
+            verdicts.push(schedule.handle(&probed, &outcome, now).map(|v| v.health));
+        }
+        (verdicts, now.since(start))
+    }
+
+    fn one(health: Health) -> Schedule {
+        let mut schedule = Schedule::new(1);
+        let target = target(1, health);
+        schedule.put(target, Moment::ZERO);
+        schedule
+    }
+
+    #[test]
+    fn the_first_outcome_decides_when_nothing_is_known() {
+        let (verdicts, _) = play(&mut one(Health::Unknown), &[true]);
+        assert_eq!(verdicts, [Some(Health::Passing)]);
+        let (verdicts, _) = play(&mut one(Health::Unknown), &[false]);
+        assert_eq!(verdicts, [Some(Health::Critical)]);
+    }
+
+    #[test]
+    fn rise_and_fall_count_outcomes_in_a_row() {
+        let mut schedule = one(Health::Passing);
+        let (verdicts, _) = play(&mut schedule, &[false, false, true, false, false, false]);
+        assert_eq!(
+            verdicts,
+            [None, None, None, None, None, Some(Health::Critical)]
+        );
+        let (verdicts, _) = play(&mut schedule, &[true, false, true, true]);
+        assert_eq!(verdicts, [None, None, None, Some(Health::Passing)]);
+    }
+
+    #[test]
+    fn doubt_makes_probes_come_sooner() {
+        let (_, calm) = play(&mut one(Health::Passing), &[true, true, true]);
+        let (_, doubt) = play(&mut one(Health::Passing), &[false, false, false]);
+        assert!(calm >= Duration::from_millis(3_600) && calm <= Duration::from_millis(4_400));
+        assert_eq!(doubt, Duration::from_millis(400));
+    }
+
+    #[test]
+    fn a_suspect_is_probed_at_once() {
+        let mut schedule = one(Health::Passing);
+        play(&mut schedule, &[true]);
+        let target = target(1, Health::Passing);
+        let now = Moment::from_millis(100);
+        assert!(schedule.poll_due(now).is_none());
+        schedule.hurry(&target.key, &target.id, now);
+        assert!(schedule.poll_due(now).is_some());
+        // Seen to fail again while it is probed: once more, soon.
+        schedule.hurry(&target.key, &target.id, now);
+        schedule.handle(&target, &Ok(()), now);
+        assert_eq!(
+            schedule.next_deadline(),
+            Some(now + Duration::from_millis(200))
+        );
+    }
+
+    #[test]
+    fn a_verdict_on_a_former_life_is_void() {
+        let mut schedule = one(Health::Unknown);
+        let now = Moment::from_millis(100);
+        let old = schedule.poll_due(now).unwrap();
+        let new = target(2, Health::Unknown);
+        schedule.put(new, now);
+        assert!(schedule.handle(&old, &Ok(()), now).is_none());
+        assert_eq!(
+            schedule.poll_due(now + FIRST).unwrap().incarnation,
+            Incarnation(2)
+        );
+    }
+
+    #[test]
+    fn what_is_no_target_any_more_is_probed_no_more() {
+        let mut schedule = one(Health::Passing);
+        let target = target(1, Health::Passing);
+        schedule.remove(&target.key, &target.id);
+        assert_eq!(schedule.next_deadline(), None);
+        schedule.replace(vec![target], Moment::ZERO);
+        assert!(schedule.next_deadline().is_some());
+        schedule.replace(vec![], Moment::ZERO);
+        assert_eq!(schedule.next_deadline(), None);
+    }
+}

@@ -1,0 +1,318 @@
+//! The access log: formatted and written on a thread of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::AccessRecord;
+
+/// Batches that may wait to be written, of up to 128 records each. More are lost, and counted.
+const WAITING: usize = 256;
+
+/// How a record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// The combined log format of Apache and nginx.
+    Combined,
+}
+
+/// Where records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// A running access log.
+pub struct AccessLog {
+    to: SyncSender<Vec<AccessRecord>>,
+    reopen: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl AccessLog {
+    /// Opens the log and starts its thread.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending.
+    pub fn start(format: Format, target: Target) -> io::Result<Self> {
+        let out = open(&target)?;
+        let (to, records) = sync_channel(WAITING);
+        let reopen = Arc::new(AtomicBool::new(false));
+        let asked = reopen.clone();
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || run(&records, format, &target, out, &asked))?;
+        Ok(Self { to, reopen, thread })
+    }
+
+    /// Where workers send their batches.
+    pub fn sender(&self) -> SyncSender<Vec<AccessRecord>> {
+        self.to.clone()
+    }
+
+    /// Opens the file again before the next write: for log rotation.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Relaxed);
+    }
+
+    /// Writes what waits and ends, once every worker has dropped its sender.
+    pub fn finish(self) {
+        drop(self.to);
+        // A panic there has been reported on standard error already.
+        let _ = self.thread.join();
+    }
+}
+
+enum Out {
+    Stdout,
+    File(File),
+}
+
+impl Out {
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => io::stdout().lock().write_all(text),
+            Self::File(file) => file.write_all(text),
+        }
+    }
+}
+
+fn open(target: &Target) -> io::Result<Out> {
+    match target {
+        Target::Stdout => Ok(Out::Stdout),
+        Target::File(path) => OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map(Out::File)
+            .map_err(|fault| {
+                io::Error::new(
+                    fault.kind(),
+                    format!("access log {}: {fault}", path.display()),
+                )
+            }),
+    }
+}
+
+fn run(
+    records: &Receiver<Vec<AccessRecord>>,
+    format: Format,
+    target: &Target,
+    mut out: Out,
+    reopen: &AtomicBool,
+) {
+    let mut text = Vec::new();
+    let mut failing = false;
+    while let Ok(batch) = records.recv() {
+        if reopen.swap(false, Relaxed) {
+            match open(target) {
+                Ok(new) => out = new,
+                Err(fault) => eprintln!("pointsman: {fault}; going on with the old file"),
+            }
+        }
+        text.clear();
+        for record in &batch {
+            match format {
+                Format::Json => json(record, &mut text),
+                Format::Combined => combined(record, &mut text),
+            }
+        }
+        match out.write(&text) {
+            Ok(()) => failing = false,
+            // Once, not once a batch: a full disk would fill the error log too.
+            Err(fault) if !failing => {
+                failing = true;
+                eprintln!(
+                    "pointsman: the access log cannot be written: {fault}; records are lost until it can"
+                );
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    listener: &'a str,
+    route: Option<&'a str>,
+    client: String,
+    method: &'a str,
+    host: &'a str,
+    target: &'a str,
+    version: &'a str,
+    status: u16,
+    ended: &'a str,
+    duration_us: u64,
+    received: u64,
+    sent: u64,
+    service: Option<String>,
+    instance: Option<&'a str>,
+    address: Option<String>,
+    attempts: u8,
+    request_id: &'a str,
+    user_agent: Option<&'a str>,
+    referer: Option<&'a str>,
+}
+
+fn json(record: &AccessRecord, out: &mut Vec<u8>) {
+    let (request, instance) = (&record.request, record.instance.as_ref());
+    let line = Line {
+        time: timestamp(record).to_string(),
+        listener: &record.listener,
+        route: record.route.as_deref(),
+        client: record.client.to_string(),
+        method: &request.method,
+        host: &request.authority,
+        target: &request.target,
+        version: request.version,
+        status: record.status,
+        ended: record.ended,
+        duration_us: record.duration.as_micros() as u64,
+        received: record.received,
+        sent: record.sent,
+        service: instance.map(|i| i.service.to_string()),
+        instance: instance.map(|i| i.id.as_str()),
+        address: instance.map(|i| i.address.to_string()),
+        attempts: record.attempts,
+        request_id: &request.id,
+        user_agent: request.user_agent.as_deref(),
+        referer: request.referer.as_deref(),
+    };
+    serde_json::to_writer(&mut *out, &line).expect("texts and numbers become JSON");
+    out.push(b'\n');
+}
+
+fn combined(record: &AccessRecord, out: &mut Vec<u8>) {
+    let request = &record.request;
+    let time = timestamp(record)
+        .to_zoned(TimeZone::UTC)
+        .strftime("%d/%b/%Y:%H:%M:%S +0000");
+    let quoted = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), escape);
+    let line = format!(
+        "{} - - [{time}] \"{} {} HTTP/{}\" {} {} \"{}\" \"{}\"\n",
+        record.client.ip(),
+        escape(&request.method),
+        escape(&request.target),
+        request.version,
+        record.status,
+        record.sent,
+        quoted(request.referer.as_deref()),
+        quoted(request.user_agent.as_deref()),
+    );
+    out.extend_from_slice(line.as_bytes());
+}
+
+/// As nginx does: quotes, backslashes and anything unprintable as `\xHH`, so that no client can forge a
+/// line or a field.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' | 0..=0x1f | 0x7f.. => out.push_str(&format!("\\x{byte:02X}")),
+            _ => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+fn timestamp(record: &AccessRecord) -> Timestamp {
+    // Before 9999 BC or after AD 9999 something else is wrong with the clock.
+    Timestamp::try_from(record.at)
+        .and_then(|t| t.round(jiff::Unit::Millisecond))
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::{Answerer, RequestLine};
+
+    fn record() -> AccessRecord {
+        AccessRecord {
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            duration: Duration::from_micros(1_500),
+            client: "192.0.2.1:999".parse().unwrap(),
+            listener: "web".into(),
+            route: Some("all".into()),
+            request: RequestLine {
+                method: "GET".into(),
+                authority: "a.example".into(),
+                target: "/x?y=\"z\"".into(),
+                version: "1.1",
+                id: "42".into(),
+                user_agent: Some("curl\n\"evil\" é".into()),
+                referer: None,
+            },
+            status: 200,
+            received: 80,
+            sent: 300,
+            instance: Some(Answerer {
+                service: model::ServiceKey::in_default("shop".parse().unwrap()),
+                id: "a".parse().unwrap(),
+                address: "127.0.0.1:8000".parse().unwrap(),
+            }),
+            attempts: 2,
+            ended: "ok",
+        }
+    }
+
+    #[test]
+    fn a_json_line_holds_everything_and_is_one_line() {
+        let mut out = Vec::new();
+        json(&record(), &mut out);
+        assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 1);
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(line["time"], "2023-11-14T22:13:20.123Z");
+        assert_eq!(line["service"], "shop");
+        assert_eq!(line["duration_us"], 1_500);
+        assert_eq!(line["user_agent"], "curl\n\"evil\" é");
+        assert_eq!(line["referer"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn no_client_can_forge_a_combined_line() {
+        let mut out = Vec::new();
+        combined(&record(), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "192.0.2.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /x?y=\\x22z\\x22 HTTP/1.1\" 200 300 \"-\" \
+             \"curl\\x0A\\x22evil\\x22 \\xC3\\xA9\"\n"
+        );
+    }
+
+    #[test]
+    fn a_rotated_file_is_opened_again() {
+        let dir = std::env::temp_dir().join(format!("pointsman-access-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("access.log");
+        let log = AccessLog::start(Format::Combined, Target::File(path.clone())).unwrap();
+        let sender = log.sender();
+        sender.send(vec![record()]).unwrap();
+        while std::fs::read(&path).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, dir.join("access.log.1")).unwrap();
+        log.reopen();
+        sender.send(vec![record(), record()]).unwrap();
+        drop(sender);
+        log.finish();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
