@@ -75,6 +75,7 @@ impl Memory {
             health: record.health(),
             drain: record.instance.drain,
             enabled: record.instance.enabled,
+            incarnation: record.incarnation,
             stats: self.stats(&record.instance.id),
         };
         records.map(endpoint).collect()
