@@ -49,7 +49,7 @@ pub async fn serve(
         };
         tokio::select! {
             (stream, permit) = permit => {
-                let f=server.clone().connection(stream, permit); eprintln!("SIZE {}", std::mem::size_of_val(&f));                 tasks.spawn(f);
+                tasks.spawn(server.clone().connection(stream, permit));
             }
             () = &mut shutdown => break,
         }
