@@ -3,7 +3,7 @@
 mod calls;
 mod forwarding;
 mod hostile;
-mod memory;
+pub(crate) mod memory;
 mod openapi;
 mod polls;
 mod refused;
