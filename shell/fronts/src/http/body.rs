@@ -113,7 +113,12 @@ impl Room {
                 continue;
             }
             if rest.is_empty() {
-                rest.reserve((announced as usize).max(size));
+                // What is announced is believed once it is paid for.
+                rest.reserve(if room.is_some() {
+                    announced as usize
+                } else {
+                    size
+                });
                 rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&data);
