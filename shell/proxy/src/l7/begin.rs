@@ -77,6 +77,7 @@ impl Session {
         snapshot: &Snapshot,
     ) -> (Begun, usize) {
         let id = self.request_id();
+        let id = str::from_utf8(&id).unwrap_or_default();
         // `OPTIONS *` is about the server as a whole: the route for everything has it.
         let path = match request.target {
             h1::Target::Asterisk => "/",
@@ -92,7 +93,7 @@ impl Session {
                 404,
                 "no route of this listener serves this host and path",
             )),
-            Some(route) => self.plan(request, route, listener, &id),
+            Some(route) => self.plan(request, route, listener, id),
         };
         let begun = Begun {
             plan,
@@ -109,7 +110,7 @@ impl Session {
                 .worker
                 .logger
                 .as_ref()
-                .map(|_| Box::new(line(request, &id))),
+                .map(|_| Box::new(line(request, id))),
             received_before: self.received.get(),
             sent_before: self.sent.get(),
         };
@@ -224,8 +225,9 @@ impl Session {
     }
 
     /// 128 random bits in hexadecimal.
-    fn request_id(&self) -> String {
-        format!("{:016x}{:016x}", self.worker.draw(), self.worker.draw())
+    fn request_id(&self) -> [u8; 32] {
+        let bits = u128::from(self.worker.draw()) << 64 | u128::from(self.worker.draw());
+        std::array::from_fn(|i| b"0123456789abcdef"[(bits >> (4 * i) & 0xf) as usize])
     }
 }
 

@@ -172,7 +172,7 @@ impl Session {
         if !begun.body_done {
             let mut body =
                 std::mem::replace(&mut begun.body, h1::BodyDecoder::new(h1::Framing::None));
-            let upload = self.upload(instance, &mut body, forward.chunked);
+            let upload = Box::pin(self.upload(instance, &mut body, forward.chunked));
             match race(upload, respond.as_mut()).await {
                 Either::Left(Ok(())) => begun.body_done = true,
                 // It no longer reads; its answer may be on the way.

@@ -89,6 +89,17 @@ struct Started {
     client_stays: bool,
 }
 
+impl Started {
+    fn answered(&self, cut: Option<Cut>) -> Answered {
+        Answered {
+            status: self.status,
+            cut,
+            instance_stays: self.instance_stays && cut.is_none(),
+            client_stays: self.client_stays && cut.is_none(),
+        }
+    }
+}
+
 impl Session {
     /// Waits for the answer and carries it to the client.
     pub(super) async fn respond(
@@ -110,7 +121,13 @@ impl Session {
                 Look::Started(started, unsent) => break (started, unsent),
             }
         };
-        Ok(self.carry(instance, started, unsent).await)
+        if started.done && unsent.is_empty() {
+            self.worker.buffers.put(unsent);
+            return Ok(started.answered(None));
+        }
+        // Boxed, as every rare or large future of an exchange: the common one stays below 1 KiB, which
+        // the allocator hands out and takes back fastest.
+        Ok(Box::pin(self.carry(instance, started, unsent)).await)
     }
 
     /// Waits until the instance has sent something, or the client has gone.
@@ -227,7 +244,8 @@ impl Session {
             h1::Framing::Chunked => Frame::Chunks,
             _ => Frame::Plain,
         };
-        let done = decoded.done || bodyless;
+        // An answer that switches protocols has no body, and no end either.
+        let done = (decoded.done || bodyless) && status != 101;
         let range = framed(
             scratch,
             head_len,
@@ -284,12 +302,7 @@ impl Session {
                 .err()
         };
         self.worker.buffers.put(unsent);
-        Answered {
-            status: started.status,
-            cut,
-            instance_stays: started.instance_stays && cut.is_none(),
-            client_stays: started.client_stays && cut.is_none(),
-        }
+        started.answered(cut)
     }
 
     async fn carry_body(

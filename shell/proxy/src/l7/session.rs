@@ -10,6 +10,7 @@ use model::{ListenerStats, ListenerTable, Moment};
 
 use super::begin::Begun;
 use crate::buffers::{FRONT, READ};
+use crate::listen::Open;
 use crate::rt::{Sock, TimedOut};
 use crate::worker::{Snapshot, Worker};
 
@@ -59,7 +60,13 @@ enum Read {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, client: Sock, peer: SocketAddr, listener: usize) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    _open: Open,
+    client: Sock,
+    peer: SocketAddr,
+    listener: usize,
+) {
     let session = Session {
         worker,
         client,
