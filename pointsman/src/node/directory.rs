@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use cluster::SubmitError;
-use fronts::{Changes, Closed, Committed, Directory, Heartbeat, Pending, Reason, Refused};
+use fronts::{Changes, Closed, Directory, Pending, Reason, Refused};
 use model::{InstanceId, Revision, ServiceKey};
-use registry::{Command, Compacted, Event, Registry, Service};
+use registry::{Command, Committed, Compacted, Event, Heartbeat, Registry, Service};
 
 use super::Shared;
 
@@ -21,22 +21,13 @@ impl Directory for Local {
             instance.check = self.0.tables().settings(key).check.clone().map(Box::new);
         }
         Box::pin(async move {
-            let committed = self
-                .0
-                .registry
-                .submit(command)
-                .await
-                .map_err(|why| refused(&why))?;
-            Ok(Committed {
-                revision: committed.revision,
-                reply: committed.reply,
-            })
+            let committed = self.0.registry.submit(command).await;
+            committed.map_err(|why| refused(&why))
         })
     }
 
     fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat> {
-        let found = self.0.registry.heartbeat(instances);
-        found.into_iter().map(heartbeat).collect()
+        self.0.registry.heartbeat(instances)
     }
 
     fn registry(&self) -> Registry {
@@ -68,15 +59,6 @@ impl Changes for Watch {
                 Err(cluster::Closed) => Err(Closed),
             }
         })
-    }
-}
-
-fn heartbeat(found: cluster::Heartbeat) -> Heartbeat {
-    match found {
-        cluster::Heartbeat::Renewed => Heartbeat::Renewed,
-        cluster::Heartbeat::Woken => Heartbeat::Woken,
-        cluster::Heartbeat::Persistent => Heartbeat::Persistent,
-        cluster::Heartbeat::NotFound => Heartbeat::NotFound,
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use model::{Endpoint, EndpointStats, Health, Host, InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{MassLoss, Renewal};
-use registry::{Command, Compacted, Event, History, Leases, Registry, Service};
+use registry::{
+    Command, Committed, Compacted, Event, Heartbeat, History, Leases, Registry, Service,
+};
 use tokio::sync::watch;
 
 use crate::{
-    Changes, Choice, Closed, Committed, Directory, ExplainedRoute, Explanation, Heartbeat,
-    NoInstance, PassedOver, Pending, Question, Refused, Standing, Traffic,
+    Changes, Choice, Closed, Directory, ExplainedRoute, Explanation, NoInstance, PassedOver,
+    Pending, Question, Refused, Standing, Traffic,
 };
 
 pub(crate) struct Memory {
