@@ -13,12 +13,12 @@ use arc_swap::ArcSwap;
 use model::{Counter, RoutingTable};
 use telemetry::AccessRecord;
 
+use crate::Options;
 use crate::access::Logger;
 use crate::inbox::{Fleet, Order};
 use crate::listen::{accept_all, serve};
 use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock};
 use crate::worker::{Suspect, Worker};
-use crate::Options;
 
 /// How often unused connections are looked through and the access log is handed over.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

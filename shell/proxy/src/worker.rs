@@ -167,16 +167,16 @@ impl Worker {
 }
 
 /// Work in flight at an endpoint, from the pick until it is dropped.
-pub(crate) struct InFlight(Arc<EndpointStats>);
+pub(crate) struct InFlight<'a>(&'a EndpointStats);
 
-impl InFlight {
-    pub(crate) fn begin(stats: &Arc<EndpointStats>) -> Self {
+impl<'a> InFlight<'a> {
+    pub(crate) fn begin(stats: &'a EndpointStats) -> Self {
         stats.begin();
-        Self(stats.clone())
+        Self(stats)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.end();
     }
