@@ -41,9 +41,8 @@ pub(crate) async fn accept_all(
             // Only with an empty queue: closing the socket resets what still waits in it.
             Ok(None) if closing.get() || worker.draining() => return,
             Ok(None) => {
-                listener
-                    .acceptable_unless(|| closing.get() || worker.draining())
-                    .await
+                let stop = || closing.get() || worker.draining();
+                listener.acceptable_unless(stop).await;
             }
             Err(_) => reactor.sleep(PAUSE).await,
         }

@@ -27,7 +27,7 @@ pub(crate) struct Worker {
     pub(crate) logger: Option<Logger>,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
     published: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
-    table: RefCell<Rc<Arc<RoutingTable>>>,
+    table: RefCell<Rc<Published>>,
     balancers: RefCell<Vec<Option<Slot>>>,
     random: RefCell<Random>,
     draining: Cell<bool>,
@@ -50,15 +50,18 @@ struct Slot {
 
 /// What a request holds while it is served: the table it began with, whatever is published meanwhile.
 #[derive(Clone)]
-pub(crate) struct Snapshot(Rc<Arc<RoutingTable>>);
+pub(crate) struct Snapshot(Rc<Published>);
+
+/// A worker's own reference to a table.
+struct Published(Arc<RoutingTable>);
 
 impl Snapshot {
     pub(crate) fn listener(&self, number: usize) -> Option<&Arc<ListenerTable>> {
-        self.0.listeners.get(number)?.as_ref()
+        self.0.0.listeners.get(number)?.as_ref()
     }
 
     pub(crate) fn service(&self, number: usize) -> &ServiceTable {
-        &self.0.services[number]
+        &self.0.0.services[number]
     }
 }
 
@@ -81,7 +84,7 @@ impl Worker {
             logger,
             suspect,
             published: RefCell::new(Cache::new(published)),
-            table: RefCell::new(Rc::new(table)),
+            table: RefCell::new(Rc::new(Published(table))),
             balancers: RefCell::default(),
             random: RefCell::new(Random::new(seed)),
             draining: Cell::new(false),
@@ -102,8 +105,8 @@ impl Worker {
         let mut published = self.published.borrow_mut();
         let newest = published.load();
         let mut table = self.table.borrow_mut();
-        if !Arc::ptr_eq(newest, &table) {
-            *table = Rc::new(newest.clone());
+        if !Arc::ptr_eq(newest, &table.0) {
+            *table = Rc::new(Published(newest.clone()));
         }
         Snapshot(table.clone())
     }
@@ -115,7 +118,7 @@ impl Worker {
         service: usize,
         tried: &Tried,
     ) -> Result<usize, Unavailable> {
-        let table = &snapshot.0.services[service];
+        let table = &snapshot.0.0.services[service];
         let mut balancers = self.balancers.borrow_mut();
         if balancers.len() <= service {
             balancers.resize_with(service + 1, || None);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use model::{
-    Action, Endpoint, EndpointStats, Health, HostPattern, ListenerStats, ListenerTable, Moment,
-    PathPattern, Route, RouteStats, RoutingTable, ServiceKey, ServiceStats, ServiceTable, Sharded,
-    Weight,
+    Action, Endpoint, EndpointStats, Health, HostPattern, Incarnation, ListenerStats,
+    ListenerTable, Moment, PathPattern, Route, RouteStats, RoutingTable, ServiceKey, ServiceStats,
+    ServiceTable, Sharded, Weight,
 };
 use proxy::rt::{Listener, Network, Reactor};
 use proxy::{Simulated, simulate};
@@ -237,6 +237,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
     let name = format!("service-{s}").parse().expect("a name");
     let endpoint = |i: usize| Endpoint {
         id: format!("instance-{i}").parse().expect("a name"),
+        incarnation: Incarnation(1),
         address: instance_address(s, i),
         weight: Weight(1 + rng.u16(..3)),
         health: Health::Passing,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Action, Endpoint, EndpointStats, Health, HostPattern, ListenerStats, ListenerTable, Moment,
-    PathPattern, Policy, Route, RouteStats, RoutingTable, ServiceKey, ServiceStats, ServiceTable,
-    Sharded, Timeouts, Weight,
+    Action, Endpoint, EndpointStats, Health, HostPattern, Incarnation, ListenerStats,
+    ListenerTable, Moment, PathPattern, Policy, Route, RouteStats, RoutingTable, ServiceKey,
+    ServiceStats, ServiceTable, Sharded, Timeouts, Weight,
 };
 use proxy::rt::{Accepted, Handle, Listener, Memory, Network, Sock};
 use proxy::{Simulated, simulate};
@@ -73,6 +73,7 @@ impl Stage {
     /// The table with the given endpoints.
     pub fn table(&self, listens: bool, stats: &[Arc<EndpointStats>]) -> RoutingTable {
         let endpoint = |(n, stats): (usize, &Arc<EndpointStats>)| Endpoint {
+            incarnation: Incarnation(1),
             id: format!("i{n}").parse().unwrap(),
             address: address(n + 1),
             // The first is so heavy that it has the first turn.
