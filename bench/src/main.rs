@@ -9,6 +9,7 @@ mod origin;
 mod pointsman;
 mod process;
 mod propagate;
+mod registry;
 mod report;
 mod scratch;
 mod usage;
@@ -22,6 +23,8 @@ enum Bench {
     Http(http::Options),
     /// How soon a registration has traffic, and a deregistration has none
     Propagate(propagate::Options),
+    /// Registrations, heartbeats, lookups, watchers, memory and cold start
+    Registry(registry::Options),
     /// The instance behind the proxies
     #[command(hide = true)]
     Origin(origin::Options),
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match bench {
         Bench::Http(options) => http::run(&options),
         Bench::Propagate(options) => propagate::run(&options),
+        Bench::Registry(options) => registry::run(&options),
         Bench::Origin(options) => origin::run(&options),
     }
 }
