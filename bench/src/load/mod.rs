@@ -66,15 +66,12 @@ impl Outcome {
     }
 }
 
-/// Makes the load. `next` appends a request to the buffer, and returns `false` if there are no more.
-pub(crate) fn run(plan: &Plan, next: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> io::Result<Outcome> {
-    let mut generator = Generator::new(plan, next)?;
-    while !generator.done() {
-        generator.issue();
-        generator.flush()?;
-        generator.wait()?;
-    }
-    Ok(generator.outcome())
+/// Where the next request comes from: appends it to the buffer, and returns `false` if there are no more.
+pub(crate) type Requests<'a> = &'a mut dyn FnMut(&mut Vec<u8>) -> bool;
+
+/// Opens the connections and makes the load.
+pub(crate) fn run(plan: &Plan, next: Requests<'_>) -> io::Result<Outcome> {
+    Generator::open(plan)?.run(next)
 }
 
 /// Whoever waited longer counts as that long, in nanoseconds.
@@ -83,9 +80,9 @@ const LONGEST: u64 = 60_000_000_000;
 /// A buffer for what is read: a whole large answer most of the time.
 const READ: usize = 256 << 10;
 
-struct Generator<'a> {
-    plan: &'a Plan,
-    next: &'a mut dyn FnMut(&mut Vec<u8>) -> bool,
+/// A load that can begin: its connections are open.
+pub(crate) struct Generator {
+    plan: Plan,
     exhausted: bool,
     epoll: OwnedFd,
     connections: Vec<Connection>,
@@ -101,8 +98,9 @@ struct Generator<'a> {
     outcome: Outcome,
 }
 
-impl<'a> Generator<'a> {
-    fn new(plan: &'a Plan, next: &'a mut dyn FnMut(&mut Vec<u8>) -> bool) -> io::Result<Self> {
+impl Generator {
+    /// Opens the connections.
+    pub(crate) fn open(plan: &Plan) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(plan.connections);
         for number in 0..plan.connections {
@@ -112,8 +110,7 @@ impl<'a> Generator<'a> {
         }
         let free = (0..plan.pipeline).flat_map(|_| 0..plan.connections);
         Ok(Self {
-            plan,
-            next,
+            plan: *plan,
             exhausted: false,
             epoll,
             connections,
@@ -134,6 +131,17 @@ impl<'a> Generator<'a> {
         })
     }
 
+    /// Makes the load.
+    pub(crate) fn run(mut self, next: Requests<'_>) -> io::Result<Outcome> {
+        self.began = Instant::now();
+        while !self.done() {
+            self.issue(next);
+            self.flush()?;
+            self.wait()?;
+        }
+        Ok(self.outcome())
+    }
+
     fn done(&self) -> bool {
         let over = |time| self.began.elapsed() >= time;
         self.plan.time.is_some_and(over) || self.exhausted && self.under_way == 0
@@ -150,7 +158,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Gives every free connection a request that is due.
-    fn issue(&mut self) {
+    fn issue(&mut self, next: Requests<'_>) {
         let now = Instant::now();
         while !self.exhausted && !self.free.is_empty() {
             let due = self.due().unwrap_or(now);
@@ -159,7 +167,7 @@ impl<'a> Generator<'a> {
             }
             let number = self.free[0];
             let connection = &mut self.connections[number];
-            if !(self.next)(&mut connection.out) {
+            if !next(&mut connection.out) {
                 self.exhausted = true;
                 return;
             }

@@ -46,7 +46,7 @@ impl Fleet {
     }
 
     /// Requests with heartbeats of random instances.
-    pub(super) fn heartbeats(&self, host: SocketAddr) -> std::vec::IntoIter<Vec<u8>> {
+    pub(super) fn heartbeats(&self, host: SocketAddr) -> Vec<Vec<u8>> {
         let mut random = fastrand::Rng::with_seed(1);
         let mut batch = || {
             let beats = (0..BEATS).map(|_| {
@@ -61,22 +61,16 @@ impl Fleet {
                 &format!(r#"{{"beats":[{beats}]}}"#),
             )
         };
-        (0..BATCHES)
-            .map(|_| batch())
-            .collect::<Vec<_>>()
-            .into_iter()
+        (0..BATCHES).map(|_| batch()).collect()
     }
 
     /// Requests for small services.
-    pub(super) fn lookups(&self, host: SocketAddr) -> std::vec::IntoIter<Vec<u8>> {
+    pub(super) fn lookups(&self, host: SocketAddr) -> Vec<Vec<u8>> {
         let lookup = |service| {
             format!("GET /v1/services/small-{service} HTTP/1.1\r\nHost: {host}\r\n\r\n")
                 .into_bytes()
         };
-        (0..SMALL_SERVICES)
-            .map(lookup)
-            .collect::<Vec<_>>()
-            .into_iter()
+        (0..SMALL_SERVICES).map(lookup).collect()
     }
 
     /// The service and the id of an instance. Neighbours are in different services: nobody deploys one service at a time.

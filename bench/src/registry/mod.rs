@@ -6,14 +6,13 @@ mod phase;
 mod restart;
 mod watchers;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::load::{self, Outcome, Pace, Plan};
+use crate::load::{Pace, Plan};
 use crate::scratch::Scratch;
 use crate::{machine, pointsman, report};
 use fleet::Fleet;
@@ -101,12 +100,9 @@ fn describe(fleet: &Fleet, version: &str, configuration: &str) -> Value {
 fn register(node: &Node, fleet: &Fleet) -> anyhow::Result<Value> {
     println!("\nregistrations, each durable when answered, {REGISTERING} connections");
     let mut requests = fleet.registrations(node.address);
-    let load = || {
-        closed(node.address, REGISTERING, None, &mut |out| {
-            requests.next_into(out)
-        })
-    };
-    let (outcome, phase) = phase::measure(node, load)?;
+    let plan = closed(node, REGISTERING, None);
+    let mut next = |out: &mut Vec<u8>| requests.next_into(out);
+    let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
     let rate = outcome.per_second();
     println!(
         "  {rate:.0}/s (target ≥ 20,000), {} errors",
@@ -134,16 +130,14 @@ fn beat(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
         "\nheartbeats, {} of random instances in a request, {BEATING} connections",
         fleet::BEATS
     );
-    let mut requests = fleet.heartbeats(node.address).cycle();
+    let requests = fleet.heartbeats(node.address);
+    let mut requests = requests.iter().cycle();
     let mut next = |out: &mut Vec<u8>| {
-        let request = requests.next();
-        request
-            .inspect(|request| out.extend_from_slice(request))
-            .is_some()
+        out.extend(requests.next().into_iter().flatten());
+        true
     };
-    let (outcome, phase) = phase::measure(node, || {
-        closed(node.address, BEATING, Some(seconds), &mut next)
-    })?;
+    let plan = closed(node, BEATING, Some(seconds));
+    let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
     // Renewed leases, not requests: a heartbeat for what is not registered counts for nothing.
     let rate = phase.delta("heartbeats_total") / outcome.took.as_secs_f64();
     println!(
@@ -151,7 +145,9 @@ fn beat(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
         outcome.errors()
     );
     println!("  {}", phase.limits());
-    Ok(json!({ "per_second": rate, "errors": outcome.errors(), "phase": phase.json() }))
+    Ok(json!({
+        "per_second": rate, "requests": outcome.answered, "errors": outcome.errors(), "phase": phase.json(),
+    }))
 }
 
 fn look(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
@@ -159,34 +155,26 @@ fn look(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
         "\nlookups of services of {} instances, {LOOKING} connections",
         fleet::SMALL
     );
-    let mut requests = fleet.lookups(node.address).cycle();
+    let requests = fleet.lookups(node.address);
+    let mut requests = requests.iter().cycle();
     let mut next = |out: &mut Vec<u8>| {
-        let request = requests.next();
-        request
-            .inspect(|request| out.extend_from_slice(request))
-            .is_some()
+        out.extend(requests.next().into_iter().flatten());
+        true
     };
-    let (outcome, phase) = phase::measure(node, || {
-        closed(node.address, LOOKING, Some(seconds), &mut next)
-    })?;
+    let plan = closed(node, LOOKING, Some(seconds));
+    let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
     let rate = outcome.per_second();
     println!("  {rate:.0}/s, {} errors", outcome.errors());
     println!("  {}", phase.limits());
     Ok(json!({ "per_second": rate, "errors": outcome.errors(), "phase": phase.json() }))
 }
 
-fn closed(
-    target: SocketAddr,
-    connections: usize,
-    seconds: Option<f64>,
-    next: &mut dyn FnMut(&mut Vec<u8>) -> bool,
-) -> std::io::Result<Outcome> {
-    let plan = Plan {
-        target,
+fn closed(node: &Node, connections: usize, seconds: Option<f64>) -> Plan {
+    Plan {
+        target: node.address,
         connections,
         pipeline: PIPELINE,
         pace: Pace::Closed,
         time: seconds.map(Duration::from_secs_f64),
-    };
-    load::run(&plan, next)
+    }
 }

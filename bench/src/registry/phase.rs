@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::node::Node;
 use crate::api::Metrics;
+use crate::load::{Generator, Outcome, Plan, Requests};
 use crate::usage::Cpu;
 
 /// What happened while something was measured.
@@ -17,15 +18,17 @@ pub(super) struct Phase {
     after: Metrics,
 }
 
-/// Does it, and looks at the clocks and counters before and after.
-pub(super) fn measure<T>(
+/// Makes a load, and looks at the clocks and counters before and after.
+pub(super) fn measure(
     node: &Node,
-    what: impl FnOnce() -> std::io::Result<T>,
-) -> anyhow::Result<(T, Phase)> {
+    plan: &Plan,
+    next: Requests<'_>,
+) -> anyhow::Result<(Outcome, Phase)> {
+    let load = Generator::open(plan)?;
     let own = std::process::id();
     let before = node.api.metrics()?;
     let (server, generator, began) = (node.cpu(), generator(own, node), Instant::now());
-    let outcome = what()?;
+    let outcome = load.run(next)?;
     let phase = Phase {
         took: began.elapsed(),
         server: node.cpu().since(server),
