@@ -1,0 +1,140 @@
+//! The proxies that are compared.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::settings::{self, Haproxy};
+use crate::machine::PROXY_CPU;
+use crate::pointsman;
+use crate::process::{Running, free_address};
+use crate::scratch::Scratch;
+
+/// A proxy with one configuration.
+pub(super) struct Contender {
+    pub(super) name: &'static str,
+    pub(super) version: String,
+    pub(super) configuration: String,
+    pub(super) address: SocketAddr,
+    /// Its settings are for large answers; with small ones it is not run.
+    pub(super) only_large: bool,
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Contender {
+    /// Starts it; it accepts connections when this returns.
+    pub(super) fn start(&self, scratch: &Scratch) -> anyhow::Result<Running> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        let mut running = Running::start(self.name, &mut command, &[PROXY_CPU], scratch)?;
+        running.wait_for(self.address)?;
+        Ok(running)
+    }
+
+    /// Whether it is the one that the others are compared with.
+    pub(super) fn is_ours(&self) -> bool {
+        self.name == OURS
+    }
+}
+
+const OURS: &str = "pointsman";
+
+/// Those that are there. Names those that are not.
+pub(super) fn find(scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Vec<Contender>> {
+    let mut contenders = vec![ours(scratch, origin)?];
+    match found("NGINX_BIN", "nginx") {
+        Some(program) => contenders.push(nginx(program, scratch, origin)?),
+        None => println!("nginx is not there and is left out (apt install nginx, or NGINX_BIN)"),
+    }
+    match found("HAPROXY_BIN", "haproxy") {
+        Some(program) => {
+            for variant in &Haproxy::VARIANTS {
+                contenders.push(haproxy(&program, variant, scratch, origin)?);
+            }
+        }
+        None => {
+            println!("haproxy is not there and is left out (apt install haproxy, or HAPROXY_BIN)")
+        }
+    }
+    Ok(contenders)
+}
+
+fn ours(scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Contender> {
+    let program = pointsman::binary()?;
+    let address = free_address()?;
+    let configuration = settings::pointsman(address, free_address()?, origin);
+    let file = scratch.write("pointsman.toml", &configuration)?;
+    Ok(Contender {
+        name: OURS,
+        version: pointsman::version(&program),
+        configuration,
+        address,
+        only_large: false,
+        program,
+        arguments: vec!["serve".into(), "-c".into(), file.display().to_string()],
+    })
+}
+
+fn nginx(program: PathBuf, scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Contender> {
+    let address = free_address()?;
+    let configuration = settings::nginx(address, scratch.path(), origin);
+    let file = scratch.write("nginx.conf", &configuration)?;
+    let file = file.display().to_string();
+    Ok(Contender {
+        name: "nginx",
+        version: first_line(&program, "-v"),
+        configuration,
+        address,
+        only_large: false,
+        program,
+        arguments: vec!["-c".into(), file, "-e".into(), "stderr".into()],
+    })
+}
+
+fn haproxy(
+    program: &Path,
+    variant: &Haproxy,
+    scratch: &Scratch,
+    origin: SocketAddr,
+) -> anyhow::Result<Contender> {
+    let address = free_address()?;
+    let configuration = settings::haproxy(address, variant, origin);
+    let file = scratch.write(&format!("{}.cfg", variant.name), &configuration)?;
+    Ok(Contender {
+        name: variant.name,
+        version: first_line(program, "-v"),
+        configuration,
+        address,
+        only_large: variant.only_large,
+        program: program.into(),
+        arguments: vec!["-db".into(), "-f".into(), file.display().to_string()],
+    })
+}
+
+/// The program that a variable names, or the system's.
+fn found(variable: &str, name: &str) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Some(path.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where Debian has them, and only administrators look.
+    let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let directories = std::env::split_paths(&path).chain(more);
+    directories
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The first line of what a program prints about its version; nginx does so to standard error.
+fn first_line(program: &Path, flag: &str) -> String {
+    let Ok(output) = Command::new(program).arg(flag).output() else {
+        return "unknown".into();
+    };
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .next()
+        .unwrap_or("unknown")
+        .into()
+}

@@ -1,0 +1,140 @@
+//! `http`: what a proxied request costs, beside nginx and HAProxy.
+
+mod case;
+mod contender;
+mod idle;
+mod round;
+mod settings;
+mod summary;
+mod syscalls;
+mod wrk;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::machine::{self, LOAD_CPU};
+use crate::process::{Running, free_address};
+use crate::report;
+use crate::scratch::Scratch;
+use case::Case;
+use contender::Contender;
+use round::Round;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Rounds of each case; medians are taken of them
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of a round
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// A short run, to see that everything works
+    #[arg(long)]
+    quick: bool,
+    /// Only cases whose name contains this
+    #[arg(long, default_value = "")]
+    case: String,
+    /// Also write everything to this file, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What every part of the benchmark needs.
+struct Bench {
+    scratch: Scratch,
+    contenders: Vec<Contender>,
+    rounds: u32,
+    seconds: f64,
+    /// Idle connections to measure the memory of.
+    idle: usize,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    machine::pin(&[LOAD_CPU])?;
+    let scratch = Scratch::new()?;
+    let origin = free_address()?;
+    let mut origin_command = Command::new(std::env::current_exe()?);
+    origin_command.args(["origin", "--bind", &origin.to_string()]);
+    let mut origin_process = Running::start("origin", &mut origin_command, &[LOAD_CPU], &scratch)?;
+    origin_process.wait_for(origin)?;
+    let bench = Bench {
+        contenders: contender::find(&scratch, origin)?,
+        scratch,
+        rounds: if options.quick { 2 } else { options.rounds },
+        seconds: if options.quick { 1.0 } else { options.seconds },
+        idle: if options.quick { 2_000 } else { 10_000 },
+    };
+    let facts = bench.describe();
+    let cases = Case::all()
+        .into_iter()
+        .filter(|case| case.name.contains(&options.case));
+    let measured = cases
+        .map(|case| bench.case(&case))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let idle = bench.idle()?;
+    let syscalls = bench.syscalls()?;
+    let measured = json!({
+        "bench": "http", "facts": facts, "cases": measured, "idle": idle, "syscalls": syscalls,
+    });
+    report::write(options.json.as_deref(), &measured)
+}
+
+impl Bench {
+    /// Says what is measured, and how.
+    fn describe(&self) -> Value {
+        let mut facts: Vec<(&str, String)> = machine::facts();
+        let cores = "proxy alone on core 0; origin and load generator on core 1";
+        facts.push(("placement", cores.into()));
+        facts.push((
+            "load generator",
+            wrk::version().unwrap_or("wrk is not there: our own".into()),
+        ));
+        let rounds = format!(
+            "{} of {} s at full load and as long at a fixed rate, contenders in turn, a warm-up before each",
+            self.rounds, self.seconds
+        );
+        facts.push(("rounds", rounds));
+        println!("http: what a proxied request costs");
+        report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
+        for contender in &self.contenders {
+            println!("\n{}: {}", contender.name, contender.version);
+            contender
+                .configuration
+                .lines()
+                .for_each(|line| println!("  | {line}"));
+        }
+        let contenders = self.contenders.iter().map(
+            |c| json!({ "name": c.name, "version": c.version, "configuration": c.configuration }),
+        );
+        json!({
+            "machine": facts.iter().map(|(n, v)| ((*n).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>(),
+            "contenders": contenders.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Runs every round of a case, shows them, and sums them up.
+    fn case(&self, case: &Case) -> anyhow::Result<Value> {
+        println!("\n{}", case.name);
+        let contenders: Vec<&Contender> = self
+            .contenders
+            .iter()
+            .filter(|c| case.large || !c.only_large)
+            .collect();
+        let mut rounds: Vec<Vec<Round>> = contenders.iter().map(|_| Vec::new()).collect();
+        let mut running = Vec::new();
+        for contender in &contenders {
+            running.push(contender.start(&self.scratch)?);
+        }
+        for number in 1..=self.rounds {
+            for ((contender, process), rounds) in contenders.iter().zip(&running).zip(&mut rounds) {
+                let round = round::run(case, contender.address, process.pid(), self.seconds)?;
+                println!("  round {number}  {:<24} {}", contender.name, round.line());
+                rounds.push(round);
+            }
+        }
+        Ok(summary::print(case, &contenders, &rounds))
+    }
+}

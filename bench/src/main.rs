@@ -1,0 +1,42 @@
+//! Benchmarks: pointsman beside what it replaces, in the same run, on the same machine. They print what they
+//! measured and how, and assert nothing: see `docs/benchmarks.md`.
+
+mod api;
+mod http;
+mod load;
+mod machine;
+mod origin;
+mod pointsman;
+mod process;
+mod propagate;
+mod registry;
+mod report;
+mod scratch;
+mod usage;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(about, disable_help_subcommand = true)]
+enum Bench {
+    /// The data plane beside nginx and HAProxy
+    Http(http::Options),
+    /// How soon a registration has traffic, and a deregistration has none
+    Propagate(propagate::Options),
+    /// Registrations, heartbeats, lookups, watchers, memory and cold start
+    Registry(registry::Options),
+    /// The instance behind the proxies
+    #[command(hide = true)]
+    Origin(origin::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    let bench = Bench::parse();
+    machine::raise_limits()?;
+    match bench {
+        Bench::Http(options) => http::run(&options),
+        Bench::Propagate(options) => propagate::run(&options),
+        Bench::Registry(options) => registry::run(&options),
+        Bench::Origin(options) => origin::run(&options),
+    }
+}

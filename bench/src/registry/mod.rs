@@ -1,0 +1,180 @@
+//! `registry`: what the registry does over HTTP. The load generator shares the cores with it, and is shown beside it.
+
+mod fleet;
+mod node;
+mod phase;
+mod restart;
+mod watchers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::load::{Pace, Plan};
+use crate::scratch::Scratch;
+use crate::{machine, pointsman, report};
+use fleet::Fleet;
+use node::Node;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many instances to register
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    instances: u64,
+    /// How many watch one service
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=11_000))]
+    watchers: u64,
+    /// Seconds of heartbeats, and of lookups
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// A short run, to see that everything works
+    #[arg(long)]
+    quick: bool,
+    /// Also write everything to this file, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Many: each waits for the disk, so as many as there are connections share one sync.
+const REGISTERING: usize = 512;
+const BEATING: usize = 16;
+const LOOKING: usize = 64;
+/// Requests sent ahead on a connection, so that the server need not wait for the generator's turn.
+const PIPELINE: usize = 4;
+/// Changes that are fanned out.
+const CHANGES: usize = 30;
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let fleet = Fleet::of(if options.quick {
+        50_000
+    } else {
+        options.instances
+    });
+    let watchers = if options.quick {
+        1_000
+    } else {
+        options.watchers
+    };
+    let seconds = if options.quick { 2.0 } else { options.seconds };
+    let scratch = Scratch::new()?;
+    let binary = pointsman::binary()?;
+    let configuration = node::configuration(&scratch)?;
+    let facts = describe(&fleet, &pointsman::version(&binary), &configuration.text);
+    let node = Node::start(&binary, &configuration, &scratch)?;
+    let idle = node.memory().resident;
+
+    let results = json!({
+        "registrations": register(&node, &fleet)?,
+        "memory": remember(&node, &fleet, idle),
+        "heartbeats": beat(&node, &fleet, seconds)?,
+        "lookups": look(&node, &fleet, seconds)?,
+        "watchers": watchers::run(&node, watchers as usize, CHANGES)?,
+        "restart": restart::run(node, &binary, &configuration, &scratch)?,
+    });
+    let measured = json!({ "bench": "registry", "facts": facts, "results": results });
+    report::write(options.json.as_deref(), &measured)
+}
+
+fn describe(fleet: &Fleet, version: &str, configuration: &str) -> Value {
+    let mut facts = machine::facts();
+    facts.push(("pointsman", version.into()));
+    facts.push((
+        "placement",
+        "pointsman and the load generator share all cores".into(),
+    ));
+    facts.push(("instances", fleet.describe()));
+    println!("registry: what the registry does over HTTP");
+    report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
+    configuration
+        .lines()
+        .for_each(|line| println!("  | {line}"));
+    facts
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), json!(v)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn register(node: &Node, fleet: &Fleet) -> anyhow::Result<Value> {
+    println!("\nregistrations, each durable when answered, {REGISTERING} connections");
+    let mut requests = fleet.registrations(node.address);
+    let plan = closed(node, REGISTERING, None);
+    let mut next = |out: &mut Vec<u8>| requests.next_into(out);
+    let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
+    let rate = outcome.per_second();
+    println!(
+        "  {rate:.0}/s (target ≥ 20,000), {} errors",
+        outcome.errors()
+    );
+    println!("  {}", phase.limits());
+    println!("  {}", phase.syncs());
+    Ok(json!({ "per_second": rate, "errors": outcome.errors(), "phase": phase.json() }))
+}
+
+fn remember(node: &Node, fleet: &Fleet, idle: u64) -> Value {
+    println!("\nmemory with {} instances", fleet.count());
+    let resident = node.memory().resident;
+    let each = (resident.saturating_sub(idle) * 1024) / fleet.count();
+    println!(
+        "  {} MB resident, {each} bytes each beyond the {} MB of an empty node (target ≤ 600 MB with a million)",
+        resident * 1024 / 1_000_000,
+        idle * 1024 / 1_000_000
+    );
+    json!({ "rss_kib": resident, "empty_rss_kib": idle, "bytes_each": each })
+}
+
+fn beat(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
+    println!(
+        "\nheartbeats, {} of random instances in a request, {BEATING} connections",
+        fleet::BEATS
+    );
+    let requests = fleet.heartbeats(node.address);
+    let mut requests = requests.iter().cycle();
+    let mut next = |out: &mut Vec<u8>| {
+        out.extend(requests.next().into_iter().flatten());
+        true
+    };
+    let plan = closed(node, BEATING, Some(seconds));
+    let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
+    // Renewed leases, not requests: a heartbeat for what is not registered counts for nothing.
+    let rate = phase.delta("heartbeats_total") / outcome.took.as_secs_f64();
+    println!(
+        "  {rate:.0}/s (target ≥ 200,000), {} errors",
+        outcome.errors()
+    );
+    println!("  {}", phase.limits());
+    Ok(json!({
+        "per_second": rate, "requests": outcome.answered, "errors": outcome.errors(), "phase": phase.json(),
+    }))
+}
+
+fn look(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
+    println!(
+        "\nlookups of services of {} instances, {LOOKING} connections",
+        fleet::SMALL
+    );
+    let requests = fleet.lookups(node.address);
+    let mut requests = requests.iter().cycle();
+    let mut next = |out: &mut Vec<u8>| {
+        out.extend(requests.next().into_iter().flatten());
+        true
+    };
+    let plan = closed(node, LOOKING, Some(seconds));
+    let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
+    let rate = outcome.per_second();
+    println!("  {rate:.0}/s, {} errors", outcome.errors());
+    println!("  {}", phase.limits());
+    Ok(json!({ "per_second": rate, "errors": outcome.errors(), "phase": phase.json() }))
+}
+
+fn closed(node: &Node, connections: usize, seconds: Option<f64>) -> Plan {
+    Plan {
+        target: node.address,
+        connections,
+        pipeline: PIPELINE,
+        pace: Pace::Closed,
+        time: seconds.map(Duration::from_secs_f64),
+    }
+}

@@ -1,0 +1,33 @@
+//! A directory for a run's files.
+
+use std::path::{Path, PathBuf};
+
+/// A directory below the system's for temporary files (`TMPDIR`); removed with everything in it when dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let name = format!("pointsman-bench-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file and returns where it is.
+    pub(crate) fn write(&self, name: &str, text: &str) -> std::io::Result<PathBuf> {
+        let path = self.0.join(name);
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left behind at worst, in a directory that is cleaned anyway.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
