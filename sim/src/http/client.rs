@@ -227,7 +227,9 @@ impl Visitor {
 
     /// Waits for the answer and writes down how it went.
     pub(super) async fn finish(&mut self, peer: &mut Peer, mut pending: Pending) -> Stays {
-        let small = Answer::to(pending.ask.id, String::new()).body.len() < 3_000;
+        // A window too small for a gulp would make it slower than the least rate.
+        let roomy = super::ask::largest(pending.ask.id) >= 32 * 1024;
+        let small = roomy && Answer::to(pending.ask.id, String::new()).body.len() < 3_000;
         if small && self.plan.depth == 1 && self.rng.u8(..8) == 0 {
             peer.gulps = Gulps {
                 bytes: 100,

@@ -238,15 +238,18 @@ impl Visit {
     ) -> Option<After> {
         let answer = Answer::to(id, got_of(request));
         let to_head = request.head.line.starts_with("HEAD ");
-        let closes = answer.delimited == Delimited::Close && !answer.is_bodiless() && !to_head;
-        let closes = closes || self.rng.u8(..6) == 0;
+        let by_closing = answer.delimited == Delimited::Close && !answer.is_bodiless() && !to_head;
+        let closes = by_closing || self.rng.u8(..6) == 0;
         for n in 0..answer.interim {
             self.peer.say(format!(
                 "HTTP/1.1 103 Early Hints\r\nX-Sim: {id:016x}\r\nLink: <{n}>\r\n\r\n"
             ));
         }
         let mut bytes = answer.write(to_head, closes);
-        bytes.extend_from_slice(extra);
+        // Whatever comes before a close that ends the answer belongs to it.
+        if !by_closing {
+            bytes.extend_from_slice(extra);
+        }
         if extra.is_empty() {
             self.deed(id, Deed::Answered);
         }
@@ -270,7 +273,7 @@ impl Visit {
             ledger.sent(id, peer.sent - before);
             peer.has_said()
         });
-        (woken.await == Woken::Enough).then_some(())
+        (woken.await == Woken::Enough && !self.peer.unheard).then_some(())
     }
 
     /// Notes what it does with a request.

@@ -232,7 +232,9 @@ fn ask(rng: &mut Rng, services: usize, scale: u64, old: bool, manner: Manner) ->
         _ => "GET",
     };
     let body = match method {
-        "PUT" | "POST" if chunks || !old && rng.bool() => Body::Chunks(length, rng.bool()),
+        "PUT" | "POST" if chunks || !old && rng.bool() => {
+            Body::Chunks(length, !chunks && rng.bool())
+        }
         "PUT" | "POST" => Body::Length(length.max(usize::from(needs_body) * 60)),
         _ => Body::None,
     };
