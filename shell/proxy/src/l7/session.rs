@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub(super) speaking: Cell<u16>,
     /// The listener's limits in time, as last known: they hold on when the listener is taken away.
     timeouts: Cell<Timeouts>,
+    /// The listener's name.
+    pub(super) name: Arc<str>,
     stats: Arc<Sharded<ListenerStats>>,
 }
 
@@ -61,6 +63,8 @@ enum Read {
     Begun(Box<(Begun, Plan)>),
     /// The client has left.
     End,
+    /// The listener was taken away: there is nobody to ask what to do with a request.
+    Gone,
 }
 
 /// Serves one connection until it ends.
@@ -72,6 +76,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Sock, peer: SocketAddr, li
     };
     let session = Session {
         timeouts: Cell::new(table.timeouts),
+        name: table.name.clone(),
         stats: table.stats.clone(),
         worker,
         client,
@@ -115,6 +120,7 @@ impl Session {
             match self.read() {
                 Read::Begun(begun) => return Ok(begun),
                 Read::End => return Err(Next::Close),
+                Read::Gone => return Err(Next::Linger),
                 Read::More => {}
             }
             let idle = self.held.borrow().is_empty();
@@ -175,7 +181,7 @@ impl Session {
         let mut scratch = self.worker.buffers.scratch();
         let snapshot = self.worker.snapshot();
         let Some(listener) = snapshot.listener(self.listener) else {
-            return Read::End;
+            return Read::Gone;
         };
         let mut len = self.unhold(&mut scratch[FRONT..]);
         let mut look = self.unseen.replace(false);
