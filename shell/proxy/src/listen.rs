@@ -43,7 +43,7 @@ pub(crate) async fn accept_all(
             Ok(None) => {
                 listener
                     .acceptable_unless(|| closing.get() || worker.draining())
-                    .await
+                    .await;
             }
             Err(_) => reactor.sleep(PAUSE).await,
         }

@@ -41,11 +41,11 @@ pub(crate) fn spawn(
             let logger = log.map(|to| Logger::new(to, lost));
             let suspect = Box::new(move |suspect| suspects(suspect));
             let worker = Worker::new(index, seed, executor.handle(), published, logger, suspect);
-            run(&executor, Rc::new(worker), fleet)
+            run(&executor, &Rc::new(worker), fleet)
         })
 }
 
-fn run(executor: &Executor, worker: Rc<Worker>, fleet: Arc<Fleet>) -> io::Result<()> {
+fn run(executor: &Executor, worker: &Rc<Worker>, fleet: Arc<Fleet>) -> io::Result<()> {
     let bell = Bell::new(worker.reactor(), fleet.bell(worker.index)?)?;
     worker.handle.spawn(keep_house(worker.clone()));
     worker.handle.spawn(obey(worker.clone(), fleet, bell));

@@ -27,7 +27,7 @@ pub(crate) struct Worker {
     pub(crate) logger: Option<Logger>,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
     published: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
-    table: RefCell<Rc<Arc<RoutingTable>>>,
+    table: RefCell<Table>,
     balancers: RefCell<Vec<Option<Slot>>>,
     random: RefCell<Random>,
     draining: Cell<bool>,
@@ -50,7 +50,13 @@ struct Slot {
 
 /// What a request holds while it is served: the table it began with, whatever is published meanwhile.
 #[derive(Clone)]
-pub(crate) struct Snapshot(Rc<Arc<RoutingTable>>);
+pub(crate) struct Snapshot(Table);
+
+#[expect(
+    clippy::redundant_allocation,
+    reason = "the outer count is the worker's own: workers do not contend for the inner one"
+)]
+type Table = Rc<Arc<RoutingTable>>;
 
 impl Snapshot {
     pub(crate) fn listener(&self, number: usize) -> Option<&ListenerTable> {

@@ -296,13 +296,13 @@ impl Session {
 
     fn record(&self, begun: &mut Begun, ended: &Ended, service: Option<usize>) {
         let worker = &self.worker;
-        if let Some(listener) = begun.snapshot.listener(self.listener) {
-            if let Some(route) = begun.route.and_then(|r| listener.routes.get(r)) {
-                let stats = route.stats.of(worker.index);
-                match ended.cut {
-                    Some(_) => stats.aborted.bump(1),
-                    None => stats.answered[usize::from(ended.status / 100).clamp(1, 5) - 1].bump(1),
-                }
+        if let Some(listener) = begun.snapshot.listener(self.listener)
+            && let Some(route) = begun.route.and_then(|r| listener.routes.get(r))
+        {
+            let stats = route.stats.of(worker.index);
+            match ended.cut {
+                Some(_) => stats.aborted.bump(1),
+                None => stats.answered[usize::from(ended.status / 100).clamp(1, 5) - 1].bump(1),
             }
         }
         let duration = worker.now().since(begun.at);

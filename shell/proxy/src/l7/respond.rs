@@ -206,11 +206,13 @@ impl Session {
         if tunnel && !asked.upgrade {
             return Err(Unanswered::Malformed);
         }
-        if let h1::Framing::Length(length) = response.framing {
-            if asked.repeatable && length <= WHOLE && len - head_len < length as usize {
-                early.has_head = true;
-                return Ok(None);
-            }
+        if let h1::Framing::Length(length) = response.framing
+            && asked.repeatable
+            && length <= WHOLE
+            && len - head_len < length as usize
+        {
+            early.has_head = true;
+            return Ok(None);
         }
         let mut head = self.worker.buffers.take();
         // While the request is still coming in, nobody knows where the next one would begin.

@@ -37,17 +37,13 @@ pub async fn try_join<E>(
     let (mut a, mut b) = (pin!(a), pin!(b));
     let (mut a_done, mut b_done) = (false, false);
     poll_fn(|context| {
-        if !a_done {
-            if let Poll::Ready(outcome) = a.as_mut().poll(context) {
-                outcome?;
-                a_done = true;
-            }
+        if !a_done && let Poll::Ready(outcome) = a.as_mut().poll(context) {
+            outcome?;
+            a_done = true;
         }
-        if !b_done {
-            if let Poll::Ready(outcome) = b.as_mut().poll(context) {
-                outcome?;
-                b_done = true;
-            }
+        if !b_done && let Poll::Ready(outcome) = b.as_mut().poll(context) {
+            outcome?;
+            b_done = true;
         }
         match a_done && b_done {
             true => Poll::Ready(Ok(())),

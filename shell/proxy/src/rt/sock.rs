@@ -390,10 +390,10 @@ fn accept_kernel(
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let ListenerEnd::Memory(address) = self.end {
-            if let Driver::Memory(network) = &self.reactor.driver {
-                network.unlisten(address);
-            }
+        if let ListenerEnd::Memory(address) = self.end
+            && let Driver::Memory(network) = &self.reactor.driver
+        {
+            network.unlisten(address);
         }
         self.reactor.forget(self.token);
     }
