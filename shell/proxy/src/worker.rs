@@ -52,10 +52,7 @@ struct Slot {
 #[derive(Clone)]
 pub(crate) struct Snapshot(Table);
 
-#[expect(
-    clippy::redundant_allocation,
-    reason = "the outer count is the worker's own: workers do not contend for the inner one"
-)]
+/// The outer count is the worker's own, so that workers do not contend for the inner one.
 type Table = Rc<Arc<RoutingTable>>;
 
 impl Snapshot {
