@@ -43,6 +43,9 @@ pub struct Peer {
     pub ends: bool,
     /// How the other side has left, if it has.
     pub gone: Option<Gone>,
+    /// Whether nothing that we say gets through any more.
+    pub unheard: bool,
+    scratch: Vec<u8>,
     /// Bytes that the network took from us.
     pub sent: u64,
     /// Bytes that came in.
@@ -80,6 +83,8 @@ impl Peer {
             read_from: now,
             ends: false,
             gone: None,
+            unheard: false,
+            scratch: Vec::new(),
             sent: 0,
             received: 0,
         }
@@ -171,15 +176,15 @@ impl Peer {
         if self.gone.is_some() || self.gulps.bytes == 0 || self.now() < self.read_from {
             return false;
         }
-        let mut buffer = vec![0; self.gulps.bytes];
-        match self.sock.try_recv(&mut buffer) {
+        self.scratch.resize(self.gulps.bytes.min(16 * 1024), 0);
+        match self.sock.try_recv(&mut self.scratch) {
             Ok(None) => false,
             Ok(Some(0)) => {
                 self.gone = Some(Gone::Ended);
                 true
             }
             Ok(Some(n)) => {
-                self.inbox.extend_from_slice(&buffer[..n]);
+                self.inbox.extend_from_slice(&self.scratch[..n]);
                 self.received += n as u64;
                 self.read_from = self.now() + self.gulps.pause;
                 true
@@ -212,6 +217,7 @@ impl Peer {
             }
             // Nobody listens any more; what is there to be read may still be of use.
             Err(_) => {
+                self.unheard = true;
                 self.outbox.clear();
                 true
             }

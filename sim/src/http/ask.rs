@@ -167,7 +167,11 @@ impl Answer {
 
     /// The answer as an instance sends it, without informational ones.
     pub fn write(&self, to_head: bool, close: bool) -> Vec<u8> {
-        let reason = if self.id % 2 == 0 { "Fine" } else { "" };
+        let reason = if self.id.is_multiple_of(2) {
+            "Fine"
+        } else {
+            ""
+        };
         let mut out = format!(
             "HTTP/1.1 {} {reason}\r\nX-Sim: {:016x}\r\n",
             self.status, self.id
@@ -181,7 +185,7 @@ impl Answer {
         let bodiless = self.is_bodiless();
         match self.delimited {
             Delimited::Length if self.status != 204 => {
-                out += &format!("Content-Length: {}\r\n", self.body.len())
+                out += &format!("Content-Length: {}\r\n", self.body.len());
             }
             Delimited::Chunks if !bodiless => out += "Transfer-Encoding: chunked\r\n",
             _ => {}

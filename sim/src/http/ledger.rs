@@ -188,8 +188,10 @@ impl Shared {
     pub fn sent(&self, id: u64, bytes: u64) {
         self.arrival(id, |a| a.sent = bytes);
         self.with(|l| {
-            let taken = l.taken.get(&id).copied().unwrap_or_default();
-            l.most_held_down = l.most_held_down.max(bytes.saturating_sub(taken));
+            // Who vanishes does not say what it has read.
+            if let Some(taken) = l.taken.get(&id) {
+                l.most_held_down = l.most_held_down.max(bytes.saturating_sub(*taken));
+            }
         });
     }
 

@@ -6,6 +6,7 @@ use super::ask::{Answer, Delimited, got_of};
 use super::instance::{After, Visit};
 use super::ledger::Deed;
 use super::message::Message;
+use crate::peer::Woken;
 
 /// How long an instance that will not move stays.
 const FOR_LONG: Duration = Duration::from_secs(30);
@@ -42,12 +43,11 @@ pub(super) async fn commit(
             stay(visit).await
         }
         Deed::Flood => loop {
-            visit
-                .say_all(
-                    id,
-                    b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n".repeat(20),
-                )
-                .await?;
+            let hints = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n".repeat(20);
+            visit.say_all(id, hints).await?;
+            if visit.peer.linger(Duration::from_millis(1)).await != Woken::Late {
+                return None;
+            }
         },
         Deed::Unasked if request.head.find("upgrade").is_none() => {
             let head = "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\nhello";

@@ -2,18 +2,20 @@
 //!
 //! * `scene`: what a seed decides before anything runs
 //! * `ask`, `message`, `verify`: requests, the one right answer to each, and a strict reader
-//! * `client`, `rude`, `instance`, `misdeed`, `tunnel`: the parties
+//! * `client`, `hearing`, `rude`: clients; `instance`, `saying`, `misdeed`: instances; `tunnel`: both
 //! * `world`: puts them on a network around the proxy
 //! * `ledger`, `check`: what happened, and the properties it must have
 
 pub mod ask;
 mod check;
 pub mod client;
+mod hearing;
 pub mod instance;
 pub mod ledger;
 pub mod message;
 mod misdeed;
 mod rude;
+mod saying;
 pub mod scene;
 mod tunnel;
 mod verify;

@@ -39,6 +39,7 @@ pub(super) async fn be(visitor: &mut Visitor, manner: Manner) {
         _ => {
             peer.say(ask.head());
             peer.say(ask.framed_body());
+            visitor.ledger.taken(ask.id, 0);
             peer.gulps = Gulps {
                 bytes: 0,
                 pause: Duration::ZERO,

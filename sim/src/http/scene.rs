@@ -175,7 +175,7 @@ fn nature(rng: &mut Rng, kind: bool) -> Nature {
     match rng.u8(..10) {
         0 => nature.refuses = true,
         1 => nature.black_hole = true,
-        2 => nature.closes_idle = Some(Duration::from_millis(rng.u64(..200))),
+        2 => nature.closes_idle = Some(Duration::from_millis(rng.u64(40..200))),
         3..8 => {
             nature.misdeeds = (0..rng.usize(1..4))
                 .filter_map(|_| rng.choice(MISDEEDS))
@@ -232,7 +232,9 @@ fn ask(rng: &mut Rng, services: usize, scale: u64, old: bool, manner: Manner) ->
         _ => "GET",
     };
     let body = match method {
-        "PUT" | "POST" if chunks || !old && rng.bool() => Body::Chunks(length, rng.bool()),
+        "PUT" | "POST" if chunks || !old && rng.bool() => {
+            Body::Chunks(length, !chunks && rng.bool())
+        }
         "PUT" | "POST" => Body::Length(length.max(usize::from(needs_body) * 60)),
         _ => Body::None,
     };

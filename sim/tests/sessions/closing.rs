@@ -83,3 +83,25 @@ fn who_connects_and_says_nothing_has_as_long_as_for_a_head() {
     assert_eq!(heard, "");
     assert!((2_000..2_200).contains(&millis), "{millis} ms");
 }
+
+#[test]
+fn an_answer_is_not_lost_to_a_reset_when_its_listener_goes() {
+    let stage = Rc::new(Stage::new(1));
+    stage.instance(0, async |mut actor: Actor| {
+        actor.hear("\r\n\r\n").await;
+        actor.wait(50).await;
+        actor.say(OK).await;
+        actor.wait(1_000).await;
+    });
+    let world = stage.clone();
+    let (heard, gone) = stage.play(async move |mut client: Actor| {
+        client.say(format!("{GET}{GET}")).await;
+        client.wait(20).await;
+        world.publish(false);
+        world.simulated.unlisten(0);
+        client.say(GET).await;
+        client.hear_all().await
+    });
+    assert!(heard.ends_with("ok"), "{heard}");
+    assert_eq!(gone, Some(Gone::Ended));
+}

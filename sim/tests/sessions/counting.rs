@@ -51,3 +51,22 @@ fn what_was_refused_has_a_record_too() {
         );
     }
 }
+
+#[test]
+fn records_keep_the_name_of_a_listener_that_is_gone() {
+    let stage = std::rc::Rc::new(Stage::new(0));
+    let world = stage.clone();
+    stage.play(async move |mut client: Actor| {
+        client.say("GET / HTT").await;
+        client.wait(20).await;
+        world.publish(false);
+        client.hear_all().await
+    });
+    let names: Vec<_> = stage
+        .simulated
+        .records()
+        .iter()
+        .map(|r| r.listener.to_string())
+        .collect();
+    assert_eq!(names, ["l"]);
+}

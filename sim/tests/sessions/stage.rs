@@ -16,7 +16,7 @@ use proxy::{Simulated, simulate};
 use sim::peer::{Gone, Peer, Woken};
 
 /// The limits in time of every stage.
-pub const TIMEOUTS: Timeouts = Timeouts {
+pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     request_head: Duration::from_secs(2),
     idle: Duration::from_secs(5),
     stall: Duration::from_secs(1),
@@ -25,7 +25,7 @@ pub const TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// The proxy with its surroundings.
-pub struct Stage {
+pub(crate) struct Stage {
     pub network: Network,
     pub simulated: Rc<Simulated>,
     pub handle: Handle,
@@ -37,7 +37,7 @@ pub struct Stage {
 
 impl Stage {
     /// A stage with `instances` endpoints, taken in turn, the first first.
-    pub fn new(instances: usize) -> Self {
+    pub(crate) fn new(instances: usize) -> Self {
         let conditions = Memory {
             seed: 1,
             window: 64 * 1024,
@@ -48,7 +48,7 @@ impl Stage {
     }
 
     /// The same on a network of another kind.
-    pub fn in_conditions(instances: usize, conditions: Memory) -> Self {
+    pub(crate) fn in_conditions(instances: usize, conditions: Memory) -> Self {
         let network = Network::new(conditions);
         let table = RoutingTable::default();
         let simulated = Rc::new(simulate(network.clone(), 1, table, &[address(0)]));
@@ -66,12 +66,12 @@ impl Stage {
     }
 
     /// Publishes the table anew, with or without its listener.
-    pub fn publish(&self, listens: bool) {
+    pub(crate) fn publish(&self, listens: bool) {
         self.simulated.publish(self.table(listens, &self.stats));
     }
 
     /// The table with the given endpoints.
-    pub fn table(&self, listens: bool, stats: &[Arc<EndpointStats>]) -> RoutingTable {
+    pub(crate) fn table(&self, listens: bool, stats: &[Arc<EndpointStats>]) -> RoutingTable {
         let endpoint = |(n, stats): (usize, &Arc<EndpointStats>)| Endpoint {
             incarnation: Incarnation(1),
             id: format!("i{n}").parse().unwrap(),
@@ -119,7 +119,7 @@ impl Stage {
     }
 
     /// Lets instance `number` (from 0) play `script` on each of its connections.
-    pub fn instance(&self, number: usize, script: impl AsyncFn(Actor) + 'static) {
+    pub(crate) fn instance(&self, number: usize, script: impl AsyncFn(Actor) + 'static) {
         let listener = Listener::on_network(self.handle.reactor(), address(number + 1));
         let (script, handle) = (Rc::new(script), self.handle.clone());
         self.handle.spawn(async move {
@@ -136,7 +136,7 @@ impl Stage {
     }
 
     /// Plays `client` and returns what it returned; everything else ends with it.
-    pub fn play<R: 'static>(&self, client: impl AsyncFnOnce(Actor) -> R + 'static) -> R {
+    pub(crate) fn play<R: 'static>(&self, client: impl AsyncFnOnce(Actor) -> R + 'static) -> R {
         let result = Rc::new(RefCell::new(None));
         let (to, handle) = (result.clone(), self.handle.clone());
         self.handle.spawn(async move {
@@ -161,7 +161,7 @@ fn address(number: usize) -> SocketAddr {
 }
 
 /// One side of a connection, playing its part.
-pub struct Actor(pub Peer);
+pub(crate) struct Actor(pub Peer);
 
 impl Actor {
     fn new(sock: Sock) -> Self {
@@ -173,14 +173,14 @@ impl Actor {
     }
 
     /// Says `bytes`; they go out while the script waits for something.
-    pub async fn say(&mut self, bytes: impl Into<Vec<u8>>) {
+    pub(crate) async fn say(&mut self, bytes: impl Into<Vec<u8>>) {
         self.0.say(bytes);
         let patience = self.patience();
         self.0.until(patience, |p| p.has_said()).await;
     }
 
     /// Waits until what came in ends with `end`, and takes it.
-    pub async fn hear(&mut self, end: &str) -> String {
+    pub(crate) async fn hear(&mut self, end: &str) -> String {
         let patience = self.patience();
         let ends = |p: &mut Peer| p.inbox.ends_with(end.as_bytes());
         let woken = self.0.until(patience, ends).await;
@@ -194,24 +194,24 @@ impl Actor {
     }
 
     /// Waits until the other side leaves: what it said, and how it left.
-    pub async fn hear_all(&mut self) -> (String, Option<Gone>) {
+    pub(crate) async fn hear_all(&mut self) -> (String, Option<Gone>) {
         let patience = self.patience();
         self.0.until(patience, |_| false).await;
         (self.take(), self.0.gone)
     }
 
     /// What is there so far.
-    pub fn take(&mut self) -> String {
+    pub(crate) fn take(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.0.inbox)).into_owned()
     }
 
     /// Lets `millis` pass.
-    pub async fn wait(&mut self, millis: u64) {
+    pub(crate) async fn wait(&mut self, millis: u64) {
         self.0.linger(Duration::from_millis(millis)).await;
     }
 
     /// Waits for a request's head and answers it, as often as one comes.
-    pub async fn answer_all(mut self, answer: &str) {
+    pub(crate) async fn answer_all(mut self, answer: &str) {
         loop {
             let patience = self.patience();
             let head = |p: &mut Peer| p.inbox.ends_with(b"\r\n\r\n");

@@ -317,12 +317,11 @@ impl Session {
         let endpoint = service
             .zip(ended.endpoint)
             .map(|(s, e)| (s, &s.endpoints[e]));
-        let listener = begun.snapshot.listener(self.listener);
         logger.push(AccessRecord {
             at: SystemTime::now(),
             duration,
             client: self.peer,
-            listener: listener.map_or_else(|| "".into(), |l| l.name.clone()),
+            listener: self.table.borrow().name.clone(),
             route: route_name(&begun.snapshot, self.listener, begun.route),
             request: *line,
             status: ended.status,

@@ -39,7 +39,7 @@ pub(crate) struct Session {
     /// another. 0 between answers.
     pub(super) speaking: Cell<u16>,
     /// The listener as last known: its limits hold on when it is taken away.
-    table: RefCell<Arc<ListenerTable>>,
+    pub(super) table: RefCell<Arc<ListenerTable>>,
 }
 
 /// What became of a request, as far as the connection is concerned.
@@ -61,6 +61,8 @@ enum Read {
     Begun(Box<(Begun, Plan)>),
     /// The client has left.
     End,
+    /// The listener was taken away: there is nobody to ask what to do with a request.
+    Gone,
 }
 
 /// Serves one connection until it ends.
@@ -120,6 +122,7 @@ impl Session {
             match self.read() {
                 Read::Begun(begun) => return Ok(begun),
                 Read::End => return Err(Next::Close),
+                Read::Gone => return Err(Next::Linger),
                 Read::More => {}
             }
             let idle = self.held.borrow().is_empty();
@@ -180,7 +183,7 @@ impl Session {
         let mut scratch = self.worker.buffers.scratch();
         let snapshot = self.worker.snapshot();
         let Some(listener) = snapshot.listener(self.listener) else {
-            return Read::End;
+            return Read::Gone;
         };
         let mut len = self.unhold(&mut scratch[FRONT..]);
         let mut look = self.unseen.replace(false);

@@ -19,6 +19,11 @@ mod reactor;
 mod sock;
 mod timers;
 
+#[cfg(test)]
+mod kernel_tests;
+#[cfg(test)]
+mod tests;
+
 pub use bell::Bell;
 pub(crate) use epoll::now;
 pub use executor::{Executor, Handle};

@@ -379,3 +379,7 @@ impl Reactor {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reactor_tests.rs"]
+mod tests;

@@ -60,6 +60,12 @@ impl Timers {
         self.tick = self.tick.max(target);
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+
     /// When something fires next, if anything waits.
     pub(super) fn next(&self) -> Option<Moment> {
         if self.entries == 0 {

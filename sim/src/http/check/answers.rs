@@ -31,7 +31,7 @@ fn is_just(told: &Told, ledger: &Ledger, scene: &Scene) -> bool {
     let by_instances = by_instances(told, ledger, scene);
     match (told.manner, told.outcome) {
         (_, Outcome::Unwatched) | (Manner::Stuck, _) => true,
-        (_, Outcome::Nothing) => ending || told.manner == Manner::Garbage,
+        (_, Outcome::Nothing) => ending || told.manner == Manner::Garbage || by_instances,
         (Manner::Garbage, outcome) => matches!(outcome, Outcome::Refused(400..=505)),
         (Manner::SlowHead, outcome) => outcome == Outcome::Refused(408),
         (Manner::BigHead, outcome) => matches!(outcome, Outcome::Refused(414 | 431)),
@@ -51,7 +51,8 @@ fn by_instances(told: &Told, ledger: &Ledger, scene: &Scene) -> bool {
         Outcome::Right => did(&[Deed::Answered, Deed::Extra]),
         Outcome::Tunnel => did(&[Deed::Tunnelled]),
         Outcome::TooEarly => did(&[Deed::Early]),
-        Outcome::Cut => did(&[Deed::DiedWithin, Deed::Stalled]),
+        // The reset that tells of the cut may overtake what came before it.
+        Outcome::Cut | Outcome::Nothing => did(&[Deed::DiedWithin, Deed::Stalled]),
         Outcome::Refused(502) => {
             // An instance that closes with a part of the request unread resets its own answer away.
             let misdeeds = [

@@ -52,7 +52,7 @@ fn changed(told: &Told, ledger: &Ledger) -> Option<String> {
 }
 
 fn given_up(told: &Told, scene: &Scene) -> Option<String> {
-    let Outcome::Refused(status) = told.outcome else {
+    let Outcome::Refused(status @ 502..=504) = told.outcome else {
         return None;
     };
     let service = &scene.services[told.ask.service];

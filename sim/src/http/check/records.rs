@@ -59,10 +59,10 @@ fn one(told: &Told, records: &[&AccessRecord], ledger: &Ledger) -> Option<String
         return (record.status != 101 || record.ended != "ok")
             .then(|| format!("{id:x}: {record:?}"));
     }
-    if let Outcome::Refused(status) = told.outcome {
-        if record.status != status {
-            return complain(format!("was answered {status}"));
-        }
+    if let Outcome::Refused(status) = told.outcome
+        && record.status != status
+    {
+        return complain(format!("was answered {status}"));
     }
     if record.sent != told.answer_bytes {
         return complain(format!("was sent {} bytes", told.answer_bytes));
