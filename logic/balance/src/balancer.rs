@@ -29,10 +29,10 @@ pub enum Unavailable {
     AllTried,
 }
 
-/// The endpoints already tried for a request. Attempts are few: 16 are remembered.
+/// The endpoints already tried for a request. Attempts are few: 8 are remembered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tried {
-    endpoints: [u32; 16],
+    endpoints: [u32; 8],
     len: u8,
 }
 

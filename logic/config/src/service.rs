@@ -27,7 +27,7 @@ declare! {
         response_timeout: Duration => default(secs(60)).within(millis(1)..=DAY),
         /// Attempts after the first, on other instances, for requests that were not sent or may be repeated.
         // Two more instances: the third failure in a row is no accident of one of them.
-        retries: u8 => default(2u8).within(0..=10),
+        retries: u8 => default(2u8).within(0..=7),
         /// Failures in a row after which an instance is passed over for `shun_for`; 0 never.
         // nginx's. A retry hides the failure, and a shunned instance is checked at once if it has a check.
         shun_after: u32 => default(1u32).within(0..=1_000_000),

@@ -66,3 +66,26 @@ pub enum Registration {
     /// The very same; its lease is renewed.
     Unchanged,
 }
+
+/// A command's place in the log, and its answer.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The revision at which it was applied; for a registration that changed nothing, the revision at which
+    /// that was found.
+    pub revision: Revision,
+    /// What it did.
+    pub reply: Reply,
+}
+
+/// What a heartbeat found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// The lease holds for another ttl.
+    Renewed,
+    /// The lease had run out or was held over; the instance turns passing again in a moment.
+    Woken,
+    /// A persistent instance: it has no lease to renew.
+    Persistent,
+    /// No such instance: register it anew.
+    NotFound,
+}

@@ -19,7 +19,7 @@ mod tests;
 
 pub use codec::DecodeError;
 pub use command::{Command, LeaseRef, MAX_BATCH, MAX_COMMAND, Patch, Verdict};
-pub use event::{Applied, Change, Event, Registration, Reply};
+pub use event::{Applied, Change, Committed, Event, Heartbeat, Registration, Reply};
 pub use history::{Compacted, History};
 pub use leases::Leases;
 pub use record::Record;

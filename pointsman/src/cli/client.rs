@@ -28,13 +28,18 @@ impl<'a> Client<'a> {
 
     /// The URL of an API path in the chosen namespace. Segments are encoded.
     pub(super) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> String {
+        let namespace = [("namespace", self.remote.namespace.as_str())];
+        self.url_of_all(segments, &[&namespace, query].concat())
+    }
+
+    /// The URL of an API path that is about no namespace.
+    pub(super) fn url_of_all(&self, segments: &[&str], query: &[(&str, &str)]) -> String {
         let mut url = self.remote.api.trim_end_matches('/').to_owned();
         for segment in segments {
             url.push('/');
             url.push_str(&encoded(segment));
         }
-        let namespace = [("namespace", self.remote.namespace.as_str())];
-        for (i, (name, value)) in namespace.iter().chain(query).enumerate() {
+        for (i, (name, value)) in query.iter().enumerate() {
             url.push(if i == 0 { '?' } else { '&' });
             url.push_str(name);
             url.push('=');

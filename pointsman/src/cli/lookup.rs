@@ -138,7 +138,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
         ("method", options.method.as_str()),
     ];
     query.extend(options.client.as_deref().map(|client| ("client", client)));
-    let answer = client.read(&client.url(&["v1", "explain"], &query))?;
+    let answer = client.read(&client.url_of_all(&["v1", "explain"], &query))?;
     if options.remote.json {
         println!("{answer}");
         return Ok(ExitCode::SUCCESS);

@@ -3,44 +3,49 @@
 use std::sync::Arc;
 
 use cluster::SubmitError;
-use fronts::{Changes, Closed, Committed, Directory, Heartbeat, Pending, Reason, Refused};
+use fronts::{Changes, Closed, Directory, Pending, Reason, Refused};
 use model::{InstanceId, Revision, ServiceKey};
-use registry::{Command, Compacted, Event, Registry, Service};
+use registry::{Command, Committed, Compacted, Event, Heartbeat, Registry, Service};
 
-/// The node's registry.
-pub(super) struct Local(pub(super) cluster::Node);
+use super::Shared;
+
+/// The node's registry. An instance that is registered without a check gets its service's from the
+/// configuration, so that every reader sees how it is checked.
+pub(super) struct Local(pub(super) Arc<Shared>);
 
 impl Directory for Local {
-    fn submit(&self, command: Command) -> Pending<'_, Result<Committed, Refused>> {
+    fn submit(&self, mut command: Command) -> Pending<'_, Result<Committed, Refused>> {
+        if let Command::Register { key, instance, .. } = &mut command
+            && instance.check.is_none()
+        {
+            instance.check = self.0.tables().settings(key).check.clone().map(Box::new);
+        }
         Box::pin(async move {
-            let committed = self.0.submit(command).await.map_err(|why| refused(&why))?;
-            Ok(Committed {
-                revision: committed.revision,
-                reply: committed.reply,
-            })
+            let committed = self.0.registry.submit(command).await;
+            committed.map_err(|why| refused(&why))
         })
     }
 
     fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat> {
-        let found = self.0.heartbeat(instances);
-        found.into_iter().map(heartbeat).collect()
+        self.0.registry.heartbeat(instances)
     }
 
     fn registry(&self) -> Registry {
-        self.0.read(Registry::clone)
+        self.0.registry.read(Registry::clone)
     }
 
     fn service(&self, key: &ServiceKey) -> (Revision, Option<Arc<Service>>) {
         self.0
+            .registry
             .read(|registry| (registry.revision(), registry.service(key).cloned()))
     }
 
     fn watch(&self, key: &ServiceKey) -> Box<dyn Changes> {
-        Box::new(Watch(self.0.watch(key)))
+        Box::new(Watch(self.0.registry.watch(key)))
     }
 
     fn events_since(&self, revision: Revision, key: &ServiceKey) -> Result<Vec<Event>, Compacted> {
-        self.0.events_since(revision, Some(key))
+        self.0.registry.events_since(revision, Some(key))
     }
 }
 
@@ -57,18 +62,9 @@ impl Changes for Watch {
     }
 }
 
-fn heartbeat(found: cluster::Heartbeat) -> Heartbeat {
-    match found {
-        cluster::Heartbeat::Renewed => Heartbeat::Renewed,
-        cluster::Heartbeat::Woken => Heartbeat::Woken,
-        cluster::Heartbeat::Persistent => Heartbeat::Persistent,
-        cluster::Heartbeat::NotFound => Heartbeat::NotFound,
-    }
-}
-
 fn refused(why: &SubmitError) -> Refused {
     let reason = match why {
-        SubmitError::Overloaded { .. } => Reason::Overloaded,
+        SubmitError::Overloaded => Reason::Overloaded,
         SubmitError::TooLarge { .. } => Reason::TooLarge,
         SubmitError::NotWritten { .. } => Reason::NotWritten,
         SubmitError::ReadOnly { .. } => Reason::ReadOnly,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use health::Target;
-use model::{Health, Revision, ServiceKey};
+use model::{Revision, ServiceKey};
 use registry::{Change, Event, Record};
 
 use super::Shared;
@@ -56,7 +56,7 @@ fn catch_up(shared: &Shared, seen: Revision) -> Revision {
 fn follow_check(shared: &Shared, event: &Event) {
     match event.change {
         Change::Removed => shared.prober.remove(&event.key, &event.id),
-        Change::Registered | Change::Changed => match shared.target(&event.key, &event.record) {
+        Change::Registered | Change::Changed => match target(&event.key, &event.record) {
             Some(target) => shared.prober.put(target),
             None => shared.prober.remove(&event.key, &event.id),
         },
@@ -87,31 +87,23 @@ impl Shared {
         let services: Vec<_> = self.registry.read(|r| r.services().cloned().collect());
         let targets = services
             .iter()
-            .flat_map(|service| {
-                service
-                    .instances()
-                    .filter_map(|r| self.target(&service.key, r))
-            })
+            .flat_map(|service| service.instances().filter_map(|r| target(&service.key, r)))
             .collect();
         self.prober.replace(targets);
     }
+}
 
-    /// How `record` is to be probed, if it is: as it says itself, else as its service's configuration says.
-    fn target(&self, key: &ServiceKey, record: &Record) -> Option<Target> {
-        let instance = &record.instance;
-        let (check, health) = match &instance.check {
-            Some(check) => ((**check).clone(), record.check_health),
-            // It counts as passing for want of a check of its own; the first probe decides.
-            None => (self.tables().settings(key).check.clone()?, Health::Unknown),
-        };
-        Some(Target {
-            key: key.clone(),
-            id: instance.id.clone(),
-            incarnation: record.incarnation,
-            host: instance.host.clone(),
-            port: check.port.unwrap_or(instance.port).get(),
-            check,
-            health,
-        })
-    }
+/// How `record` is to be probed, if it is.
+fn target(key: &ServiceKey, record: &Record) -> Option<Target> {
+    let instance = &record.instance;
+    let check = instance.check.as_deref()?;
+    Some(Target {
+        key: key.clone(),
+        id: instance.id.clone(),
+        incarnation: record.incarnation,
+        host: instance.host.clone(),
+        port: check.port.unwrap_or(instance.port).get(),
+        check: check.clone(),
+        health: record.check_health,
+    })
 }

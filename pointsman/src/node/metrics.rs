@@ -1,5 +1,6 @@
 //! Everything that can be counted, in the Prometheus text format.
 
+use cluster::Stats;
 use model::{Counter, DURATION_BOUNDS, Health, ListenerStats, RoutingTable, ServiceTable};
 use registry::Registry;
 use telemetry::{Exposition, Kind};
@@ -242,91 +243,30 @@ fn registry(shared: &Shared, out: &mut Exposition) {
         out.sample(name, &[("health", health.as_str())], counts.of(health));
     }
     let stats = shared.registry.stats();
-    let numbers: [(&str, Kind, &str, f64); 15] = [
-        (
-            "revision",
-            Kind::Counter,
-            "The last command applied.",
-            stats.revision.0 as f64,
-        ),
-        ("services", Kind::Gauge, "Services.", stats.services as f64),
-        ("leases", Kind::Gauge, "Leases.", stats.leases as f64),
-        (
-            "leases_held",
-            Kind::Gauge,
-            "Leases held over by the mass-loss guard.",
-            stats.held as f64,
-        ),
-        (
-            "commands_total",
-            Kind::Counter,
-            "Commands committed.",
-            stats.records as f64,
-        ),
-        (
-            "commits_total",
-            Kind::Counter,
-            "Group commits: one write and one sync each.",
-            stats.batches as f64,
-        ),
-        (
-            "log_bytes_total",
-            Kind::Counter,
-            "Bytes written to the log.",
-            stats.log_bytes as f64,
-        ),
-        (
-            "sync_seconds_total",
-            Kind::Counter,
-            "Time spent making commits durable.",
-            stats.sync_time.as_secs_f64(),
-        ),
-        (
-            "sync_seconds_max",
-            Kind::Gauge,
-            "The longest of them.",
-            stats.sync_time_max.as_secs_f64(),
-        ),
-        (
-            "overloaded_total",
-            Kind::Counter,
-            "Commands refused for a full queue.",
-            stats.overloaded as f64,
-        ),
-        (
-            "not_written_total",
-            Kind::Counter,
-            "Commands the disk would not take.",
-            stats.not_written as f64,
-        ),
-        (
-            "heartbeats_total",
-            Kind::Counter,
-            "Heartbeats that renewed a lease.",
-            stats.heartbeats as f64,
-        ),
-        (
-            "watched_services",
-            Kind::Gauge,
-            "Services somebody waits for a change of.",
-            stats.watched_services as f64,
-        ),
-        (
-            "snapshots_total",
-            Kind::Counter,
-            "Snapshots written.",
-            stats.snapshots as f64,
-        ),
-        (
-            "snapshot_bytes",
-            Kind::Gauge,
-            "The last snapshot's size.",
-            stats.snapshot_bytes as f64,
-        ),
-    ];
-    for (name, kind, help, value) in numbers {
+    for (name, kind, help, value) in REGISTRY {
         let name = format!("pointsman_registry_{name}");
         out.metric(&name, kind, help);
-        out.sample(&name, &[], value);
+        out.sample(&name, &[], value(&stats));
     }
 }
+
+type Number = (&'static str, Kind, &'static str, fn(&Stats) -> f64);
+
+#[rustfmt::skip]
+const REGISTRY: [Number; 15] = [
+    ("revision", Kind::Counter, "The last command applied.", |s| s.revision.0 as f64),
+    ("services", Kind::Gauge, "Services.", |s| s.services as f64),
+    ("leases", Kind::Gauge, "Leases.", |s| s.leases as f64),
+    ("leases_held", Kind::Gauge, "Leases held over by the mass-loss guard.", |s| s.held as f64),
+    ("commands_total", Kind::Counter, "Commands committed.", |s| s.records as f64),
+    ("commits_total", Kind::Counter, "Group commits: one write and one sync each.", |s| s.batches as f64),
+    ("log_bytes_total", Kind::Counter, "Bytes written to the log.", |s| s.log_bytes as f64),
+    ("sync_seconds_total", Kind::Counter, "Time spent making commits durable.", |s| s.sync_time.as_secs_f64()),
+    ("sync_seconds_max", Kind::Gauge, "The longest of them.", |s| s.sync_time_max.as_secs_f64()),
+    ("overloaded_total", Kind::Counter, "Commands refused for a full queue.", |s| s.overloaded as f64),
+    ("not_written_total", Kind::Counter, "Commands the disk would not take.", |s| s.not_written as f64),
+    ("heartbeats_total", Kind::Counter, "Heartbeats that renewed a lease.", |s| s.heartbeats as f64),
+    ("watched_services", Kind::Gauge, "Services somebody waits for a change of.", |s| s.watched_services as f64),
+    ("snapshots_total", Kind::Counter, "Snapshots written.", |s| s.snapshots as f64),
+    ("snapshot_bytes", Kind::Gauge, "The last snapshot's size.", |s| s.snapshot_bytes as f64),
+];

@@ -90,7 +90,7 @@ impl Node {
             registry,
             proxy,
             prober,
-            tables: Mutex::new(Tables::new(workers, config.clone())),
+            tables: Mutex::new(Tables::new(workers, &config)),
             bound: Mutex::default(),
             names: Names::default(),
             picks: Picks::default(),
@@ -139,13 +139,14 @@ impl Node {
         }
         let new = Arc::new(new);
         // Bound before anything else: an address that is taken must leave everything as it was.
-        self.shared.tables().configure(new.clone());
+        self.shared.tables().configure(&new);
         if let Err(fault) = self.shared.bind_listeners(&new) {
-            self.shared.tables().configure(old);
+            self.shared.tables().configure(&old);
             self.shared.refresh_all();
             return Err(fault);
         }
         self.shared.sync_statics(&new).await?;
+        self.shared.sync_checks(&old, &new).await?;
         self.shared.refresh_all();
         Ok(changes)
     }
@@ -271,7 +272,7 @@ fn serve_api(
         ..fronts::http::Options::default()
     };
     let backend = fronts::http::Backend {
-        directory: Arc::new(Local(shared.registry.clone())),
+        directory: Arc::new(Local(shared.clone())),
         traffic: shared.clone(),
     };
     tokio::spawn(async move {

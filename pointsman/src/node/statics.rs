@@ -1,4 +1,5 @@
-//! Instances that the configuration names: registered as others are, so that everybody finds them.
+//! What the configuration says of instances goes into the registry, so that everybody finds it: static
+//! instances, and the checks of services.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,6 +38,32 @@ impl Shared {
         for command in commands {
             let stored = self.registry.submit(command).await;
             stored.context("the configuration's instances could not be registered")?;
+        }
+        Ok(())
+    }
+
+    /// Instances that have their service's former check get its present one.
+    pub(super) async fn sync_checks(&self, old: &Config, new: &Config) -> anyhow::Result<()> {
+        let keys: BTreeSet<_> = old.service.keys().chain(new.service.keys()).collect();
+        for key in keys {
+            let check = |config: &Config| config.service.get(key).and_then(|s| s.check.clone());
+            let (before, after) = (check(old), check(new));
+            if before == after {
+                continue;
+            }
+            let service = self.registry.service(key);
+            let records = service.iter().flat_map(|s| s.instances());
+            let own = records.filter(|r| r.instance.check.as_deref() == before.as_ref());
+            for record in own {
+                let mut instance = Box::new(record.instance.clone());
+                instance.check = after.clone().map(Box::new);
+                let (key, at) = (key.clone(), now());
+                let stored = self
+                    .registry
+                    .submit(Command::Register { key, instance, at })
+                    .await;
+                stored.context("the service's new check could not be stored")?;
+            }
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(workers: usize, config: Arc<Config>) -> Self {
+    pub(super) fn new(workers: usize, config: &Arc<Config>) -> Self {
         let mut tables = Self {
             workers,
             config: config.clone(),
@@ -48,7 +48,7 @@ impl Tables {
     }
 
     /// Follows `config` from now on. Every service has to be refreshed afterwards.
-    pub(super) fn configure(&mut self, config: Arc<Config>) {
+    pub(super) fn configure(&mut self, config: &Arc<Config>) {
         self.config = config.clone();
         for slot in &mut self.listeners {
             if slot
@@ -239,4 +239,124 @@ fn endpoint(
         enabled: instance.enabled,
         stats: known.map_or_else(|| Arc::new(EndpointStats::default()), |e| e.stats.clone()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{Action, InstanceId, Revision, Timestamp};
+    use registry::{Command, Patch, Registry, Verdict};
+
+    use super::*;
+
+    fn config(text: &str) -> Arc<Config> {
+        let source = config::Source {
+            name: "test".into(),
+            text: text.into(),
+        };
+        Arc::new(config::parse(&[source], &|_| None).unwrap().config)
+    }
+
+    fn key() -> ServiceKey {
+        ServiceKey::in_default("web".parse().unwrap())
+    }
+
+    fn register(registry: &mut Registry, id: &str, host: &str) {
+        let source = format!(
+            "[service.web.check]\ntcp = true\n[[service.web.instance]]\nid = {id:?}\naddress = {host:?}"
+        );
+        let service = config(&source).service[&key()].clone();
+        let mut instance = Box::new(service.instances[0].clone());
+        instance.check = service.check.map(Box::new);
+        let at = Timestamp(0);
+        let key = key();
+        registry.apply(
+            registry.revision().next(),
+            &Command::Register { key, instance, at },
+        );
+    }
+
+    fn resolve(host: &Host) -> Option<IpAddr> {
+        match host {
+            Host::Ip(ip) => Some(*ip),
+            Host::Name(_) => None,
+        }
+    }
+
+    fn refresh(tables: &mut Tables, registry: &Registry) -> Arc<ServiceTable> {
+        let service = registry.service(&key()).cloned();
+        assert!(tables.refresh(&key(), service.as_deref(), &resolve));
+        tables.routed(&key()).unwrap().clone()
+    }
+
+    const WEB: &str = "[listener.a]\nbind = \"127.0.0.1:1\"\nservice = \"web\"\n";
+
+    #[test]
+    fn statistics_live_as_long_as_the_instance_at_its_address() {
+        let mut tables = Tables::new(1, &config(WEB));
+        let mut registry = Registry::default();
+        register(&mut registry, "x", "127.0.0.1:80");
+        let first = refresh(&mut tables, &registry).endpoints[0].stats.clone();
+        let patch = Box::new(Patch {
+            drain: Some(true),
+            ..Patch::default()
+        });
+        let id: InstanceId = "x".parse().unwrap();
+        let key = key();
+        registry.apply(Revision(2), &Command::Patch { key, id, patch });
+        let drained = refresh(&mut tables, &registry);
+        assert!(drained.endpoints[0].drain && Arc::ptr_eq(&first, &drained.endpoints[0].stats));
+        register(&mut registry, "x", "127.0.0.1:81");
+        let moved = refresh(&mut tables, &registry);
+        assert!(!Arc::ptr_eq(&first, &moved.endpoints[0].stats));
+    }
+
+    #[test]
+    fn an_instance_that_a_check_sees_well_again_is_no_longer_passed_over() {
+        let mut tables = Tables::new(1, &config(WEB));
+        let mut registry = Registry::default();
+        register(&mut registry, "x", "127.0.0.1:80");
+        let stats = refresh(&mut tables, &registry).endpoints[0].stats.clone();
+        stats.shun(u64::MAX);
+        for health in [Health::Critical, Health::Passing] {
+            let record = registry.instance(&key(), &"x".parse().unwrap()).unwrap();
+            let verdict = Verdict {
+                key: key(),
+                id: "x".parse().unwrap(),
+                incarnation: record.incarnation,
+                health,
+                reason: None,
+            };
+            let next = registry.revision().next();
+            registry.apply(next, &Command::SetHealth(vec![verdict]));
+            refresh(&mut tables, &registry);
+        }
+        assert_eq!(stats.shunned_until(), 0);
+    }
+
+    #[test]
+    fn an_instance_without_an_address_is_in_no_table() {
+        let mut tables = Tables::new(1, &config(WEB));
+        let mut registry = Registry::default();
+        register(&mut registry, "x", "nowhere.example:80");
+        assert!(refresh(&mut tables, &registry).endpoints.is_empty());
+    }
+
+    #[test]
+    fn listeners_and_services_keep_their_numbers_and_statistics() {
+        let mut tables = Tables::new(1, &config(WEB));
+        let before = tables.table(Revision(1));
+        let new = format!("{WEB}[listener.b]\nbind = \"127.0.0.1:2\"\nservice = \"other\"\n");
+        tables.configure(&config(&new));
+        let after = tables.table(Revision(2));
+        let a =
+            [&before, &after].map(|t| t.listeners[tables.number("a").unwrap()].clone().unwrap());
+        assert!(Arc::ptr_eq(&a[0].stats, &a[1].stats));
+        assert!(Arc::ptr_eq(&a[0].routes[0].stats, &a[1].routes[0].stats));
+        assert_eq!(a[0].routes[0].action, a[1].routes[0].action);
+        assert_eq!(a[1].routes[0].action, Action::Service(0));
+        tables.configure(&config(WEB));
+        assert!(tables.table(Revision(3)).listeners[1].is_none());
+    }
 }

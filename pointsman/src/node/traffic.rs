@@ -84,7 +84,7 @@ impl Traffic for Shared {
         };
         let route = &listener.routes[number];
         let service = match &route.action {
-            Action::Service(number) => Some(choice(&table.services[*number])),
+            Action::Service(number) => Some(self.choice(&table.services[*number])),
             _ => None,
         };
         let verdict = match (&route.action, &service) {
@@ -145,6 +145,27 @@ impl Shared {
         let resolve = |host: &model::Host| self.names.resolve(host);
         let table = tables.service(key, Some(&service), before, &resolve);
         picks.insert(key.clone(), Pick::new(made_at, Arc::new(table)));
+    }
+
+    fn choice(&self, service: &ServiceTable) -> Choice {
+        let mut choice = choice(service);
+        let registered = self.registry.service(&service.key);
+        let known = |id: &InstanceId| service.endpoints.iter().any(|e| e.id == *id);
+        for record in registered.iter().flat_map(|s| s.instances()) {
+            let instance = &record.instance;
+            if !known(&instance.id) {
+                choice.instances.push(Stands {
+                    id: instance.id.to_string(),
+                    address: format!("{}:{}", instance.host, instance.port),
+                    health: record.health(),
+                    weight: instance.weight.0,
+                    in_flight: 0,
+                    eligible: false,
+                    why: "its host name has no address".into(),
+                });
+            }
+        }
+        choice
     }
 
     /// The listener that would take the question's connection, and how that was found out.

@@ -11,9 +11,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cluster::{Durability, Heartbeat, Node, Options};
+use cluster::{Durability, Node, Options};
 use model::{Host, Instance, Lease, ServiceKey, Timestamp, Weight};
-use registry::Command;
+use registry::{Command, Heartbeat};
 
 const SERVICES: usize = 1_000;
 const SUBMITTERS: usize = 4_000;

@@ -18,7 +18,7 @@ mod writer;
 
 pub use error::{OpenError, SubmitError};
 pub use hub::{Closed, ServiceWatch};
-pub use node::{Committed, Heartbeat, Node, Probe, Recovery};
+pub use node::{Node, Probe, Recovery};
 pub use options::{Durability, Options};
 pub use registry::leases::MassLoss;
 pub use stats::Stats;

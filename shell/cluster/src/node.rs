@@ -6,8 +6,8 @@ use std::time::Instant;
 use model::{InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{Batch, Renewal, Seed};
 use registry::{
-    Command, Compacted, Event, History, Leases, MAX_BATCH, Record, Registration, Registry, Reply,
-    Service, Verdict,
+    Command, Committed, Compacted, Event, Heartbeat, History, Leases, MAX_BATCH, Record,
+    Registration, Registry, Reply, Service, Verdict,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -28,29 +28,6 @@ const PROBE_QUEUE: usize = 4_096;
 #[derive(Clone, Debug)]
 pub struct Node {
     inner: Arc<Inner>,
-}
-
-/// A command's place in the log, and its answer.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    /// The revision at which it was applied; for a registration that changed nothing, the revision at which
-    /// that was found.
-    pub revision: Revision,
-    /// What it did.
-    pub reply: Reply,
-}
-
-/// What a heartbeat found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heartbeat {
-    /// The lease holds for another ttl.
-    Renewed,
-    /// The lease had run out or was held over; the instance turns passing again in a moment.
-    Woken,
-    /// A persistent instance: it has no lease to renew.
-    Persistent,
-    /// No such instance: register it anew.
-    NotFound,
 }
 
 /// The mass-loss guard wants to know whether this instance is alive: answer with [`Node::probe_result`].

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use registry::{Command, MAX_COMMAND};
+use registry::{Command, Committed, MAX_COMMAND};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::SubmitError;
 use crate::log::{MAX_FRAME, push_record};
 use crate::writer::SnapshotDone;
-use crate::{Committed, SubmitError};
 
 /// What a waiting command costs besides its bytes.
 const OVERHEAD: u32 = 512;

@@ -4,7 +4,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use model::{InstanceId, Revision, ServiceKey};
-use registry::{Applied, Change, Command, Event, History, Record, Registration, Registry, Reply};
+use registry::{
+    Applied, Change, Command, Committed, Event, History, Record, Registration, Registry, Reply,
+};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::log::{AppendError, Frame};
@@ -13,7 +15,7 @@ use crate::queue::{Job, Message};
 use crate::snapshot;
 use crate::storage::Disk;
 use crate::store::{self, Recovered, Store};
-use crate::{Committed, Durability, OpenError, Options, SubmitError};
+use crate::{Durability, OpenError, Options, SubmitError};
 
 /// Commands applied before readers have their turn.
 const APPLY_STEP: usize = 256;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster::{Durability, Heartbeat, MassLoss, Node, OpenError, Options, SubmitError};
+use cluster::{Durability, MassLoss, Node, OpenError, Options, SubmitError};
 use model::{Health, Host, Instance, InstanceId, Lease, Revision, ServiceKey, Timestamp, Weight};
-use registry::{Change, Command, Patch, Registration, Reply, Verdict};
+use registry::{Change, Command, Heartbeat, Patch, Registration, Reply, Verdict};
 use tokio::time::timeout;
 
 /// Long enough for a busy machine; nothing waits for it to pass.

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use model::{InstanceId, Revision, ServiceKey};
-use registry::{Command, Compacted, Event, Registry, Reply, Service};
+use registry::{Command, Committed, Compacted, Event, Heartbeat, Registry, Service};
 use thiserror::Error;
 
 /// An answer that takes time. Boxed, so that the traits can be used as objects: fronts are compiled once,
@@ -53,28 +53,6 @@ pub trait Changes: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the node is shutting down")]
 pub struct Closed;
-
-/// A command's revision and answer.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    /// The revision at which it was applied.
-    pub revision: Revision,
-    /// What it did.
-    pub reply: Reply,
-}
-
-/// What a heartbeat found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heartbeat {
-    /// The lease holds for another ttl.
-    Renewed,
-    /// The lease had run out; the instance turns passing again in a moment.
-    Woken,
-    /// A persistent instance: it has no lease to renew.
-    Persistent,
-    /// No such instance: register it anew.
-    NotFound,
-}
 
 /// Why a command was not committed. Nothing of it is in the registry, except after [`Reason::Closing`],
 /// where it may or may not be.

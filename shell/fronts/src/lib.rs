@@ -5,7 +5,7 @@ mod directory;
 pub mod http;
 mod traffic;
 
-pub use directory::{Changes, Closed, Committed, Directory, Heartbeat, Pending, Reason, Refused};
+pub use directory::{Changes, Closed, Directory, Pending, Reason, Refused};
 pub use traffic::{
     Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing, Traffic,
 };

@@ -82,15 +82,14 @@ pub(crate) fn serve(
     number: usize,
 ) {
     let open = Open::new(fleet.clone(), worker.index);
-    let session = l7::serve(worker.clone(), client, peer, number);
-    worker.handle.spawn(async move {
-        let _open = open;
-        session.await;
-    });
+    // Handed over rather than wrapped in a future of its own, which would hold the session's twice.
+    worker
+        .handle
+        .spawn(l7::serve(worker.clone(), open, client, peer, number));
 }
 
 /// Counts a connection as open until it is dropped.
-struct Open(Arc<Fleet>, usize);
+pub(crate) struct Open(Arc<Fleet>, usize);
 
 impl Open {
     fn new(fleet: Arc<Fleet>, worker: usize) -> Self {

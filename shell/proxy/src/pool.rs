@@ -1,21 +1,26 @@
 //! Unused connections to instances, kept for the next request. One pool a worker.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::Moment;
+use model::{Endpoint, EndpointStats, Moment};
 
 use crate::rt::Sock;
 
-/// Unused connections by the address they lead to, the freshest last.
+/// Unused connections by the address they lead to, the freshest last. Ordered, so that a simulated run closes
+/// them in the same order every time.
 #[derive(Default)]
-pub(crate) struct Pool(RefCell<HashMap<SocketAddr, Vec<Idle>>>);
+pub(crate) struct Pool(RefCell<BTreeMap<SocketAddr, Vec<Idle>>>);
 
 struct Idle {
     sock: Sock,
     until: Moment,
+    /// Which instance was at the address then. Another may be there now, and the way to the former may be
+    /// gone without a word.
+    instance: Arc<EndpointStats>,
 }
 
 /// Unused connections to one instance that a worker keeps at the most. Beyond, the oldest are closed: a
@@ -23,14 +28,14 @@ struct Idle {
 const MOST_PER_ADDRESS: usize = 1_024;
 
 impl Pool {
-    /// An open connection to `address`, if there is one. The freshest: it is the least likely to be
+    /// An open connection to `endpoint`, if there is one. The freshest: it is the least likely to be
     /// closed by the instance at this very moment, and the others may age and go.
-    pub(crate) fn take(&self, address: SocketAddr) -> Option<Sock> {
+    pub(crate) fn take(&self, endpoint: &Endpoint) -> Option<Sock> {
         let mut pool = self.0.borrow_mut();
-        let idle = pool.get_mut(&address)?;
-        while let Some(Idle { sock, .. }) = idle.pop() {
+        let idle = pool.get_mut(&endpoint.address)?;
+        while let Some(Idle { sock, instance, .. }) = idle.pop() {
             // Readable means closed, or bytes that nobody asked for: of no use either way.
-            if !sock.is_readable() {
+            if Arc::ptr_eq(&instance, &endpoint.stats) && !sock.is_readable() {
                 return Some(sock);
             }
         }
@@ -38,14 +43,17 @@ impl Pool {
     }
 
     /// Keeps `sock` for `keep_alive`.
-    pub(crate) fn put(&self, address: SocketAddr, sock: Sock, now: Moment, keep_alive: Duration) {
+    pub(crate) fn put(&self, endpoint: &Endpoint, sock: Sock, now: Moment, keep_alive: Duration) {
         let mut pool = self.0.borrow_mut();
-        let idle = pool.entry(address).or_default();
+        let idle = pool.entry(endpoint.address).or_default();
         if idle.len() == MOST_PER_ADDRESS {
             idle.remove(0);
         }
-        let until = now + keep_alive;
-        idle.push(Idle { sock, until });
+        idle.push(Idle {
+            sock,
+            until: now + keep_alive,
+            instance: endpoint.stats.clone(),
+        });
     }
 
     /// Closes what has been unused for too long and what the instances have closed.

@@ -13,12 +13,12 @@ use arc_swap::ArcSwap;
 use model::{Counter, RoutingTable};
 use telemetry::AccessRecord;
 
+use crate::Options;
 use crate::access::Logger;
 use crate::inbox::{Fleet, Order};
 use crate::listen::{accept_all, serve};
 use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock};
 use crate::worker::{Suspect, Worker};
-use crate::{Options, rt};
 
 /// How often unused connections are looked through and the access log is handed over.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -112,6 +112,8 @@ pub struct Simulated {
     /// Runs the proxy together with whatever else is spawned on it: clients, instances.
     pub executor: Executor,
     worker: Rc<Worker>,
+    published: Arc<ArcSwap<RoutingTable>>,
+    closing: Vec<Rc<Cell<bool>>>,
     suspects: Rc<RefCell<Vec<Suspect>>>,
     records: std::sync::mpsc::Receiver<Vec<AccessRecord>>,
 }
@@ -138,26 +140,31 @@ pub fn simulate(
         0,
         seed,
         handle,
-        published,
+        published.clone(),
         Some(logger),
         suspect,
     ));
     let fleet = Arc::new(Fleet::new(1).expect("an eventfd can be had"));
     worker.handle.spawn(keep_house(worker.clone()));
-    for (number, &address) in listeners.iter().enumerate() {
-        let listener = rt::Listener::on_network(worker.reactor(), address);
+    let listen = |(number, &address): (usize, &SocketAddr)| {
+        let listener = Listener::on_network(worker.reactor(), address);
         let closing = Rc::new(Cell::new(false));
-        worker.handle.spawn(accept_all(
+        let task = accept_all(
             worker.clone(),
             fleet.clone(),
             listener,
             number,
-            closing,
-        ));
-    }
+            closing.clone(),
+        );
+        worker.handle.spawn(task);
+        closing
+    };
+    let closing = listeners.iter().enumerate().map(listen).collect();
     Simulated {
         executor,
         worker,
+        published,
+        closing,
         suspects,
         records,
     }
@@ -167,6 +174,17 @@ impl Simulated {
     /// Lets connections end after their present request.
     pub fn drain(&self) {
         self.worker.drain();
+    }
+
+    /// Every request that begins from now on is served by `table`.
+    pub fn publish(&self, table: RoutingTable) {
+        self.published.store(Arc::new(table));
+    }
+
+    /// Accepts no more connections for listener `number`.
+    pub fn unlisten(&self, number: usize) {
+        self.closing[number].set(true);
+        self.worker.handle.wake_all();
     }
 
     /// Endpoints reported as failing, in order.

@@ -53,8 +53,8 @@ struct Slot {
 pub(crate) struct Snapshot(Rc<Arc<RoutingTable>>);
 
 impl Snapshot {
-    pub(crate) fn listener(&self, number: usize) -> Option<&ListenerTable> {
-        self.0.listeners.get(number)?.as_deref()
+    pub(crate) fn listener(&self, number: usize) -> Option<&Arc<ListenerTable>> {
+        self.0.listeners.get(number)?.as_ref()
     }
 
     pub(crate) fn service(&self, number: usize) -> &ServiceTable {
@@ -167,16 +167,16 @@ impl Worker {
 }
 
 /// Work in flight at an endpoint, from the pick until it is dropped.
-pub(crate) struct InFlight(Arc<EndpointStats>);
+pub(crate) struct InFlight<'a>(&'a EndpointStats);
 
-impl InFlight {
-    pub(crate) fn begin(stats: &Arc<EndpointStats>) -> Self {
+impl<'a> InFlight<'a> {
+    pub(crate) fn begin(stats: &'a EndpointStats) -> Self {
         stats.begin();
-        Self(stats.clone())
+        Self(stats)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.end();
     }

@@ -45,7 +45,7 @@ pub struct Answerer {
 }
 
 /// The parts of a request that are logged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestLine {
     /// The method.
     pub method: Box<str>,

@@ -1,9 +1,10 @@
 //! Answers as JSON.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use futures_util::stream;
 use model::Revision;
 use serde::Serialize;
@@ -26,50 +27,33 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 
 /// A JSON answer with a list in it: `head` is everything up to the list's first item, `]}` follows the last.
 pub(crate) fn list<T: Send + 'static>(
-    head: Vec<u8>,
+    mut head: Vec<u8>,
     items: Vec<T>,
     encode: impl Fn(&T, &mut Vec<u8>) + Send + 'static,
 ) -> Response {
-    let body = if items.len() <= PIECE {
-        let mut bytes = head;
-        write_items(&mut bytes, &items, 0, &encode);
-        bytes.extend_from_slice(b"]}");
-        Body::from(bytes)
-    } else {
-        let pieces = stream::unfold(
-            (head, items, 0, encode),
-            |(mut bytes, items, from, encode)| async move {
-                if from >= items.len() + PIECE {
-                    return None;
-                }
-                let to = items.len().min(from + PIECE);
-                if from < items.len() {
-                    write_items(&mut bytes, &items[from..to], from, &encode);
-                } else {
-                    bytes.extend_from_slice(b"]}");
-                }
-                let next = if from < items.len() { to } else { from + PIECE };
-                let piece = Ok::<_, std::convert::Infallible>(Bytes::from(bytes));
-                Some((piece, (Vec::new(), items, next, encode)))
-            },
-        );
-        Body::from_stream(pieces)
+    let pieces = items.len().div_ceil(PIECE).max(1);
+    let mut piece = move |number: usize| {
+        let mut bytes = std::mem::take(&mut head);
+        let first = number * PIECE;
+        for (place, item) in items.iter().enumerate().skip(first).take(PIECE) {
+            if place > 0 {
+                bytes.push(b',');
+            }
+            encode(item, &mut bytes);
+        }
+        if number + 1 == pieces {
+            bytes.extend_from_slice(b"]}");
+        }
+        bytes
+    };
+    let body = match pieces {
+        // With its length in front, as most clients like it.
+        1 => Body::from(piece(0)),
+        _ => Body::from_stream(stream::iter(
+            (0..pieces).map(move |number| Ok::<_, Infallible>(piece(number))),
+        )),
     };
     ([(header::CONTENT_TYPE, kind())], body).into_response()
-}
-
-fn write_items<T>(
-    bytes: &mut Vec<u8>,
-    items: &[T],
-    first: usize,
-    encode: &impl Fn(&T, &mut Vec<u8>),
-) {
-    for (place, item) in items.iter().enumerate() {
-        if first + place > 0 {
-            bytes.push(b',');
-        }
-        encode(item, bytes);
-    }
 }
 
 /// Appends a value to a list.

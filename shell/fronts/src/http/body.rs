@@ -20,6 +20,9 @@ const BUDGET: usize = 128 << 10;
 /// Bodies up to this many bytes are not counted: ten thousand of them are as much as the budget.
 const FREE: usize = 16 << 10;
 
+/// How long what follows a refused body is read on.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Room for bodies.
 #[derive(Debug, Clone)]
 pub(crate) struct Room(Arc<Semaphore>);
@@ -48,8 +51,19 @@ impl Room {
         limit: usize,
         time: Duration,
     ) -> Result<Whole, Box<Problem>> {
-        media_type(headers)?;
-        match timeout(time, self.collect(body, limit)).await {
+        let mut body = body;
+        let whole = async {
+            let whole = match media_type(headers) {
+                Ok(()) => self.collect(&mut body, limit).await,
+                Err(problem) => Err(problem),
+            };
+            if whole.is_err() && !headers.contains_key(header::EXPECT) {
+                // Who sends no more waits for the answer.
+                let _ = timeout(LINGER, discard(&mut body)).await;
+            }
+            whole
+        };
+        match timeout(time, whole).await {
             Ok(whole) => whole,
             Err(_) => Err(Problem::new(
                 StatusCode::REQUEST_TIMEOUT,
@@ -63,9 +77,9 @@ impl Room {
         }
     }
 
-    async fn collect(&self, mut body: Body, limit: usize) -> Result<Whole, Box<Problem>> {
+    async fn collect(&self, body: &mut Body, limit: usize) -> Result<Whole, Box<Problem>> {
         // What the sender announces: refused before it is sent.
-        let announced = hyper::body::Body::size_hint(&body).lower();
+        let announced = hyper::body::Body::size_hint(body).lower();
         if announced > limit as u64 {
             return Err(too_large(limit));
         }
@@ -94,12 +108,17 @@ impl Room {
                 };
                 room = Some(self.take(most)?);
             }
-            if first.is_empty() {
+            if first.is_empty() && rest.is_empty() {
                 first = data;
                 continue;
             }
             if rest.is_empty() {
-                rest.reserve((announced as usize).max(size));
+                // What is announced is believed once it is paid for.
+                rest.reserve(if room.is_some() {
+                    announced as usize
+                } else {
+                    size
+                });
                 rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&data);
@@ -127,6 +146,19 @@ impl Room {
                 )
                 .retry_after(1)
             })
+    }
+}
+
+/// Reads on after a refusal, into nowhere. Most clients read the answer only once they have sent everything; to close before
+/// that resets the connection, and they never see what was wrong. Whoever sends more than this does not care.
+async fn discard(body: &mut Body) {
+    let mut left: usize = 16 << 20;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(size) {
+            Some(rest) => left = rest,
+            None => return,
+        }
     }
 }
 

@@ -264,3 +264,65 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change under these locks is complete in itself.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tests::memory::Memory;
+
+    fn feeds() -> (Arc<Feeds>, watch::Sender<bool>) {
+        let (closing, closed) = watch::channel(false);
+        (Feeds::new(Memory::new(10), closed), closing)
+    }
+
+    fn key() -> ServiceKey {
+        ServiceKey::in_default("shop".parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_without_changes_says_that_it_is_alive() {
+        let (feeds, _closing) = feeds();
+        let (_, mut frames) = feeds.subscribe(&key()).unwrap();
+        let begun = Instant::now();
+        for n in 1..=2 {
+            assert!(matches!(frames.recv().await, Ok(Frame::Alive)));
+            assert_eq!(begun.elapsed(), n * ALIVE);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_ends_with_its_last_watcher() {
+        let (feeds, _closing) = feeds();
+        let (feed, first) = feeds.subscribe(&key()).unwrap();
+        let (same, second) = feeds.subscribe(&key()).unwrap();
+        assert!(Arc::ptr_eq(&feed, &same));
+        drop(first);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(lock(&feeds.open).len(), 1);
+        drop(second);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(lock(&feeds.open).len(), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_can_subscribe_once_the_server_shuts_down() {
+        let (feeds, closing) = feeds();
+        let (_, mut frames) = feeds.subscribe(&key()).unwrap();
+        closing.send_replace(true);
+        assert!(matches!(frames.recv().await, Ok(Frame::End)));
+        assert!(feeds.subscribe(&key()).is_none());
+    }
+
+    #[test]
+    fn a_chunk_gives_only_what_comes_after() {
+        let chunk = Chunk {
+            starts: [(Revision(3), 0), (Revision(5), 2)].into(),
+            bytes: Bytes::from_static(b"aabb"),
+        };
+        let after = |n| chunk.after(Revision(n));
+        assert_eq!(after(2).unwrap(), "aabb");
+        assert_eq!(after(3).unwrap(), "bb");
+        assert_eq!(after(4).unwrap(), "bb");
+        assert_eq!(after(5), None);
+    }
+}

@@ -50,11 +50,13 @@ impl<'n, 'a> Fields<'n, 'a> {
         faults: &mut Faults,
         read: impl FnOnce(&'n Node<'a>) -> Result<T, String>,
     ) -> Option<T> {
-        if self.value(name).is_none() {
-            self.known.pop();
-            self.fault(name, "is missing", faults);
+        match self.value(name) {
+            Some(node) => self.read(name, node, faults, read),
+            None => {
+                self.fault(name, "is missing", faults);
+                None
+            }
         }
-        self.optional(name, faults, read)
     }
 
     /// A field that may be left out, read by `read`, which says what is wrong with it.
@@ -64,13 +66,8 @@ impl<'n, 'a> Fields<'n, 'a> {
         faults: &mut Faults,
         read: impl FnOnce(&'n Node<'a>) -> Result<T, String>,
     ) -> Option<T> {
-        match read(self.value(name)?) {
-            Ok(value) => Some(value),
-            Err(detail) => {
-                self.fault(name, detail, faults);
-                None
-            }
-        }
+        let node = self.value(name)?;
+        self.read(name, node, faults, read)
     }
 
     /// An object within this one, that may be left out.
@@ -103,6 +100,22 @@ impl<'n, 'a> Fields<'n, 'a> {
         for (key, _) in self.entries {
             if !self.known.contains(&&**key) {
                 self.fault(key, unknown(key, &self.known), faults);
+            }
+        }
+    }
+
+    fn read<T>(
+        &self,
+        name: &str,
+        node: &'n Node<'a>,
+        faults: &mut Faults,
+        read: impl FnOnce(&'n Node<'a>) -> Result<T, String>,
+    ) -> Option<T> {
+        match read(node) {
+            Ok(value) => Some(value),
+            Err(detail) => {
+                self.fault(name, detail, faults);
+                None
             }
         }
     }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
+use registry::Heartbeat;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -19,7 +20,6 @@ use super::instances::{incomplete, parse};
 use super::json::{MAX_ITEMS, Node};
 use super::problem::Problem;
 use super::values::text;
-use crate::Heartbeat;
 
 /// The longest body with heartbeats: as many as there may be, with names of a hundred characters.
 const MAX_BODY: usize = 4 << 20;

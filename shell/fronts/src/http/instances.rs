@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{Instance, InstanceId, ServiceKey, Timestamp};
-use registry::{Command, Record, Registration, Reply};
+use registry::{Command, Committed, Record, Registration, Reply};
 
 use super::answer::{at, internal, json};
 use super::fault::Faults;
@@ -16,7 +16,6 @@ use super::json::Node;
 use super::problem::Problem;
 use super::view::InstanceView;
 use super::{Api, Shared, patch, registration};
-use crate::Committed;
 
 /// `PUT`: registers the instance, or replaces what is registered.
 pub(crate) async fn register(

@@ -66,10 +66,13 @@ struct Api {
     closing: Receiver<bool>,
 }
 
+/// A path, and the methods it has.
+type Entry = (&'static str, fn() -> MethodRouter<Arc<Api>>);
+
 type Shared = axum::extract::State<Arc<Api>>;
 
 /// Every path there is. `openapi.json` describes the same; a test compares them.
-const ROUTES: [(&str, fn() -> MethodRouter<Arc<Api>>); 16] = [
+const ROUTES: [Entry; 16] = [
     ("/v1/services", || get(services::list)),
     ("/v1/services/{service}", || get(services::show)),
     ("/v1/services/{service}/watch", || get(watch::watch)),

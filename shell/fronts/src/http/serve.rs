@@ -1,6 +1,7 @@
 //! Accepts connections and serves them until the shutdown.
 
 use std::future::pending;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,10 +91,10 @@ impl Server {
 
 fn http(idle_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
+    // No `pipeline_flush`: with it, hyper 1 buffers a body without bounds for a peer that does not read.
     http.timer(TokioTimer::new())
         .header_read_timeout(idle_timeout)
         .keep_alive(true)
-        .pipeline_flush(true)
         .max_buf_size(MAX_HEAD);
     http
 }
@@ -102,8 +103,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // A client that left before it was accepted, or no file descriptors: those come back when somebody
-            // leaves, and until then the loop must not spin.
+            // A client that left before it was accepted.
+            Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+            // No file descriptors, or no memory: they come back when somebody leaves, and until then the loop
+            // must not spin.
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
     }

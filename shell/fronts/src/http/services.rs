@@ -63,7 +63,7 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
     let tag = format!("\"{revision}\"");
     let mut response = match matches(&headers, &tag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
-        false => instances(&key, revision, service, &filter),
+        false => instances(&key, revision, service.as_deref(), &filter),
     };
     if let Ok(tag) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -74,10 +74,10 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
 fn instances(
     key: &ServiceKey,
     revision: Revision,
-    service: Option<Arc<Service>>,
+    service: Option<&Service>,
     filter: &Filter,
 ) -> Response {
-    let records = service.iter().flat_map(|service| service.instances());
+    let records = service.into_iter().flat_map(Service::instances);
     let records: Vec<_> = records.filter(|r| filter.takes(r)).cloned().collect();
     let (namespace, name) = (json!(key.namespace.as_str()), json!(key.service.as_str()));
     let head = format!(

@@ -19,7 +19,6 @@ const PROGRESS: u64 = 32 << 10;
 #[derive(Debug)]
 pub(crate) struct Stall<S> {
     stream: S,
-    window: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     /// Bytes written since the timer was set.
     moved: u64,
@@ -27,13 +26,8 @@ pub(crate) struct Stall<S> {
 
 impl<S> Stall<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self::within(stream, WINDOW)
-    }
-
-    fn within(stream: S, window: Duration) -> Self {
         Self {
             stream,
-            window,
             waiting: None,
             moved: 0,
         }
@@ -48,17 +42,16 @@ impl<S> Stall<S> {
             self.moved += *result.as_ref().unwrap_or(&0) as u64;
             return Poll::Ready(result);
         }
-        let window = self.window;
         let timer = self.waiting.get_or_insert_with(|| {
             self.moved = 0;
-            Box::pin(sleep(window))
+            Box::pin(sleep(WINDOW))
         });
         while timer.as_mut().poll(cx).is_ready() {
             if self.moved < PROGRESS {
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
             self.moved = 0;
-            timer.as_mut().reset(Instant::now() + window);
+            timer.as_mut().reset(Instant::now() + WINDOW);
         }
         Poll::Pending
     }
@@ -118,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_never_reads_is_given_up() {
         let (ours, _theirs) = duplex(64);
-        let mut stream = Stall::within(ours, WINDOW);
+        let mut stream = Stall::new(ours);
         let result = stream.write_all(&[0; 1_000]).await;
         assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
     }
@@ -132,7 +125,7 @@ mod tests {
                 sleep(Duration::from_secs(1)).await;
             }
         });
-        let mut stream = Stall::within(ours, WINDOW);
+        let mut stream = Stall::new(ours);
         let result = stream.write_all(&[0; 1_000]).await;
         assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
     }
@@ -149,7 +142,7 @@ mod tests {
             }
             total
         });
-        let mut stream = Stall::within(ours, WINDOW);
+        let mut stream = Stall::new(ours);
         stream.write_all(&vec![0; 1 << 20]).await.unwrap();
         drop(stream);
         assert_eq!(reader.await.unwrap(), 1 << 20);

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use model::Revision;
+use model::{Revision, ServiceKey};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -37,7 +37,7 @@ pub(crate) async fn watch(State(api): Shared, mut input: Input) -> Result<Respon
             detail: "Watch at another node, or here in a moment.".into(),
         }));
     };
-    let (position, first) = begin(&api, &feed, last);
+    let (position, first) = begin(&api, &key, &feed, last);
     let watcher = Watcher {
         feed,
         frames,
@@ -60,10 +60,15 @@ pub(crate) async fn watch(State(api): Shared, mut input: Input) -> Result<Respon
 }
 
 /// What a watcher is sent first, and the revision it stands for.
-fn begin(api: &Api, feed: &Feed, last: Option<Revision>) -> (Revision, Option<Bytes>) {
+fn begin(
+    api: &Api,
+    key: &ServiceKey,
+    feed: &Feed,
+    last: Option<Revision>,
+) -> (Revision, Option<Bytes>) {
     if let Some(last) = last
         // A revision of another registry's: this one has forgotten, or is another.
-        && last <= api.directory.registry().revision()
+        && last <= api.directory.service(key).0
         && let Some(missed) = feed.since(last)
     {
         return match missed {

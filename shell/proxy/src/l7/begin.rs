@@ -11,7 +11,6 @@ use crate::worker::Snapshot;
 
 /// A request whose head was read, with everything that was decided about it.
 pub(super) struct Begun {
-    pub(super) plan: Plan,
     /// When its head was complete.
     pub(super) at: Moment,
     pub(super) method: h1::MethodKind,
@@ -20,14 +19,15 @@ pub(super) struct Begun {
     pub(super) keep_alive: bool,
     /// What of the request's body is still to come.
     pub(super) body: h1::BodyDecoder,
-    pub(super) body_done: bool,
     /// Whether parts of the body have gone to an instance and are no longer here.
     pub(super) streamed: bool,
     pub(super) snapshot: Snapshot,
     pub(super) route: Option<usize>,
     /// What the access log wants to know, when there is one.
     pub(super) line: Option<Box<RequestLine>>,
-    pub(super) received_before: u64,
+    /// Bytes that the client had sent before this request.
+    pub(super) since: u64,
+    /// Bytes that it had been sent.
     pub(super) sent_before: u64,
 }
 
@@ -69,14 +69,16 @@ impl Answer {
 }
 
 impl Session {
-    /// Decides about a request; returns it with the length of its head.
+    /// Decides about a request that begins behind the first `since` bytes of the connection.
     pub(super) fn begin(
         &self,
         request: &h1::Request<'_>,
         listener: &ListenerTable,
         snapshot: &Snapshot,
-    ) -> (Begun, usize) {
+        since: u64,
+    ) -> (Begun, Plan) {
         let id = self.request_id();
+        let id = str::from_utf8(&id).unwrap_or_default();
         // `OPTIONS *` is about the server as a whole: the route for everything has it.
         let path = match request.target {
             h1::Target::Asterisk => "/",
@@ -92,16 +94,14 @@ impl Session {
                 404,
                 "no route of this listener serves this host and path",
             )),
-            Some(route) => self.plan(request, route, listener, &id),
+            Some(route) => self.plan(request, route, listener, id),
         };
         let begun = Begun {
-            plan,
             at: self.worker.now(),
             method: request.kind,
             version: request.version,
             keep_alive: request.keep_alive,
             body: h1::BodyDecoder::new(request.framing),
-            body_done: request.framing == h1::Framing::None,
             streamed: false,
             snapshot: snapshot.clone(),
             route,
@@ -109,11 +109,11 @@ impl Session {
                 .worker
                 .logger
                 .as_ref()
-                .map(|_| Box::new(line(request, &id))),
-            received_before: self.received.get(),
-            sent_before: self.sent.get(),
+                .map(|_| Box::new(line(request, id))),
+            since,
+            sent_before: self.client.sent(),
         };
-        (begun, request.head_len)
+        (begun, plan)
     }
 
     fn plan(
@@ -171,17 +171,17 @@ impl Session {
     }
 
     /// Adds what came along of the request's body; what follows the body is the next request's.
-    pub(super) fn begin_body(&self, mut begun: Begun, input: &mut [u8]) -> Begun {
-        if begun.body_done {
-            self.hold_unseen(input);
-            return begun;
-        }
+    pub(super) fn begin_body(&self, (begun, plan): &mut (Begun, Plan), input: &mut [u8]) {
         let decoded = match begun.body.decode(input) {
             Ok(decoded) => decoded,
-            Err(fault) => return self.refuse(fault.status(), &fault.to_string()),
+            Err(fault) => {
+                self.count(|stats| stats.refused.bump(1));
+                begun.keep_alive = false;
+                *plan = Plan::Answer(Answer::text(fault.status(), &fault.to_string()));
+                return;
+            }
         };
-        begun.body_done = decoded.done;
-        if let Plan::Forward(forward) = &mut begun.plan {
+        if let Plan::Forward(forward) = plan {
             let data = &input[..decoded.data];
             if forward.chunked {
                 write_chunk(data, &mut forward.message);
@@ -193,7 +193,6 @@ impl Session {
             }
         }
         self.hold_unseen(&input[decoded.consumed..]);
-        begun
     }
 
     /// Keeps what the client sent ahead.
@@ -205,27 +204,28 @@ impl Session {
     }
 
     /// The answer to something that cannot be understood; the connection ends with it.
-    pub(super) fn refuse(&self, status: u16, why: &str) -> Begun {
-        Begun {
-            plan: Plan::Answer(Answer::text(status, why)),
+    pub(super) fn refuse(&self, status: u16, why: &str, since: u64) -> (Begun, Plan) {
+        let begun = Begun {
             at: self.worker.now(),
             method: h1::MethodKind::Get,
             version: h1::Version::Http11,
             keep_alive: false,
-            body: h1::BodyDecoder::new(h1::Framing::None),
-            body_done: false,
+            // Where this request ends, nobody knows: whatever follows belongs to it.
+            body: h1::BodyDecoder::new(h1::Framing::UntilClose),
             streamed: false,
             snapshot: self.worker.snapshot(),
             route: None,
-            line: None,
-            received_before: self.received.get(),
-            sent_before: self.sent.get(),
-        }
+            line: self.worker.logger.as_ref().map(|_| Box::default()),
+            since,
+            sent_before: self.client.sent(),
+        };
+        (begun, Plan::Answer(Answer::text(status, why)))
     }
 
     /// 128 random bits in hexadecimal.
-    fn request_id(&self) -> String {
-        format!("{:016x}{:016x}", self.worker.draw(), self.worker.draw())
+    fn request_id(&self) -> [u8; 32] {
+        let bits = u128::from(self.worker.draw()) << 64 | u128::from(self.worker.draw());
+        std::array::from_fn(|i| b"0123456789abcdef"[(bits >> (4 * i) & 0xf) as usize])
     }
 }
 

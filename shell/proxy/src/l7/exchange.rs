@@ -4,33 +4,34 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::SystemTime;
 
-use balance::{Tried, Unavailable};
+use balance::Tried;
 use http::h1;
 use model::ServiceTable;
 use telemetry::{AccessRecord, Answerer};
 
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
-use super::respond::{Answered, Unanswered};
+use super::pump::Frame;
+use super::respond::{Answered, Asked, Unanswered};
 use super::session::{Cut, Next, Session};
 use crate::rt::{Either, Sock, race};
 use crate::worker::InFlight;
 
 /// How a request ended, for counters and the log.
 pub(super) struct Ended {
-    pub(super) status: u16,
-    pub(super) next: Next,
+    status: u16,
+    next: Next,
     /// Why the answer is not whole, if it is not.
-    pub(super) cut: Option<Cut>,
+    cut: Option<Cut>,
     endpoint: Option<usize>,
     attempts: u8,
 }
 
 impl Ended {
-    fn answered(answered: &Answered, next: Next) -> Self {
+    const fn new(status: u16, next: Next, cut: Option<Cut>) -> Self {
         Self {
-            status: answered.status,
+            status,
             next,
-            cut: answered.cut,
+            cut,
             endpoint: None,
             attempts: 0,
         }
@@ -41,54 +42,67 @@ impl Ended {
 enum Failed {
     /// No connection: nothing was sent.
     Connect(std::io::Error),
+    /// A connection from the pool ended without a byte: it was most likely closed before the request came.
+    Stale,
     /// Something was sent, and no answer came.
     Unanswered(Unanswered),
     /// The client is gone, or sends what is no HTTP.
     Client(Cut),
 }
 
+impl From<Unanswered> for Failed {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::ClientLeft => Self::Client(Cut::Left),
+            why => Self::Unanswered(why),
+        }
+    }
+}
+
 impl Session {
     /// Does what was decided; returns what becomes of the connection.
-    pub(super) async fn carry_out(&self, begun: Box<Begun>) -> Next {
-        let mut begun = begun;
-        let plan = std::mem::replace(&mut begun.plan, Plan::Answer(Answer::text(500, "")));
+    pub(super) async fn carry_out(&self, begun: &mut Begun, plan: &mut Plan) -> Next {
         let (ended, service) = match plan {
-            Plan::Answer(answer) => (self.answer(&begun, &answer).await, None),
-            Plan::Forward(mut forward) => {
-                let ended = self.exchange(&mut begun, &mut forward).await;
-                self.worker.buffers.put(forward.message);
+            Plan::Answer(answer) => (self.answer(begun, answer).await, None),
+            Plan::Forward(forward) => {
+                let ended = self.exchange(begun, forward).await;
+                let message = std::mem::take(&mut forward.message);
+                self.worker.buffers.put(message);
                 (ended, Some(forward.service))
             }
         };
-        self.record(&mut begun, &ended, service);
-        match ended.next {
-            Next::Request if self.worker.draining() && self.held.borrow().is_empty() => Next::Close,
-            next => next,
-        }
+        self.record(begun, &ended, service);
+        ended.next
     }
 
-    async fn exchange(&self, begun: &mut Begun, forward: &mut Forward) -> Ended {
+    async fn exchange(&self, begun: &mut Begun, forward: &Forward) -> Ended {
         let snapshot = begun.snapshot.clone();
         let service = snapshot.service(forward.service);
         let stats = service.stats.of(self.worker.index);
         stats.requests.bump(1);
         let mut tried = Tried::default();
-        let mut attempts = 0;
+        let (mut attempts, mut retries) = (0, 0);
         let mut last: Option<Failed> = None;
         loop {
             let endpoint = match self.worker.pick(&snapshot, forward.service, &tried) {
                 Ok(endpoint) => endpoint,
                 Err(why) => {
                     stats.unavailable.bump(u64::from(last.is_none()));
-                    return self
-                        .give_up(begun, attempts, last, Some((service, why)))
-                        .await;
+                    let why = last.map_or_else(
+                        || (503, format!("service {}: {why}", service.key)),
+                        |failed| explain(&failed),
+                    );
+                    return self.give_up(begun, attempts, why).await;
                 }
             };
-            attempts += 1;
             tried.add(endpoint);
             let in_flight = InFlight::begin(&service.endpoints[endpoint].stats);
-            let outcome = self.attempt(begun, forward, service, endpoint).await;
+            attempts += 1;
+            let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
+            if matches!(outcome, Err(Failed::Stale)) && may_retry(begun, &Failed::Stale) {
+                // No fault of the instance's: the same one again, on a new connection.
+                outcome = self.attempt(begun, forward, service, endpoint, false).await;
+            }
             drop(in_flight);
             match outcome {
                 Ok(mut ended) => {
@@ -101,11 +115,13 @@ impl Session {
                     return ended;
                 }
                 Err(failed) => {
-                    let retry = may_retry(begun, &failed) && attempts <= service.retries;
-                    self.worker.attempt_failed(service, endpoint);
-                    if !retry {
-                        return self.give_up(begun, attempts, Some(failed), None).await;
+                    if !matches!(failed, Failed::Stale) {
+                        self.worker.attempt_failed(service, endpoint);
                     }
+                    if retries == service.retries || !may_retry(begun, &failed) {
+                        return self.give_up(begun, attempts, explain(&failed)).await;
+                    }
+                    retries += 1;
                     last = Some(failed);
                     stats.retries.bump(1);
                 }
@@ -119,10 +135,13 @@ impl Session {
         begun: &mut Begun,
         forward: &Forward,
         service: &ServiceTable,
-        endpoint: usize,
+        number: usize,
+        pooled: bool,
     ) -> Result<Ended, Failed> {
-        let endpoint = &service.endpoints[endpoint];
-        let instance = match self.worker.pool.take(endpoint.address) {
+        let endpoint = &service.endpoints[number];
+        let reused = pooled.then(|| self.worker.pool.take(endpoint)).flatten();
+        let was_used = reused.is_some();
+        let instance = match reused {
             Some(instance) => instance,
             None => {
                 let connected = self.connect(endpoint.address, service).await;
@@ -130,10 +149,27 @@ impl Session {
                 connected.map_err(Failed::Connect)?
             }
         };
-        self.send_request(&instance, &forward.message).await?;
-        let answered = self.converse(&instance, begun, forward, service).await?;
-        endpoint.stats.succeeded();
-        Ok(self.settle(instance, endpoint.address, begun, &answered, service))
+        let before = instance.received();
+        let outcome = self.converse(&instance, begun, forward, service).await;
+        let (answered, delivered) = match outcome {
+            Err(Failed::Unanswered(Unanswered::Left))
+                if was_used && instance.received() == before =>
+            {
+                return Err(Failed::Stale);
+            }
+            outcome => outcome?,
+        };
+        match answered.cut {
+            None => endpoint.stats.succeeded(),
+            Some(cut) if cut.is_by_instance() => self.worker.attempt_failed(service, number),
+            Some(_) => {}
+        }
+        if answered.cut.is_none() && delivered && answered.instance_stays && !self.worker.draining()
+        {
+            let (pool, now) = (&self.worker.pool, self.worker.now());
+            pool.put(endpoint, instance, now, service.keep_alive);
+        }
+        Ok(self.settle(begun, &answered))
     }
 
     async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> std::io::Result<Sock> {
@@ -142,91 +178,76 @@ impl Session {
         Sock::connect(reactor, to).await
     }
 
-    async fn send_request(&self, instance: &Sock, message: &[u8]) -> Result<(), Failed> {
-        let mut rest = message;
-        loop {
-            let sent = instance.try_send(rest);
-            // It may have answered before it closed (413, say): what it sent is read before we give up.
-            let Ok(n) = sent else { return Ok(()) };
-            rest = &rest[n..];
-            if rest.is_empty() {
-                return Ok(());
-            }
-            self.worker.reactor().set_timeout(self.timeouts().stall);
-            if instance.writable().await.is_err() {
-                return Err(Failed::Unanswered(Unanswered::Silent));
-            }
-        }
-    }
-
-    /// The rest of the request one way and the answer the other way, at the same time.
+    /// The request one way and the answer the other way, at the same time. Says also whether the instance got all of
+    /// the request.
     async fn converse(
         &self,
         instance: &Sock,
         begun: &mut Begun,
         forward: &Forward,
         service: &ServiceTable,
-    ) -> Result<Answered, Failed> {
-        let facts = super::respond::Asked::of(begun, forward);
-        let mut respond = pin!(self.respond(instance, facts, service));
-        if !begun.body_done {
-            let mut body =
-                std::mem::replace(&mut begun.body, h1::BodyDecoder::new(h1::Framing::None));
-            let upload = self.upload(instance, &mut body, forward.chunked);
+    ) -> Result<(Answered, bool), Failed> {
+        let asked = Asked::of(begun, forward);
+        // When the instance has closed already, it may have answered before (413, say): that is read before we give up.
+        let sent = instance.try_send(&forward.message);
+        let gone = sent.is_err();
+        let rest = &forward.message[sent.unwrap_or(0)..];
+        let mut delivered = rest.is_empty() && begun.body.is_done();
+        self.uploading.set(!delivered);
+        let mut respond = pin!(self.respond(instance, asked, service));
+        if !delivered && !gone {
+            let frame = if forward.chunked {
+                Frame::Chunks
+            } else {
+                Frame::Plain
+            };
+            let upload = Box::pin(self.upload(instance, rest, begun, frame));
             match race(upload, respond.as_mut()).await {
-                Either::Left(Ok(())) => begun.body_done = true,
+                Either::Left(Ok(())) => {
+                    delivered = true;
+                    self.uploading.set(false);
+                    self.await_head(service);
+                }
                 // It no longer reads; its answer may be on the way.
-                Either::Left(Err(Cut::InstanceLeft)) => {}
+                Either::Left(Err(Cut::InstanceLeft)) => {
+                    let timeout = service.response_timeout;
+                    self.worker.reactor().set_timeout(timeout);
+                }
                 Either::Left(Err(cut)) => return Err(Failed::Client(cut)),
-                Either::Right(answered) => return answered.map_err(Failed::Unanswered),
+                Either::Right(answered) => return Ok((answered?, false)),
             }
-            // From here on a second attempt would lack what has been read from the client.
-            begun.streamed = true;
-            self.worker.reactor().set_timeout(service.response_timeout);
         }
-        respond.await.map_err(Failed::Unanswered)
+        Ok((respond.await?, delivered))
     }
 
-    /// Keeps the instance's connection if it can serve again, and says what becomes of the client's.
-    fn settle(
-        &self,
-        instance: Sock,
-        address: SocketAddr,
-        begun: &Begun,
-        answered: &Answered,
-        service: &ServiceTable,
-    ) -> Ended {
-        let whole = answered.cut.is_none() && begun.body_done;
-        if whole && answered.instance_stays && !self.worker.draining() {
-            let pool = &self.worker.pool;
-            pool.put(address, instance, self.worker.now(), service.keep_alive);
-        }
+    /// What becomes of the client's connection after an instance's answer.
+    fn settle(&self, begun: &Begun, answered: &Answered) -> Ended {
         let next = match answered.cut {
-            Some(_) => {
-                // A cut answer must not look whole to a client that reads until the end.
-                self.client.abort_on_close();
-                Next::Close
-            }
-            None if !begun.body_done => Next::Linger,
+            Some(_) => self.abort(),
             None if answered.client_stays => Next::Request,
-            None => Next::Close,
+            None => self.closing(begun),
         };
-        Ended::answered(answered, next)
+        Ended::new(answered.status, next, answered.cut)
+    }
+
+    /// A cut answer must not look whole to a client that reads until the end.
+    fn abort(&self) -> Next {
+        self.client.abort_on_close();
+        Next::Close
+    }
+
+    /// How a connection ends after an answer. Bytes that come after it is closed reset it, and may take the answer
+    /// with them: only a client that said it would send no more, and has not, is trusted not to.
+    fn closing(&self, begun: &Begun) -> Next {
+        let more = self.client.is_readable() || !self.held.borrow().is_empty();
+        match begun.keep_alive || more || !begun.body.is_done() {
+            true => Next::Linger,
+            false => Next::Close,
+        }
     }
 
     /// No instance answered: the client gets the reason from us.
-    async fn give_up(
-        &self,
-        begun: &Begun,
-        attempts: u8,
-        failed: Option<Failed>,
-        unavailable: Option<(&ServiceTable, Unavailable)>,
-    ) -> Ended {
-        let (status, why) = match (&failed, unavailable) {
-            (Some(failed), _) => explain(failed),
-            (None, Some((service, why))) => (503, format!("service {}: {why}", service.key)),
-            (None, None) => (502, "no instance answered".into()),
-        };
+    async fn give_up(&self, begun: &Begun, attempts: u8, (status, why): (u16, String)) -> Ended {
         let mut ended = self.answer(begun, &Answer::text(status, &why)).await;
         ended.attempts = attempts;
         ended
@@ -234,27 +255,21 @@ impl Session {
 
     async fn client_failed(&self, begun: &Begun, cut: Cut) -> Ended {
         let answer = match cut {
+            _ if self.speaking.get() != 0 => {
+                return Ended::new(self.speaking.get(), self.abort(), Some(cut));
+            }
             Cut::Slow => Answer::text(408, "the request's body did not arrive in time"),
             Cut::Malformed => Answer::text(400, "the request's body is no HTTP/1.1"),
-            _ => {
-                return Ended {
-                    status: 0,
-                    next: Next::Close,
-                    cut: Some(cut),
-                    endpoint: None,
-                    attempts: 0,
-                };
-            }
+            _ => return Ended::new(0, Next::Close, Some(cut)),
         };
         let mut ended = self.answer(begun, &answer).await;
-        ended.next = Next::Linger;
         ended.cut = Some(cut);
         ended
     }
 
     /// Sends an answer of our own.
     async fn answer(&self, begun: &Begun, answer: &Answer) -> Ended {
-        let stays = begun.keep_alive && begun.body_done && !self.worker.draining();
+        let stays = begun.keep_alive && begun.body.is_done() && !self.is_ending();
         let mut message = self.worker.buffers.take();
         self.worker.date.with(self.worker.now(), |date| {
             let fields: Vec<_> = answer.fields.iter().map(|(n, v)| (*n, &**v)).collect();
@@ -271,29 +286,23 @@ impl Session {
         });
         let sent = self.send(&message).await;
         self.worker.buffers.put(message);
-        Ended {
-            status: answer.status,
-            next: match (sent, stays, begun.body_done) {
-                (Err(_), ..) => Next::Close,
-                (Ok(()), true, _) => Next::Request,
-                (Ok(()), false, true) => Next::Close,
-                (Ok(()), false, false) => Next::Linger,
-            },
-            cut: sent.err(),
-            endpoint: None,
-            attempts: 0,
-        }
+        let next = match (sent, stays) {
+            (Err(_), _) => self.abort(),
+            (Ok(()), true) => Next::Request,
+            (Ok(()), false) => self.closing(begun),
+        };
+        Ended::new(answer.status, next, sent.err())
     }
 
     fn record(&self, begun: &mut Begun, ended: &Ended, service: Option<usize>) {
         let worker = &self.worker;
-        if let Some(listener) = begun.snapshot.listener(self.listener) {
-            if let Some(route) = begun.route.and_then(|r| listener.routes.get(r)) {
-                let stats = route.stats.of(worker.index);
-                match ended.cut {
-                    Some(_) => stats.aborted.bump(1),
-                    None => stats.answered[usize::from(ended.status / 100).clamp(1, 5) - 1].bump(1),
-                }
+        if let Some(listener) = begun.snapshot.listener(self.listener)
+            && let Some(route) = begun.route.and_then(|r| listener.routes.get(r))
+        {
+            let stats = route.stats.of(worker.index);
+            match ended.cut {
+                Some(_) => stats.aborted.bump(1),
+                None => stats.answered[usize::from(ended.status / 100).clamp(1, 5) - 1].bump(1),
             }
         }
         let duration = worker.now().since(begun.at);
@@ -317,8 +326,8 @@ impl Session {
             route: route_name(&begun.snapshot, self.listener, begun.route),
             request: *line,
             status: ended.status,
-            received: self.received.get() - begun.received_before,
-            sent: self.sent.get() - begun.sent_before,
+            received: self.position() - begun.since,
+            sent: self.client.sent() - begun.sent_before,
             instance: endpoint.map(|(service, endpoint)| Answerer {
                 service: service.key.clone(),
                 id: endpoint.id.clone(),
@@ -336,7 +345,7 @@ impl Session {
 fn may_retry(begun: &Begun, failed: &Failed) -> bool {
     match failed {
         Failed::Connect(_) => true,
-        Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
+        Failed::Stale | Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
             begun.method.is_idempotent() && !begun.streamed
         }
         Failed::Unanswered(Unanswered::Silent | Unanswered::ClientLeft) | Failed::Client(_) => {
@@ -358,7 +367,7 @@ fn explain(failed: &Failed) -> (u16, String) {
         Failed::Unanswered(Unanswered::Malformed) => {
             (502, "the instance's answer is no HTTP/1.1".into())
         }
-        Failed::Unanswered(_) | Failed::Client(_) => (
+        Failed::Stale | Failed::Unanswered(_) | Failed::Client(_) => (
             502,
             "the instance closed the connection without an answer".into(),
         ),

@@ -122,15 +122,19 @@ fn send_or_keep(to: &Sock, bytes: &[u8], unsent: &mut Vec<u8>) -> Result<(), Bro
 }
 
 /// How fast a client moves a message, counting only the time that we waited for it.
-#[derive(Default)]
 pub(super) struct Pace {
     waited: Duration,
-    moved: u64,
+    /// The client's count of bytes when the message began.
+    from: u64,
 }
 
 impl Pace {
-    pub(super) fn moved(&mut self, bytes: usize) {
-        self.moved += bytes as u64;
+    /// `count`: the bytes that the client has sent, or taken, so far on its connection.
+    pub(super) fn new(count: u64) -> Self {
+        Self {
+            waited: Duration::ZERO,
+            from: count,
+        }
     }
 
     pub(super) fn waited(&mut self, since: Moment, now: Moment) {
@@ -138,8 +142,8 @@ impl Pace {
     }
 
     /// Whether it has been slower than `min_rate` bytes a second over more than `patience`.
-    pub(super) fn is_too_slow(&self, patience: Duration, min_rate: u32) -> bool {
-        self.waited > patience
-            && (self.moved as f64) < self.waited.as_secs_f64() * f64::from(min_rate)
+    pub(super) fn is_too_slow(&self, count: u64, patience: Duration, min_rate: u32) -> bool {
+        let moved = (count - self.from) as f64;
+        self.waited > patience && moved < self.waited.as_secs_f64() * f64::from(min_rate)
     }
 }

@@ -1,6 +1,7 @@
 //! The answer, from the instance to the client.
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::task::Poll;
 
 use http::h1;
@@ -10,7 +11,7 @@ use super::begin::{Begun, Forward};
 use super::pump::{BUDGET, Broken, Frame, Pace, Step, framed};
 use super::session::{Cut, Session};
 use crate::buffers::{FRONT, READ};
-use crate::rt::{Sock, yield_now};
+use crate::rt::{Sock, TimedOut, yield_now};
 
 /// Answers up to this length are passed on only when they are whole, if the request may be repeated: an
 /// instance that dies between head and body has then cost nothing but a second attempt. Larger ones flow
@@ -22,6 +23,10 @@ const LIMITS: h1::Limits = h1::Limits {
     head: 32 * 1024,
     fields: 100,
 };
+
+/// Informational answers (RFC 9110 §15.2) passed on for one request. A few hints or signs of life are useful; each
+/// moves the deadline, so that without a bound an instance could keep a client for good.
+const MOST_INTERIM: u8 = 32;
 
 /// An answer that reached the client, at least in part.
 pub(super) struct Answered {
@@ -65,7 +70,7 @@ impl Asked {
             version: begun.version,
             keep_alive: begun.keep_alive,
             upgrade: forward.upgrade,
-            repeatable: begun.method.is_idempotent() && begun.body_done,
+            repeatable: begun.method.is_idempotent() && begun.body.is_done(),
         }
     }
 }
@@ -84,9 +89,19 @@ struct Started {
     status: u16,
     body: h1::BodyDecoder,
     frame: Frame,
-    done: bool,
     instance_stays: bool,
     client_stays: bool,
+}
+
+impl Started {
+    fn answered(&self, cut: Option<Cut>) -> Answered {
+        Answered {
+            status: self.status,
+            cut,
+            instance_stays: self.instance_stays,
+            client_stays: self.client_stays,
+        }
+    }
 }
 
 impl Session {
@@ -97,20 +112,43 @@ impl Session {
         asked: Asked,
         service: &ServiceTable,
     ) -> Result<Answered, Unanswered> {
-        self.worker.reactor().set_timeout(service.response_timeout);
         let mut early = Early::default();
+        self.await_head(service);
         let (started, unsent) = loop {
             match self.look(instance, asked, &mut early)? {
-                Look::More => self.instance_readable(instance).await?,
+                Look::More => {
+                    if early.has_head {
+                        self.worker.reactor().set_timeout(self.timeouts().stall);
+                    }
+                    self.instance_readable(instance).await?;
+                }
                 Look::First(message) => {
+                    self.speaking.set(100);
                     let sent = self.send(&message).await;
                     self.worker.buffers.put(message);
                     sent.map_err(|_| Unanswered::ClientLeft)?;
+                    self.speaking.set(0);
+                    self.await_head(service);
                 }
                 Look::Started(started, unsent) => break (started, unsent),
             }
         };
-        Ok(self.carry(instance, started, unsent).await)
+        if started.body.is_done() && unsent.is_empty() {
+            self.worker.buffers.put(unsent);
+            self.speaking.set(0);
+            return Ok(started.answered(None));
+        }
+        // Boxed, as every rare or large future of an exchange: the common one stays small, and the allocator
+        // hands it out and takes it back fastest.
+        Ok(Box::pin(self.carry(instance, started, unsent)).await)
+    }
+
+    /// Gives the instance its time to answer. It begins when the instance has the whole request; until then the
+    /// limits of the upload hold.
+    pub(super) fn await_head(&self, service: &ServiceTable) {
+        if !self.uploading.get() && self.speaking.get() == 0 {
+            self.worker.reactor().set_timeout(service.response_timeout);
+        }
     }
 
     /// Waits until the instance has sent something, or the client has gone.
@@ -140,25 +178,20 @@ impl Session {
         let mut len = early.bytes.len();
         scratch[FRONT..FRONT + len].copy_from_slice(&early.bytes);
         early.bytes.clear();
-        let mut ended = false;
         loop {
             if len > 0 {
-                let outcome = self.look_at(&mut scratch, len, asked, early, ended)?;
+                let outcome = self.look_at(&mut scratch, len, asked, early)?;
                 if let Some(look) = outcome {
                     return Ok(look);
                 }
             }
-            if ended {
-                return Err(Unanswered::Left);
-            }
             match instance.try_recv(&mut scratch[FRONT + len..FRONT + READ]) {
-                Ok(Some(0)) => ended = true,
+                Ok(Some(0)) | Err(_) => return Err(Unanswered::Left),
                 Ok(Some(n)) => len += n,
                 Ok(None) => {
                     early.keep(&scratch[FRONT..FRONT + len]);
                     return Ok(Look::More);
                 }
-                Err(_) => return Err(Unanswered::Left),
             }
         }
     }
@@ -170,89 +203,89 @@ impl Session {
         len: usize,
         asked: Asked,
         early: &mut Early,
-        ended: bool,
     ) -> Result<Option<Look>, Unanswered> {
         let input = &scratch[FRONT..FRONT + len];
         let parsed = h1::parse_response(input, &mut early.scanned, &LIMITS, asked.method);
-        let Some(response) = parsed.map_err(|_| Unanswered::Malformed)? else {
-            return Ok(None);
+        // By reference: a parsed head is large, and moving it costs as much as parsing it.
+        let response = match &parsed {
+            Ok(Some(response)) => response,
+            Ok(None) => return Ok(None),
+            Err(_) => return Err(Unanswered::Malformed),
         };
         let head_len = response.head_len;
-        if response.is_interim() && response.status != 101 {
+        if response.is_interim() {
+            early.interim += 1;
+            if early.interim > MOST_INTERIM {
+                return Err(Unanswered::Malformed);
+            }
             let mut message = self.worker.buffers.take();
-            self.write_head(&response, asked, false, &mut message);
+            self.write_head(response, asked, false, &mut message);
             early.keep(&input[head_len..]);
-            early.scanned = 0;
             return Ok(Some(Look::First(message)));
         }
-        if asked.repeatable && !ended {
-            if let h1::Framing::Length(length) = response.framing {
-                if length <= WHOLE && (len - head_len) < length as usize {
-                    return Ok(None);
-                }
-            }
+        let tunnel = response.status == 101;
+        if tunnel && !asked.upgrade {
+            return Err(Unanswered::Malformed);
         }
-        self.start(scratch, len, asked, early).map(Some)
+        if let h1::Framing::Length(length) = response.framing
+            && asked.repeatable
+            && length <= WHOLE
+            && len - head_len < length as usize
+        {
+            early.has_head = true;
+            return Ok(None);
+        }
+        let mut head = self.worker.buffers.take();
+        // While the request is still coming in, nobody knows where the next one would begin.
+        let close = !asked.keep_alive || self.uploading.get() || self.is_ending();
+        let framing = self.write_head(response, asked, close, &mut head);
+        let body = match tunnel {
+            true => h1::Framing::UntilClose,
+            false => response.framing,
+        };
+        let started = Started {
+            status: response.status,
+            body: h1::BodyDecoder::new(body),
+            frame: match framing {
+                h1::Framing::Chunked => Frame::Chunks,
+                _ => Frame::Plain,
+            },
+            instance_stays: response.keep_alive && !tunnel,
+            client_stays: !close && !tunnel && framing != h1::Framing::UntilClose,
+        };
+        self.start(scratch, head_len..len, started, head).map(Some)
     }
 
+    /// Sends the head, and what came along of the body: it stands at `came` after [`FRONT`].
     fn start(
         &self,
         scratch: &mut [u8],
-        len: usize,
-        asked: Asked,
-        early: &mut Early,
+        came: Range<usize>,
+        mut started: Started,
+        mut head: Vec<u8>,
     ) -> Result<Look, Unanswered> {
-        early.scanned = 0;
-        let input = &scratch[FRONT..FRONT + len];
-        let response = h1::parse_response(input, &mut early.scanned, &LIMITS, asked.method)
-            .ok()
-            .flatten()
-            .ok_or(Unanswered::Malformed)?;
-        let mut head = self.worker.buffers.take();
-        if response.status == 101 && !asked.upgrade {
-            return Err(Unanswered::Malformed);
-        }
-        let close = !asked.keep_alive || self.worker.draining();
-        let framing = self.write_head(&response, asked, close, &mut head);
-        let status = response.status;
-        let instance_keeps = response.keep_alive;
-        let mut body = h1::BodyDecoder::new(response.framing);
-        let head_len = response.head_len;
-        let bodyless = response.framing == h1::Framing::None;
+        let body = &mut started.body;
         let decoded = body
-            .decode(&mut scratch[FRONT + head_len..FRONT + len])
+            .decode(&mut scratch[FRONT + came.start..FRONT + came.end])
             .map_err(|_| Unanswered::Malformed)?;
-        let surplus = decoded.consumed < len - head_len;
-        let frame = match framing {
-            h1::Framing::Chunked => Frame::Chunks,
-            _ => Frame::Plain,
-        };
-        let done = decoded.done || bodyless;
+        started.instance_stays &= decoded.consumed == came.len();
         let range = framed(
             scratch,
-            head_len,
+            came.start,
             decoded.data,
-            frame,
-            done && !bodyless,
-            &body,
+            started.frame,
+            decoded.done,
+            body,
         );
         // The new head goes right in front, so that one send carries both.
         let start = range.start - head.len();
         scratch[start..range.start].copy_from_slice(&head);
         head.clear();
         let message = &scratch[start..range.end];
+        self.speaking.set(started.status);
         // A client that is gone is noticed when the rest is sent.
         let sent = self.client.try_send(message).unwrap_or(0);
-        self.sent.set(self.sent.get() + sent as u64);
         head.extend_from_slice(&message[sent..]);
-        let started = Started {
-            status,
-            body,
-            frame,
-            done,
-            instance_stays: instance_keeps && !surplus,
-            client_stays: !close && framing != h1::Framing::UntilClose,
-        };
         Ok(Look::Started(started, head))
     }
 
@@ -274,22 +307,16 @@ impl Session {
     }
 
     /// Carries what is left of the answer.
-    async fn carry(&self, instance: &Sock, mut started: Started, unsent: Vec<u8>) -> Answered {
-        let mut unsent = unsent;
-        let cut = if started.status == 101 {
-            self.tunnel(instance, &mut unsent).await.err()
-        } else {
-            self.carry_body(instance, &mut started, &mut unsent)
-                .await
-                .err()
+    async fn carry(&self, instance: &Sock, mut started: Started, mut unsent: Vec<u8>) -> Answered {
+        let outcome = match started.status {
+            101 => self.tunnel(instance, &mut unsent).await,
+            _ => self.carry_body(instance, &mut started, &mut unsent).await,
         };
         self.worker.buffers.put(unsent);
-        Answered {
-            status: started.status,
-            cut,
-            instance_stays: started.instance_stays && cut.is_none(),
-            client_stays: started.client_stays && cut.is_none(),
+        if outcome.is_ok() {
+            self.speaking.set(0);
         }
+        started.answered(outcome.err())
     }
 
     async fn carry_body(
@@ -298,31 +325,24 @@ impl Session {
         started: &mut Started,
         unsent: &mut Vec<u8>,
     ) -> Result<(), Cut> {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(self.client.sent());
         let mut budget = BUDGET;
         loop {
             self.flush_to_client(unsent, &mut pace).await?;
-            if started.done {
+            if started.body.is_done() {
                 return Ok(());
             }
             let mut surplus = false;
             let after = |bytes: &[u8]| surplus = !bytes.is_empty();
-            let step = self.step(
-                instance,
-                &self.client,
-                &mut started.body,
-                started.frame,
-                unsent,
-                after,
-            );
+            let (body, frame) = (&mut started.body, started.frame);
+            let step = self.step(instance, &self.client, body, frame, unsent, after);
+            started.instance_stays &= !surplus;
             match step {
                 Ok(Step::Done) => {
-                    started.done = true;
-                    started.instance_stays &= !surplus;
+                    // The framing's own end, for a body that ended with the connection, is on its way too.
+                    return self.flush_to_client(unsent, &mut pace).await;
                 }
                 Ok(Step::Moved(n)) => {
-                    self.sent.set(self.sent.get() + n as u64);
-                    pace.moved(n);
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
                         budget = BUDGET;
@@ -331,12 +351,11 @@ impl Session {
                 }
                 Ok(Step::WaitFrom) => {
                     self.worker.reactor().set_timeout(self.timeouts().stall);
-                    self.instance_readable(instance)
-                        .await
-                        .map_err(|why| match why {
-                            Unanswered::ClientLeft => Cut::Left,
-                            _ => Cut::InstanceSilent,
-                        })?;
+                    let ready = self.instance_readable(instance).await;
+                    ready.map_err(|why| match why {
+                        Unanswered::ClientLeft => Cut::Left,
+                        _ => Cut::InstanceSilent,
+                    })?;
                 }
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
@@ -346,31 +365,30 @@ impl Session {
     }
 
     async fn flush_to_client(&self, unsent: &mut Vec<u8>, pace: &mut Pace) -> Result<(), Cut> {
-        if unsent.is_empty() {
-            return Ok(());
-        }
-        let timeouts = self.timeouts();
         let mut sent = 0;
         while sent < unsent.len() {
-            match self
-                .client
-                .try_send(&unsent[sent..])
-                .map_err(|_| Cut::Left)?
-            {
-                0 => {
-                    let since = self.worker.now();
-                    self.worker.reactor().set_timeout(timeouts.stall);
-                    self.client.writable().await.map_err(|_| Cut::Slow)?;
-                    pace.waited(since, self.worker.now());
-                    if pace.is_too_slow(timeouts.stall, timeouts.min_rate) {
-                        return Err(Cut::Slow);
-                    }
-                }
-                n => sent += n,
+            let n = self.client.try_send(&unsent[sent..]);
+            sent += n.map_err(|_| Cut::Left)?;
+            if sent < unsent.len() {
+                self.client_writable(pace).await?;
             }
         }
         unsent.clear();
         Ok(())
+    }
+
+    async fn client_writable(&self, pace: &mut Pace) -> Result<(), Cut> {
+        let timeouts = self.timeouts();
+        let reactor = self.worker.reactor();
+        let since = reactor.now();
+        reactor.set_timeout(timeouts.stall);
+        let ready = self.client.writable().await;
+        ready.map_err(|TimedOut| Cut::Slow)?;
+        pace.waited(since, reactor.now());
+        match pace.is_too_slow(self.client.sent(), timeouts.stall, timeouts.min_rate) {
+            true => Err(Cut::Slow),
+            false => Ok(()),
+        }
     }
 }
 
@@ -379,6 +397,10 @@ impl Session {
 struct Early {
     bytes: Vec<u8>,
     scanned: usize,
+    /// Informational answers so far.
+    interim: u8,
+    /// The final head is among the bytes: from now on the body's limit holds, not the head's.
+    has_head: bool,
 }
 
 impl Early {

@@ -3,13 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::h1;
-use model::{ListenerStats, ListenerTable, Moment};
+use model::{ListenerStats, ListenerTable, Moment, Timeouts};
 
-use super::begin::Begun;
+use super::begin::{Begun, Plan};
 use crate::buffers::{FRONT, READ};
+use crate::listen::Open;
 use crate::rt::{Sock, TimedOut};
 use crate::worker::{Snapshot, Worker};
 
@@ -31,10 +33,13 @@ pub(crate) struct Session {
     scanned: Cell<usize>,
     /// Whether `held` may contain a whole head: true when another request was read along with the last.
     pub(super) unseen: Cell<bool>,
-    /// Bytes read from the client so far.
-    pub(super) received: Cell<u64>,
-    /// Bytes sent to the client so far.
-    pub(super) sent: Cell<u64>,
+    /// Whether the present request is still on its way to an instance.
+    pub(super) uploading: Cell<bool>,
+    /// The status of the answer of which the client has a part: whatever goes wrong now, it cannot be sent
+    /// another. 0 between answers.
+    pub(super) speaking: Cell<u16>,
+    /// The listener as last known: its limits hold on when it is taken away.
+    table: RefCell<Arc<ListenerTable>>,
 }
 
 /// What became of a request, as far as the connection is concerned.
@@ -53,14 +58,26 @@ enum Read {
     /// The client has to send more.
     More,
     /// A request was read.
-    Begun(Box<Begun>),
+    Begun(Box<(Begun, Plan)>),
     /// The client has left.
     End,
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, client: Sock, peer: SocketAddr, listener: usize) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    _open: Open,
+    client: Sock,
+    peer: SocketAddr,
+    listener: usize,
+) {
+    let snapshot = worker.snapshot();
+    // The listener was taken away while the connection waited to be accepted.
+    let Some(table) = snapshot.listener(listener) else {
+        return;
+    };
     let session = Session {
+        table: RefCell::new(table.clone()),
         worker,
         client,
         peer,
@@ -68,16 +85,20 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Sock, peer: SocketAddr, li
         held: RefCell::default(),
         scanned: Cell::new(0),
         unseen: Cell::new(false),
-        received: Cell::new(0),
-        sent: Cell::new(0),
+        uploading: Cell::new(false),
+        speaking: Cell::new(0),
     };
+    drop(snapshot);
     session.count(|stats| stats.accepted.bump(1));
     let mut next = Next::Request;
     while next == Next::Request {
         next = match session.next_request().await {
             // Boxed: an idle connection must not pay for what a busy one needs.
-            Some(begun) => Box::pin(session.carry_out(begun)).await,
-            None => Next::Close,
+            Ok(mut begun) => {
+                let (begun, plan) = &mut *begun;
+                Box::pin(session.carry_out(begun, plan)).await
+            }
+            Err(next) => next,
         };
     }
     if next == Next::Linger {
@@ -85,28 +106,35 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Sock, peer: SocketAddr, li
     }
     session.count(|stats| {
         stats.closed.bump(1);
-        stats.received.bump(session.received.get());
-        stats.sent.bump(session.sent.get());
+        stats.received.bump(session.client.received());
+        stats.sent.bump(session.client.sent());
     });
 }
 
 impl Session {
-    /// Reads the next request. `None`: there is none and the connection ends.
-    async fn next_request(&self) -> Option<Box<Begun>> {
+    /// Reads the next request; if there is none, says how the connection ends.
+    async fn next_request(&self) -> Result<Box<(Begun, Plan)>, Next> {
         let mut head_began: Option<Moment> = None;
+        let mut waited = false;
         loop {
             match self.read() {
-                Read::Begun(begun) => return Some(begun),
-                Read::End => return None,
+                Read::Begun(begun) => return Ok(begun),
+                Read::End => return Err(Next::Close),
                 Read::More => {}
             }
             let idle = self.held.borrow().is_empty();
-            if idle && self.worker.draining() {
-                return None;
+            let fresh = self.client.received() == 0;
+            if idle && self.is_ending() {
+                // Right after an answer, the next request may be on its way, and would reset that answer away.
+                return Err(if waited || fresh {
+                    Next::Close
+                } else {
+                    Next::Linger
+                });
             }
-            let timeouts = self.worker.snapshot().listener(self.listener)?.timeouts;
+            let timeouts = self.timeouts();
             let reactor = self.worker.reactor();
-            if idle {
+            if idle && !fresh {
                 reactor.set_timeout(timeouts.idle);
             } else {
                 // From the first byte on, not from the last: a byte now and then does not help.
@@ -116,24 +144,35 @@ impl Session {
             if let Err(TimedOut) = self.wait_for_request(idle).await {
                 return self.head_timed_out(idle);
             }
+            waited = true;
         }
     }
 
     async fn wait_for_request(&self, idle: bool) -> Result<(), TimedOut> {
-        let worker = &self.worker;
-        // Draining wakes every task: an idle connection then stops waiting.
-        let stop = || idle && worker.draining();
+        // Draining wakes every task, and so does taking a listener away: an idle connection then stops waiting.
+        let stop = || idle && self.is_ending();
         self.client.readable_unless(stop).await
     }
 
-    fn head_timed_out(&self, idle: bool) -> Option<Box<Begun>> {
+    fn head_timed_out(&self, idle: bool) -> Result<Box<(Begun, Plan)>, Next> {
         if idle {
-            return None;
+            return Err(Next::Close);
         }
         self.count(|stats| stats.timed_out.bump(1));
-        Some(Box::new(
-            self.refuse(408, "the request's head did not arrive in time"),
-        ))
+        let since = self.position();
+        self.hold(&[]);
+        let refused = self.refuse(408, "the request's head did not arrive in time", since);
+        Ok(Box::new(refused))
+    }
+
+    /// Whether the connection should end as soon as no request is in progress.
+    pub(super) fn is_ending(&self) -> bool {
+        self.worker.draining() || self.worker.snapshot().listener(self.listener).is_none()
+    }
+
+    /// Bytes of what the client has sent that were used so far.
+    pub(super) fn position(&self) -> u64 {
+        self.client.received() - self.held.borrow().len() as u64
     }
 
     /// Reads what is there and looks for a head.
@@ -159,7 +198,6 @@ impl Session {
             {
                 Ok(Some(0)) | Err(_) => return Read::End,
                 Ok(Some(n)) => {
-                    self.received.set(self.received.get() + n as u64);
                     len += n;
                     look = true;
                 }
@@ -176,7 +214,8 @@ impl Session {
         input: &mut [u8],
         listener: &ListenerTable,
         snapshot: &Snapshot,
-    ) -> Option<Box<Begun>> {
+    ) -> Option<Box<(Begun, Plan)>> {
+        let since = self.client.received() - input.len() as u64;
         let limits = h1::Limits {
             head: listener.max_head,
             fields: listener.max_fields,
@@ -184,15 +223,19 @@ impl Session {
         let mut scanned = self.scanned.get();
         let parsed = h1::parse_request(input, &mut scanned, &limits);
         self.scanned.set(scanned);
-        match parsed {
+        // By reference: a parsed head is large, and moving it costs as much as parsing it.
+        match &parsed {
             Ok(None) => None,
             Ok(Some(request)) => {
-                let (begun, head_len) = self.begin(&request, listener, snapshot);
-                Some(Box::new(self.begin_body(begun, &mut input[head_len..])))
+                let head_len = request.head_len;
+                let mut begun = Box::new(self.begin(request, listener, snapshot, since));
+                self.begin_body(&mut begun, &mut input[head_len..]);
+                Some(begun)
             }
             Err(fault) => {
                 self.count(|stats| stats.refused.bump(1));
-                Some(Box::new(self.refuse(fault.status(), &fault.to_string())))
+                let refused = self.refuse(fault.status(), &fault.to_string(), since);
+                Some(Box::new(refused))
             }
         }
     }
@@ -223,32 +266,26 @@ impl Session {
     /// Sends what the client can take, waiting as often as it must. Fails when the client is gone or
     /// takes too little for too long.
     pub(super) async fn send(&self, mut bytes: &[u8]) -> Result<(), Cut> {
-        let stall = self.timeouts().stall;
-        loop {
+        while !bytes.is_empty() {
             let n = self.client.try_send(bytes).map_err(|_| Cut::Left)?;
-            self.sent.set(self.sent.get() + n as u64);
             bytes = &bytes[n..];
-            if bytes.is_empty() {
-                return Ok(());
+            if !bytes.is_empty() {
+                self.worker.reactor().set_timeout(self.timeouts().stall);
+                self.client.writable().await.map_err(|TimedOut| Cut::Slow)?;
             }
-            self.worker.reactor().set_timeout(stall);
-            self.client.writable().await.map_err(|TimedOut| Cut::Slow)?;
         }
+        Ok(())
     }
 
-    /// The listener's limits in time; the defaults' shortest when the listener is gone.
-    pub(super) fn timeouts(&self) -> model::Timeouts {
-        let gone = model::Timeouts {
-            request_head: LINGER,
-            idle: LINGER,
-            stall: LINGER,
-            tunnel: LINGER,
-            min_rate: 0,
-        };
-        let snapshot = self.worker.snapshot();
-        snapshot
-            .listener(self.listener)
-            .map_or(gone, |l| l.timeouts)
+    /// The listener's limits in time; when it is gone, those that it had.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        let mut table = self.table.borrow_mut();
+        if let Some(newest) = self.worker.snapshot().listener(self.listener)
+            && !Arc::ptr_eq(newest, &table)
+        {
+            *table = newest.clone();
+        }
+        table.timeouts
     }
 
     async fn linger(&self) {
@@ -273,9 +310,7 @@ impl Session {
     }
 
     pub(super) fn count(&self, f: impl FnOnce(&ListenerStats)) {
-        if let Some(listener) = self.worker.snapshot().listener(self.listener) {
-            f(listener.stats.of(self.worker.index));
-        }
+        f(self.table.borrow().stats.of(self.worker.index));
     }
 }
 
@@ -297,6 +332,14 @@ pub(super) enum Cut {
 }
 
 impl Cut {
+    /// Whether the instance is to blame.
+    pub(super) const fn is_by_instance(self) -> bool {
+        matches!(
+            self,
+            Self::InstanceLeft | Self::InstanceSilent | Self::InstanceMalformed
+        )
+    }
+
     /// A word for logs.
     pub(super) const fn as_str(self) -> &'static str {
         match self {

@@ -1,12 +1,10 @@
-//! After an upgrade (RFC 9110 §7.8): bytes both ways until both sides have ended.
-
-use std::future::Future;
+//! After an upgrade (RFC 9110 §7.8): bytes both ways until both sides have ended, or one has broken.
 
 use http::h1;
 
-use super::pump::{BUDGET, Frame, Step};
+use super::pump::{BUDGET, Broken, Frame, Step};
 use super::session::{Cut, Session};
-use crate::rt::{Sock, TimedOut, join, yield_now};
+use crate::rt::{Sock, TimedOut, try_join, yield_now};
 
 impl Session {
     /// Carries bytes both ways. `unsent` is what the client has still to get.
@@ -16,23 +14,16 @@ impl Session {
         self.unseen.set(false);
         let up = self.one_way(&self.client, instance, &mut ahead);
         let down = self.one_way(instance, &self.client, unsent);
-        let (up, down) = join(up, down).await;
-        up.and(down).map_err(|TunnelCut| Cut::Slow)
+        let outcome = try_join(up, down).await;
+        if outcome.is_err() {
+            // One side broke: the other must not take it for an end in order.
+            instance.abort_on_close();
+        }
+        outcome
     }
 
-    async fn one_way(&self, from: &Sock, to: &Sock, unsent: &mut Vec<u8>) -> Result<(), TunnelCut> {
-        let result = self.one_way_until_end(from, to, unsent).await;
-        // One side's end is passed on; the other may go on sending.
-        to.shutdown_write();
-        result
-    }
-
-    async fn one_way_until_end(
-        &self,
-        from: &Sock,
-        to: &Sock,
-        unsent: &mut Vec<u8>,
-    ) -> Result<(), TunnelCut> {
+    /// Carries what comes from one side to the other, and then its end; the other side may go on.
+    async fn one_way(&self, from: &Sock, to: &Sock, unsent: &mut Vec<u8>) -> Result<(), Cut> {
         let mut body = h1::BodyDecoder::new(h1::Framing::UntilClose);
         let mut budget = BUDGET;
         loop {
@@ -41,12 +32,12 @@ impl Session {
                 match to.try_send(&unsent[sent..]) {
                     Ok(0) => self.tunnel_wait(to.writable()).await?,
                     Ok(n) => sent += n,
-                    Err(_) => return Ok(()),
+                    Err(_) => return Err(self.left(to)),
                 }
             }
             unsent.clear();
             match self.step(from, to, &mut body, Frame::Plain, unsent, |_| {}) {
-                Ok(Step::Done) | Err(_) => return Ok(()),
+                Ok(Step::Done) => break,
                 Ok(Step::Moved(n)) => {
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
@@ -55,7 +46,18 @@ impl Session {
                     }
                 }
                 Ok(Step::WaitFrom) => self.tunnel_wait(from.readable()).await?,
+                Err(Broken::To) => return Err(self.left(to)),
+                Err(_) => return Err(self.left(from)),
             }
+        }
+        to.shutdown_write();
+        Ok(())
+    }
+
+    fn left(&self, side: &Sock) -> Cut {
+        match std::ptr::eq(side, &raw const self.client) {
+            true => Cut::Left,
+            false => Cut::InstanceLeft,
         }
     }
 
@@ -63,11 +65,8 @@ impl Session {
     async fn tunnel_wait(
         &self,
         ready: impl Future<Output = Result<(), TimedOut>>,
-    ) -> Result<(), TunnelCut> {
+    ) -> Result<(), Cut> {
         self.worker.reactor().set_timeout(self.timeouts().tunnel);
-        ready.await.map_err(|TimedOut| TunnelCut)
+        ready.await.map_err(|TimedOut| Cut::Slow)
     }
 }
-
-/// No byte moved in either direction for too long.
-struct TunnelCut;

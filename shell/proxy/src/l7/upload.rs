@@ -1,22 +1,22 @@
-//! The rest of a request's body, from the client to the instance.
+//! The rest of a request, from the client to the instance.
 
-use http::h1;
-
+use super::begin::Begun;
 use super::pump::{BUDGET, Broken, Frame, Pace, Step};
 use super::session::{Cut, Session};
 use crate::rt::{Sock, TimedOut, yield_now};
 
 impl Session {
-    /// Carries what is left of the request's body.
+    /// Carries the rest of what was gathered of the request, then what is left of its body.
     pub(super) async fn upload(
         &self,
         instance: &Sock,
-        body: &mut h1::BodyDecoder,
-        chunked: bool,
+        rest: &[u8],
+        begun: &mut Begun,
+        frame: Frame,
     ) -> Result<(), Cut> {
-        let frame = if chunked { Frame::Chunks } else { Frame::Plain };
         let mut unsent = self.worker.buffers.take();
-        let result = self.upload_all(instance, body, frame, &mut unsent).await;
+        unsent.extend_from_slice(rest);
+        let result = self.upload_all(instance, begun, frame, &mut unsent).await;
         self.worker.buffers.put(unsent);
         result
     }
@@ -24,41 +24,45 @@ impl Session {
     async fn upload_all(
         &self,
         instance: &Sock,
-        body: &mut h1::BodyDecoder,
+        begun: &mut Begun,
         frame: Frame,
         unsent: &mut Vec<u8>,
     ) -> Result<(), Cut> {
         let timeouts = self.timeouts();
         let reactor = self.worker.reactor();
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(self.client.received());
         let mut budget = BUDGET;
         loop {
+            reactor.set_timeout(timeouts.stall);
+            self.flush_to(instance, unsent).await?;
+            if begun.body.is_done() {
+                return Ok(());
+            }
             let after = |bytes: &[u8]| self.hold_unseen(bytes);
+            let body = &mut begun.body;
             let step = self.step(&self.client, instance, body, frame, unsent, after);
             let step = step.map_err(|broken| match broken {
                 Broken::From => Cut::Left,
                 Broken::To => Cut::InstanceLeft,
                 Broken::Malformed => Cut::Malformed,
-            })?;
-            reactor.set_timeout(timeouts.stall);
-            if let Step::Moved(n) = step {
-                self.received.set(self.received.get() + n as u64);
-                pace.moved(n);
-                budget = budget.saturating_sub(n);
-            }
-            self.flush_to(instance, unsent).await?;
-            match step {
-                Step::Done => return Ok(()),
-                Step::Moved(_) if budget == 0 => {
-                    budget = BUDGET;
-                    yield_now(self.worker.reactor()).await;
+            });
+            // Whatever came of it, these bytes are no longer here for another attempt.
+            begun.streamed |= !matches!(step, Ok(Step::WaitFrom));
+            match step? {
+                Step::Done => {}
+                Step::Moved(n) => {
+                    budget = budget.saturating_sub(n);
+                    if budget == 0 {
+                        budget = BUDGET;
+                        yield_now(reactor).await;
+                    }
                 }
-                Step::Moved(_) => {}
                 Step::WaitFrom => {
-                    let since = self.worker.now();
+                    let since = reactor.now();
                     self.client.readable().await.map_err(|TimedOut| Cut::Slow)?;
-                    pace.waited(since, self.worker.now());
-                    if pace.is_too_slow(timeouts.stall, timeouts.min_rate) {
+                    pace.waited(since, reactor.now());
+                    let received = self.client.received();
+                    if pace.is_too_slow(received, timeouts.stall, timeouts.min_rate) {
                         return Err(Cut::Slow);
                     }
                 }

@@ -26,27 +26,32 @@ pub async fn race<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Outp
     .await
 }
 
-/// Runs both to their ends.
-pub async fn join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+/// Runs both until both have succeeded or one has failed; the other is then dropped, and so cancelled.
+///
+/// # Errors
+/// The first one's.
+pub async fn try_join<E>(
+    a: impl Future<Output = Result<(), E>>,
+    b: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
     let (mut a, mut b) = (pin!(a), pin!(b));
-    let (mut left, mut right) = (None, None);
+    let (mut a_done, mut b_done) = (false, false);
     poll_fn(|context| {
-        if left.is_none() {
-            if let Poll::Ready(out) = a.as_mut().poll(context) {
-                left = Some(out);
+        if !a_done {
+            if let Poll::Ready(outcome) = a.as_mut().poll(context) {
+                outcome?;
+                a_done = true;
             }
         }
-        if right.is_none() {
-            if let Poll::Ready(out) = b.as_mut().poll(context) {
-                right = Some(out);
+        if !b_done {
+            if let Poll::Ready(outcome) = b.as_mut().poll(context) {
+                outcome?;
+                b_done = true;
             }
         }
-        match (left.take(), right.take()) {
-            (Some(a), Some(b)) => Poll::Ready((a, b)),
-            (a, b) => {
-                (left, right) = (a, b);
-                Poll::Pending
-            }
+        match a_done && b_done {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
         }
     })
     .await

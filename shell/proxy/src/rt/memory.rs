@@ -224,6 +224,9 @@ impl Network {
     }
 
     pub(super) fn send(&self, end: EndId, bytes: &[u8]) -> Result<usize, Errno> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         let mut world = self.0.borrow_mut();
         let window = world.conditions.window;
         let state = world.end(end);

@@ -22,7 +22,7 @@ mod timers;
 pub use bell::Bell;
 pub(crate) use epoll::now;
 pub use executor::{Executor, Handle};
-pub use join::{Either, join, race, yield_now};
+pub use join::{Either, race, try_join, yield_now};
 pub use memory::{Memory, Network};
 pub use reactor::{Reactor, TaskId};
 pub use sock::{Accepted, Listener, Sock, TimedOut};

@@ -364,7 +364,9 @@ impl Reactor {
     fn look_at_deadline(&self, task: TaskId) {
         let mut deadlines = self.deadlines.borrow_mut();
         let deadline = &mut deadlines[task.index()];
-        if deadline.generation != task.generation() {
+        // An entry left behind when the deadline was shortened: another fires for it. Put in again, such entries
+        // would gather for as long as the task lives.
+        if deadline.generation != task.generation() || deadline.armed > self.now.get() {
             return;
         }
         if deadline.at <= self.now.get() {

@@ -1,5 +1,6 @@
 //! Sockets as tasks see them.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -25,6 +26,11 @@ pub struct Sock {
     reactor: Rc<Reactor>,
     token: Token,
     end: End,
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    /// The kernel tells of a reset once: whoever sends may hear of it, and whoever reads then finds what looks
+    /// like an end in order. A body that ends with its connection would be taken for whole.
+    broken: Cell<bool>,
 }
 
 enum End {
@@ -41,18 +47,21 @@ impl Sock {
         // Taken for readable: a client sends its first bytes right after the handshake, and one early
         // read is cheaper than one more turn of the loop.
         let token = reactor.register(&fd, true, true)?;
-        Ok(Self {
-            reactor: reactor.clone(),
-            token,
-            end: End::Kernel(fd),
-        })
+        Ok(Self::new(reactor, token, End::Kernel(fd)))
     }
 
     pub(super) fn from_network(reactor: &Rc<Reactor>, token: Token, end: EndId) -> Self {
+        Self::new(reactor, token, End::Memory(end))
+    }
+
+    fn new(reactor: &Rc<Reactor>, token: Token, end: End) -> Self {
         Self {
             reactor: reactor.clone(),
             token,
-            end: End::Memory(end),
+            end,
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            broken: Cell::new(false),
         }
     }
 
@@ -90,11 +99,7 @@ impl Sock {
             Err(fault) => return Err(fault.into()),
         }
         let token = reactor.register(&fd, false, false)?;
-        Ok(Self {
-            reactor: reactor.clone(),
-            token,
-            end: End::Kernel(fd),
-        })
+        Ok(Self::new(reactor, token, End::Kernel(fd)))
     }
 
     /// Reads what is there. `None`: nothing yet. `Some(0)`: the peer has ended its side.
@@ -112,7 +117,9 @@ impl Sock {
             End::Memory(end) => self.network().recv(*end, buffer),
         };
         match result {
+            Ok(0) if self.broken.get() => Err(Errno::CONNRESET.into()),
             Ok(n) => {
+                self.received.set(self.received.get() + n as u64);
                 if n != 0 && n < buffer.len() {
                     self.reactor.drained(self.token);
                 }
@@ -123,7 +130,7 @@ impl Sock {
                 Ok(None)
             }
             Err(Errno::INTR) => Ok(None),
-            Err(fault) => Err(fault.into()),
+            Err(fault) => Err(self.broke(fault)),
         }
     }
 
@@ -141,6 +148,7 @@ impl Sock {
         };
         match result {
             Ok(n) => {
+                self.sent.set(self.sent.get() + n as u64);
                 if n < bytes.len() {
                     self.reactor.unwritable(self.token);
                 }
@@ -151,8 +159,27 @@ impl Sock {
                 Ok(0)
             }
             Err(Errno::INTR) => Ok(0),
-            Err(fault) => Err(fault.into()),
+            Err(fault) => Err(self.broke(fault)),
         }
+    }
+
+    /// Notes that the connection broke. With EPIPE alone the peer had ended its side in order before, and what it
+    /// said is whole.
+    fn broke(&self, fault: Errno) -> io::Error {
+        if fault != Errno::PIPE {
+            self.broken.set(true);
+        }
+        fault.into()
+    }
+
+    /// Bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Bytes sent so far: those that the kernel took.
+    pub fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// Ends our side; the peer reads the end of the stream.
