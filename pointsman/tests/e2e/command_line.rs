@@ -180,7 +180,7 @@ fn mistakes_and_absent_nodes_are_told_with_a_way_out() {
             "s",
             "a",
             "--address",
-            "a_b:1",
+            "a b:1",
             "--ttl",
             "5",
         ],

@@ -34,7 +34,7 @@ fn heads_that_are_too_large_or_have_too_many_fields_are_refused_by_number() {
         (
             "a long method",
             format!("{long} / HTTP/1.1\r\nHost: a\r\n\r\n"),
-            400,
+            414,
         ),
         (
             "another version",

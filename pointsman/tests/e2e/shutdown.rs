@@ -33,7 +33,7 @@ fn a_request_in_flight_finishes_while_new_connections_are_refused() {
     assert!(idle.is_closed(), "an idle connection stays open");
     // Whoever leaves must be able to say so while traffic drains.
     let gone = node.call("DELETE", "/v1/services/shop/instances/slow", &Value::Null);
-    assert_eq!(gone.status, 200);
+    assert_eq!(gone.status, 204);
     release.send(()).expect("a request");
     let answer = busy.answer();
     assert_eq!((answer.status, answer.text()), (200, "done"));

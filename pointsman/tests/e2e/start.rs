@@ -103,7 +103,7 @@ fn address(text: &str) -> std::net::SocketAddr {
 fn a_port_that_is_taken_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
-    let config = format!("[listener.web]\nbind = \"127.0.0.1:{port}\"\n");
+    let config = format!("[listener.web]\nbind = \"127.0.0.1:{port}\"\nservice = \"s\"\n");
     let said = Home::new(&config).refusal();
     assert!(
         said.contains("listener web") && said.contains(&format!("127.0.0.1:{port}")),
@@ -205,7 +205,7 @@ fn damage_in_the_middle_of_the_log_is_refused_with_file_and_offset() {
     bytes[60] ^= 1;
     fs::write(&file, &bytes).expect("the log");
     let said = home.refusal();
-    assert!(said.contains(&file.display().to_string()), "{said}");
+    assert!(names(&said, &file), "{said}");
     assert!(said.contains("damaged at byte 32"), "{said}");
     assert!(said.contains("Move the data directory aside"), "{said}");
     // It touched nothing: the same again.
@@ -227,7 +227,16 @@ fn a_log_of_another_version_is_refused_by_its_number() {
         said.contains("format version 99") && said.contains("version 1"),
         "{said}"
     );
-    assert!(said.contains(&file.display().to_string()), "{said}");
+    assert!(names(&said, &file), "{said}");
+}
+
+/// Whether it names the file and the directory that it is in.
+fn names(said: &str, file: &std::path::Path) -> bool {
+    let parts = [file.file_name(), file.parent().map(|p| p.as_os_str())];
+    parts
+        .iter()
+        .flatten()
+        .all(|part| said.contains(&*part.to_string_lossy()))
 }
 
 /// Bit by bit, as its definition has it (RFC 3720, appendix B.4).

@@ -31,7 +31,7 @@ pub(crate) fn pointsman<const N: usize>(args: [&str; N]) -> Output {
 
 /// What outlives a node: its configuration and its data.
 pub(crate) struct Home {
-    directory: Directory,
+    directory: Arc<Directory>,
     data: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
@@ -46,6 +46,7 @@ pub(crate) struct Node {
     logged: Said,
     readers: Vec<JoinHandle<()>>,
     config: PathBuf,
+    _home: Arc<Directory>,
 }
 
 /// How a node ended.
@@ -62,7 +63,7 @@ pub(crate) struct Said(Arc<Mutex<String>>);
 impl Home {
     /// A home with this configuration; where the API and the data are is added.
     pub(crate) fn new(config: &str) -> Self {
-        let directory = Directory::new();
+        let directory = Arc::new(Directory::new());
         let data = directory.path().join("data");
         let home = Self {
             directory,
@@ -134,7 +135,7 @@ impl Home {
         command.arg("serve").arg("-c").arg(base);
         command.arg("-c").arg(&config).args(&self.args);
         command.envs(self.env.iter().cloned());
-        Node::start(command, config)
+        Node::start(command, config, self.directory.clone())
     }
 }
 
@@ -146,7 +147,7 @@ fn configure(path: &Path, config: &str) {
 }
 
 impl Node {
-    fn start(mut command: Command, config: PathBuf) -> Result<Self, Ended> {
+    fn start(mut command: Command, config: PathBuf, home: Arc<Directory>) -> Result<Self, Ended> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -166,6 +167,7 @@ impl Node {
             logged,
             readers,
             config,
+            _home: home,
         };
         let ended = until("a node that serves, or has ended", || {
             // Looked at first: what it said before it ended is all there afterwards.

@@ -94,8 +94,10 @@ impl Origin {
                 stream.set_nodelay(true).expect("a socket");
                 let (serve, heard) = (serve.clone(), heard.clone());
                 std::thread::spawn(move || {
-                    let ahead = Vec::new();
+                    let (copy, ahead) = (stream.try_clone(), Vec::new());
                     serve(Connection { stream, ahead }, &heard);
+                    // The one that is kept to be cut off would keep it open.
+                    let _ = copy.map(|copy| copy.shutdown(Shutdown::Both));
                 });
             }
         });
