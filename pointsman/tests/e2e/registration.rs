@@ -157,8 +157,8 @@ fn traffic_leaves_a_draining_a_weightless_and_a_removed_instance_without_a_faile
         let answer = node.call(method, &path(id), &body);
         assert!([200, 204].contains(&answer.status), "{}", answer.text());
         node.until_eligible("/", eligible);
-        // Requests that began before may end on it still; after a round of each client none does.
-        load.further(8);
+        // Requests that began before may end on it still.
+        load.round();
         let before = origins.each_ref().map(|o| o.heard().len());
         load.further(200);
         let after = origins.each_ref().map(|o| o.heard().len());
@@ -207,7 +207,7 @@ fn traffic_leaves_an_instance_that_fails_its_check_and_comes_back() {
         "{record}"
     );
     node.until_eligible("/", 1);
-    load.further(4);
+    load.round();
     let served = |origin: &Origin| origin.heard().iter().filter(|r| r.path() == "/").count();
     let before = served(&patient);
     load.further(200);

@@ -11,7 +11,8 @@ use super::{Connection, until};
 /// Clients under way.
 pub(crate) struct Load {
     over: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
+    /// How many answers each client has got.
+    done: Vec<Arc<AtomicU64>>,
     threads: Vec<JoinHandle<Tally>>,
 }
 
@@ -27,12 +28,12 @@ impl Load {
     /// So many clients, each on one connection for as long as that lasts, ask for `path`.
     pub(crate) fn start(address: SocketAddr, clients: usize, path: &'static str) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let done = Arc::new(AtomicU64::new(0));
-        let client = |_| {
+        let done: Vec<_> = (0..clients).map(|_| Arc::default()).collect();
+        let client = |done: &Arc<AtomicU64>| {
             let (over, done) = (over.clone(), done.clone());
             std::thread::spawn(move || ask(address, path, &over, &done))
         };
-        let threads = (0..clients).map(client).collect();
+        let threads = done.iter().map(client).collect();
         Self {
             over,
             done,
@@ -42,10 +43,19 @@ impl Load {
 
     /// Waits for so many further answers.
     pub(crate) fn further(&self, count: u64) {
-        let goal = self.done.load(Relaxed) + count;
-        until("so many further answers", || {
-            (self.done.load(Relaxed) >= goal).then_some(())
-        });
+        let done = || self.done.iter().map(|d| d.load(Relaxed)).sum::<u64>();
+        let goal = done() + count;
+        until("so many further answers", || (done() >= goal).then_some(()));
+    }
+
+    /// Waits until no request is under way that began before.
+    pub(crate) fn round(&self) {
+        for done in &self.done {
+            let before = done.load(Relaxed);
+            until("another answer", || {
+                (done.load(Relaxed) > before).then_some(())
+            });
+        }
     }
 
     /// Ends it.

@@ -1,7 +1,11 @@
 //! What tests of the real program share: nodes as processes, origins behind them, clients before them.
 //!
 //! Nothing here sleeps for a fixed time: tests wait for conditions, and every wait ends.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
 
 mod client;
 mod load;
