@@ -147,6 +147,22 @@ fn two_listeners_swap_their_addresses() {
 }
 
 #[test]
+fn a_listener_widens_to_every_address_at_the_port_it_has() {
+    let port = free_port();
+    let node = Home::new(&listeners(&[("web", &port.to_string())])).start();
+    let mut kept = Connection::open(port);
+    assert_eq!(kept.get("/").text(), "web");
+    let wide = format!("0.0.0.0:{}", port.port());
+    let said = node.reload(&listeners(&[("web", &wide)]));
+    assert!(said.contains("in effect"), "{said}");
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], port.port()));
+    for address in [port, elsewhere] {
+        assert_eq!(get(address, "/").text(), "web");
+    }
+    assert_eq!(kept.get("/").text(), "web");
+}
+
+#[test]
 fn watched_files_need_no_signal() {
     let home = Home::new(&listeners(&[("web", "127.0.0.1:0")])).arg("--watch-config");
     let node = home.start();
