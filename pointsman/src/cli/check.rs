@@ -1,6 +1,7 @@
 //! `config check|schema|show`, and reading configuration for `serve`.
 
 use std::fs;
+use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -35,11 +36,11 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check { files, json } => check(files, *json),
         Command::Schema => {
-            println!("{:#}", config::schema());
+            writeln!(stdout(), "{:#}", config::schema())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { files } => {
-            print!("{}", load(files)?.config.to_toml());
+            write!(stdout(), "{}", load(files)?.config.to_toml())?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -62,15 +63,24 @@ fn check(files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect();
-        println!("{}", json!({ "valid": valid, "faults": list }));
+        writeln!(stdout(), "{}", json!({ "valid": valid, "faults": list }))?;
     } else {
         for fault in &faults {
-            println!("{fault}");
+            writeln!(stdout(), "{fault}")?;
         }
         let palette = Palette::for_stdout();
         match valid {
-            true => println!("{} {} file(s)", palette.good("valid:"), sources.len()),
-            false => println!("{} nothing was changed", palette.bad("not valid:")),
+            true => writeln!(
+                stdout(),
+                "{} {} file(s)",
+                palette.good("valid:"),
+                sources.len()
+            )?,
+            false => writeln!(
+                stdout(),
+                "{} nothing was changed",
+                palette.bad("not valid:")
+            )?,
         }
     }
     Ok(if valid {

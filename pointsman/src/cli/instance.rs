@@ -1,5 +1,6 @@
 //! `instance register|deregister|drain|list`.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -92,14 +93,14 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Register(register) if register.command.is_empty() => {
             let record = register.put()?;
-            tell(&register.remote, &record, "registered");
+            tell(&register.remote, &record, "registered")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Register(register) => wrap::run(&register),
         Command::Deregister { name, remote } => {
             let client = Client::new(&remote);
             let record = client.remove(&name.url(&client))?;
-            tell(&remote, &record, "deregistered");
+            tell(&remote, &record, "deregistered")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Drain { name, undo, remote } => {
@@ -113,18 +114,19 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
                 } else {
                     "draining"
                 },
-            );
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Command::List { service, remote } => lookup::show(&service, &remote),
     }
 }
 
-fn tell(remote: &Remote, record: &Value, what: &str) {
+fn tell(remote: &Remote, record: &Value, what: &str) -> anyhow::Result<()> {
     match remote.json {
-        true => println!("{record}"),
-        false => println!("{what}"),
+        true => writeln!(stdout(), "{record}")?,
+        false => writeln!(stdout(), "{what}")?,
     }
+    Ok(())
 }
 
 impl Name {

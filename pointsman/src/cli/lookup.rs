@@ -1,5 +1,6 @@
 //! `service list`, `service show` and `explain`.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -50,7 +51,7 @@ fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
     let client = Client::new(remote);
     let answer = client.read(&client.url(&["v1", "services"], &[]))?;
     if remote.json {
-        println!("{answer}");
+        writeln!(stdout(), "{answer}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let palette = Palette::for_stdout();
@@ -81,7 +82,7 @@ fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
             "CRITICAL",
         ],
         &rows,
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,11 +92,11 @@ pub(super) fn show(service: &str, remote: &Remote) -> anyhow::Result<ExitCode> {
     let answer = client.read(&client.url(&["v1", "services", service], &[]))?;
     let none = each(&answer["instances"]).next().is_none();
     if remote.json {
-        println!("{answer}");
+        writeln!(stdout(), "{answer}")?;
     } else if none {
-        println!("service {service} has no instances");
+        writeln!(stdout(), "service {service} has no instances")?;
     } else {
-        instances(&answer["instances"]);
+        instances(&answer["instances"])?;
     }
     Ok(if none {
         ExitCode::FAILURE
@@ -104,7 +105,7 @@ pub(super) fn show(service: &str, remote: &Remote) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn instances(list: &Value) {
+fn instances(list: &Value) -> std::io::Result<()> {
     let palette = Palette::for_stdout();
     let rows: Vec<_> = each(list)
         .map(|instance| {
@@ -128,7 +129,7 @@ fn instances(list: &Value) {
     table(
         &["INSTANCE", "ADDRESS", "HEALTH", "WEIGHT", "LEASE", "NOTE"],
         &rows,
-    );
+    )
 }
 
 pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
@@ -140,24 +141,29 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
     query.extend(options.client.as_deref().map(|client| ("client", client)));
     let answer = client.read(&client.url_of_all(&["v1", "explain"], &query))?;
     if options.remote.json {
-        println!("{answer}");
+        writeln!(stdout(), "{answer}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let palette = Palette::for_stdout();
-    println!("{}", palette.strong(&text(&answer["verdict"])));
+    writeln!(stdout(), "{}", palette.strong(&text(&answer["verdict"])))?;
     if let Some(route) = answer["route"].as_object() {
         let part = |name: &str| text(&route[name]);
-        println!(
+        writeln!(
+            stdout(),
             "  route    {} (host {}, path {}): {}",
             part("name"),
             part("host"),
             part("path"),
             part("why")
-        );
-        println!("  action   {}", part("action"));
+        )?;
+        writeln!(stdout(), "  action   {}", part("action"))?;
     }
     if answer["service"].is_object() {
-        println!("  policy   {}", text(&answer["service"]["policy"]));
+        writeln!(
+            stdout(),
+            "  policy   {}",
+            text(&answer["service"]["policy"])
+        )?;
         let chosen = &answer["service"]["chosen"];
         let rows: Vec<_> = each(&answer["service"]["instances"])
             .map(|instance| {
@@ -186,7 +192,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
                 "WHY",
             ],
             &rows,
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ mod wrap;
 pub(crate) use output::Palette;
 pub(crate) use serve::runtime;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -95,19 +96,32 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain(options) => lookup::explain(&options),
         Command::Completions { shell } => {
             let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "pointsman", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            // Into memory first: it panics when it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "pointsman", &mut script);
+            print(&script)
         }
         Command::Man => manual(),
     };
-    outcome.unwrap_or_else(|fault| {
-        output::fault(&fault);
-        ExitCode::FAILURE
-    })
+    match outcome {
+        Ok(code) => code,
+        // As if the signal had ended us that others get then: 128 + SIGPIPE.
+        Err(fault) if output::is_closed_pipe(&fault) => ExitCode::from(141),
+        Err(fault) => {
+            output::fault(&fault);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn manual() -> anyhow::Result<ExitCode> {
-    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    print(&page)
+}
+
+fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
+    std::io::stdout().write_all(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,6 @@
 //! How things are said: tables and colour for people, one line of JSON for scripts.
 
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
 
 /// Colours, or nothing where colour would be noise: no terminal, or `NO_COLOR` set (no-color.org).
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl Palette {
 }
 
 /// Prints rows under a heading, columns aligned. Colour codes do not count as width.
-pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) {
+pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let palette = Palette::for_stdout();
     let mut widths: Vec<usize> = heading.iter().map(|h| h.len()).collect();
     for row in rows {
@@ -65,10 +65,12 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) {
         }
         line.trim_end().to_owned()
     };
-    println!("{}", palette.dim(&line(&mut heading.iter().copied())));
+    let heading = line(&mut heading.iter().copied());
+    writeln!(stdout(), "{}", palette.dim(&heading))?;
     for row in rows {
-        println!("{}", line(&mut row.iter().map(String::as_str)));
+        writeln!(stdout(), "{}", line(&mut row.iter().map(String::as_str)))?;
     }
+    Ok(())
 }
 
 fn visible(cell: &str) -> usize {
@@ -83,6 +85,12 @@ fn visible(cell: &str) -> usize {
         }
     }
     width
+}
+
+/// Whether it only says that whoever read our output has read enough, as `head` does.
+pub(crate) fn is_closed_pipe(fault: &anyhow::Error) -> bool {
+    let cause = fault.downcast_ref::<io::Error>();
+    cause.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints a fault with its causes on standard error.

@@ -44,11 +44,13 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 async fn serve(options: &Options, config: config::Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let node = Node::start(config).await?;
-    eprintln!("pointsman {} serves", env!("CARGO_PKG_VERSION"));
+    eprintln!("pointsman {}", env!("CARGO_PKG_VERSION"));
     eprintln!("  api       http://{}", node.api());
     for (name, address) in node.shared().bound() {
         eprintln!("  listener  {name} on {address}");
     }
+    // The last line, so that whoever waits for it has read the addresses.
+    eprintln!("pointsman: serving");
     let mut seen = fingerprint(&options.files);
     loop {
         match signals.next(options.watch_config.then_some(LOOK)).await {
@@ -93,6 +95,7 @@ async fn reload(node: &Node, files: &Files) {
             for change in changes {
                 eprintln!("  {change}");
             }
+            eprintln!("pointsman: the new configuration is in effect");
         }
         Err(fault) => eprintln!("pointsman: {fault:#}\npointsman: the running configuration stays"),
     }

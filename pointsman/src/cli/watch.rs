@@ -1,6 +1,6 @@
 //! `watch`: a service's changes as they happen.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // The first time a node that is not there is the user's to know; later it may be restarting.
     let mut stream = client.stream(&url, None)?;
     loop {
-        follow(stream, &mut last, options.remote.json);
+        follow(stream, &mut last, options.remote.json)?;
         stream = loop {
             std::thread::sleep(PAUSE);
             if let Ok(stream) = client.stream(&url, last.as_deref()) {
@@ -39,39 +39,44 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints events until the stream ends.
-fn follow(stream: impl std::io::Read, last: &mut Option<String>, json: bool) {
+/// Prints events until the stream ends. Fails when they cannot be printed.
+fn follow(stream: impl io::Read, last: &mut Option<String>, json: bool) -> io::Result<()> {
     let (mut event, mut data) = (String::new(), String::new());
     for line in BufReader::new(stream).lines() {
-        let Ok(line) = line else { return };
+        let Ok(line) = line else { return Ok(()) };
         match line.split_once(": ") {
             Some(("event", name)) => event = name.into(),
             Some(("id", id)) => *last = Some(id.into()),
             Some(("data", text)) => data.push_str(text),
             _ if line.is_empty() && !data.is_empty() => {
                 match json {
-                    true => println!("{data}"),
-                    false => print(&event, &serde_json::from_str(&data).unwrap_or_default()),
+                    true => writeln!(stdout(), "{data}")?,
+                    false => print(&event, &serde_json::from_str(&data).unwrap_or_default())?,
                 }
                 (event, data) = (String::new(), String::new());
             }
             _ => {}
         }
     }
+    Ok(())
 }
 
-fn print(event: &str, data: &Value) {
+fn print(event: &str, data: &Value) -> io::Result<()> {
     let revision = &data["revision"];
     if event == "snapshot" {
         let count = data["instances"].as_array().map_or(0, Vec::len);
-        println!("{revision:>8}  {count} instances");
+        writeln!(stdout(), "{revision:>8}  {count} instances")?;
         for instance in data["instances"].as_array().into_iter().flatten() {
-            println!("          {}", shown(instance));
+            writeln!(stdout(), "          {}", shown(instance))?;
         }
-        return;
+        return Ok(());
     }
     let change = data["change"].as_str().unwrap_or_default();
-    println!("{revision:>8}  {change:<10}  {}", shown(&data["instance"]));
+    writeln!(
+        stdout(),
+        "{revision:>8}  {change:<10}  {}",
+        shown(&data["instance"])
+    )
 }
 
 fn shown(instance: &Value) -> String {

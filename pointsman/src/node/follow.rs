@@ -9,6 +9,7 @@ use model::{Revision, ServiceKey};
 use registry::{Change, Event, Record};
 
 use super::Shared;
+use super::tables::Tables;
 
 /// While changes keep coming, tables are made at most every so often, and never take more than half of
 /// a core: a storm of registrations into one large service must not keep the machine busy with tables.
@@ -69,21 +70,37 @@ impl Shared {
     /// Makes the tables of these services anew, and publishes if any has changed.
     pub(super) fn refresh<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
         let mut tables = self.tables();
+        if self.make_anew(&mut tables, keys) {
+            self.publish(&tables);
+        }
+    }
+
+    fn make_anew<'a>(
+        &self,
+        tables: &mut Tables,
+        keys: impl Iterator<Item = &'a ServiceKey>,
+    ) -> bool {
         let mut changed = false;
         for key in keys {
             let service = self.registry.service(key);
             changed |= tables.refresh(key, service.as_deref(), &|host| self.names.resolve(host));
         }
-        if changed {
-            self.proxy
-                .publish(Arc::new(tables.table(self.registry.revision())));
-        }
+        changed
+    }
+
+    fn publish(&self, tables: &Tables) {
+        let table = tables.table(self.registry.revision());
+        self.proxy.publish(Arc::new(table));
     }
 
     /// Makes everything anew: all tables, all checks.
     pub(super) fn refresh_all(&self) {
-        let keys: Vec<_> = self.tables().service_keys().cloned().collect();
-        self.refresh(keys.iter());
+        let mut tables = self.tables();
+        let keys: Vec<_> = tables.service_keys().cloned().collect();
+        self.make_anew(&mut tables, keys.iter());
+        // Even without any service: listeners that only redirect and answer have none.
+        self.publish(&tables);
+        drop(tables);
         let services: Vec<_> = self.registry.read(|r| r.services().cloned().collect());
         let targets = services
             .iter()

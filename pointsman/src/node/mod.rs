@@ -69,8 +69,10 @@ impl Node {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         // First what can fail for want of something outside, so that nothing has happened when it does.
-        let api = listen(config.api.bind)
-            .with_context(|| format!("cannot listen on {} for the API", config.api.bind))?;
+        let address = config.api.bind;
+        let api = listen(address)
+            .map_err(|cause| proxy::BindError { address, cause })
+            .context("the API cannot be served")?;
         let registry = open_registry(&config)?;
         let access_log = open_access_log(&config)?;
         let (suspects, suspected) = mpsc::channel(1_024);
@@ -252,7 +254,14 @@ fn open_registry(config: &Config) -> anyhow::Result<cluster::Node> {
         window: guard.window,
         hold: guard.hold,
     };
-    let registry = cluster::Node::open(&options)?;
+    let registry =
+        cluster::Node::open(&options).with_context(|| match &config.node.durability {
+            Durability::Disk => format!(
+                "the registry in {} cannot be used",
+                config.node.data_dir.display()
+            ),
+            Durability::Memory => "the registry cannot be used".into(),
+        })?;
     for note in &registry.recovery().notes {
         eprintln!("pointsman: {note}");
     }

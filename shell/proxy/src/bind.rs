@@ -50,17 +50,22 @@ impl std::fmt::Display for BindError {
     }
 }
 
-/// Binds `count` sockets to `address`, which share its connections.
+/// Binds `count` sockets to `address`, which share its connections. `own` are the addresses that this process
+/// listens at already: one of them may be in the way, for two listeners swap their addresses, or one widens from
+/// 127.0.0.1 to 0.0.0.0.
 pub(crate) fn bind(
     address: SocketAddr,
     count: usize,
+    own: &[SocketAddr],
 ) -> Result<(SocketAddr, Vec<OwnedFd>), BindError> {
     let failed = |cause: Errno| BindError {
         address,
         cause: cause.into(),
     };
-    // SO_REUSEPORT would let two processes of one user share a port without noticing: so first without.
-    let probe = open(address, false).map_err(failed)?;
+    // SO_REUSEPORT would let two processes of one user share a port without noticing: so first without, unless we
+    // would meet ourselves.
+    let among_own = own.iter().any(|own| overlap(own, &address));
+    let probe = open(address, among_own).map_err(failed)?;
     let address = rustix::net::getsockname(&probe)
         .and_then(SocketAddr::try_from)
         .map_err(failed)?;
@@ -74,6 +79,11 @@ pub(crate) fn bind(
         .collect::<Result<_, Errno>>()
         .map_err(failed)?;
     Ok((address, sockets))
+}
+
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (a.ip() == b.ip() || everywhere)
 }
 
 fn open(address: SocketAddr, shared: bool) -> Result<OwnedFd, Errno> {

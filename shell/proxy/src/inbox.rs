@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::Counter;
 use rustix::event::{EventfdFlags, eventfd};
@@ -16,11 +16,28 @@ pub(crate) enum Order {
     /// Stop doing so.
     Unlisten(usize, SocketAddr),
     /// Serve a connection that another worker accepted for this listener.
-    Adopt(usize, OwnedFd, SocketAddr),
+    Adopt(usize, OwnedFd, SocketAddr, Open),
     /// Accept nothing more; end connections as their requests finish.
     Drain,
     /// End at once.
     Stop,
+}
+
+/// Counts a connection as its worker's until it is dropped. Begins when it is decided who serves it, not when
+/// that worker gets round to it: a burst would all be given to whoever was least busy before.
+pub(crate) struct Open(Arc<Fleet>, usize);
+
+impl Open {
+    pub(crate) fn new(fleet: Arc<Fleet>, worker: usize) -> Self {
+        fleet.members[worker].connections.fetch_add(1, Relaxed);
+        Self(fleet, worker)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.members[self.1].connections.fetch_sub(1, Relaxed);
+    }
 }
 
 /// All workers, as any thread sees them.
@@ -85,14 +102,6 @@ impl Fleet {
     /// A descriptor that becomes readable with every order.
     pub(crate) fn bell(&self, worker: usize) -> io::Result<OwnedFd> {
         self.members[worker].bell.try_clone()
-    }
-
-    pub(crate) fn connection_opened(&self, worker: usize) {
-        self.members[worker].connections.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn connection_closed(&self, worker: usize) {
-        self.members[worker].connections.fetch_sub(1, Relaxed);
     }
 
     pub(crate) fn loads(&self) -> Vec<usize> {

@@ -20,7 +20,7 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ pub struct Options {
 pub struct Proxy {
     published: Arc<ArcSwap<RoutingTable>>,
     fleet: Arc<Fleet>,
+    /// Where it listens.
+    bound: Mutex<Vec<SocketAddr>>,
     threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
 
@@ -69,6 +71,7 @@ impl Proxy {
         Ok(Self {
             published,
             fleet,
+            bound: Mutex::default(),
             threads: Mutex::new(threads),
         })
     }
@@ -84,12 +87,15 @@ impl Proxy {
     }
 
     /// Accepts connections at `address` for the table's listener `number`. Returns the address bound:
-    /// with port 0, the kernel chose one.
+    /// with port 0, the kernel chose one. An address at which another of its listeners listens is shared with
+    /// that one until it leaves.
     ///
     /// # Errors
     /// When the address cannot be bound; the error says why and what to do.
     pub fn listen(&self, number: usize, address: SocketAddr) -> Result<SocketAddr, BindError> {
-        let (address, sockets) = bind::bind(address, self.fleet.len())?;
+        let mut bound = self.bound();
+        let (address, sockets) = bind::bind(address, self.fleet.len(), &bound)?;
+        bound.push(address);
         for (worker, socket) in sockets.into_iter().enumerate() {
             self.fleet
                 .order(worker, Order::Listen(number, address, socket));
@@ -100,7 +106,15 @@ impl Proxy {
     /// Accepts no more connections at `address`, as [`Proxy::listen`] returned it, for listener `number`;
     /// those there are go on.
     pub fn unlisten(&self, number: usize, address: SocketAddr) {
+        let mut bound = self.bound();
+        if let Some(place) = bound.iter().position(|a| *a == address) {
+            bound.swap_remove(place);
+        }
         self.fleet.order_all(|| Order::Unlisten(number, address));
+    }
+
+    fn bound(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Open client connections of each worker.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::inbox::{Fleet, Order};
+use crate::inbox::{Fleet, Open, Order};
 use crate::l7;
 use crate::rt::{Accepted, Listener, Sock, yield_now};
 use crate::worker::Worker;
@@ -59,46 +59,33 @@ fn place(
     match accepted {
         Accepted::Fd(fd) => {
             let chosen = fleet.placement(worker.index);
+            let open = Open::new(fleet.clone(), chosen);
             if chosen == worker.index {
                 if let Ok(sock) = Sock::from_accepted(worker.reactor(), fd) {
-                    serve(worker, fleet, sock, peer, number);
+                    serve(worker, open, sock, peer, number);
                 }
             } else {
                 fleet.handed_over.add(1);
-                fleet.order(chosen, Order::Adopt(number, fd, peer));
+                fleet.order(chosen, Order::Adopt(number, fd, peer, open));
             }
         }
-        Accepted::Sock(sock) => serve(worker, fleet, sock, peer, number),
+        Accepted::Sock(sock) => {
+            let open = Open::new(fleet.clone(), worker.index);
+            serve(worker, open, sock, peer, number);
+        }
     }
 }
 
 /// Starts serving a connection.
 pub(crate) fn serve(
     worker: &Rc<Worker>,
-    fleet: &Arc<Fleet>,
+    open: Open,
     client: Sock,
     peer: SocketAddr,
     number: usize,
 ) {
-    let open = Open::new(fleet.clone(), worker.index);
     // Handed over rather than wrapped in a future of its own, which would hold the session's twice.
     worker
         .handle
         .spawn(l7::serve(worker.clone(), open, client, peer, number));
-}
-
-/// Counts a connection as open until it is dropped.
-pub(crate) struct Open(Arc<Fleet>, usize);
-
-impl Open {
-    fn new(fleet: Arc<Fleet>, worker: usize) -> Self {
-        fleet.connection_opened(worker);
-        Self(fleet, worker)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.connection_closed(self.1);
-    }
 }

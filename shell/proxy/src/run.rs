@@ -97,9 +97,9 @@ fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &
                 worker.handle.wake_all();
             }
         }
-        Order::Adopt(number, fd, peer) => {
+        Order::Adopt(number, fd, peer, open) => {
             if let Ok(sock) = Sock::from_accepted(worker.reactor(), fd) {
-                serve(worker, fleet, sock, peer, number);
+                serve(worker, open, sock, peer, number);
             }
         }
         Order::Drain => worker.drain(),

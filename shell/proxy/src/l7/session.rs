@@ -11,7 +11,7 @@ use model::{ListenerStats, ListenerTable, Moment, Timeouts};
 
 use super::begin::{Begun, Plan};
 use crate::buffers::{FRONT, READ};
-use crate::listen::Open;
+use crate::inbox::Open;
 use crate::rt::{Sock, TimedOut};
 use crate::worker::{Snapshot, Worker};
 

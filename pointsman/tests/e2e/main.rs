@@ -1,0 +1,35 @@
+//! The whole program, from outside: what users do, and what becomes of it.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod command_line;
+mod explain;
+mod hostile;
+mod input;
+mod observe;
+mod origins;
+mod policies;
+mod registration;
+mod reload;
+mod routes;
+mod shutdown;
+mod start;
+mod upgrade;
+mod workers;
+
+use serde_json::{Value, json};
+
+use harness::Origin;
+
+/// A listener that sends everything to the service `shop`.
+const SHOP: &str = r#"
+    [listener.web]
+    bind = "127.0.0.1:0"
+    service = "shop"
+"#;
+
+/// A registration of an origin, that needs no heartbeat.
+fn lasting(origin: &Origin) -> Value {
+    json!({ "address": "127.0.0.1", "port": origin.port(), "persistent": true })
+}

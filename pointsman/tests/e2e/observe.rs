@@ -1,0 +1,166 @@
+//! Metrics and access logs.
+
+use serde_json::Value;
+
+use crate::harness::{Connection, Home, Origin, get, request, until};
+
+#[test]
+fn metrics_count_what_happened() {
+    let node = Home::new(crate::SHOP).start();
+    let origin = Origin::named("a");
+    node.register("shop", "a", &crate::lasting(&origin));
+    node.until_eligible("/", 1);
+    let mut connection = Connection::open(node.web());
+    for _ in 0..10 {
+        assert_eq!(connection.get("/").status, 200);
+    }
+    assert_eq!(request(node.web(), "NONSENSE\r\n\r\n").status, 400);
+    let labels = "{service=\"shop\",instance=\"a\"}";
+    let counts = [
+        (format!("pointsman_instance_requests_total{labels}"), 10.0),
+        (format!("pointsman_instance_failures_total{labels}"), 0.0),
+        (format!("pointsman_instance_in_flight{labels}"), 0.0),
+        (
+            "pointsman_service_requests_total{service=\"shop\"}".into(),
+            10.0,
+        ),
+        (
+            "pointsman_service_duration_seconds_count{service=\"shop\"}".into(),
+            10.0,
+        ),
+        (
+            "pointsman_listener_accepted_total{listener=\"web\"}".into(),
+            2.0,
+        ),
+        (
+            "pointsman_listener_refused_total{listener=\"web\"}".into(),
+            1.0,
+        ),
+        (
+            "pointsman_registry_instances{health=\"passing\"}".into(),
+            1.0,
+        ),
+        ("pointsman_registry_leases".into(), 0.0),
+        ("pointsman_access_log_lost_total".into(), 0.0),
+    ];
+    for (name, expected) in counts {
+        until(&format!("{name} being {expected}"), || {
+            (node.metric(&name) == expected).then_some(())
+        });
+    }
+    assert!(node.metric("pointsman_listener_sent_bytes_total{listener=\"web\"}") > 100.0);
+    let text = get(node.api, "/metrics");
+    let route = text
+        .text()
+        .lines()
+        .find(|l| l.contains("route_requests_total{") && l.contains("2xx"));
+    assert!(route.is_some_and(|l| l.ends_with(" 10")), "{route:?}");
+    well_formed(text.text());
+}
+
+/// As the Prometheus text format wants it: every sample under its metric's type, each metric in one piece, no sample twice.
+fn well_formed(text: &str) {
+    let mut types = std::collections::BTreeMap::new();
+    let mut samples = std::collections::BTreeSet::new();
+    let mut current = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a type");
+            assert!(types.insert(name, kind).is_none(), "{name} comes twice");
+            current = name;
+        } else if !line.starts_with('#') {
+            let (sample, value) = line.rsplit_once(' ').expect("a value");
+            value.parse::<f64>().expect("a number");
+            assert!(samples.insert(sample), "{sample} comes twice");
+            let name = sample.split('{').next().unwrap_or_default();
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().any(|end| {
+                name.strip_suffix(end) == Some(current) && types[current] == "histogram"
+            });
+            assert!(name == current || of_histogram, "{name} under {current}");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_json_says_who_asked_what_and_who_answered() {
+    let node = Home::new(crate::SHOP).start();
+    let origin = Origin::named("a");
+    node.register("shop", "a", &crate::lasting(&origin));
+    node.until_eligible("/", 1);
+    let agent = "evil\\\"agent";
+    let head =
+        format!("GET /a?b=c HTTP/1.1\r\nHost: h\r\nUser-Agent: {agent}\r\nReferer: r\r\n\r\n");
+    assert_eq!(request(node.web(), head).status, 200);
+    let line = node.logged().until_line("/a?b=c");
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    for (key, value) in [
+        ("listener", "web"),
+        ("method", "GET"),
+        ("host", "h"),
+        ("target", "/a?b=c"),
+        ("version", "1.1"),
+        ("service", "shop"),
+        ("instance", "a"),
+        ("ended", "ok"),
+        ("user_agent", agent),
+        ("referer", "r"),
+    ] {
+        assert_eq!(line[key], value, "{key}: {line}");
+    }
+    assert_eq!(
+        (&line["status"], &line["attempts"]),
+        (&200.into(), &1.into())
+    );
+    assert_eq!(line["address"], origin.address.to_string());
+    let id = origin.heard()[0].header("x-request-id").map(str::to_owned);
+    assert_eq!(line["request_id"].as_str(), id.as_deref());
+    assert!(
+        line["time"].as_str().is_some_and(|t| t.ends_with('Z')),
+        "{line}"
+    );
+}
+
+#[test]
+fn what_was_answered_here_and_what_failed_is_logged_too() {
+    let node = Home::new(crate::SHOP).start();
+    assert_eq!(get(node.web(), "/nobody").status, 503);
+    let line: Value = serde_json::from_str(&node.logged().until_line("/nobody")).expect("JSON");
+    assert_eq!(
+        (&line["status"], &line["instance"]),
+        (&503.into(), &Value::Null)
+    );
+}
+
+#[test]
+fn a_combined_log_in_a_file_is_written_and_rotated() {
+    let home = Home::new("");
+    let path = home.path().join("access.log");
+    let config = format!(
+        "[log.access]\nformat = \"combined\"\npath = {:?}\n[listener.web]\nbind = \"127.0.0.1:0\"\n\
+         [[listener.web.route]]\n[listener.web.route.answer]\nbody = \"x\"\n",
+        path.display().to_string()
+    );
+    home.configure(&config);
+    let node = home.start();
+    let head = "GET /\"q HTTP/1.1\r\nHost: h\r\nUser-Agent: ua\r\nReferer: ref\r\n\r\n";
+    let status = request(node.web(), head).status;
+    assert_eq!(get(node.web(), "/one").status, 200);
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    until("a line", || {
+        read(&path)
+            .contains("GET /one HTTP/1.1\" 200 ")
+            .then_some(())
+    });
+    let line = read(&path).lines().next().expect("a line").to_owned();
+    assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+    assert!(status == 400 || line.contains("GET /\\x22q"), "{line}");
+    let rotated = home.path().join("access.log.1");
+    std::fs::rename(&path, &rotated).expect("rotated");
+    let said = node.reload(&config);
+    assert!(said.contains("is unchanged"), "{said}");
+    until("the new file", || {
+        assert_eq!(get(node.web(), "/two").status, 200);
+        read(&path).contains("/two").then_some(())
+    });
+    assert!(!read(&path).contains("/one"));
+}

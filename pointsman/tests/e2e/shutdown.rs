@@ -1,0 +1,83 @@
+//! Ending.
+
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Connection, Home, Origin, Reply, until};
+
+#[test]
+fn a_request_in_flight_finishes_while_new_connections_are_refused() {
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let slow = Origin::answering(move |_| {
+        let _ = gate.lock().unwrap().recv();
+        Reply::text("done")
+    });
+    let node = Home::new(crate::SHOP).start();
+    node.register("shop", "slow", &crate::lasting(&slow));
+    node.until_eligible("/", 1);
+    let mut busy = Connection::open(node.web());
+    let mut idle = Connection::open(node.web());
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let in_flight = "pointsman_instance_in_flight{service=\"shop\",instance=\"slow\"}";
+    until("a request in flight", || {
+        (node.metric(in_flight) == 1.0).then_some(())
+    });
+    node.signal(Signal::TERM);
+    let web = node.web();
+    until("no new connections", || {
+        TcpStream::connect(web).is_err().then_some(())
+    });
+    assert!(idle.is_closed(), "an idle connection stays open");
+    // Whoever leaves must be able to say so while traffic drains.
+    let gone = node.call("DELETE", "/v1/services/shop/instances/slow", &Value::Null);
+    assert_eq!(gone.status, 204);
+    release.send(()).expect("a request");
+    let answer = busy.answer();
+    assert_eq!((answer.status, answer.text()), (200, "done"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(busy.is_closed());
+    let ended = node.finish();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.said);
+    assert!(ended.said.contains("pointsman: stopped"), "{}", ended.said);
+    assert!(ended.logged.contains("\"status\":200"), "{}", ended.logged);
+}
+
+#[test]
+fn what_takes_longer_than_the_drain_timeout_is_cut_off_and_told() {
+    let silent = Origin::raw(|mut connection, _| while connection.line().is_ok() {});
+    let config = format!("[node]\ndrain_timeout = \"100ms\"\n{}", crate::SHOP);
+    let node = Home::new(&config).start();
+    node.register("shop", "silent", &crate::lasting(&silent));
+    node.until_eligible("/", 1);
+    let mut busy = Connection::open(node.web());
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let in_flight = "pointsman_instance_in_flight{service=\"shop\",instance=\"silent\"}";
+    until("a request in flight", || {
+        (node.metric(in_flight) == 1.0).then_some(())
+    });
+    let ended = node.stop();
+    assert_eq!(ended.status.code(), Some(0));
+    assert!(
+        ended.said.contains("1 connections were still open"),
+        "{}",
+        ended.said
+    );
+    assert!(busy.try_answer().is_err());
+}
+
+#[test]
+fn an_interrupt_ends_it_as_well_and_so_do_watchers_and_long_polls() {
+    let node = Home::new(crate::SHOP).start();
+    let mut watch = Connection::open(node.api);
+    watch.send("GET /v1/services/a/watch HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(watch.try_head().expect("a stream").status, 200);
+    let mut poll = Connection::open(node.api);
+    poll.send("GET /v1/services/a?after=0&wait=5m HTTP/1.1\r\nHost: a\r\n\r\n");
+    node.signal(Signal::INT);
+    let ended = node.finish();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.said);
+    assert_eq!(poll.answer().status, 200);
+}
