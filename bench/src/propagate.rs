@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let (listener, api) = (free_address()?, free_address()?);
     let configuration = configuration(options.durability, &scratch, listener, api, old.address);
     let binary = pointsman::binary()?;
-    let facts = describe(options, repetitions, &binary, &configuration);
+    let facts = describe(options, repetitions, &binary, &configuration, &scratch);
     let file = scratch.write("pointsman.toml", &configuration)?;
     let mut command: Command = pointsman::serve(&binary, &file);
     let mut process = Running::start("pointsman", &mut command, &[PROXY_CPU], &scratch)?;
@@ -79,9 +79,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     let table = measured.print();
     println!(
-        "  {} requests through the listener meanwhile, {} not answered with 2xx",
+        "  {} requests through the listener meanwhile, {}",
         load.answered,
-        load.errors()
+        load.faults()
     );
     let measured = json!({
         "bench": "propagate", "facts": facts, "results": table,
@@ -115,6 +115,7 @@ fn describe(
     repetitions: u32,
     binary: &std::path::Path,
     configuration: &str,
+    scratch: &Scratch,
 ) -> Value {
     let mut facts = machine::facts();
     facts.push(("pointsman", pointsman::version(binary)));
@@ -122,6 +123,7 @@ fn describe(
         "placement",
         "pointsman on core 0; client, load generator and instances on core 1".into(),
     ));
+    facts.push(("disk", scratch.filesystem()));
     facts.push(("repetitions", repetitions.to_string()));
     let between = 1e6 / options.rate;
     facts.push((

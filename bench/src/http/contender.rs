@@ -54,7 +54,7 @@ pub(super) fn find(scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Vec<
             }
         }
         None => {
-            println!("haproxy is not there and is left out (apt install haproxy, or HAPROXY_BIN)")
+            println!("haproxy is not there and is left out (apt install haproxy, or HAPROXY_BIN)");
         }
     }
     Ok(contenders)

@@ -52,7 +52,7 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
             false => {
                 best = best
                     .filter(|(least, _)| *least <= cpu)
-                    .or(Some((cpu, contender.name)))
+                    .or(Some((cpu, contender.name)));
             }
         }
     }

@@ -8,7 +8,7 @@
 mod answers;
 mod connection;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -47,8 +47,8 @@ pub(crate) enum Pace {
 pub(crate) struct Outcome {
     /// Requests answered with 2xx.
     pub(crate) answered: u64,
-    /// Requests answered otherwise.
-    pub(crate) refused: u64,
+    /// Requests answered otherwise, by status.
+    pub(crate) refused: BTreeMap<u16, u64>,
     /// Requests that were not answered because the connection broke.
     pub(crate) broken: u64,
     pub(crate) took: Duration,
@@ -58,7 +58,20 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) fn errors(&self) -> u64 {
-        self.refused + self.broken
+        self.refused.values().sum::<u64>() + self.broken
+    }
+
+    /// The errors, in words.
+    pub(crate) fn faults(&self) -> String {
+        let refused = self
+            .refused
+            .iter()
+            .map(|(status, n)| format!("{n} × status {status}"));
+        let broken = (self.broken > 0).then(|| format!("{} × connection broken", self.broken));
+        match refused.chain(broken).collect::<Vec<_>>() {
+            none if none.is_empty() => "no errors".into(),
+            some => format!("ERRORS: {}", some.join(", ")),
+        }
     }
 
     pub(crate) fn per_second(&self) -> f64 {
@@ -123,7 +136,7 @@ impl Generator {
             scratch: vec![0; READ],
             outcome: Outcome {
                 answered: 0,
-                refused: 0,
+                refused: BTreeMap::new(),
                 broken: 0,
                 took: Duration::ZERO,
                 latency: Histogram::new_with_max(LONGEST, 3).expect("the bounds are constants"),
@@ -253,7 +266,7 @@ impl Generator {
             self.under_way -= 1;
             match status {
                 200..300 => self.outcome.answered += 1,
-                _ => self.outcome.refused += 1,
+                _ => *self.outcome.refused.entry(status).or_default() += 1,
             }
             let latency = now.saturating_duration_since(due);
             self.outcome

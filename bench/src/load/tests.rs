@@ -79,7 +79,7 @@ fn a_connection_that_the_server_closes_is_replaced() {
 #[test]
 fn refusals_are_errors() {
     let outcome = load(REFUSED, 1, 10);
-    assert_eq!((outcome.answered, outcome.refused), (0, 10));
+    assert_eq!((outcome.answered, outcome.refused), (0, [(404, 10)].into()));
 }
 
 #[test]

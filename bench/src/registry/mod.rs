@@ -61,7 +61,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let scratch = Scratch::new()?;
     let binary = pointsman::binary()?;
     let configuration = node::configuration(&scratch)?;
-    let facts = describe(&fleet, &pointsman::version(&binary), &configuration.text);
+    let facts = describe(
+        &fleet,
+        &pointsman::version(&binary),
+        &configuration.text,
+        &scratch,
+    );
     let node = Node::start(&binary, &configuration, &scratch)?;
     let idle = node.memory().resident;
 
@@ -77,13 +82,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     report::write(options.json.as_deref(), &measured)
 }
 
-fn describe(fleet: &Fleet, version: &str, configuration: &str) -> Value {
+fn describe(fleet: &Fleet, version: &str, configuration: &str, scratch: &Scratch) -> Value {
     let mut facts = machine::facts();
     facts.push(("pointsman", version.into()));
     facts.push((
         "placement",
         "pointsman and the load generator share all cores".into(),
     ));
+    facts.push(("disk", scratch.filesystem()));
     facts.push(("instances", fleet.describe()));
     println!("registry: what the registry does over HTTP");
     report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
@@ -104,10 +110,7 @@ fn register(node: &Node, fleet: &Fleet) -> anyhow::Result<Value> {
     let mut next = |out: &mut Vec<u8>| requests.next_into(out);
     let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
     let rate = outcome.per_second();
-    println!(
-        "  {rate:.0}/s (target ≥ 20,000), {} errors",
-        outcome.errors()
-    );
+    println!("  {rate:.0}/s (target ≥ 20,000), {}", outcome.faults());
     println!("  {}", phase.limits());
     println!("  {}", phase.syncs());
     Ok(json!({ "per_second": rate, "errors": outcome.errors(), "phase": phase.json() }))
@@ -133,17 +136,15 @@ fn beat(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
     let requests = fleet.heartbeats(node.address);
     let mut requests = requests.iter().cycle();
     let mut next = |out: &mut Vec<u8>| {
-        out.extend(requests.next().into_iter().flatten());
-        true
+        let request = requests.next();
+        out.extend_from_slice(request.map_or(&[], Vec::as_slice));
+        request.is_some()
     };
     let plan = closed(node, BEATING, Some(seconds));
     let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
     // Renewed leases, not requests: a heartbeat for what is not registered counts for nothing.
     let rate = phase.delta("heartbeats_total") / outcome.took.as_secs_f64();
-    println!(
-        "  {rate:.0}/s (target ≥ 200,000), {} errors",
-        outcome.errors()
-    );
+    println!("  {rate:.0}/s (target ≥ 200,000), {}", outcome.faults());
     println!("  {}", phase.limits());
     Ok(json!({
         "per_second": rate, "requests": outcome.answered, "errors": outcome.errors(), "phase": phase.json(),
@@ -158,13 +159,14 @@ fn look(node: &Node, fleet: &Fleet, seconds: f64) -> anyhow::Result<Value> {
     let requests = fleet.lookups(node.address);
     let mut requests = requests.iter().cycle();
     let mut next = |out: &mut Vec<u8>| {
-        out.extend(requests.next().into_iter().flatten());
-        true
+        let request = requests.next();
+        out.extend_from_slice(request.map_or(&[], Vec::as_slice));
+        request.is_some()
     };
     let plan = closed(node, LOOKING, Some(seconds));
     let (outcome, phase) = phase::measure(node, &plan, &mut next)?;
     let rate = outcome.per_second();
-    println!("  {rate:.0}/s, {} errors", outcome.errors());
+    println!("  {rate:.0}/s, {}", outcome.faults());
     println!("  {}", phase.limits());
     Ok(json!({ "per_second": rate, "errors": outcome.errors(), "phase": phase.json() }))
 }
