@@ -40,6 +40,8 @@ targets! {
     h1_request,
     h1_response,
     h1_body,
+    config,
+    log,
 }
 
 #[cfg(test)]

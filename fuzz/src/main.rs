@@ -3,6 +3,7 @@
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fuzz::{TARGETS, Target, mutate};
@@ -16,6 +17,9 @@ struct Arguments {
     /// Inputs for each target
     #[arg(long, default_value_t = 100_000)]
     iterations: u64,
+    /// Seconds for all targets together, in the place of a number of inputs
+    #[arg(long, conflicts_with = "iterations")]
+    seconds: Option<u64>,
     /// The number of the first input; the others follow
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -33,24 +37,32 @@ fn main() -> ExitCode {
         eprintln!("no such target; there are: {}", names.join(", "));
         return ExitCode::from(2);
     }
+    let share = |seconds| Duration::from_secs(seconds) / targets.len() as u32;
+    let time = arguments.seconds.map(share);
     for target in targets {
-        if let Err(message) = run(target, &arguments) {
-            eprintln!("{message}");
-            return ExitCode::FAILURE;
+        match run(target, &arguments, time) {
+            Ok(count) => println!("{}: {count} inputs, no promise broken", target.name),
+            Err(message) => {
+                eprintln!("{message}");
+                return ExitCode::FAILURE;
+            }
         }
-        println!(
-            "{}: {} inputs, no promise broken",
-            target.name, arguments.iterations
-        );
     }
     ExitCode::SUCCESS
 }
 
-fn run(target: &Target, arguments: &Arguments) -> Result<(), String> {
+/// Returns how many inputs the target has had.
+fn run(target: &Target, arguments: &Arguments, time: Option<Duration>) -> Result<u64, String> {
     let dir = arguments.seeds.join(target.name);
     let seeds = mutate::read_seeds(&dir)
         .map_err(|e| format!("cannot read the seeds in {}: {e}", dir.display()))?;
-    for count in 0..arguments.iterations {
+    let began = Instant::now();
+    let goes_on = |count| match time {
+        Some(time) => began.elapsed() < time,
+        None => count < arguments.iterations,
+    };
+    let mut count = 0;
+    while goes_on(count) {
         let number = arguments.seed.wrapping_add(count);
         let input = mutate::input(&seeds, target.tokens, number);
         if catch_unwind(|| (target.run)(&input)).is_err() {
@@ -60,6 +72,7 @@ fn run(target: &Target, arguments: &Arguments) -> Result<(), String> {
                 input = input.escape_ascii(),
             ));
         }
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, where, and what to do about it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// A spot in a source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,15 +60,29 @@ impl fmt::Display for Severity {
 impl fmt::Display for Fault {
     /// One line that compilers' users know how to read: `web.toml:3:8: error: node.workers: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: ", self.place, self.severity)?;
+        let mut line = OneLine(f);
+        write!(line, "{}: {}: ", self.place, self.severity)?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(line, "{}: ", self.key)?;
         }
-        f.write_str(&self.what)?;
+        line.write_str(&self.what)?;
         if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
+            write!(line, "; {}", self.hint)?;
         }
         Ok(())
+    }
+}
+
+/// Writes control characters as Rust does in texts: keys and values of a faulty file may have any, and must neither
+/// break the line nor tell the terminal what to do.
+struct OneLine<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match c.is_control() {
+            true => write!(self.0, "{}", c.escape_default()),
+            false => self.0.write_char(c),
+        })
     }
 }
 

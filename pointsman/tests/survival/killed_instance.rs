@@ -61,17 +61,17 @@ fn a_threaded_python_server_killed_under_load_with_checks() {
 
 #[test]
 fn a_threaded_python_server_killed_under_load_without_checks() {
-    kill_one(Kind::Threaded, false, 20_000, 32);
+    kill_one(Kind::Threaded, false, 50_000, 32);
 }
 
 #[test]
 fn a_plain_python_server_killed_under_load_with_checks() {
-    kill_one(Kind::Plain, true, 10_000, 4);
+    kill_one(Kind::Plain, true, 25_000, 4);
 }
 
 #[test]
 fn a_plain_python_server_killed_under_load_without_checks() {
-    kill_one(Kind::Plain, false, 10_000, 4);
+    kill_one(Kind::Plain, false, 25_000, 4);
 }
 
 fn kill_one(kind: Kind, checks: bool, requests: u64, connections: usize) {

@@ -247,3 +247,11 @@ fn a_probe_longer_than_its_interval_is_a_warning() {
     assert_eq!(parsed.warnings[0].severity, Severity::Warning);
     assert_eq!(parsed.warnings[0].key, "service.shop.check.timeout");
 }
+
+#[test]
+fn a_fault_is_one_line_whatever_is_in_its_key() {
+    let faults = parse_one("[\"a\\nb\\u001b[2J\"]\nx = 1\n").unwrap_err();
+    let shown = faults.0[0].to_string();
+    assert!(!shown.contains(char::is_control), "{shown:?}");
+    assert!(shown.contains("a\\nb\\u{1b}[2J"), "{shown}");
+}
