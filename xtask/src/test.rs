@@ -62,7 +62,9 @@ const STEPS: &[Step] = &[
             "--package",
             "pointsman-sim",
             "--",
-            "sweep",
+            "http",
+            "--seeds",
+            "2000",
         ]),
     ),
     step(
@@ -74,17 +76,12 @@ const STEPS: &[Step] = &[
             "--package",
             "pointsman-fuzz",
             "--",
-            "--seconds",
-            "20",
+            "--iterations",
+            "200000",
         ]),
     ),
-    step(
-        "end to end",
-        Only::TestTarget("pointsman", "e2e"),
-        Run::Cargo(&["test", "--package", "pointsman", "--test", "e2e"]),
-    ),
     Step {
-        name: "end to end with others' programs",
+        name: "survival",
         needs: &[
             Tool {
                 program: "nginx",
@@ -94,10 +91,41 @@ const STEPS: &[Step] = &[
                 program: "python3",
                 package: "python3-minimal",
             },
+            Tool {
+                program: "wrk",
+                package: "wrk",
+            },
         ],
-        only: Only::TestTarget("pointsman", "peers"),
-        run: Run::Cargo(&["test", "--package", "pointsman", "--test", "peers"]),
+        only: Only::TestTarget("pointsman", "survival"),
+        // In release, as users run it; one at a time, for each takes both cores to their limit.
+        run: Run::Cargo(&[
+            "test",
+            "--release",
+            "--package",
+            "pointsman",
+            "--test",
+            "survival",
+            "--",
+            "--test-threads=1",
+        ]),
     },
+    step(
+        "the demo, checking itself",
+        Only::Package("pointsman"),
+        Run::Cargo(&[
+            "run",
+            "--release",
+            "--package",
+            "pointsman",
+            "--",
+            "demo",
+            "--check",
+            "--listen",
+            "127.0.0.1:0",
+            "--api",
+            "127.0.0.1:0",
+        ]),
+    ),
 ];
 
 const fn step(name: &'static str, only: Only, run: Run) -> Step {
