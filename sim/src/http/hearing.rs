@@ -110,21 +110,25 @@ impl Visitor {
                         Stays::No,
                     );
                 }
-                Ok(100..200) => {
-                    if let Err(why) = verify_interim(&pending.ask, &message) {
-                        self.violate(&format!("{id:x}: {why:#}"));
-                    }
-                    self.ledger.cover("informational answer");
-                    peer.say(pending.body.take().unwrap_or_default());
-                }
-                _ => {
-                    let said = pending.body.is_none() && pending.ahead == 0;
-                    let stays = said && stays(&pending.ask, &message.head);
-                    let stays = if stays { Stays::Yes } else { Stays::No };
-                    return (self.judge(&pending.ask, &message), stays);
-                }
+                Ok(100..200) => self.hear_interim(peer, pending, &message),
+                _ => return self.hear_final(pending, &message),
             }
         }
+    }
+
+    fn hear_interim(&self, peer: &mut Peer, pending: &mut Pending, message: &Message) {
+        if let Err(why) = verify_interim(&pending.ask, message) {
+            self.violate(&format!("{:x}: {why:#}", pending.ask.id));
+        }
+        self.ledger.cover("informational answer");
+        peer.say(pending.body.take().unwrap_or_default());
+    }
+
+    fn hear_final(&self, pending: &Pending, message: &Message) -> (Outcome, Stays) {
+        let said = pending.body.is_none() && pending.ahead == 0;
+        let stays = said && stays(&pending.ask, &message.head);
+        let stays = if stays { Stays::Yes } else { Stays::No };
+        (self.judge(&pending.ask, message), stays)
     }
 
     async fn rest(&self, peer: &mut Peer, reader: &mut Reader, bound: Moment, head: bool) -> Woken {

@@ -59,7 +59,13 @@ pub(super) fn verify(ask: &Ask, message: &Message) -> Result<Outcome> {
         message.body.len(),
         body.len()
     );
-    let declared = head.declared()?;
+    verify_framing(ask, message, &right, empty)?;
+    Ok(Outcome::Right)
+}
+
+/// The end of a body is told as it has to be.
+fn verify_framing(ask: &Ask, message: &Message, right: &Answer, empty: bool) -> Result<()> {
+    let declared = message.head.declared()?;
     match right.delimited {
         Delimited::Length if right.status != 204 => {
             ensure!(
@@ -81,7 +87,7 @@ pub(super) fn verify(ask: &Ask, message: &Message) -> Result<Outcome> {
         "trailers {:?}",
         message.trailers
     );
-    Ok(Outcome::Right)
+    Ok(())
 }
 
 /// An answer that the proxy made.
