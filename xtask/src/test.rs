@@ -78,13 +78,8 @@ const STEPS: &[Step] = &[
             "20",
         ]),
     ),
-    step(
-        "end to end",
-        Only::TestTarget("pointsman", "e2e"),
-        Run::Cargo(&["test", "--package", "pointsman", "--test", "e2e"]),
-    ),
     Step {
-        name: "end to end with others' programs",
+        name: "survival",
         needs: &[
             Tool {
                 program: "nginx",
@@ -94,9 +89,28 @@ const STEPS: &[Step] = &[
                 program: "python3",
                 package: "python3-minimal",
             },
+            Tool {
+                program: "wrk",
+                package: "wrk",
+            },
+            Tool {
+                program: "faketime",
+                package: "faketime",
+            },
         ],
-        only: Only::TestTarget("pointsman", "peers"),
-        run: Run::Cargo(&["test", "--package", "pointsman", "--test", "peers"]),
+        only: Only::TestTarget("pointsman", "survival"),
+        // One after the other: each has a whole node, its origins and its clients to itself.
+        run: Run::Cargo(&[
+            "test",
+            "--release",
+            "--package",
+            "pointsman",
+            "--test",
+            "survival",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ]),
     },
 ];
 
