@@ -28,7 +28,7 @@ fn every_property_holds_on_every_seed() {
     }
 }
 
-const EXERCISED: [&str; 31] = [
+const EXERCISED: [&str; 33] = [
     "client BadChunk",
     "client BigHead",
     "client Garbage",
@@ -40,6 +40,7 @@ const EXERCISED: [&str; 31] = [
     "deed Answered",
     "deed DiedBefore",
     "deed DiedWithin",
+    "deed Eager",
     "deed Early",
     "deed Extra",
     "deed Flood",
@@ -57,6 +58,7 @@ const EXERCISED: [&str; 31] = [
     "outcome Refused(408)",
     "outcome Refused(502)",
     "outcome Refused(504)",
+    "outcome Eager",
     "outcome TooEarly",
     "outcome Tunnel",
     "table swap",

@@ -11,14 +11,14 @@ use registry::{Change, Event, Record};
 use super::Shared;
 use super::tables::Tables;
 
-/// While changes keep coming, tables are made at most every so often, and never take more than half of
-/// a core: a storm of registrations into one large service must not keep the machine busy with tables.
+/// After each round there is a pause as long as the round took, so that a storm of registrations into one
+/// large service does not keep a core busy with tables; but never a longer one than this, or a change would
+/// take too long to reach the workers.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// Follows the registry until it closes.
-pub(super) async fn follow(shared: Arc<Shared>) {
+/// Follows the registry until it closes, from what is `seen` already.
+pub(super) async fn follow(shared: Arc<Shared>, mut seen: Revision) {
     let mut changes = shared.registry.changes();
-    let mut seen = Revision::default();
     loop {
         let began = Instant::now();
         seen = catch_up(&shared, seen);

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use cluster::MassLoss;
 use config::{AccessFormat, Config, Durability, LogTarget};
 use health::{Prober, Reports};
-use model::Counter;
+use model::{Counter, Revision};
 use proxy::{Proxy, Suspect};
 use telemetry::AccessLog;
 use tokio::net::{TcpListener, TcpSocket};
@@ -99,8 +99,9 @@ impl Node {
             lost_records,
         });
         shared.sync_statics(&config).await?;
+        let seen = shared.registry.revision();
         shared.refresh_all();
-        let tasks = spawn_tasks(&shared, reports, suspected);
+        let tasks = spawn_tasks(&shared, seen, reports, suspected);
         shared.bind_listeners(&config)?;
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
@@ -310,12 +311,13 @@ fn serve_api(
 
 fn spawn_tasks(
     shared: &Arc<Shared>,
+    seen: Revision,
     reports: Reports,
     suspected: mpsc::Receiver<Suspect>,
 ) -> Vec<JoinHandle<()>> {
     let fresh = shared.clone();
     vec![
-        tokio::spawn(follow::follow(shared.clone())),
+        tokio::spawn(follow::follow(shared.clone(), seen)),
         tokio::spawn(take_verdicts(shared.clone(), reports)),
         tokio::spawn(hurry_checks(shared.clone(), suspected)),
         tokio::spawn(confirm_losses(shared.clone())),

@@ -44,6 +44,7 @@ pub(crate) async fn accept_all(
                 let stop = || closing.get() || worker.draining();
                 listener.acceptable_unless(stop).await;
             }
+            Err(_) if closing.get() || worker.draining() => return,
             Err(_) => reactor.sleep(PAUSE).await,
         }
     }

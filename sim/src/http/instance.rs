@@ -117,13 +117,13 @@ impl Visit {
         });
         let woken = woken.await;
         if let Some(why) = fault {
-            self.violate(format!("was sent {why:#}"));
+            self.violate(&format!("was sent {why:#}"));
             return None;
         }
         (woken == Woken::Enough).then_some(())
     }
 
-    fn violate(&self, what: String) {
+    fn violate(&self, what: &str) {
         self.instance
             .ledger
             .violate(self.peer.now(), format!("{}: {what}", self.name));
@@ -137,7 +137,7 @@ impl Visit {
             .nth(1)
             .and_then(|t| t.rsplit('/').next());
         let Some(id) = id.and_then(|id| u64::from_str_radix(id, 16).ok()) else {
-            self.violate(format!("a request of nobody: {:?}", head.line));
+            self.violate(&format!("a request of nobody: {:?}", head.line));
             return None;
         };
         let note = format!("{id:x}");
@@ -159,7 +159,7 @@ impl Visit {
             (!head.line.ends_with(" HTTP/1.1"), "the version is wrong"),
         ] {
             if wrong {
-                self.violate(format!("{id:x}: {what}: {head:?}"));
+                self.violate(&format!("{id:x}: {what}: {head:?}"));
             }
         }
         self.note(&format!("gets {id:x}"));
@@ -181,6 +181,9 @@ impl Visit {
         if misdeed == Some(Deed::Early) {
             self.deed(id, Deed::Early);
             return self.say_all(id, early(id)).await.map(|()| After::Close);
+        }
+        if misdeed == Some(Deed::Eager) {
+            return self.eager_answer(id, reader).await;
         }
         if reader.message.head.find("expect").is_some() && self.rng.bool() {
             self.peer.say("HTTP/1.1 100 Continue\r\n\r\n");
@@ -213,7 +216,7 @@ impl Visit {
             .flatten()
     }
 
-    async fn body(&mut self, id: u64, reader: &mut Reader) -> Option<()> {
+    pub(super) async fn body(&mut self, id: u64, reader: &mut Reader) -> Option<()> {
         let mut whole = None;
         while whole.is_none() {
             let before = reader.message.body.len();

@@ -13,6 +13,8 @@ pub enum Deed {
     Answered,
     /// Said 413 before it had read the body, and closed.
     Early,
+    /// Began to answer before it had read the body, and ended the answer after it.
+    Eager,
     /// Opened a tunnel.
     Tunnelled,
     /// Sent what is no HTTP.
@@ -61,6 +63,8 @@ pub enum Outcome {
     Refused(u16),
     /// The instance's early 413.
     TooEarly,
+    /// An answer that began before the request had ended.
+    Eager,
     /// An answer cut off in a way that the client can tell.
     Cut,
     /// The connection ended without a byte of an answer.

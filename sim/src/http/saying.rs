@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ask::{Answer, Delimited, got_of};
 use super::instance::{After, PATIENCE, Visit};
 use super::ledger::Deed;
-use super::message::Message;
+use super::message::{Message, Reader};
 use crate::peer::Woken;
 
 impl Visit {
@@ -35,6 +35,24 @@ impl Visit {
         }
         self.say_all(id, bytes).await?;
         Some(if closes { After::Close } else { After::Next })
+    }
+
+    /// Begins to answer at once, and ends the answer when the body has come. No fault: servers that echo do so.
+    pub(super) async fn eager_answer(&mut self, id: u64, mut reader: Reader) -> Option<After> {
+        self.deed(id, Deed::Eager);
+        let to_head = reader.message.head.line.starts_with("HEAD ");
+        let length = EAGER.concat().len();
+        self.peer.say(format!(
+            "HTTP/1.1 200 OK\r\nX-Eager: {id:016x}\r\nContent-Length: {length}\r\n\r\n"
+        ));
+        if !to_head {
+            self.peer.say(EAGER[0]);
+        }
+        self.body(id, &mut reader).await?;
+        if !to_head {
+            self.say_all(id, EAGER[1].into()).await?;
+        }
+        Some(After::Next)
     }
 
     /// Says `bytes`, in small pieces if it is slow; `None` when nobody listens any more.
@@ -75,8 +93,11 @@ impl Visit {
     }
 }
 
+/// An eager answer's beginning and end.
+pub(super) const EAGER: [&str; 2] = ["before", "after"];
+
 /// What an instance says that does not want the body.
-pub fn early(id: u64) -> Vec<u8> {
+pub(super) fn early(id: u64) -> Vec<u8> {
     format!(
         "HTTP/1.1 413 Early\r\nX-Early: {id:016x}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     )

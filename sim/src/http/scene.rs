@@ -86,7 +86,8 @@ pub const RESPONSE: Duration = Duration::from_millis(700);
 /// The largest head.
 pub const MAX_HEAD: usize = 8 * 1024;
 
-const MISDEEDS: [Deed; 10] = [
+const MISDEEDS: [Deed; 11] = [
+    Deed::Eager,
     Deed::Early,
     Deed::Garbage,
     Deed::HugeHead,
@@ -137,9 +138,9 @@ fn conditions(rng: &mut Rng) -> (Memory, u64) {
     let longest = (window as u64 * 10).min(5_000);
     let delay = Duration::from_micros(rng.u64(..=longest));
     let scale = match segment.min(window) {
-        ..8 => 2,
-        ..64 => 5,
-        ..1_000 => 9,
+        0..8 => 2,
+        8..64 => 5,
+        64..1_000 => 9,
         _ => 12,
     };
     (

@@ -5,6 +5,7 @@ use anyhow::{Result, bail, ensure};
 use super::ask::{Answer, Ask, Body, Delimited, got};
 use super::ledger::Outcome;
 use super::message::{Framing, Message};
+use super::saying::EAGER;
 
 /// What a whole final answer to `ask` is; an error says what is wrong with it.
 pub(super) fn verify(ask: &Ask, message: &Message) -> Result<Outcome> {
@@ -18,6 +19,16 @@ pub(super) fn verify(ask: &Ask, message: &Message) -> Result<Outcome> {
         ensure!(early == id, "the early answer to {early}");
         ensure!(head.status()? == 413, "status {}", head.line);
         return Ok(Outcome::TooEarly);
+    }
+    if let Some(eager) = head.find("x-eager") {
+        ensure!(eager == id, "the answer to {eager}");
+        let whole = if ask.method == "HEAD" {
+            String::new()
+        } else {
+            EAGER.concat()
+        };
+        ensure!(message.body == whole.as_bytes(), "body {:?}", message.body);
+        return Ok(Outcome::Eager);
     }
     let Some(of) = head.find("x-sim") else {
         return own(ask, message);

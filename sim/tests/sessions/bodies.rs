@@ -1,5 +1,7 @@
 //! Bodies both ways, and what happens when one of them goes wrong.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use proxy::rt::Memory;
@@ -194,4 +196,26 @@ fn a_final_answer_instead_of_100_ends_the_connection_and_says_so() {
         "{heard}"
     );
     assert_eq!(gone, Some(Gone::Ended));
+}
+
+#[test]
+fn an_instance_that_was_not_sent_all_of_a_request_is_sent_no_other_on_that_connection() {
+    let stage = Stage::new(1);
+    let connections = Rc::new(Cell::new(0));
+    let count = connections.clone();
+    stage.instance(0, async move |actor: Actor| {
+        count.set(count.get() + 1);
+        actor.answer_all(OK).await;
+    });
+    let pooled = Rc::new(Cell::new(usize::MAX));
+    let (seen, simulated) = (pooled.clone(), stage.simulated.clone());
+    stage.play(async move |mut client: Actor| {
+        client
+            .say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+            .await;
+        client.hear("ok").await;
+        client.wait(10).await;
+        seen.set(simulated.pooled());
+    });
+    assert_eq!((connections.get(), pooled.get()), (1, 0));
 }

@@ -209,3 +209,34 @@ fn heads_over_the_limit_and_endless_hints_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_connection_with_stray_bytes_on_it_serves_nobody_else() {
+    let stray = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for at_once in [true, false] {
+        let stage = Stage::new(1);
+        let connections = Rc::new(Cell::new(0));
+        let count = connections.clone();
+        stage.instance(0, async move |mut actor: Actor| {
+            count.set(count.get() + 1);
+            actor.hear("\r\n\r\n").await;
+            if at_once {
+                actor.say(format!("{OK}{stray}")).await;
+            } else {
+                actor.say(OK).await;
+                actor.wait(10).await;
+                actor.say(stray).await;
+            }
+            actor.hear_all().await;
+        });
+        let heard = stage.play(async |mut client: Actor| {
+            client.say(GET).await;
+            client.hear("ok").await;
+            client.wait(50).await;
+            client.say(GET).await;
+            client.hear("ok").await
+        });
+        assert!(!heard.contains("evil"), "{heard}");
+        assert_eq!(connections.get(), 2);
+    }
+}

@@ -26,7 +26,6 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 
 /// The proxy with its surroundings.
 pub(crate) struct Stage {
-    pub network: Network,
     pub simulated: Rc<Simulated>,
     pub handle: Handle,
     pub stats: Vec<Arc<EndpointStats>>,
@@ -51,9 +50,8 @@ impl Stage {
     pub(crate) fn in_conditions(instances: usize, conditions: Memory) -> Self {
         let network = Network::new(conditions);
         let table = RoutingTable::default();
-        let simulated = Rc::new(simulate(network.clone(), 1, table, &[address(0)]));
+        let simulated = Rc::new(simulate(network, 1, table, &[address(0)]));
         let stage = Self {
-            network,
             handle: simulated.executor.handle(),
             simulated,
             stats: (0..instances).map(|_| Arc::default()).collect(),

@@ -51,6 +51,7 @@ fn by_instances(told: &Told, ledger: &Ledger, scene: &Scene) -> bool {
         Outcome::Right => did(&[Deed::Answered, Deed::Extra]),
         Outcome::Tunnel => did(&[Deed::Tunnelled]),
         Outcome::TooEarly => did(&[Deed::Early]),
+        Outcome::Eager => did(&[Deed::Eager]),
         // The reset that tells of the cut may overtake what came before it.
         Outcome::Cut | Outcome::Nothing => did(&[Deed::DiedWithin, Deed::Stalled]),
         Outcome::Refused(502) => {
