@@ -232,7 +232,10 @@ fn a_log_of_another_version_is_refused_by_its_number() {
 
 /// Whether it names the file and the directory that it is in.
 fn names(said: &str, file: &std::path::Path) -> bool {
-    let parts = [file.file_name(), file.parent().map(|p| p.as_os_str())];
+    let parts = [
+        file.file_name(),
+        file.parent().map(std::path::Path::as_os_str),
+    ];
     parts
         .iter()
         .flatten()
