@@ -32,11 +32,6 @@ impl Health {
             Self::Critical => "critical",
         }
     }
-
-    /// Whether new work may be sent there.
-    pub const fn takes_traffic(self) -> bool {
-        matches!(self, Self::Passing | Self::Warning)
-    }
 }
 
 impl fmt::Display for Health {

@@ -2,7 +2,6 @@ use serde::{Deserialize, Serialize};
 
 /// A balancing algorithm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// Independent draws, P(i) = W(i) / ΣW. No state, no herding; uneven in the short run.

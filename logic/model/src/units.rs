@@ -110,7 +110,7 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 macro_rules! through_text {
-    ($name:ident, $schema:literal) => {
+    ($name:ident) => {
         impl TryFrom<String> for $name {
             type Error = UnitError;
 
@@ -124,22 +124,11 @@ macro_rules! through_text {
                 value.to_string()
             }
         }
-
-        #[cfg(feature = "schemars")]
-        impl schemars::JsonSchema for $name {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $schema })
-            }
-        }
     };
 }
 
-through_text!(Period, r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$");
-through_text!(ByteSize, "^[0-9]+ ?(B|KiB|MiB|GiB)$");
+through_text!(Period);
+through_text!(ByteSize);
 
 #[cfg(test)]
 mod tests {
