@@ -66,8 +66,8 @@ fn passed_on(request: &Request<'_>, trusted: bool) {
         client: Ipv4Addr::LOCALHOST.into(),
         trusted,
         proto: "http",
-        request_id: "id",
-        default_host: "default",
+        request_id: b"id",
+        default_host: b"default",
         upgrade: true,
     };
     let mut out = Vec::new();
@@ -89,7 +89,7 @@ fn passed_on(request: &Request<'_>, trusted: bool) {
     };
     assert_eq!(again.head_len, out.len());
     assert_eq!((again.method, again.framing), (request.method, request.framing));
-    let authority = if request.authority.is_empty() { "default" } else { request.authority };
+    let authority = if request.authority.is_empty() { b"default" } else { request.authority };
     assert_eq!(again.authority, authority);
     assert_eq!(again.target.query(), request.target.query());
     assert_eq!(again.expects_continue, request.expects_continue);

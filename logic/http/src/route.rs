@@ -33,7 +33,7 @@ fn path_order(a: &PathPattern, b: &PathPattern) -> Ordering {
 
 /// The number of the route for a request to `authority` (host, perhaps with port) and `path` (raw,
 /// without query).
-pub fn find(listener: &ListenerTable, authority: &str, path: &str) -> Option<usize> {
+pub fn find(listener: &ListenerTable, authority: &[u8], path: &[u8]) -> Option<usize> {
     let host = host_of(authority);
     let path = normal_path(path);
     listener
@@ -43,37 +43,36 @@ pub fn find(listener: &ListenerTable, authority: &str, path: &str) -> Option<usi
 }
 
 /// The host of an authority: without its port, without a trailing dot.
-pub fn host_of(authority: &str) -> &str {
-    let host = match authority.rfind(':') {
+pub fn host_of(authority: &[u8]) -> &[u8] {
+    let host = match memchr::memrchr(b':', authority) {
         // The colons of `[::1]` are no port's.
-        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        Some(colon) if !authority[colon..].contains(&b']') => &authority[..colon],
         _ => authority,
     };
-    host.strip_suffix('.').unwrap_or(host)
+    host.strip_suffix(b".").unwrap_or(host)
 }
 
 /// Whether `pattern` serves `host`, in any letter case.
-pub fn host_matches(pattern: &HostPattern, host: &str) -> bool {
+pub fn host_matches(pattern: &HostPattern, host: &[u8]) -> bool {
     match pattern {
         HostPattern::Any => true,
-        HostPattern::Exact(name) => name.eq_ignore_ascii_case(host),
+        HostPattern::Exact(name) => name.as_bytes().eq_ignore_ascii_case(host),
         HostPattern::Suffix(suffix) => {
             let start = host.len().checked_sub(suffix.len());
-            start.is_some_and(|s| {
-                s > 0 && host.as_bytes()[s..].eq_ignore_ascii_case(suffix.as_bytes())
-            })
+            start.is_some_and(|s| s > 0 && host[s..].eq_ignore_ascii_case(suffix.as_bytes()))
         }
     }
 }
 
 /// Whether `pattern` serves the normal path `path`.
-pub fn path_matches(pattern: &PathPattern, path: &str) -> bool {
+pub fn path_matches(pattern: &PathPattern, path: &[u8]) -> bool {
     match pattern {
-        PathPattern::Exact(exact) => **exact == *path,
+        PathPattern::Exact(exact) => exact.as_bytes() == path,
         PathPattern::Prefix(prefix) => {
-            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+            let prefix = prefix.as_bytes();
+            let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
             path.strip_prefix(prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
         }
     }
 }
@@ -81,56 +80,70 @@ pub fn path_matches(pattern: &PathPattern, path: &str) -> bool {
 /// The path that routes are compared with: percent-encoded unreserved characters decoded, dot segments
 /// resolved (RFC 3986 §6.2.2), doubled slashes merged. Instances get the path as it was sent; this form
 /// keeps `/public/%2e%2e/admin` and `//admin` from slipping past a route for `/admin`.
-pub fn normal_path(path: &str) -> Cow<'_, str> {
-    let plain = |p: &str| !p.contains('%') && !p.contains("/.") && !p.contains("//");
-    if plain(path) {
+pub fn normal_path(path: &[u8]) -> Cow<'_, [u8]> {
+    if is_plain(path) {
         return Cow::Borrowed(path);
     }
     let decoded = decode_unreserved(path);
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in decoded.split('/').skip(1) {
+    let mut segments: Vec<&[u8]> = Vec::new();
+    for segment in decoded.split(|&b| b == b'/').skip(1) {
         match segment {
-            "." | "" => {}
-            ".." => {
+            b"." | b"" => {}
+            b".." => {
                 segments.pop();
             }
             _ => segments.push(segment),
         }
     }
-    let mut normal = String::with_capacity(decoded.len());
+    let mut normal = Vec::with_capacity(decoded.len());
     for segment in &segments {
-        normal.push('/');
-        normal.push_str(segment);
+        normal.push(b'/');
+        normal.extend_from_slice(segment);
     }
-    let directory = ["/", "/.", "/.."].iter().any(|end| decoded.ends_with(end));
-    if directory || normal.is_empty() {
-        normal.push('/');
+    let directory = [&b"/"[..], b"/.", b"/.."];
+    if directory.iter().any(|end| decoded.ends_with(end)) || normal.is_empty() {
+        normal.push(b'/');
     }
     Cow::Owned(normal)
 }
 
-fn decode_unreserved(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
+/// Whether a path is in its normal form as it stands: nothing encoded, no dot or empty segments (nor what may be one).
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    for &byte in path {
+        if byte == b'%' || before == b'/' && matches!(byte, b'.' | b'/') {
+            return false;
+        }
+        before = byte;
+    }
+    true
+}
+
+fn decode_unreserved(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let Some(at) = rest.find('%') {
+    while let Some(at) = memchr::memchr(b'%', rest) {
         let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let code = from
-            .get(1..3)
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code.filter(|c| c.is_ascii_alphanumeric() || b"-._~".contains(c)) {
-            Some(c) => {
-                out.push(char::from(c));
+        out.extend_from_slice(before);
+        match encoded(from).filter(|c| c.is_ascii_alphanumeric() || b"-._~".contains(c)) {
+            Some(byte) => {
+                out.push(byte);
                 rest = &from[3..];
             }
             None => {
-                out.push('%');
+                out.push(b'%');
                 rest = &from[1..];
             }
         }
     }
-    out.push_str(rest);
+    out.extend_from_slice(rest);
     out
+}
+
+/// The byte that `%41…` stands for.
+fn encoded(from: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*from.get(at)?).to_digit(16);
+    Some((digit(1)? << 4 | digit(2)?) as u8)
 }
 
 #[cfg(test)]
@@ -147,30 +160,30 @@ mod tests {
             ("[::1]", "[::1]"),
             ("", ""),
         ] {
-            assert_eq!(host_of(authority), host);
+            assert_eq!(host_of(authority.as_bytes()), host.as_bytes());
         }
     }
 
     #[test]
     fn a_wildcard_serves_subdomains_and_not_the_domain_itself() {
         let pattern = HostPattern::Suffix(".example.com".into());
-        assert!(host_matches(&pattern, "a.Example.com"));
-        assert!(host_matches(&pattern, "a.b.example.com"));
-        assert!(!host_matches(&pattern, "example.com"));
-        assert!(!host_matches(&pattern, ".example.com"));
-        assert!(!host_matches(&pattern, "badexample.com"));
-        assert!(!host_matches(&pattern, "é.org"));
+        assert!(host_matches(&pattern, "a.Example.com".as_bytes()));
+        assert!(host_matches(&pattern, "a.b.example.com".as_bytes()));
+        assert!(!host_matches(&pattern, "example.com".as_bytes()));
+        assert!(!host_matches(&pattern, ".example.com".as_bytes()));
+        assert!(!host_matches(&pattern, "badexample.com".as_bytes()));
+        assert!(!host_matches(&pattern, "é.org".as_bytes()));
     }
 
     #[test]
     fn a_prefix_ends_at_a_segment() {
         for prefix in ["/api", "/api/"] {
             let pattern = PathPattern::Prefix(prefix.into());
-            assert!(path_matches(&pattern, "/api"));
-            assert!(path_matches(&pattern, "/api/x"));
-            assert!(!path_matches(&pattern, "/apis"));
+            assert!(path_matches(&pattern, "/api".as_bytes()));
+            assert!(path_matches(&pattern, "/api/x".as_bytes()));
+            assert!(!path_matches(&pattern, "/apis".as_bytes()));
         }
-        assert!(path_matches(&PathPattern::Prefix("/".into()), "/anything"));
+        assert!(path_matches(&PathPattern::Prefix("/".into()), b"/anything"));
     }
 
     #[test]
@@ -189,7 +202,7 @@ mod tests {
             ("/%4", "/%4"),
             ("/%é1", "/%é1"),
         ] {
-            assert_eq!(normal_path(path), normal, "{path}");
+            assert_eq!(&*normal_path(path.as_bytes()), normal.as_bytes(), "{path}");
         }
     }
 }

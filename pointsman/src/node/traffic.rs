@@ -72,7 +72,8 @@ impl Traffic for Shared {
             };
         };
         let path = question.path.split('?').next().unwrap_or("/");
-        let Some(number) = http::route::find(listener, &question.host, path) else {
+        let Some(number) = http::route::find(listener, question.host.as_bytes(), path.as_bytes())
+        else {
             return Explanation {
                 verdict: format!(
                     "listener {} has no route for host {:?} and path {path:?}: 404",

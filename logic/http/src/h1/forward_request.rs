@@ -1,4 +1,3 @@
-use std::fmt;
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -17,10 +16,10 @@ pub struct ForwardRequest<'a> {
     /// The protocol that the client uses: `http` or `https`.
     pub proto: &'a str,
     /// The id we give the request, unless a trusted peer has given it one ([`Request::id`]).
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     /// Host for an HTTP/1.0 request that names none, such as the instance's address. HTTP/1.1 must have one, and
     /// many origins refuse an empty one.
-    pub default_host: &'a str,
+    pub default_host: &'a [u8],
     /// Pass [`Request::upgrade`] on.
     pub upgrade: bool,
 }
@@ -47,16 +46,16 @@ const CLAIMS: u32 = Known::Claim.bit() | Known::XForwardedHost.bit() | Known::XF
 /// kin), the framing written from what was understood. The body follows in [`Request::framing`].
 pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut Vec<u8>) {
     let host = match request.authority {
-        "" => forward.default_host,
+        b"" => forward.default_host,
         authority => authority,
     };
     // The head may grow by the fields below, twice the authority among them, and by a space per field.
     out.reserve(request.head_len + 3 * host.len() + forward.request_id.len() + 512);
-    out.extend_from_slice(request.method.as_bytes());
+    out.extend_from_slice(request.method);
     out.push(b' ');
     request.target.write(request.kind, out);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    out.extend_from_slice(host.as_bytes());
+    out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
     let upgrade = request.upgrade.filter(|_| forward.upgrade);
     let id = request.id().filter(|_| forward.trusted);
@@ -68,7 +67,7 @@ pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &
     write_connection(upgrade.is_some(), takes_trailers(request), out);
     write_client(request, forward, out);
     if id.is_none() {
-        field::write(b"X-Request-Id", forward.request_id.as_bytes(), out);
+        field::write(b"X-Request-Id", forward.request_id, out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -118,13 +117,15 @@ fn write_connection(upgrade: bool, trailers: bool, out: &mut Vec<u8>) {
 /// Appends who the client is and what it asked for, behind what a trusted peer says of that.
 fn write_client(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut Vec<u8>) {
     let believed = |known| forward.trusted && request.fields.has(known);
-    let authority = request.authority.as_bytes();
+    let authority = request.authority;
     // IPv4 behind an IPv6 socket is written as what it is.
     let client = forward.client.to_canonical();
+    let client_text = IpText::of(client);
+    let client_text = client_text.as_bytes();
 
     out.extend_from_slice(b"X-Forwarded-For: ");
     write_earlier(request, Known::XForwardedFor, forward, out);
-    write_ip(client, out);
+    out.extend_from_slice(client_text);
     out.extend_from_slice(b"\r\n");
     if !believed(Known::XForwardedProto) {
         field::write(b"X-Forwarded-Proto", forward.proto.as_bytes(), out);
@@ -135,15 +136,14 @@ fn write_client(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut V
 
     out.extend_from_slice(b"Forwarded: ");
     write_earlier(request, Known::Forwarded, forward, out);
-    if client.is_ipv6() {
-        // RFC 7239 §6: a bare colon would end the token.
-        out.extend_from_slice(b"for=\"[");
-        write_ip(client, out);
-        out.extend_from_slice(b"]\"");
-    } else {
-        out.extend_from_slice(b"for=");
-        write_ip(client, out);
-    }
+    // RFC 7239 §6: a bare colon would end the token.
+    let (open, close): (&[u8], &[u8]) = match client.is_ipv6() {
+        true => (b"for=\"[", b"]\""),
+        false => (b"for=", b""),
+    };
+    out.extend_from_slice(open);
+    out.extend_from_slice(client_text);
+    out.extend_from_slice(close);
     if !authority.is_empty() {
         // An authority has neither quotes nor backslashes.
         out.extend_from_slice(b";host=\"");
@@ -171,22 +171,64 @@ fn write_earlier(
     }
 }
 
-#[inline]
-fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
-    let IpAddr::V4(v4) = ip else {
-        return write_display(&ip, out);
-    };
-    let mut digits = itoa::Buffer::new();
-    let mut dot: &[u8] = b"";
-    for octet in v4.octets() {
-        out.extend_from_slice(dot);
-        out.extend_from_slice(digits.format(octet).as_bytes());
-        dot = b".";
+/// An address in its text form.
+struct IpText {
+    bytes: [u8; 48],
+    len: u8,
+}
+
+impl IpText {
+    #[inline]
+    fn of(ip: IpAddr) -> Self {
+        let mut text = Self {
+            bytes: [0; 48],
+            len: 0,
+        };
+        let IpAddr::V4(v4) = ip else {
+            return Self::v6(ip);
+        };
+        for octet in v4.octets() {
+            let at = usize::from(text.len);
+            // Four bytes whatever the octet's length: the next one goes over what is too much.
+            text.bytes[at..at + 4].copy_from_slice(&OCTETS[usize::from(octet)]);
+            text.len += 2 + u8::from(octet >= 10) + u8::from(octet >= 100);
+        }
+        text.len -= 1;
+        text
+    }
+
+    #[cold]
+    fn v6(ip: IpAddr) -> Self {
+        let mut bytes = [0; 48];
+        let mut rest = &mut bytes[..];
+        // The longest form has 45 bytes, so that there is room.
+        let _ = write!(rest, "{ip}");
+        let len = 48 - rest.len() as u8;
+        Self { bytes, len }
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 }
 
-#[cold]
-fn write_display(value: &impl fmt::Display, out: &mut Vec<u8>) {
-    // A Vec takes whatever is written to it.
-    let _ = write!(out, "{value}");
+/// The octets of an IPv4 address in decimal, each with the dot behind it: every request writes two addresses.
+static OCTETS: [[u8; 4]; 256] = octets();
+
+const fn octets() -> [[u8; 4]; 256] {
+    let mut octets = [[b'.'; 4]; 256];
+    let mut n = 0;
+    while n < 256 {
+        let digits = [n / 100, n / 10 % 10, n % 10];
+        let mut from = (n < 100) as usize + (n < 10) as usize;
+        let mut to = 0;
+        while from < 3 {
+            octets[n][to] = b'0' + digits[from] as u8;
+            from += 1;
+            to += 1;
+        }
+        n += 1;
+    }
+    octets
 }

@@ -114,7 +114,7 @@ impl Known {
             (13.., b'x') => return Self::forwarding(name),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(spelling) {
+        if is(name, spelling) {
             known
         } else {
             Self::Other
@@ -157,6 +157,23 @@ impl Known {
             _ => Self::Shadow,
         }
     }
+}
+
+/// Whether the name is that one, which is given in lower case. Both are of one length, and made of letters, digits and
+/// `-`: among these, setting bit 5 makes letters small and changes nothing else.
+#[inline]
+fn is(name: &[u8], lower: &[u8]) -> bool {
+    const SMALL: u64 = u64::from_ne_bytes([0x20; 8]);
+    let (mut name, mut lower) = (name, lower);
+    while let (Some((a, more)), Some((b, rest))) =
+        (name.split_first_chunk(), lower.split_first_chunk())
+    {
+        if u64::from_ne_bytes(*a) | SMALL != u64::from_ne_bytes(*b) {
+            return false;
+        }
+        (name, lower) = (more, rest);
+    }
+    name.iter().zip(lower).all(|(a, b)| a | 0x20 == *b)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const LONGEST_ID: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Request<'b> {
     /// The method as sent.
-    pub method: &'b str,
+    pub method: &'b [u8],
     /// The method, if it is one of the standard ones.
     pub kind: MethodKind,
     /// What the request is about.
@@ -27,7 +27,7 @@ pub struct Request<'b> {
     pub version: Version,
     /// `host` or `host:port` that the request is for: the target's, else the Host field's (RFC 9112 §3.2.2). Empty
     /// only for HTTP/1.0 without Host.
-    pub authority: &'b str,
+    pub authority: &'b [u8],
     /// All fields.
     pub fields: Fields<'b>,
     /// How the body is delimited; never [`Framing::UntilClose`].
@@ -197,7 +197,7 @@ fn after_blank(bytes: &[u8]) -> Result<usize, Fault> {
 }
 
 struct RequestLine<'b> {
-    method: &'b str,
+    method: &'b [u8],
     kind: MethodKind,
     target: Target<'b>,
     version: Version,
@@ -224,7 +224,7 @@ impl<'b> RequestLine<'b> {
         let kind = MethodKind::of(method);
         let (version, end) = Version::parse(bytes, target_end + 1, Fault::RequestLine)?;
         Ok(Self {
-            method: text(method),
+            method,
             kind,
             target: Target::parse(&bytes[target_start..target_end], kind)?,
             version,
@@ -247,12 +247,12 @@ fn space(bytes: &[u8], at: usize, otherwise: Fault) -> Result<(), Fault> {
 
 /// RFC 9112 §3.2: one valid Host, whatever the target says; the target's own host wins.
 #[inline]
-fn authority_of<'b>(line: &RequestLine<'b>, fields: &Fields<'b>) -> Result<&'b str, Fault> {
+fn authority_of<'b>(line: &RequestLine<'b>, fields: &Fields<'b>) -> Result<&'b [u8], Fault> {
     let mut hosts = fields.all(Known::Host);
     let host = match hosts.next() {
         Some(host) => authority::parse(host)?,
         None if line.version == Version::Http11 => return Err(Fault::HostMissing),
-        None => "",
+        None => b"",
     };
     if hosts.next().is_some() {
         return Err(Fault::HostTwice);

@@ -1,33 +1,32 @@
 use super::authority;
-use super::class::text;
 use super::fault::Fault;
 use super::request::MethodKind;
 
-/// What a request is about (RFC 9112 §3.2). Paths and queries are as sent, percent codes and all.
+/// What a request is about (RFC 9112 §3.2). Paths and queries are as sent, percent codes and all; visible ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'b> {
     /// `/path?query`
     Origin {
         /// Begins with `/`.
-        path: &'b str,
+        path: &'b [u8],
         /// What follows the first `?`.
-        query: Option<&'b str>,
+        query: Option<&'b [u8]>,
     },
     /// `http://host/path?query`
     Absolute {
         /// `http` or `https`, in any case.
-        scheme: &'b str,
+        scheme: &'b [u8],
         /// `host` or `host:port`.
-        authority: &'b str,
+        authority: &'b [u8],
         /// Begins with `/`, or is empty.
-        path: &'b str,
+        path: &'b [u8],
         /// What follows the first `?`.
-        query: Option<&'b str>,
+        query: Option<&'b [u8]>,
     },
     /// `*`, of OPTIONS: the server as a whole.
     Asterisk,
     /// `host:port`, of CONNECT.
-    Authority(&'b str),
+    Authority(&'b [u8]),
 }
 
 impl<'b> Target<'b> {
@@ -37,7 +36,7 @@ impl<'b> Target<'b> {
         if method == MethodKind::Connect {
             // Without a port it would be a guess where to.
             let host = authority::parse(bytes)?;
-            let port = host.rfind(':') > host.rfind(']');
+            let port = memchr::memrchr(b':', host) > memchr::memrchr(b']', host);
             return port
                 .then_some(Self::Authority(host))
                 .ok_or(Fault::TargetForm);
@@ -53,18 +52,18 @@ impl<'b> Target<'b> {
     }
 
     /// The path; `/` where a URL has none, `*` for the server as a whole, empty for CONNECT.
-    pub fn path(&self) -> &'b str {
+    pub fn path(&self) -> &'b [u8] {
         match *self {
             Self::Origin { path, .. } => path,
-            Self::Absolute { path: "", .. } => "/",
+            Self::Absolute { path: b"", .. } => b"/",
             Self::Absolute { path, .. } => path,
-            Self::Asterisk => "*",
-            Self::Authority(_) => "",
+            Self::Asterisk => b"*",
+            Self::Authority(_) => b"",
         }
     }
 
     /// What follows the first `?`.
-    pub fn query(&self) -> Option<&'b str> {
+    pub fn query(&self) -> Option<&'b [u8]> {
         match *self {
             Self::Origin { query, .. } | Self::Absolute { query, .. } => query,
             Self::Asterisk | Self::Authority(_) => None,
@@ -77,26 +76,26 @@ impl<'b> Target<'b> {
         let path = match *self {
             // RFC 9112 §3.2.4: "OPTIONS http://host" is about the server as a whole.
             Self::Absolute {
-                path: "",
+                path: b"",
                 query: None,
                 ..
-            } if method == MethodKind::Options => "*",
+            } if method == MethodKind::Options => b"*",
             Self::Authority(authority) => authority,
             _ => self.path(),
         };
-        out.extend_from_slice(path.as_bytes());
+        out.extend_from_slice(path);
         if let Some(query) = self.query() {
             out.push(b'?');
-            out.extend_from_slice(query.as_bytes());
+            out.extend_from_slice(query);
         }
     }
 }
 
 #[inline]
-fn split(bytes: &[u8]) -> (&str, Option<&str>) {
+fn split(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr::memchr(b'?', bytes) {
-        Some(at) => (text(&bytes[..at]), Some(text(&bytes[at + 1..]))),
-        None => (text(bytes), None),
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
     }
 }
 
@@ -113,7 +112,7 @@ fn absolute(bytes: &[u8]) -> Result<Target<'_>, Fault> {
     let (host, rest) = rest.split_at(end);
     let (path, query) = split(rest);
     Ok(Target::Absolute {
-        scheme: text(scheme),
+        scheme,
         authority: authority::parse(host)?,
         path,
         query,

@@ -1,5 +1,6 @@
 //! What becomes of a request: decided as soon as its head is there, without waiting for anything.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{h1, route};
@@ -77,11 +78,10 @@ impl Session {
         snapshot: &Snapshot,
         since: u64,
     ) -> (Begun, Plan) {
-        let id = self.request_id();
-        let id = str::from_utf8(&id).unwrap_or_default();
+        let id = &self.request_id();
         // `OPTIONS *` is about the server as a whole: the route for everything has it.
         let path = match request.target {
-            h1::Target::Asterisk => "/",
+            h1::Target::Asterisk => b"/",
             target => target.path(),
         };
         let route = route::find(listener, request.authority, path);
@@ -121,7 +121,7 @@ impl Session {
         request: &h1::Request<'_>,
         route: &Route,
         listener: &ListenerTable,
-        id: &str,
+        id: &[u8],
     ) -> Plan {
         match &route.action {
             Action::Service(service) => {
@@ -145,7 +145,7 @@ impl Session {
         request: &h1::Request<'_>,
         service: usize,
         listener: &ListenerTable,
-        id: &str,
+        id: &[u8],
     ) -> Forward {
         let client = self.peer.ip();
         let forward = h1::ForwardRequest {
@@ -157,7 +157,7 @@ impl Session {
             proto: "http",
             request_id: id,
             // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
-            default_host: "localhost",
+            default_host: b"localhost",
             upgrade: request.upgrade.is_some(),
         };
         let mut message = self.worker.buffers.take();
@@ -241,41 +241,42 @@ fn redirected(request: &h1::Request<'_>, redirect: &Redirect) -> Answer {
     let query = request
         .target
         .query()
-        .map(|q| format!("?{q}"))
+        .map(|q| format!("?{}", text(q)))
         .unwrap_or_default();
     let location = redirect
         .location
-        .replace("{host}", route::host_of(request.authority))
-        .replace("{path}", request.target.path())
+        .replace("{host}", &text(route::host_of(request.authority)))
+        .replace("{path}", &text(request.target.path()))
         .replace("{query}", &query);
     let mut answer = Answer::text(redirect.status, &location);
     answer.fields.push(("location", location.into()));
     answer
 }
 
-fn line(request: &h1::Request<'_>, id: &str) -> RequestLine {
-    let target = match request.target.query() {
-        Some(query) => format!("{}?{query}", request.target.path()),
-        None => request.target.path().to_owned(),
-    };
-    let field = |name| {
-        request
-            .fields
-            .find(name)
-            .map(|v| String::from_utf8_lossy(v).into())
-    };
+fn line(request: &h1::Request<'_>, id: &[u8]) -> RequestLine {
+    let mut target = text(request.target.path()).into_owned();
+    if let Some(query) = request.target.query() {
+        target.push('?');
+        target.push_str(&text(query));
+    }
+    let field = |name| request.fields.find(name).map(|v| text(v).into());
     RequestLine {
-        method: request.method.into(),
-        authority: request.authority.into(),
+        method: text(request.method).into(),
+        authority: text(request.authority).into(),
         target: target.into(),
         version: match request.version {
             h1::Version::Http10 => "1.0",
             h1::Version::Http11 => "1.1",
         },
-        id: id.into(),
+        id: text(id).into(),
         user_agent: field("user-agent"),
         referer: field("referer"),
     }
+}
+
+/// Bytes of a message as text; what is no UTF-8 is replaced.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 /// A route's name, for records.

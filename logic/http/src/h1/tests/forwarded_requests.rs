@@ -9,8 +9,8 @@ fn forward(trusted: bool) -> ForwardRequest<'static> {
         client: CLIENT,
         trusted,
         proto: "http",
-        request_id: "our-id",
-        default_host: "10.0.0.9:80",
+        request_id: b"our-id",
+        default_host: b"10.0.0.9:80",
         upgrade: true,
     }
 }
@@ -216,5 +216,22 @@ fn addresses_are_written_as_rfc_7239_wants_them() {
                  Forwarded: for={quoted};proto=https\r\nX-Request-Id: our-id\r\n\r\n"
             )
         );
+    }
+}
+
+#[test]
+fn octets_of_every_length_are_written_as_they_are() {
+    for octet in 0..=u8::MAX {
+        let client = IpAddr::from([octet, 0, octet, 255]);
+        let forward = ForwardRequest {
+            client,
+            ..forward(false)
+        };
+        let out = written(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &forward);
+        assert!(
+            out.contains(&format!("X-Forwarded-For: {client}\r\n")),
+            "{out}"
+        );
+        assert!(out.contains(&format!("for={client};")), "{out}");
     }
 }
