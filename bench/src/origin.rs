@@ -57,9 +57,8 @@ async fn accept(handle: Handle, listener: Listener, origin: Rc<Origin>) {
         listener.acceptable_unless(|| false).await;
         match listener.try_accept() {
             Ok(Some((Accepted::Fd(fd), _))) => {
-                if let Ok(sock) = Sock::from_accepted(handle.reactor(), fd) {
-                    handle.spawn(converse(sock, origin.clone()));
-                }
+                let sock = Sock::from_accepted(handle.reactor(), fd);
+                handle.spawn(converse(sock, origin.clone()));
             }
             Ok(_) => {}
             // No descriptors: they come back when somebody leaves.

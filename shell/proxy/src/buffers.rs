@@ -14,7 +14,7 @@ pub(crate) const BACK: usize = 10 * 1024 + 64;
 /// Owned buffers are kept for reuse up to this size, so that one giant head does not stay for good.
 const KEPT_CAPACITY: usize = 16 * 1024;
 /// And up to this many.
-const KEPT: usize = 256;
+const KEPT: usize = 1_024;
 
 /// A worker's buffers.
 pub(crate) struct Buffers {

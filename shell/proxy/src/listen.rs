@@ -62,9 +62,8 @@ fn place(
             let chosen = fleet.placement(worker.index);
             let open = Open::new(fleet.clone(), chosen);
             if chosen == worker.index {
-                if let Ok(sock) = Sock::from_accepted(worker.reactor(), fd) {
-                    serve(worker, open, sock, peer, number);
-                }
+                let sock = Sock::from_accepted(worker.reactor(), fd);
+                serve(worker, open, sock, peer, number);
             } else {
                 fleet.handed_over.add(1);
                 fleet.order(chosen, Order::Adopt(number, fd, peer, open));

@@ -98,9 +98,8 @@ fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &
             }
         }
         Order::Adopt(number, fd, peer, open) => {
-            if let Ok(sock) = Sock::from_accepted(worker.reactor(), fd) {
-                serve(worker, open, sock, peer, number);
-            }
+            let sock = Sock::from_accepted(worker.reactor(), fd);
+            serve(worker, open, sock, peer, number);
         }
         Order::Drain => worker.drain(),
         Order::Stop => worker.handle.stop(),

@@ -224,9 +224,26 @@ impl Session {
 
     /// 128 random bits in hexadecimal.
     fn request_id(&self) -> [u8; 32] {
-        let bits = u128::from(self.worker.draw()) << 64 | u128::from(self.worker.draw());
-        std::array::from_fn(|i| b"0123456789abcdef"[(bits >> (4 * i) & 0xf) as usize])
+        let mut id = [0; 32];
+        for half in id.chunks_exact_mut(16) {
+            let bits = self.worker.draw();
+            half[..8].copy_from_slice(&hexadecimal((bits >> 32) as u32));
+            half[8..].copy_from_slice(&hexadecimal(bits as u32));
+        }
+        id
     }
+}
+
+/// Eight digits at a time: each half-byte is moved to a byte of its own, and becomes a digit there.
+fn hexadecimal(bits: u32) -> [u8; 8] {
+    const ONES: u64 = u64::MAX / 255;
+    let mut halves = u64::from(bits);
+    halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
+    halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+    halves = (halves | halves << 4) & (0x0f * ONES);
+    // Six more than nine reaches the next half-byte: there a letter is told from a figure.
+    let letters = (halves + 6 * ONES) >> 4 & ONES;
+    (halves + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
@@ -287,4 +304,17 @@ pub(super) fn route_name(
 ) -> Option<Arc<str>> {
     let listener = snapshot.listener(listener)?;
     Some(listener.routes.get(route?)?.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hexadecimal;
+
+    #[test]
+    fn every_half_byte_becomes_its_digit() {
+        for bits in [0x0123_4567, 0x89ab_cdef, 0xf0e1_d2c3, 0, u32::MAX] {
+            let expected = format!("{bits:08x}");
+            assert_eq!(hexadecimal(bits), expected.as_bytes());
+        }
+    }
 }

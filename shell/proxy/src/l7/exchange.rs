@@ -1,12 +1,11 @@
 //! One request: attempts at instances until one answers, or the answer is ours.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::SystemTime;
 
 use balance::Tried;
 use http::h1;
-use model::ServiceTable;
+use model::{Endpoint, ServiceTable};
 use telemetry::{AccessRecord, Answerer};
 
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
@@ -61,7 +60,8 @@ impl From<Unanswered> for Failed {
 
 impl Session {
     /// Does what was decided; returns what becomes of the connection.
-    pub(super) async fn carry_out(&self, begun: &mut Begun, plan: &mut Plan) -> Next {
+    pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
+        let (begun, plan) = &mut *request;
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
@@ -75,147 +75,169 @@ impl Session {
         ended.next
     }
 
-    async fn exchange(&self, begun: &mut Begun, forward: &Forward) -> Ended {
-        let snapshot = begun.snapshot.clone();
-        let service = snapshot.service(forward.service);
-        let stats = service.stats.of(self.worker.index);
-        stats.requests.bump(1);
-        let mut tried = Tried::default();
-        let (mut attempts, mut retries) = (0, 0);
-        let mut last: Option<Failed> = None;
-        loop {
-            let endpoint = match self.worker.pick(&snapshot, forward.service, &tried) {
-                Ok(endpoint) => endpoint,
-                Err(why) => {
-                    stats.unavailable.bump(u64::from(last.is_none()));
-                    let why = last.map_or_else(
-                        || (503, format!("service {}: {why}", service.key)),
-                        |failed| explain(&failed),
-                    );
-                    return self.give_up(begun, attempts, why).await;
-                }
-            };
-            tried.add(endpoint);
-            let in_flight = InFlight::begin(&service.endpoints[endpoint].stats);
-            attempts += 1;
-            let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
-            if matches!(outcome, Err(Failed::Stale)) && may_retry(begun, &Failed::Stale) {
-                // No fault of the instance's: the same one again, on a new connection.
-                outcome = self.attempt(begun, forward, service, endpoint, false).await;
-            }
-            drop(in_flight);
-            match outcome {
-                Ok(mut ended) => {
-                    (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
-                    return ended;
-                }
-                Err(Failed::Client(cut)) => {
-                    let mut ended = self.client_failed(begun, cut).await;
-                    (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
-                    return ended;
-                }
-                Err(failed) => {
-                    if !matches!(failed, Failed::Stale) {
-                        self.worker.attempt_failed(service, endpoint);
+    fn exchange(&self, begun: &mut Begun, forward: &Forward) -> impl Future<Output = Ended> {
+        async move {
+            let snapshot = begun.snapshot.clone();
+            let service = snapshot.service(forward.service);
+            let stats = service.stats.of(self.worker.index);
+            stats.requests.bump(1);
+            let mut tried = Tried::default();
+            let (mut attempts, mut retries) = (0, 0);
+            let mut last: Option<Failed> = None;
+            loop {
+                let endpoint = match self.worker.pick(&snapshot, forward.service, &tried) {
+                    Ok(endpoint) => endpoint,
+                    Err(why) => {
+                        stats.unavailable.bump(u64::from(last.is_none()));
+                        let why = last.map_or_else(
+                            || (503, format!("service {}: {why}", service.key)),
+                            |failed| explain(&failed),
+                        );
+                        return Box::pin(self.give_up(begun, attempts, why)).await;
                     }
-                    if retries == service.retries || !may_retry(begun, &failed) {
-                        return self.give_up(begun, attempts, explain(&failed)).await;
+                };
+                tried.add(endpoint);
+                let in_flight = InFlight::begin(&service.endpoints[endpoint].stats);
+                attempts += 1;
+                let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
+                if matches!(outcome, Err(Failed::Stale)) && may_retry(begun, &Failed::Stale) {
+                    // No fault of the instance's: the same one again, on a new connection.
+                    outcome =
+                        Box::pin(self.attempt(begun, forward, service, endpoint, false)).await;
+                }
+                drop(in_flight);
+                match outcome {
+                    Ok(mut ended) => {
+                        (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
+                        return ended;
                     }
-                    retries += 1;
-                    last = Some(failed);
-                    stats.retries.bump(1);
+                    Err(Failed::Client(cut)) => {
+                        let mut ended = Box::pin(self.client_failed(begun, cut)).await;
+                        (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
+                        return ended;
+                    }
+                    Err(failed) => {
+                        if !matches!(failed, Failed::Stale) {
+                            self.worker.attempt_failed(service, endpoint);
+                        }
+                        if retries == service.retries || !may_retry(begun, &failed) {
+                            let why = explain(&failed);
+                            return Box::pin(self.give_up(begun, attempts, why)).await;
+                        }
+                        retries += 1;
+                        last = Some(failed);
+                        stats.retries.bump(1);
+                    }
                 }
             }
         }
     }
 
     /// One attempt at one instance.
-    async fn attempt(
+    fn attempt(
         &self,
         begun: &mut Begun,
         forward: &Forward,
         service: &ServiceTable,
         number: usize,
         pooled: bool,
-    ) -> Result<Ended, Failed> {
-        let endpoint = &service.endpoints[number];
-        let reused = pooled.then(|| self.worker.pool.take(endpoint)).flatten();
-        let was_used = reused.is_some();
-        let instance = match reused {
-            Some(instance) => instance,
-            None => {
-                let connected = self.connect(endpoint.address, service).await;
-                endpoint.stats.connected(connected.is_ok());
-                connected.map_err(Failed::Connect)?
+    ) -> impl Future<Output = Result<Ended, Failed>> {
+        async move {
+            let endpoint = &service.endpoints[number];
+            let mut reused = pooled.then(|| self.worker.pool.take(endpoint)).flatten();
+            let was_used = reused.is_some();
+            // One place for either: a second one would make every exchange larger.
+            let instance = match reused {
+                Some(ref instance) => instance,
+                None => reused.insert(Box::pin(self.connect(endpoint, service)).await?),
+            };
+            let before = instance.received();
+            let asked = Asked::of(begun, forward);
+            let unsent = self.send_request(instance, begun, forward);
+            let delivered = !self.uploading.get();
+            let outcome = match unsent {
+                Some(unsent) => {
+                    Box::pin(self.converse(instance, begun, forward, service, unsent)).await
+                }
+                None => {
+                    let answered = self.respond(instance, asked, service).await;
+                    answered
+                        .map(|answered| (answered, delivered))
+                        .map_err(Failed::from)
+                }
+            };
+            let (answered, delivered) = match outcome {
+                Err(Failed::Unanswered(Unanswered::Left))
+                    if was_used && instance.received() == before =>
+                {
+                    return Err(Failed::Stale);
+                }
+                outcome => outcome?,
+            };
+            match answered.cut {
+                None => endpoint.stats.succeeded(),
+                Some(cut) if cut.is_by_instance() => self.worker.attempt_failed(service, number),
+                Some(_) => {}
             }
-        };
-        let before = instance.received();
-        let outcome = self.converse(&instance, begun, forward, service).await;
-        let (answered, delivered) = match outcome {
-            Err(Failed::Unanswered(Unanswered::Left))
-                if was_used && instance.received() == before =>
-            {
-                return Err(Failed::Stale);
+            let stays = answered.cut.is_none() && delivered && answered.instance_stays;
+            if let Some(instance) = reused.filter(|_| stays && !self.worker.draining()) {
+                let (pool, now) = (&self.worker.pool, self.worker.now());
+                pool.put(endpoint, instance, now, service.keep_alive);
             }
-            outcome => outcome?,
-        };
-        match answered.cut {
-            None => endpoint.stats.succeeded(),
-            Some(cut) if cut.is_by_instance() => self.worker.attempt_failed(service, number),
-            Some(_) => {}
+            Ok(self.settle(begun, &answered))
         }
-        if answered.cut.is_none() && delivered && answered.instance_stays && !self.worker.draining()
-        {
-            let (pool, now) = (&self.worker.pool, self.worker.now());
-            pool.put(endpoint, instance, now, service.keep_alive);
-        }
-        Ok(self.settle(begun, &answered))
     }
 
-    async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> std::io::Result<Sock> {
+    async fn connect(&self, endpoint: &Endpoint, service: &ServiceTable) -> Result<Sock, Failed> {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
-        Sock::connect(reactor, to).await
+        let connected = Sock::connect(reactor, endpoint.address).await;
+        endpoint.stats.connected(connected.is_ok());
+        connected.map_err(Failed::Connect)
     }
 
-    /// The request one way and the answer the other way, at the same time. Says also whether the instance got all of
-    /// the request.
+    /// Sends what the instance takes at once. Where the rest begins, if there is one that it may still take: when it has
+    /// closed already, it may have answered before (413, say), and that is read before we give up.
+    fn send_request(&self, instance: &Sock, begun: &Begun, forward: &Forward) -> Option<usize> {
+        let sent = instance.try_send(&forward.message).ok();
+        let delivered = sent == Some(forward.message.len()) && begun.body.is_done();
+        self.uploading.set(!delivered);
+        sent.filter(|_| !delivered)
+    }
+
+    /// The rest of the request one way and the answer the other way, at the same time. Says also whether the instance got
+    /// all of the request.
     async fn converse(
         &self,
         instance: &Sock,
         begun: &mut Begun,
         forward: &Forward,
         service: &ServiceTable,
+        unsent: usize,
     ) -> Result<(Answered, bool), Failed> {
         let asked = Asked::of(begun, forward);
-        // When the instance has closed already, it may have answered before (413, say): that is read before we give up.
-        let sent = instance.try_send(&forward.message);
-        let gone = sent.is_err();
-        let rest = &forward.message[sent.unwrap_or(0)..];
-        let mut delivered = rest.is_empty() && begun.body.is_done();
-        self.uploading.set(!delivered);
+        let rest = &forward.message[unsent..];
+        let mut delivered = false;
         let mut respond = pin!(self.respond(instance, asked, service));
-        if !delivered && !gone {
-            let frame = if forward.chunked {
-                Frame::Chunks
-            } else {
-                Frame::Plain
-            };
-            let upload = Box::pin(self.upload(instance, rest, begun, frame));
-            match race(upload, respond.as_mut()).await {
-                Either::Left(Ok(())) => {
-                    delivered = true;
-                    self.uploading.set(false);
-                    self.await_head(service);
-                }
-                // It no longer reads; its answer may be on the way.
-                Either::Left(Err(Cut::InstanceLeft)) => {
-                    let timeout = service.response_timeout;
-                    self.worker.reactor().set_timeout(timeout);
-                }
-                Either::Left(Err(cut)) => return Err(Failed::Client(cut)),
-                Either::Right(answered) => return Ok((answered?, false)),
+        let frame = if forward.chunked {
+            Frame::Chunks
+        } else {
+            Frame::Plain
+        };
+        let upload = self.upload(instance, rest, begun, frame);
+        match race(Box::pin(upload), respond.as_mut()).await {
+            Either::Left(Ok(())) => {
+                delivered = true;
+                self.uploading.set(false);
+                self.await_head(service);
             }
+            // It no longer reads; its answer may be on the way.
+            Either::Left(Err(Cut::InstanceLeft)) => {
+                let timeout = service.response_timeout;
+                self.worker.reactor().set_timeout(timeout);
+            }
+            Either::Left(Err(cut)) => return Err(Failed::Client(cut)),
+            Either::Right(answered) => return Ok((answered?, false)),
         }
         Ok((respond.await?, delivered))
     }
@@ -239,7 +261,7 @@ impl Session {
     /// How a connection ends after an answer. Bytes that come after it is closed reset it, and may take the answer
     /// with them: only a client that said it would send no more, and has not, is trusted not to.
     fn closing(&self, begun: &Begun) -> Next {
-        let more = self.client.is_readable() || !self.held.borrow().is_empty();
+        let more = self.client.has_more() || !self.held.borrow().is_empty();
         match begun.keep_alive || more || !begun.body.is_done() {
             true => Next::Linger,
             false => Next::Close,
@@ -284,7 +306,7 @@ impl Session {
             };
             h1::write_answer(&answer, &mut message);
         });
-        let sent = self.send(&message).await;
+        let sent = self.send(&message, !stays).await;
         self.worker.buffers.put(message);
         let next = match (sent, stays) {
             (Err(_), _) => self.abort(),

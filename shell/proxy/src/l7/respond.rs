@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::Pin;
 use std::task::Poll;
 
 use http::h1;
@@ -75,15 +76,8 @@ impl Asked {
     }
 }
 
-/// What looking at the bytes received came to.
-enum Look {
-    /// There must be more.
-    More,
-    /// The client must be sent this first (an informational answer), then look again.
-    First(Vec<u8>),
-    /// The answer has begun; what the client could not take at once is in the buffer.
-    Started(Started, Vec<u8>),
-}
+/// An answer that has begun, and what the client could not take of it at once.
+type Begin = (Started, Vec<u8>);
 
 struct Started {
     status: u16,
@@ -106,41 +100,59 @@ impl Started {
 
 impl Session {
     /// Waits for the answer and carries it to the client.
-    pub(super) async fn respond(
+    pub(super) fn respond(
         &self,
         instance: &Sock,
         asked: Asked,
         service: &ServiceTable,
-    ) -> Result<Answered, Unanswered> {
-        let mut early = Early::default();
-        self.await_head(service);
-        let (started, unsent) = loop {
-            match self.look(instance, asked, &mut early)? {
-                Look::More => {
-                    if early.has_head {
-                        self.worker.reactor().set_timeout(self.timeouts().stall);
-                    }
-                    self.instance_readable(instance).await?;
+    ) -> impl Future<Output = Result<Answered, Unanswered>> {
+        async move {
+            let mut early = None;
+            self.await_head(service);
+            let rest = loop {
+                if let Some(begun) = self.look(instance, asked, &mut early)? {
+                    break self.rest(instance, begun);
                 }
-                Look::First(message) => {
-                    self.speaking.set(100);
-                    let sent = self.send(&message).await;
-                    self.worker.buffers.put(message);
-                    sent.map_err(|_| Unanswered::ClientLeft)?;
-                    self.speaking.set(0);
+                if let Some(message) = early.as_mut().and_then(|early| early.message.take()) {
+                    Box::pin(self.pass_interim(message)).await?;
                     self.await_head(service);
+                    continue;
                 }
-                Look::Started(started, unsent) => break (started, unsent),
-            }
-        };
+                if early.as_ref().is_some_and(|early| early.has_head) {
+                    self.worker.reactor().set_timeout(self.timeouts().stall);
+                }
+                self.instance_readable(instance).await?;
+            };
+            Ok(match rest {
+                Ok(answered) => answered,
+                Err(carry) => carry.await,
+            })
+        }
+    }
+
+    /// What became of an answer that was sent whole; else what carries the rest of it: boxed, as every rare or large
+    /// future of an exchange, so that the common one stays small and is quick to set up.
+    fn rest<'a>(
+        &'a self,
+        instance: &'a Sock,
+        (started, unsent): Begin,
+    ) -> Result<Answered, Pin<Box<impl Future<Output = Answered> + 'a>>> {
         if started.body.is_done() && unsent.is_empty() {
             self.worker.buffers.put(unsent);
             self.speaking.set(0);
             return Ok(started.answered(None));
         }
-        // Boxed, as every rare or large future of an exchange: the common one stays small, and the allocator
-        // hands it out and takes it back fastest.
-        Ok(Box::pin(self.carry(instance, started, unsent)).await)
+        Err(Box::pin(self.carry(instance, started, unsent)))
+    }
+
+    /// Sends the client an informational answer.
+    async fn pass_interim(&self, message: Vec<u8>) -> Result<(), Unanswered> {
+        self.speaking.set(100);
+        let sent = self.send(&message, false).await;
+        self.worker.buffers.put(message);
+        sent.map_err(|_| Unanswered::ClientLeft)?;
+        self.speaking.set(0);
+        Ok(())
     }
 
     /// Gives the instance its time to answer. It begins when the instance has the whole request; until then the
@@ -152,9 +164,8 @@ impl Session {
     }
 
     /// Waits until the instance has sent something, or the client has gone.
-    async fn instance_readable(&self, instance: &Sock) -> Result<(), Unanswered> {
-        let reactor = self.worker.reactor();
-        poll_fn(|_| {
+    fn instance_readable(&self, instance: &Sock) -> impl Future<Output = Result<(), Unanswered>> {
+        poll_fn(move |_| {
             if instance.is_readable() {
                 return Poll::Ready(Ok(()));
             }
@@ -162,50 +173,67 @@ impl Session {
             if self.client.is_hung_up() {
                 return Poll::Ready(Err(Unanswered::ClientLeft));
             }
-            if reactor.timed_out() {
+            if self.worker.reactor().timed_out() {
                 return Poll::Ready(Err(Unanswered::Silent));
             }
             instance.wake_current();
             self.client.wake_current();
             Poll::Pending
         })
-        .await
     }
 
-    /// Reads what is there; when it holds a head, sends that and what there is of the body.
-    fn look(&self, instance: &Sock, asked: Asked, early: &mut Early) -> Result<Look, Unanswered> {
+    /// Reads what is there; when it holds a head, sends that and what there is of the body. `None`: there must be more, or
+    /// an informational answer waits in `early` to be sent first.
+    fn look(
+        &self,
+        instance: &Sock,
+        asked: Asked,
+        early: &mut Option<Box<Early>>,
+    ) -> Result<Option<Begin>, Unanswered> {
         let mut scratch = self.worker.buffers.scratch();
-        let mut len = early.bytes.len();
-        scratch[FRONT..FRONT + len].copy_from_slice(&early.bytes);
-        early.bytes.clear();
+        let mut len = 0;
+        if let Some(early) = early {
+            len = early.bytes.len();
+            scratch[FRONT..FRONT + len].copy_from_slice(&early.bytes);
+            early.bytes.clear();
+        }
         loop {
             if len > 0 {
-                let outcome = self.look_at(&mut scratch, len, asked, early)?;
-                if let Some(look) = outcome {
-                    return Ok(look);
+                let begun = self.look_at(&mut scratch, len, asked, early)?;
+                let first = early.as_ref().is_some_and(|early| early.message.is_some());
+                if begun.is_some() || first {
+                    return Ok(begun);
                 }
             }
             match instance.try_recv(&mut scratch[FRONT + len..FRONT + READ]) {
                 Ok(Some(0)) | Err(_) => return Err(Unanswered::Left),
                 Ok(Some(n)) => len += n,
                 Ok(None) => {
-                    early.keep(&scratch[FRONT..FRONT + len]);
-                    return Ok(Look::More);
+                    if len > 0 {
+                        let early = early.get_or_insert_default();
+                        early.keep(&scratch[FRONT..FRONT + len]);
+                    }
+                    return Ok(None);
                 }
             }
         }
     }
 
-    /// Looks at `len` bytes after [`FRONT`]. `None`: there must be more.
+    /// Looks at `len` bytes after [`FRONT`].
     fn look_at(
         &self,
         scratch: &mut [u8],
         len: usize,
         asked: Asked,
-        early: &mut Early,
-    ) -> Result<Option<Look>, Unanswered> {
+        early: &mut Option<Box<Early>>,
+    ) -> Result<Option<Begin>, Unanswered> {
         let input = &scratch[FRONT..FRONT + len];
-        let parsed = h1::parse_response(input, &mut early.scanned, &LIMITS, asked.method);
+        let before = early.as_ref().map_or(0, |early| early.scanned);
+        let mut scanned = before;
+        let parsed = h1::parse_response(input, &mut scanned, &LIMITS, asked.method);
+        if scanned != before {
+            early.get_or_insert_default().scanned = scanned;
+        }
         // By reference: a parsed head is large, and moving it costs as much as parsing it.
         let response = match &parsed {
             Ok(Some(response)) => response,
@@ -214,14 +242,16 @@ impl Session {
         };
         let head_len = response.head_len;
         if response.is_interim() {
+            let early = early.get_or_insert_default();
             early.interim += 1;
             if early.interim > MOST_INTERIM {
                 return Err(Unanswered::Malformed);
             }
             let mut message = self.worker.buffers.take();
             self.write_head(response, asked, false, &mut message);
+            early.message = Some(message);
             early.keep(&input[head_len..]);
-            return Ok(Some(Look::First(message)));
+            return Ok(None);
         }
         let tunnel = response.status == 101;
         if tunnel && !asked.upgrade {
@@ -232,7 +262,7 @@ impl Session {
             && length <= WHOLE
             && len - head_len < length as usize
         {
-            early.has_head = true;
+            early.get_or_insert_default().has_head = true;
             return Ok(None);
         }
         let mut head = self.worker.buffers.take();
@@ -263,7 +293,7 @@ impl Session {
         came: Range<usize>,
         mut started: Started,
         mut head: Vec<u8>,
-    ) -> Result<Look, Unanswered> {
+    ) -> Result<Begin, Unanswered> {
         let body = &mut started.body;
         let decoded = body
             .decode(&mut scratch[FRONT + came.start..FRONT + came.end])
@@ -283,10 +313,16 @@ impl Session {
         head.clear();
         let message = &scratch[start..range.end];
         self.speaking.set(started.status);
+        // When it is the last that the client gets, its end follows at once.
+        let last = decoded.done && !started.client_stays;
+        let sent = match last {
+            true => self.client.try_send_last(message),
+            false => self.client.try_send(message),
+        };
         // A client that is gone is noticed when the rest is sent.
-        let sent = self.client.try_send(message).unwrap_or(0);
+        let sent = sent.unwrap_or(0);
         head.extend_from_slice(&message[sent..]);
-        Ok(Look::Started(started, head))
+        Ok((started, head))
     }
 
     fn write_head(
@@ -396,6 +432,8 @@ impl Session {
 #[derive(Default)]
 struct Early {
     bytes: Vec<u8>,
+    /// An informational answer that the client must be sent before we look again.
+    message: Option<Vec<u8>>,
     scanned: usize,
     /// Informational answers so far.
     interim: u8,

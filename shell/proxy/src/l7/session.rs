@@ -65,21 +65,18 @@ enum Read {
     Gone,
 }
 
-/// Serves one connection until it ends.
-pub(crate) async fn serve(
+/// Serves one connection until it ends. Not an `async fn`: that would keep its arguments beside the session made of them,
+/// a hundred bytes for every idle connection.
+pub(crate) fn serve(
     worker: Rc<Worker>,
-    _open: Open,
+    open: Open,
     client: Sock,
     peer: SocketAddr,
     listener: usize,
-) {
-    let snapshot = worker.snapshot();
-    // The listener was taken away while the connection waited to be accepted.
-    let Some(table) = snapshot.listener(listener) else {
-        return;
-    };
-    let session = Session {
-        table: RefCell::new(table.clone()),
+) -> impl Future<Output = ()> {
+    let table = worker.snapshot().listener(listener).cloned();
+    let session = table.map(|table| Session {
+        table: RefCell::new(table),
         worker,
         client,
         peer,
@@ -89,31 +86,37 @@ pub(crate) async fn serve(
         unseen: Cell::new(false),
         uploading: Cell::new(false),
         speaking: Cell::new(0),
-    };
-    drop(snapshot);
-    session.count(|stats| stats.accepted.bump(1));
-    let mut next = Next::Request;
-    while next == Next::Request {
-        next = match session.next_request().await {
-            // Boxed: an idle connection must not pay for what a busy one needs.
-            Ok(mut begun) => {
-                let (begun, plan) = &mut *begun;
-                Box::pin(session.carry_out(begun, plan)).await
-            }
-            Err(next) => next,
-        };
-    }
-    if next == Next::Linger {
-        session.linger().await;
-    }
-    session.count(|stats| {
-        stats.closed.bump(1);
-        stats.received.bump(session.client.received());
-        stats.sent.bump(session.client.sent());
     });
+    async move {
+        let _open = open;
+        // Else the listener was taken away while the connection waited to be accepted.
+        if let Some(session) = &session {
+            session.serve().await;
+        }
+    }
 }
 
 impl Session {
+    async fn serve(&self) {
+        self.count(|stats| stats.accepted.bump(1));
+        let mut next = Next::Request;
+        while next == Next::Request {
+            next = match self.next_request().await {
+                // Boxed: an idle connection must not pay for what a busy one needs.
+                Ok(begun) => Box::pin(self.carry_out(begun)).await,
+                Err(next) => next,
+            };
+        }
+        if next == Next::Linger {
+            self.linger().await;
+        }
+        self.count(|stats| {
+            stats.closed.bump(1);
+            stats.received.bump(self.client.received());
+            stats.sent.bump(self.client.sent());
+        });
+    }
+
     /// Reads the next request; if there is none, says how the connection ends.
     async fn next_request(&self) -> Result<Box<(Begun, Plan)>, Next> {
         let mut head_began: Option<Moment> = None;
@@ -144,17 +147,13 @@ impl Session {
                 let began = *head_began.get_or_insert(self.worker.now());
                 reactor.set_deadline(began + timeouts.request_head);
             }
-            if let Err(TimedOut) = self.wait_for_request(idle).await {
+            // Draining wakes every task, and so does taking a listener away: an idle connection then stops waiting.
+            let stop = move || idle && self.is_ending();
+            if let Err(TimedOut) = self.client.readable_unless(stop).await {
                 return self.head_timed_out(idle);
             }
             waited = true;
         }
-    }
-
-    async fn wait_for_request(&self, idle: bool) -> Result<(), TimedOut> {
-        // Draining wakes every task, and so does taking a listener away: an idle connection then stops waiting.
-        let stop = || idle && self.is_ending();
-        self.client.readable_unless(stop).await
     }
 
     fn head_timed_out(&self, idle: bool) -> Result<Box<(Begun, Plan)>, Next> {
@@ -185,6 +184,7 @@ impl Session {
         let Some(listener) = snapshot.listener(self.listener) else {
             return Read::Gone;
         };
+        self.follow(listener);
         let mut len = self.unhold(&mut scratch[FRONT..]);
         let mut look = self.unseen.replace(false);
         loop {
@@ -243,6 +243,14 @@ impl Session {
         }
     }
 
+    /// Keeps the listener's newest form: its limits hold on when it is taken away.
+    fn follow(&self, newest: &Arc<ListenerTable>) {
+        let mut table = self.table.borrow_mut();
+        if !Arc::ptr_eq(newest, &table) {
+            *table = newest.clone();
+        }
+    }
+
     /// Keeps bytes for later.
     pub(super) fn hold(&self, bytes: &[u8]) {
         let mut held = self.held.borrow_mut();
@@ -266,11 +274,15 @@ impl Session {
         len
     }
 
-    /// Sends what the client can take, waiting as often as it must. Fails when the client is gone or
-    /// takes too little for too long.
-    pub(super) async fn send(&self, mut bytes: &[u8]) -> Result<(), Cut> {
+    /// Sends what the client can take, waiting as often as it must; `last` if our side ends after it. Fails when the
+    /// client is gone or takes too little for too long.
+    pub(super) async fn send(&self, mut bytes: &[u8], last: bool) -> Result<(), Cut> {
         while !bytes.is_empty() {
-            let n = self.client.try_send(bytes).map_err(|_| Cut::Left)?;
+            let sent = match last {
+                true => self.client.try_send_last(bytes),
+                false => self.client.try_send(bytes),
+            };
+            let n = sent.map_err(|_| Cut::Left)?;
             bytes = &bytes[n..];
             if !bytes.is_empty() {
                 self.worker.reactor().set_timeout(self.timeouts().stall);
@@ -280,15 +292,9 @@ impl Session {
         Ok(())
     }
 
-    /// The listener's limits in time; when it is gone, those that it had.
+    /// The listener's limits in time, as they were when the last request began.
     pub(super) fn timeouts(&self) -> Timeouts {
-        let mut table = self.table.borrow_mut();
-        if let Some(newest) = self.worker.snapshot().listener(self.listener)
-            && !Arc::ptr_eq(newest, &table)
-        {
-            *table = newest.clone();
-        }
-        table.timeouts
+        self.table.borrow().timeouts
     }
 
     async fn linger(&self) {

@@ -95,7 +95,13 @@ pub struct Reactor {
     current: Cell<TaskId>,
     events: RefCell<Vec<Ready>>,
     fired: RefCell<Vec<TaskId>>,
+    /// Tasks to be woken if they are still there then, in the order of time.
+    soon: RefCell<VecDeque<(Moment, TaskId)>>,
 }
+
+/// How long a wait goes on before it is worth to watch for what seldom happens. Most answers of an instance nearby are
+/// there sooner.
+const SOON: Duration = Duration::from_millis(2);
 
 impl Reactor {
     /// A reactor on the kernel's sockets.
@@ -126,6 +132,7 @@ impl Reactor {
             current: Cell::new(TaskId::NONE),
             events: RefCell::default(),
             fired: RefCell::default(),
+            soon: RefCell::default(),
         }
     }
 
@@ -200,6 +207,12 @@ impl Reactor {
         self.wake(self.current.get());
     }
 
+    /// Wakes the current task in a moment ([`SOON`]), whatever it then waits for.
+    pub(super) fn wake_soon(&self) {
+        let at = self.now() + SOON;
+        self.soon.borrow_mut().push_back((at, self.current.get()));
+    }
+
     /// Waits for `time`. Uses the task's deadline.
     pub async fn sleep(&self, time: Duration) {
         self.set_timeout(time);
@@ -230,14 +243,19 @@ impl Reactor {
         writable: bool,
     ) -> io::Result<Token> {
         let token = self.add_source(readable, writable);
-        let Driver::Epoll(epoll) = &self.driver else {
-            unreachable!("a kernel socket on a simulated network");
-        };
-        if let Err(fault) = epoll.add(fd, token) {
+        if let Err(fault) = self.watch(fd, token) {
             self.forget(token);
             return Err(fault);
         }
         Ok(token)
+    }
+
+    /// Has the kernel tell of a socket's events.
+    pub(super) fn watch(&self, fd: &OwnedFd, token: Token) -> io::Result<()> {
+        let Driver::Epoll(epoll) = &self.driver else {
+            unreachable!("a kernel socket on a simulated network");
+        };
+        epoll.add(fd, token)
     }
 
     pub(super) fn add_source(&self, readable: bool, writable: bool) -> Token {
@@ -314,6 +332,8 @@ impl Reactor {
             Some(Duration::ZERO)
         } else {
             let next = self.timers.borrow().next();
+            let soon = self.soon.borrow().front().map(|(at, _)| *at);
+            let next = [next, soon].into_iter().flatten().min();
             next.map(|at| at.since(self.driver_now()))
         };
         let mut events = self.events.borrow_mut();
@@ -326,7 +346,18 @@ impl Reactor {
             self.deliver(event);
         }
         self.fire_timers();
+        self.wake_due();
         Ok(alive)
+    }
+
+    fn wake_due(&self) {
+        let mut soon = self.soon.borrow_mut();
+        while let Some(&(at, task)) = soon.front()
+            && at <= self.now.get()
+        {
+            soon.pop_front();
+            self.wake(task);
+        }
     }
 
     fn driver_now(&self) -> Moment {

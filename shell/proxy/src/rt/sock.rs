@@ -31,6 +31,17 @@ pub struct Sock {
     /// The kernel tells of a reset once: whoever sends may hear of it, and whoever reads then finds what looks
     /// like an end in order. A body that ends with its connection would be taken for whole.
     broken: Cell<bool>,
+    watched: Cell<Watched>,
+}
+
+/// Whether the kernel tells us of a socket's events. Telling it to costs a system call and, at the end, taking the socket
+/// off its list: a client that gets its answer at once and leaves is never waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    No,
+    /// It will have to, when the answer takes longer.
+    Soon,
+    Yes,
 }
 
 enum End {
@@ -39,15 +50,14 @@ enum End {
 }
 
 impl Sock {
-    /// Takes over an accepted connection.
-    ///
-    /// # Errors
-    /// When the kernel cannot watch it.
-    pub fn from_accepted(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
+    /// Takes over an accepted connection. The kernel watches it from the first time on that somebody waits for it.
+    pub fn from_accepted(reactor: &Rc<Reactor>, fd: OwnedFd) -> Self {
         // Taken for readable: a client sends its first bytes right after the handshake, and one early
         // read is cheaper than one more turn of the loop.
-        let token = reactor.register(&fd, true, true)?;
-        Ok(Self::new(reactor, token, End::Kernel(fd)))
+        let token = reactor.add_source(true, true);
+        let sock = Self::new(reactor, token, End::Kernel(fd));
+        sock.watched.set(Watched::No);
+        sock
     }
 
     pub(super) fn from_network(reactor: &Rc<Reactor>, token: Token, end: EndId) -> Self {
@@ -62,6 +72,7 @@ impl Sock {
             received: Cell::new(0),
             sent: Cell::new(0),
             broken: Cell::new(false),
+            watched: Cell::new(Watched::Yes),
         }
     }
 
@@ -139,11 +150,24 @@ impl Sock {
     /// # Errors
     /// When the connection broke.
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends the last bytes before our side ends, which must follow at once: the kernel keeps them so that they leave
+    /// together with the end, in one segment instead of two.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn try_send_last(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    fn send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
         if !self.reactor.writable(self.token) {
             return Ok(0);
         }
         let result = match &self.end {
-            End::Kernel(fd) => rustix::net::send(fd, bytes, SendFlags::NOSIGNAL),
+            End::Kernel(fd) => rustix::net::send(fd, bytes, flags),
             End::Memory(end) => self.network().send(*end, bytes),
         };
         match result {
@@ -203,16 +227,16 @@ impl Sock {
     ///
     /// # Errors
     /// [`TimedOut`] when the task's deadline passes first.
-    pub async fn readable(&self) -> Result<(), TimedOut> {
-        self.wait(Reactor::readable).await
+    pub fn readable(&self) -> impl Future<Output = Result<(), TimedOut>> {
+        self.wait(Reactor::readable)
     }
 
     /// Waits until something may be sent.
     ///
     /// # Errors
     /// [`TimedOut`] when the task's deadline passes first.
-    pub async fn writable(&self) -> Result<(), TimedOut> {
-        self.wait(Reactor::writable).await
+    pub fn writable(&self) -> impl Future<Output = Result<(), TimedOut>> {
+        self.wait(Reactor::writable)
     }
 
     /// Whether both sides have closed, or the connection broke.
@@ -224,23 +248,45 @@ impl Sock {
     ///
     /// # Errors
     /// [`TimedOut`] when the task's deadline passes first.
-    pub async fn readable_unless(&self, stop: impl Fn() -> bool) -> Result<(), TimedOut> {
-        self.wait(|reactor, token| reactor.readable(token) || stop())
-            .await
+    pub fn readable_unless(
+        &self,
+        stop: impl Fn() -> bool,
+    ) -> impl Future<Output = Result<(), TimedOut>> {
+        self.wait(move |reactor, token| reactor.readable(token) || stop())
     }
 
-    async fn wait(&self, ready: impl Fn(&Reactor, Token) -> bool) -> Result<(), TimedOut> {
-        poll_fn(|_| {
+    /// These are no `async fn`s, which would keep their arguments twice: waiting is what most connections do.
+    fn wait(
+        &self,
+        ready: impl Fn(&Reactor, Token) -> bool,
+    ) -> impl Future<Output = Result<(), TimedOut>> {
+        poll_fn(move |_| {
             if ready(&self.reactor, self.token) {
                 return Poll::Ready(Ok(()));
             }
-            if self.reactor.timed_out() {
+            if self.reactor.timed_out() || !self.watch() {
                 return Poll::Ready(Err(TimedOut));
             }
             self.reactor.wait_on(self.token);
             Poll::Pending
         })
-        .await
+    }
+
+    /// Has the kernel watch the socket, if it does not yet. False if it cannot (`fs.epoll.max_user_watches`): to wait for
+    /// such a socket is to wait for nothing.
+    fn watch(&self) -> bool {
+        if self.watched.get() == Watched::Yes {
+            return true;
+        }
+        let End::Kernel(fd) = &self.end else {
+            return true;
+        };
+        // What has happened already is told at once.
+        let watched = self.reactor.watch(fd, self.token).is_ok();
+        if watched {
+            self.watched.set(Watched::Yes);
+        }
+        watched
     }
 
     /// Whether something (data, an end, an error) waits to be read, as far as is known without asking.
@@ -248,8 +294,29 @@ impl Sock {
         self.reactor.readable(self.token)
     }
 
-    /// The current task is woken by this socket's next event, whatever it then finds.
+    /// Whether there is something to read (data or an error, not an orderly end), asking the kernel if it has not been
+    /// watching.
+    pub fn has_more(&self) -> bool {
+        match &self.end {
+            End::Kernel(fd) if self.watched.get() != Watched::Yes => {
+                let peeked = rustix::net::recv(fd, &mut [0; 1][..], RecvFlags::PEEK);
+                !matches!(peeked, Ok((_, 0)) | Err(Errno::AGAIN))
+            }
+            _ => self.is_readable(),
+        }
+    }
+
+    /// The current task is woken by this socket's next event, whatever it then finds. For a socket that is not watched
+    /// yet, only when the task goes on waiting for a while.
     pub fn wake_current(&self) {
+        match self.watched.get() {
+            Watched::No => {
+                self.watched.set(Watched::Soon);
+                self.reactor.wake_soon();
+            }
+            Watched::Soon => drop(self.watch()),
+            Watched::Yes => {}
+        }
         self.reactor.wait_on(self.token);
     }
 
