@@ -1,9 +1,11 @@
 //! Instances that misbehave, and what clients get to see of it.
 
 use std::net::{Shutdown, TcpListener};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use serde_json::json;
 
 use crate::harness::{Connection, Heard, Home, Node, Origin, Reply, get, request, until};
@@ -88,6 +90,26 @@ fn an_origin_that_never_answers_gives_504_and_keeps_nobody_longer() {
     assert_eq!(get(node.web(), "/").status, 504);
     let failures = "pointsman_instance_failures_total{service=\"shop\",instance=\"a\"}";
     assert!(node.metric(failures) >= 1.0);
+}
+
+#[test]
+fn a_client_that_breaks_off_takes_its_request_back_from_the_instance() {
+    let (told, heard) = mpsc::channel();
+    let origin = Origin::raw(move |mut connection, _| {
+        while connection.line().is_ok_and(|line| !line.is_empty()) {}
+        let _ = told.send("asked");
+        let _ = connection.is_closed().then(|| told.send("left"));
+    });
+    let node = before(origin.port(), "response_timeout = \"1h\"");
+    for _ in 0..3 {
+        let mut client = Connection::open(node.web());
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let next = || heard.recv_timeout(Duration::from_secs(20));
+        assert_eq!(next(), Ok("asked"));
+        set_socket_linger(&client.stream, Some(Duration::ZERO)).expect("the option");
+        drop(client);
+        assert_eq!(next(), Ok("left"));
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The epoll driver on loopback sockets: the edges that are easy to lose.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
@@ -214,5 +216,53 @@ fn waiting_ends_with_the_deadline() {
         sock.reactor().set_timeout(Duration::from_millis(20));
         assert_eq!(sock.readable().await, Err(TimedOut));
         drop(peer);
+    });
+}
+
+#[test]
+fn a_peer_that_leaves_is_noticed_by_a_task_that_goes_on_waiting_for_something_else() {
+    with_pair(async |sock, peer| {
+        sock.reactor().set_timeout(Duration::from_secs(10));
+        let mut peer = Some(peer);
+        let mut polls = 0;
+        poll_fn(|_| {
+            polls += 1;
+            if sock.is_hung_up() {
+                return Poll::Ready(());
+            }
+            assert!(!sock.reactor().timed_out(), "nobody told");
+            // Gone before the kernel was asked to watch.
+            if let Some(peer) = peer.take() {
+                reset(peer);
+            }
+            sock.wake_current();
+            Poll::Pending
+        })
+        .await;
+        assert!(polls <= 4, "woken {polls} times");
+    });
+}
+
+#[test]
+fn what_came_before_anybody_watched_is_seen() {
+    with_pair(async |sock, mut peer| {
+        assert!(!sock.has_more());
+        peer.write_all(b"more").unwrap();
+        assert!(sock.has_more());
+        assert_eq!(recv(&sock).await.unwrap(), 4);
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(!sock.has_more(), "an end in order is not more");
+    });
+}
+
+#[test]
+fn last_bytes_arrive_with_the_end() {
+    with_pair(async |sock, mut peer| {
+        let answer = [b'a'; 1000];
+        assert_eq!(sock.try_send_last(&answer).unwrap(), 1000);
+        drop(sock);
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).unwrap();
+        assert_eq!(got, answer);
     });
 }
