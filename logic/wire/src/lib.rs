@@ -2,4 +2,5 @@
 //! incremental and bounded.
 
 pub mod client_hello;
+pub mod dialogue;
 pub mod proxy_protocol;
