@@ -187,7 +187,7 @@ impl<'a> Writer<'a> {
                 self.text(check.protocol.as_str());
                 self.option(check.user.as_ref(), |w, user| w.text(user));
                 self.option(check.password.as_ref(), |w, Secret(password)| {
-                    w.text(password)
+                    w.text(password);
                 });
                 self.option(check.database.as_ref(), |w, database| w.text(database));
             }

@@ -136,7 +136,10 @@ impl<'a> Machine<'a> {
             (0xfe, rest) => {
                 let (plugin, challenge) = until_zero(rest).ok_or_else(old_passwords)?;
                 let challenge = challenge.strip_suffix(b"\0").unwrap_or(challenge);
-                let proof = self.proof(plugin, challenge);
+                // A server that does not know a user asks for the plugin of any other, lest one could tell. Whoever wants to
+                // be refused need not speak it.
+                let nothing = self.login.user.is_none().then(Vec::new);
+                let proof = self.proof(plugin, challenge).or(nothing);
                 let unknown = || Fault::Unsupported(format!("the login plugin {}", said(plugin)));
                 put(next, &proof.ok_or_else(unknown)?, out);
             }

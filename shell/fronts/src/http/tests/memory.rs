@@ -175,7 +175,7 @@ impl Traffic for Memory {
                 service: key.service.as_str().into(),
                 policy: "least_conn".into(),
                 chosen: self
-                    .pick(&View::whole(key), &[])
+                    .pick(&View::whole(key.clone()), &[])
                     .ok()
                     .map(|e| e.id.as_str().into()),
                 instances: self
