@@ -44,6 +44,7 @@ targets! {
     log,
     proxy_protocol,
     client_hello,
+    dialogue,
 }
 
 #[cfg(test)]

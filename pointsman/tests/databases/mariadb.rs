@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Directory, Home, until};
 use crate::server::{self, Server};
-use crate::{pick, two, until_critical, until_picked, until_role, until_well_without_role};
+use crate::{two, until_critical, until_picked, until_role, until_well_without_role};
 
 struct Programs {
     install: PathBuf,
@@ -44,6 +44,7 @@ impl Programs {
         let mut command = server::command(&self.server);
         command.args([
             "--no-defaults",
+            &temporary,
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
         ]);
@@ -99,13 +100,8 @@ fn the_server_that_takes_writes_is_the_primary() {
     let node = Home::new(&two(check, a.port, b.port)).start();
     until_role(&node, "a", "primary");
     until_role(&node, "b", "replica");
-    assert_eq!(
-        (
-            pick(&node, "primary").as_deref(),
-            pick(&node, "replica").as_deref()
-        ),
-        (Some("a"), Some("b"))
-    );
+    until_picked(&node, "primary", Some("a"));
+    until_picked(&node, "replica", Some("b"));
     // As failover tools do it: first the old one is closed, then the new one opened.
     programs.sql(a.port, "SET GLOBAL read_only = 1");
     until_picked(&node, "primary", None);

@@ -147,13 +147,8 @@ fn a_promotion_moves_the_primary_and_an_old_primary_that_comes_back_is_not_belie
     let node = home.start();
     until_role(&node, "a", "primary");
     until_role(&node, "b", "replica");
-    assert_eq!(
-        (
-            pick(&node, "primary").as_deref(),
-            pick(&node, "replica").as_deref()
-        ),
-        (Some("a"), Some("b"))
-    );
+    until_picked(&node, "primary", Some("a"));
+    until_picked(&node, "replica", Some("b"));
     assert_eq!(why(&node, "writes", "b"), "it is a replica, and no primary");
     programs.sql(a.port, "CREATE TABLE written (n int)");
     until("the table on the replica", || {

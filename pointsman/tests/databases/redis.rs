@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Directory, Home};
 use crate::server::{self, Server};
-use crate::{pick, two, until_critical, until_picked, until_role, until_well_without_role, why};
+use crate::{two, until_critical, until_picked, until_role, until_well_without_role, why};
 
 const PASSWORD: &str = "se cret\"";
 
@@ -77,13 +77,8 @@ fn a_failover_moves_the_primary_and_back_again() {
     let node = Home::new(&two(check, a.port, b.port)).start();
     until_role(&node, "a", "primary");
     until_role(&node, "b", "replica");
-    assert_eq!(
-        (
-            pick(&node, "primary").as_deref(),
-            pick(&node, "replica").as_deref()
-        ),
-        (Some("a"), Some("b"))
-    );
+    until_picked(&node, "primary", Some("a"));
+    until_picked(&node, "replica", Some("b"));
 
     assert_eq!(ask(b.port, "REPLICAOF NO ONE").as_deref(), Some("+OK"));
     until_picked(&node, "primary", Some("b"));

@@ -15,7 +15,10 @@ use crate::schedule::Outcome;
 /// Sends, and reads until what is expected was there.
 pub(crate) async fn tcp(mut stream: TcpStream, exchange: &Exchange) -> Outcome {
     if let Some(send) = &exchange.send {
-        stream.write_all(send.as_bytes()).await.map_err(broken)?;
+        stream
+            .write_all(send.as_bytes())
+            .await
+            .map_err(|fault| broken(&fault))?;
     }
     let Some(wanted) = &exchange.expect else {
         return Ok(None);
@@ -23,7 +26,13 @@ pub(crate) async fn tcp(mut stream: TcpStream, exchange: &Exchange) -> Outcome {
     let mut answer = Vec::new();
     while !holds(&answer, wanted) {
         let over = answer.len() >= BODY;
-        if over || stream.read_buf(&mut answer).await.map_err(broken)? == 0 {
+        if over
+            || stream
+                .read_buf(&mut answer)
+                .await
+                .map_err(|fault| broken(&fault))?
+                == 0
+        {
             return Err(format!("the answer has no {wanted:?}"));
         }
         answer.truncate(BODY);
@@ -80,10 +89,18 @@ pub(crate) async fn protocol(mut stream: TcpStream, check: &ProtocolCheck) -> Ou
     let mut dialogue = Dialogue::new(check.protocol, login, nonce, &mut out);
     let mut answer = Vec::with_capacity(4 << 10);
     loop {
-        stream.write_all(&out).await.map_err(broken)?;
+        stream
+            .write_all(&out)
+            .await
+            .map_err(|fault| broken(&fault))?;
         out.clear();
         answer.clear();
-        if stream.read_buf(&mut answer).await.map_err(broken)? == 0 {
+        if stream
+            .read_buf(&mut answer)
+            .await
+            .map_err(|fault| broken(&fault))?
+            == 0
+        {
             return Err("the connection was closed before the server had answered".into());
         }
         let found = dialogue

@@ -73,7 +73,7 @@ async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Resul
     stream
         .write_all(&request(target, check))
         .await
-        .map_err(broken)?;
+        .map_err(|fault| broken(&fault))?;
     let mut answer = Vec::with_capacity(4 * 1024);
     let kind = h1::MethodKind::of(check.method.as_bytes());
     let mut scanned = 0;
@@ -89,7 +89,12 @@ async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Resul
             Some((status, framing, head_len)) => {
                 break (status, h1::BodyDecoder::new(framing), head_len);
             }
-            None if stream.read_buf(&mut answer).await.map_err(broken)? == 0 => {
+            None if stream
+                .read_buf(&mut answer)
+                .await
+                .map_err(|fault| broken(&fault))?
+                == 0 =>
+            {
                 return Err("the connection was closed without an answer".into());
             }
             None => {}
@@ -165,7 +170,7 @@ async fn find(
     }
 }
 
-pub(crate) fn broken(fault: io::Error) -> String {
+pub(crate) fn broken(fault: &io::Error) -> String {
     format!("the connection broke: {fault}")
 }
 

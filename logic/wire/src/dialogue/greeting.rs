@@ -1,6 +1,6 @@
 //! Mail servers speak first: SMTP (RFC 5321 §4.2), IMAP (RFC 3501 §7.1), POP3 (RFC 1939 §4).
 
-use super::{Fault, Step, said};
+use super::{Fault, MAX_LINE, Step, said};
 
 #[derive(Clone, Copy)]
 pub(super) enum Greeting {
@@ -23,14 +23,14 @@ impl Greeting {
             Self::Pop3 => ("POP3", &[b"+OK"], &[b"-ERR"], b"QUIT\r\n"),
         };
         let Some(end) = unread.iter().position(|&b| b == b'\n') else {
-            // Nothing that a greeting begins with: there will be no line to wait for.
+            // What no greeting begins with has no end that is worth waiting for.
             let possible = |start: &&[u8]| {
                 start
                     .iter()
                     .zip(unread)
                     .all(|(a, b)| a.eq_ignore_ascii_case(b))
             };
-            return match good.iter().chain(bad).any(possible) {
+            return match good.iter().chain(bad).any(possible) && unread.len() < MAX_LINE {
                 true => Ok(Step::More),
                 false => Err(Fault::Foreign(name)),
             };

@@ -1,7 +1,7 @@
 //! What a check of health says to a database, a cache or a mail server, and what it makes of the answers.
 //!
 //! A dialogue does no I/O: it is given what the server sent, and says what to send. It reads no more than it
-//! needs, keeps no more than [`MAX_UNREAD`], and ends at the first answer that decides.
+//! needs, keeps no more than [`MAX_MESSAGE`], and ends at the first answer that decides.
 
 mod greeting;
 mod mysql;
@@ -53,13 +53,15 @@ pub enum Fault {
     /// It cannot prove that it knows the password, though it should.
     #[error("the server does not know the password: it may not be the one that is meant")]
     Impostor,
-    /// It sends without end.
-    #[error("the answer is longer than {MAX_UNREAD} bytes")]
-    TooLong,
 }
 
-/// The most that is kept of what a server sent. Its longest answer to what is asked here has hundreds of bytes.
-pub const MAX_UNREAD: usize = 64 << 10;
+/// The longest message that is waited for. The longest in answer to what is asked here, errors and notices, have
+/// hundreds of bytes.
+pub const MAX_MESSAGE: usize = 32 << 10;
+
+/// The longest line. Twice what RFC 5321 and its extensions allow, and shorter than a message, for until it ends every
+/// byte that comes has all before it looked at again.
+const MAX_LINE: usize = 2 << 10;
 
 /// How many bytes of chance [`Dialogue::new`] needs. As many as PostgreSQL's own client takes.
 pub const NONCE: usize = 18;
@@ -124,7 +126,6 @@ impl<'a> Dialogue<'a> {
             match step? {
                 Step::Used(n) => used += n,
                 Step::Done(role) => return Ok(Some(Answer { role })),
-                Step::More if unread.len() > MAX_UNREAD => return Err(Fault::TooLong),
                 Step::More => break,
             }
         }

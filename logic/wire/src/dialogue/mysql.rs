@@ -4,12 +4,9 @@ use model::Role;
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
-use super::{Fault, Login, Step, said, until_zero};
+use super::{Fault, Login, MAX_MESSAGE, Step, said, until_zero};
 
 const FOREIGN: Fault = Fault::Foreign("MySQL");
-
-/// The longest packet that is waited for.
-const MAX_PACKET: usize = 32 << 10;
 
 // Capabilities.
 const LONG_PASSWORD: u32 = 1;
@@ -47,7 +44,7 @@ impl<'a> Machine<'a> {
             return Ok(Step::More);
         };
         let length = u32::from_le_bytes([a, b, c, 0]) as usize;
-        if !(1..=MAX_PACKET).contains(&length) {
+        if !(1..=MAX_MESSAGE).contains(&length) {
             return Err(FOREIGN);
         }
         let Some(body) = unread.get(4..4 + length) else {
@@ -93,7 +90,7 @@ impl<'a> Machine<'a> {
         let plugin = plugin.unwrap_or(NATIVE);
         let proof = self.proof(plugin, &greeting.challenge).unwrap_or_default();
         let mut response = capabilities.to_le_bytes().to_vec();
-        response.extend((MAX_PACKET as u32).to_le_bytes());
+        response.extend((MAX_MESSAGE as u32).to_le_bytes());
         // utf8_general_ci, which all of them know.
         response.push(33);
         response.extend([0; 23]);
@@ -215,7 +212,7 @@ fn caching_sha2(password: &[u8], challenge: &[u8]) -> Vec<u8> {
     let once = Sha256::digest(password);
     let twice = Sha256::digest(once);
     let mask = Sha256::new()
-        .chain_update(Sha256::digest(twice))
+        .chain_update(twice)
         .chain_update(challenge)
         .finalize();
     once.iter().zip(mask).map(|(a, b)| a ^ b).collect()

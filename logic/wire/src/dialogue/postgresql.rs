@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 use model::Role;
 
 use super::scram::{MECHANISM, Scram};
-use super::{Fault, Login, NONCE, Step, said, until_zero};
+use super::{Fault, Login, MAX_MESSAGE, NONCE, Step, said, until_zero};
 
 /// Who asks when no user is configured. `pg_isready` does the same: that there is no such user is an answer.
 const NOBODY: &str = "pointsman";
@@ -13,9 +13,6 @@ const DATABASE: &str = "postgres";
 
 const VERSION: u32 = 3 << 16;
 const FOREIGN: Fault = Fault::Foreign("PostgreSQL");
-
-/// The longest message that is waited for: errors and notices have hundreds of bytes.
-const MAX_MESSAGE: usize = 32 << 10;
 
 pub(super) struct Machine<'a> {
     login: Login<'a>,

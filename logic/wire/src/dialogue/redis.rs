@@ -2,7 +2,7 @@
 
 use model::Role;
 
-use super::{Fault, Login, Step, said};
+use super::{Fault, Login, MAX_LINE, Step, said};
 
 /// The questions whose answers are due, the next first.
 pub(super) struct Machine(std::vec::IntoIter<Question>, Option<Question>, bool);
@@ -15,9 +15,6 @@ enum Question {
 }
 
 const FOREIGN: Fault = Fault::Foreign("Redis");
-
-/// The longest line of an answer. Error messages have a hundred bytes.
-const MAX_LINE: usize = 4 << 10;
 
 impl Machine {
     pub(super) fn new(login: Login<'_>, out: &mut Vec<u8>) -> Self {
