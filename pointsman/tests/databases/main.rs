@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod documented;
 mod mariadb;
 mod postgresql;
 mod redis;
