@@ -510,6 +510,52 @@ fn what_the_first_version_wrote_is_read_and_what_it_could_say_is_written_the_sam
     assert_eq!(encoded(&Command::Register { key, instance, at })[0], 2);
 }
 
+#[test]
+fn a_registry_that_uses_nothing_new_is_kept_as_the_first_version_did() {
+    let mut registry = Registry::default();
+    let mut instance = random_instance(&mut Rng::with_seed(1));
+    let key = ServiceKey::in_default("shop".parse().unwrap());
+    let mut register = |check: Option<CheckKind>| {
+        let spec = random_check(&mut Rng::with_seed(1));
+        instance.check = check.map(|kind| Box::new(CheckSpec { kind, ..spec }));
+        let (key, instance, at) = (key.clone(), Box::new(instance.clone()), Timestamp(0));
+        registry.apply(
+            registry.revision().next(),
+            &Command::Register { key, instance, at },
+        );
+        let record = registry
+            .services()
+            .next()
+            .unwrap()
+            .instances()
+            .next()
+            .unwrap()
+            .clone();
+        let restored = restore(&registry);
+        let again = restored
+            .services()
+            .next()
+            .unwrap()
+            .instances()
+            .next()
+            .unwrap()
+            .clone();
+        assert_eq!(again, record);
+        Version::needed(&registry)
+    };
+    assert_eq!(register(None), Version::First);
+    assert_eq!(register(Some(CheckKind::Tcp)), Version::First);
+    let exchange = Exchange {
+        transport: Transport::Udp,
+        send: None,
+        expect: None,
+    };
+    assert_eq!(
+        register(Some(CheckKind::Exchange(exchange))),
+        Version::WithRoles
+    );
+}
+
 /// A service whose instances, named by letters, had these roles and healths reported in turn.
 fn with_roles(reports: &[(&str, Health, Role)]) -> Arc<crate::Service> {
     let mut registry = Registry::default();

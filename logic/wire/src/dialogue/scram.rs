@@ -65,12 +65,12 @@ impl<'a> Scram<'a> {
         let salted = salted(self.password.as_bytes(), &salt, rounds);
         let without_proof = format!("c={},r={nonce}", BASE64.encode(GS2));
         let all = format!("{},{text},{without_proof}", self.first);
-        let client_key = mac(&salted, &[b"Client Key"]);
+        let client_key = mac(&salted, b"Client Key");
         let stored_key: [u8; 32] = Sha256::digest(client_key).into();
-        let signature = mac(&stored_key, &[all.as_bytes()]);
+        let signature = mac(&stored_key, all.as_bytes());
         let proof: [u8; 32] = std::array::from_fn(|i| client_key[i] ^ signature[i]);
-        let server_key = mac(&salted, &[b"Server Key"]);
-        self.server_signature = Some(mac(&server_key, &[all.as_bytes()]));
+        let server_key = mac(&salted, b"Server Key");
+        self.server_signature = Some(mac(&server_key, all.as_bytes()));
         Ok(format!("{without_proof},p={}", BASE64.encode(proof)))
     }
 
@@ -88,10 +88,12 @@ impl<'a> Scram<'a> {
 
 /// `Hi` of RFC 5802 §2.2: PBKDF2 with one block.
 fn salted(password: &[u8], salt: &[u8], rounds: u32) -> [u8; 32] {
-    let mut round = mac(password, &[salt, &[0, 0, 0, 1]]);
+    // The key is hashed once, and not in each of thousands of rounds.
+    let keyed = keyed(password);
+    let mut round = digest(keyed.clone().chain_update(salt).chain_update([0, 0, 0, 1]));
     let mut sum = round;
     for _ in 1..rounds {
-        round = mac(password, &[&round]);
+        round = digest(keyed.clone().chain_update(round));
         for (sum, byte) in sum.iter_mut().zip(round) {
             *sum ^= byte;
         }
@@ -99,11 +101,15 @@ fn salted(password: &[u8], salt: &[u8], rounds: u32) -> [u8; 32] {
     sum
 }
 
-fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    for part in parts {
-        mac.update(part);
-    }
+fn mac(key: &[u8], text: &[u8]) -> [u8; 32] {
+    digest(keyed(key).chain_update(text))
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+fn digest(mac: Hmac<Sha256>) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
