@@ -115,6 +115,34 @@ const STEPS: &[Step] = &[
             "--test-threads=1",
         ]),
     },
+    Step {
+        name: "real databases",
+        needs: &[
+            Tool {
+                program: "pg_ctlcluster",
+                package: "postgresql",
+            },
+            Tool {
+                program: "redis-server",
+                package: "redis-server",
+            },
+            Tool {
+                program: "mariadbd",
+                package: "mariadb-server",
+            },
+        ],
+        only: Only::TestTarget("pointsman", "databases"),
+        run: Run::Cargo(&[
+            "test",
+            "--package",
+            "pointsman",
+            "--test",
+            "databases",
+            "--",
+            "--nocapture",
+            "--test-threads=2",
+        ]),
+    },
     step(
         "the demo, checking itself",
         Only::Package("pointsman"),

@@ -23,6 +23,7 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
     };
     ServiceTable {
         key: ServiceKey::in_default("s".parse().unwrap()),
+        role: None,
         policy,
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
         connect_timeout: Duration::from_secs(1),

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use model::{CheckKind, CheckSpec, HttpCheck, StatusRange};
+use model::{
+    CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, Secret, StatusRange,
+    Transport,
+};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
@@ -26,12 +29,27 @@ const RESERVED_FIELDS: [&str; 6] = [
 ];
 
 declare! {
-    /// How the health of the instances is probed: by `tcp` or by `http`.
+    /// How the health of the instances is probed: by `tcp`, `udp`, `http` or `protocol`, one of them.
     pub(crate) struct CheckKeys {
-        /// `true`: an instance that accepts a connection is well.
+        /// `true`: an instance that accepts a connection, and answers as expected, is well.
         tcp: Option<bool> => absent("see http"),
+        /// `true`: an instance to which a datagram gets, and which answers as expected, is well.
+        udp: Option<bool> => absent("see http"),
         /// The path to ask for, with a query or without: an instance that answers as expected is well.
-        http: Option<UrlTarget> => absent("see tcp"),
+        http: Option<UrlTarget> => absent("see tcp, udp and protocol"),
+        /// A server that answers in this protocol is well: `"postgresql"`, `"mysql"`, `"redis"`, `"smtp"`, `"imap"`
+        /// or `"pop3"`. The first three also tell who is the primary.
+        protocol: Option<CheckProtocol> => absent("see http"),
+        /// What is sent first. For `tcp` and `udp`.
+        send: Option<Box<str>> => absent("nothing; over udp an empty datagram"),
+        /// A text that the first 64 KiB of what comes back must hold. For `tcp` and `udp`.
+        expect: Option<Box<str>> => absent("tcp: a connection is enough; udp: silence is, but no ICMP error"),
+        /// Who logs in. For `postgresql`, `mysql` and `redis`.
+        user: Option<Box<str>> => absent("it is enough that the server answers, if only to refuse"),
+        /// The user's password. For `postgresql`, `mysql` and `redis`.
+        password: Option<Secret> => absent("the user has none"),
+        /// The database to log in to. For `postgresql` and `mysql`.
+        database: Option<Box<str>> => absent("postgresql: postgres; mysql: none"),
         /// The method of the request. For `http`.
         method: Option<Token> => absent("GET"),
         /// The `Host` of the request. For `http`.
@@ -76,26 +94,14 @@ impl Resolved for CheckSpec {
                 "probes will be as rare as they are slow",
             );
         }
-        let kind = match (keys.tcp, &keys.http) {
-            (Some(false), _) => {
-                cx.error(node.at, "has tcp = false", "leave it out, or write true");
-                None
+        let kind = how(&keys, node, cx).and_then(|how| {
+            only_what_belongs(&keys, how, cx);
+            match how {
+                How::Tcp | How::Udp => Some(exchange(&keys, how)),
+                How::Http => http(&keys, cx),
+                How::Protocol(protocol) => Some(login(&keys, protocol, cx)),
             }
-            (Some(true), Some(_)) => {
-                cx.error(node.at, "has both tcp and http", "keep one of the two");
-                None
-            }
-            (None, None) => {
-                cx.error(
-                    node.at,
-                    "does not say how",
-                    "add tcp = true or http = \"/…\"",
-                );
-                None
-            }
-            (Some(true), None) => tcp(&keys, cx),
-            (None, Some(_)) => http(&keys, cx),
-        };
+        });
         let kind = kind?;
         (cx.log.errors() == before).then_some(Self {
             kind,
@@ -110,7 +116,14 @@ impl Resolved for CheckSpec {
     fn keys(&self) -> CheckKeys {
         let mut keys = CheckKeys {
             tcp: None,
+            udp: None,
             http: None,
+            protocol: None,
+            send: None,
+            expect: None,
+            user: None,
+            password: None,
+            database: None,
             method: None,
             host: None,
             headers: BTreeMap::new(),
@@ -124,6 +137,18 @@ impl Resolved for CheckSpec {
         };
         match &self.kind {
             CheckKind::Tcp => keys.tcp = Some(true),
+            CheckKind::Exchange(exchange) => {
+                keys.tcp = (exchange.transport == Transport::Tcp).then_some(true);
+                keys.udp = (exchange.transport == Transport::Udp).then_some(true);
+                keys.send = exchange.send.clone();
+                keys.expect = exchange.expect.clone();
+            }
+            CheckKind::Protocol(check) => {
+                keys.protocol = Some(check.protocol);
+                keys.user = check.user.clone();
+                keys.password = check.password.clone();
+                keys.database = check.database.clone();
+            }
             CheckKind::Http(http) => {
                 let header = |(name, value): &(Box<str>, Box<str>)| {
                     (Token(name.clone()), FieldValue(value.clone()))
@@ -140,27 +165,135 @@ impl Resolved for CheckSpec {
     }
 }
 
-fn tcp(keys: &CheckKeys, cx: &mut Reader<'_, '_>) -> Option<CheckKind> {
-    let for_http = [
-        ("method", keys.method.is_some()),
-        ("host", keys.host.is_some()),
-        ("headers", !keys.headers.is_empty()),
-        ("status", keys.status.is_some()),
-        ("body", keys.body.is_some()),
+/// By what it is checked.
+#[derive(Clone, Copy)]
+enum How {
+    Tcp,
+    Udp,
+    Http,
+    Protocol(CheckProtocol),
+}
+
+/// The one of four that is given.
+fn how(keys: &CheckKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<How> {
+    for (name, flag) in [("tcp", keys.tcp), ("udp", keys.udp)] {
+        if flag == Some(false) {
+            let what = format!("has {name} = false");
+            cx.error(node.at, what, "leave it out, or write true");
+            return None;
+        }
+    }
+    let given = [
+        keys.tcp.map(|_| ("tcp", How::Tcp)),
+        keys.udp.map(|_| ("udp", How::Udp)),
+        keys.http.as_ref().map(|_| ("http", How::Http)),
+        keys.protocol.map(|p| ("protocol", How::Protocol(p))),
     ];
-    for (name, given) in for_http {
-        if given {
-            let key = format!("{}.{name}", cx.path());
-            let what = "has no meaning for a tcp check";
+    let given: Vec<_> = given.into_iter().flatten().collect();
+    match &given[..] {
+        [(_, how)] => return Some(*how),
+        [] => {
+            let hint = "add tcp = true, udp = true, http = \"/…\" or protocol = \"…\"";
+            cx.error(node.at, "does not say how", hint);
+        }
+        [first, second, ..] => {
+            let what = format!("has both {} and {}", first.0, second.0);
+            cx.error(node.at, what, "keep one of the two");
+        }
+    }
+    None
+}
+
+/// Keys that mean nothing for a check of this kind are mistakes.
+fn only_what_belongs(keys: &CheckKeys, how: How, cx: &mut Reader<'_, '_>) {
+    let (http, exchange, name) = match how {
+        How::Tcp => (false, true, "tcp"),
+        How::Udp => (false, true, "udp"),
+        How::Http => (true, false, "http"),
+        How::Protocol(protocol) => (false, false, protocol.as_str()),
+    };
+    let protocol = match how {
+        How::Protocol(protocol) => Some(protocol),
+        _ => None,
+    };
+    let login = protocol.is_some_and(CheckProtocol::has_login);
+    let databases = protocol.is_some_and(CheckProtocol::has_databases);
+    for (key, given, belongs) in [
+        ("send", keys.send.is_some(), exchange),
+        ("expect", keys.expect.is_some(), exchange),
+        ("user", keys.user.is_some(), login),
+        ("password", keys.password.is_some(), login),
+        ("database", keys.database.is_some(), databases),
+        ("method", keys.method.is_some(), http),
+        ("host", keys.host.is_some(), http),
+        ("headers", !keys.headers.is_empty(), http),
+        ("status", keys.status.is_some(), http),
+        ("body", keys.body.is_some(), http),
+    ] {
+        if given && !belongs {
+            let key = format!("{}.{key}", cx.path());
+            let what = format!("has no meaning for a check by {name}");
+            cx.at_key(Severity::Error, &key, what, "leave it out");
+        }
+    }
+}
+
+fn exchange(keys: &CheckKeys, how: How) -> CheckKind {
+    let transport = match how {
+        How::Udp => Transport::Udp,
+        _ if keys.send.is_none() && keys.expect.is_none() => return CheckKind::Tcp,
+        _ => Transport::Tcp,
+    };
+    CheckKind::Exchange(Exchange {
+        transport,
+        send: keys.send.clone(),
+        expect: keys.expect.clone(),
+    })
+}
+
+fn login(keys: &CheckKeys, protocol: CheckProtocol, cx: &mut Reader<'_, '_>) -> CheckKind {
+    let password = keys.password.as_ref().map(|Secret(password)| password);
+    // They are sent with a zero byte, or in a line, behind them.
+    for (key, text) in [
+        ("user", keys.user.as_ref()),
+        ("password", password),
+        ("database", keys.database.as_ref()),
+    ] {
+        if text.is_some_and(|text| text.is_empty() || text.contains(char::is_control)) {
+            let key = format!("{}.{key}", cx.path());
+            let what = "is empty, or has a control character in it";
             cx.at_key(
                 Severity::Error,
                 &key,
                 what,
-                "leave it out, or check by http",
+                "leave it out, or write another",
             );
         }
     }
-    Some(CheckKind::Tcp)
+    // Redis knows a password without a user, and no user without a password.
+    let (key, other, alone) = match protocol {
+        CheckProtocol::Redis => (
+            "user",
+            "password",
+            keys.user.is_some() && password.is_none(),
+        ),
+        _ => (
+            "password",
+            "user",
+            password.is_some() && keys.user.is_none(),
+        ),
+    };
+    if alone && protocol.has_login() {
+        let key = format!("{}.{key}", cx.path());
+        let what = format!("is there, but no {other}");
+        cx.at_key(Severity::Error, &key, what, "give both");
+    }
+    CheckKind::Protocol(ProtocolCheck {
+        protocol,
+        user: keys.user.clone(),
+        password: keys.password.clone(),
+        database: keys.database.clone(),
+    })
 }
 
 fn http(keys: &CheckKeys, cx: &mut Reader<'_, '_>) -> Option<CheckKind> {

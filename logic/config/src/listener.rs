@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{ByteSize, HostPattern, Network, PathPattern, ServiceKey, Timeouts};
+use model::{ByteSize, HostPattern, Network, PathPattern, Role, ServiceKey, Timeouts, View};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
@@ -46,6 +46,9 @@ declare! {
         protocol: Protocol => default(Protocol::Http),
         /// The service that gets what no route takes: `"name"` or `"namespace/name"`.
         service: Option<ServiceKey> => absent("such requests are answered with 404"),
+        /// Only to instances of that service that have this role, as its check found it: `"primary"`, of which there is
+        /// one, or `"replica"`.
+        role: Option<Role> => absent("all of the service"),
         /// The largest head of a request or response.
         // Twice what nginx and Apache take for a line. A worker reads 64 KiB at a time, and no head may be larger.
         max_head: ByteSize => default(ByteSize(16 << 10)).within(ByteSize(1 << 10)..=ByteSize(48 << 10)),
@@ -129,8 +132,16 @@ impl Resolved for Listener {
                 name: cx.name().into(),
                 host: HostPattern::Any,
                 path: PathPattern::Prefix("/".into()),
-                action: RouteAction::Service(service),
+                action: RouteAction::Service(View {
+                    service,
+                    role: keys.role,
+                }),
             });
+        } else if keys.role.is_some() {
+            let key = format!("{}.role", cx.path());
+            let hint = "add service = \"…\", or give the role to a route";
+            cx.at_key(Severity::Error, &key, "is there, but no service", hint);
+            return None;
         }
         if routes.is_empty() {
             let hint = format!("add service = \"…\" or a [[{}.route]]", cx.path());
@@ -155,6 +166,7 @@ impl Resolved for Listener {
             bind: self.bind,
             protocol: self.protocol,
             service: None,
+            role: None,
             max_head: self.max_head,
             max_fields: self.max_fields,
             trusted_peers: self.trusted_peers.clone(),

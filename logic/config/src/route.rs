@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{HostPattern, PathPattern, Redirect, ServiceKey};
+use model::{HostPattern, PathPattern, Redirect, Role, ServiceKey, View};
 
 use crate::declare::{declare, resolved};
 use crate::reader::Reader;
@@ -27,8 +27,8 @@ pub struct Route {
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteAction {
-    /// Sends it to an instance of this service, which need not be known yet.
-    Service(ServiceKey),
+    /// Sends it to an instance of this service, or of this role in it, which need not be known yet.
+    Service(View),
     /// Answers with another address.
     Redirect(Redirect),
     /// Answers with a text.
@@ -61,6 +61,9 @@ declare! {
         path_prefix: Option<UrlPath> => absent("every path, unless there is a path"),
         /// The service that gets the requests: `"name"` or `"namespace/name"`. It may register later.
         service: Option<ServiceKey> => absent("see redirect and answer"),
+        /// Only to instances of the service that have this role, as its check found it: `"primary"`, of which there is
+        /// one, or `"replica"`.
+        role: Option<Role> => absent("all of the service"),
         /// Answers with another address.
         redirect: Option<Redirect> => absent("see service and answer"),
         /// Answers with a text.
@@ -115,7 +118,10 @@ impl Resolved for Route {
         };
         let actions = (keys.service, keys.redirect, keys.answer);
         let action = match actions {
-            (Some(service), None, None) => Some(RouteAction::Service(service)),
+            (Some(service), None, None) => {
+                let role = keys.role;
+                Some(RouteAction::Service(View { service, role }))
+            }
             (None, Some(redirect), None) => Some(RouteAction::Redirect(redirect)),
             (None, None, Some(answer)) => Some(RouteAction::Answer(answer)),
             (None, None, None) => {
@@ -129,6 +135,11 @@ impl Resolved for Route {
                 None
             }
         };
+        if keys.role.is_some() && !matches!(action, Some(RouteAction::Service(_)) | None) {
+            let what = "has a role, but no service";
+            cx.error(node.at, what, "leave the role out");
+            return None;
+        }
         if keys.name.as_deref() == Some("") {
             cx.error(node.at, "has an empty name", "leave it out, or write one");
             return None;
@@ -147,8 +158,12 @@ impl Resolved for Route {
             PathPattern::Exact(path) => (Some(UrlPath(path)), None),
             PathPattern::Prefix(path) => (None, Some(UrlPath(path))),
         };
+        let role = match &self.action {
+            RouteAction::Service(view) => view.role,
+            _ => None,
+        };
         let (service, redirect, answer) = match self.action.clone() {
-            RouteAction::Service(service) => (Some(service), None, None),
+            RouteAction::Service(view) => (Some(view.service), None, None),
             RouteAction::Redirect(redirect) => (None, Some(redirect), None),
             RouteAction::Answer(answer) => (None, None, Some(answer)),
         };
@@ -158,6 +173,7 @@ impl Resolved for Route {
             path,
             path_prefix,
             service,
+            role,
             redirect,
             answer,
         }

@@ -8,6 +8,8 @@ use crate::value::Value;
 pub(crate) enum Shown {
     /// TOML text of one line.
     Leaf(String),
+    /// The same, for a value that is not to be shown where it is not asked for.
+    Secret(String),
     /// A table, in the order of its keys' declaration.
     Table(Vec<ShownKey>),
     /// A list of tables.
@@ -57,6 +59,8 @@ pub(crate) fn text<T: Value>(value: &T) -> String {
 pub(crate) fn inline(shown: &Shown) -> String {
     match shown {
         Shown::Leaf(text) => text.clone(),
+        // Changes are printed in line, and end in logs.
+        Shown::Secret(_) => "\"…\"".into(),
         Shown::Table(keys) => inline_table(keys),
         Shown::Many(tables) => {
             let tables: Vec<String> = tables.iter().map(|t| inline_table(t)).collect();
@@ -100,7 +104,7 @@ impl Config {
 fn write_table(out: &mut String, path: &str, keys: &[ShownKey]) {
     for key in keys {
         match (&key.value, key.absent) {
-            (Some(Shown::Leaf(value)), _) => {
+            (Some(Shown::Leaf(value) | Shown::Secret(value)), _) => {
                 out.push_str(&format!("{} = {value}\n", key_name(&key.name)));
             }
             (None, Some(meaning)) => out.push_str(&format!("# {}: {meaning}\n", key.name)),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
+use model::Secret;
 use serde_json::{Value as Json, json};
 
 use crate::reader::Reader;
@@ -76,6 +77,24 @@ impl<T: Text> Value for T {
 
     fn show(&self) -> Option<Shown> {
         Some(Shown::Leaf(quote(&self.text())))
+    }
+}
+
+impl Value for Secret {
+    fn shape() -> Shape {
+        Shape::Leaf(<Box<str> as Text>::schema())
+    }
+
+    fn expected() -> String {
+        <Box<str> as Text>::EXPECTED.into()
+    }
+
+    fn read(node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        Value::read(node, cx).map(Self)
+    }
+
+    fn show(&self) -> Option<Shown> {
+        Some(Shown::Secret(quote(&self.0)))
     }
 }
 

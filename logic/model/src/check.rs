@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Secret;
+
 /// An active check of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSpec {
@@ -31,6 +33,107 @@ pub enum CheckKind {
     Tcp,
     /// An HTTP request is answered as expected.
     Http(HttpCheck),
+    /// Bytes are sent, and others come back.
+    Exchange(Exchange),
+    /// A server answers in its protocol, and says whether it is a primary or a replica.
+    Protocol(ProtocolCheck),
+}
+
+/// Bytes to send, and what must come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// How they travel.
+    pub transport: Transport,
+    /// What is sent first. Over TCP nothing if it is not given, over UDP an empty datagram.
+    pub send: Option<Box<str>>,
+    /// A text that the first 64 KiB of what comes back must hold. If it is not given, over TCP the connection
+    /// is enough; over UDP silence is, but not an ICMP error.
+    pub expect: Option<Box<str>>,
+}
+
+/// How bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In a connection.
+    Tcp,
+    /// In datagrams.
+    Udp,
+}
+
+/// A check that speaks a server's own protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProtocolCheck {
+    /// Which.
+    pub protocol: CheckProtocol,
+    /// Who logs in. Without, it is enough that the server answers.
+    pub user: Option<Box<str>>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The database to log in to.
+    pub database: Option<Box<str>>,
+}
+
+/// A protocol that checks speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckProtocol {
+    /// PostgreSQL. Tells the role to a user who is logged in.
+    PostgreSql,
+    /// MySQL and MariaDB. Tells the role to a user who is logged in.
+    MySql,
+    /// Redis and its like. Tells the role.
+    Redis,
+    /// Mail, taken in.
+    Smtp,
+    /// Mail, read.
+    Imap,
+    /// Mail, fetched.
+    Pop3,
+}
+
+impl CheckProtocol {
+    /// All protocols.
+    pub const ALL: [Self; 6] = [
+        Self::PostgreSql,
+        Self::MySql,
+        Self::Redis,
+        Self::Smtp,
+        Self::Imap,
+        Self::Pop3,
+    ];
+
+    /// The word used in configuration and API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "postgresql",
+            Self::MySql => "mysql",
+            Self::Redis => "redis",
+            Self::Smtp => "smtp",
+            Self::Imap => "imap",
+            Self::Pop3 => "pop3",
+        }
+    }
+
+    /// Whether it has users, and passwords.
+    pub const fn has_login(self) -> bool {
+        matches!(self, Self::PostgreSql | Self::MySql | Self::Redis)
+    }
+
+    /// Whether it has databases to choose from at the login.
+    pub const fn has_databases(self) -> bool {
+        matches!(self, Self::PostgreSql | Self::MySql)
+    }
+}
+
+impl FromStr for CheckProtocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|p| p.as_str() == text);
+        known.ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            format!("{text:?} is no protocol that checks speak; use one of {words}")
+        })
+    }
 }
 
 /// An HTTP probe and the answer that passes it.

@@ -10,11 +10,15 @@ mod name;
 mod network;
 mod policy;
 mod revision;
+mod role;
+mod secret;
 mod stats;
 mod table;
 mod units;
 
-pub use check::{CheckKind, CheckSpec, HttpCheck, StatusRange};
+pub use check::{
+    CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, StatusRange, Transport,
+};
 pub use health::Health;
 pub use host::Host;
 pub use instance::{Instance, Lease, Weight};
@@ -23,6 +27,8 @@ pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;
 pub use policy::Policy;
 pub use revision::Revision;
+pub use role::{Role, View};
+pub use secret::Secret;
 pub use stats::{
     Counter, DURATION_BOUNDS, EndpointStats, Incarnation, ListenerStats, RouteStats, ServiceStats,
     Sharded,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Network, Policy, Revision,
-    RouteStats, ServiceKey, ServiceStats, Sharded, Weight,
+    EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Network, Policy, Revision, Role,
+    RouteStats, ServiceKey, ServiceStats, Sharded, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -122,9 +122,14 @@ pub struct Redirect {
 pub struct ServiceTable {
     /// Its full name.
     pub key: ServiceKey,
+    /// The role that the endpoints have, if this is a view of a part of the service. Connections made through
+    /// such a view are bound to the role: one to an instance that is no longer among the endpoints (it was
+    /// demoted, or another became the primary) is to be closed at once, for its writes would fail or be lost.
+    /// That an instance is critical or draining does not take it out of the endpoints.
+    pub role: Option<Role>,
     /// How an endpoint is chosen.
     pub policy: Policy,
-    /// Every instance with a usable address, in the order of their ids.
+    /// Every instance with a usable address, and with the role if there is one, in the order of their ids.
     pub endpoints: Vec<Endpoint>,
     /// Opening a connection to an instance.
     pub connect_timeout: Duration,
@@ -140,6 +145,16 @@ pub struct ServiceTable {
     pub keep_alive: Duration,
     /// What happened with it.
     pub stats: Arc<Sharded<ServiceStats>>,
+}
+
+impl ServiceTable {
+    /// What of which service it is.
+    pub fn view(&self) -> View {
+        View {
+            service: self.key.clone(),
+            role: self.role,
+        }
+    }
 }
 
 /// An instance as a balancer sees it: an address and live statistics.

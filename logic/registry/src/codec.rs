@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use model::{
-    CheckKind, CheckSpec, Health, Host, HttpCheck, Instance, Lease, Namespace, ServiceKey,
-    StatusRange, Weight,
+    CheckKind, CheckProtocol, CheckSpec, Exchange, Health, Host, HttpCheck, Instance, Lease,
+    Namespace, ProtocolCheck, Role, Secret, ServiceKey, StatusRange, Transport, Weight,
 };
 use thiserror::Error;
 
@@ -26,7 +26,7 @@ pub enum DecodeError {
     },
     /// Written by another version.
     #[error(
-        "is of encoding version {0}, and this program reads version 1: it was written by a newer one"
+        "is of encoding version {0}, and this program reads versions 1 and 2: it was written by a newer one"
     )]
     Version(u8),
     /// Longer than a command may be.
@@ -101,6 +101,10 @@ impl<'a> Writer<'a> {
         self.byte(health as u8);
     }
 
+    pub(crate) fn role(&mut self, role: Role) {
+        self.byte(role as u8);
+    }
+
     pub(crate) fn key(&mut self, key: &ServiceKey) {
         if self.last_key.as_ref() == Some(key) {
             return self.byte(0);
@@ -171,6 +175,22 @@ impl<'a> Writer<'a> {
                 }
                 self.option(http.body.as_ref(), |w, body| w.text(body));
             }
+            CheckKind::Exchange(exchange) => {
+                self.byte(2);
+                self.flag(exchange.transport == Transport::Udp);
+                self.option(exchange.send.as_ref(), |w, send| w.text(send));
+                self.option(exchange.expect.as_ref(), |w, expect| w.text(expect));
+            }
+            CheckKind::Protocol(check) => {
+                self.byte(3);
+                // By its word: numbers would be one more thing that must never change.
+                self.text(check.protocol.as_str());
+                self.option(check.user.as_ref(), |w, user| w.text(user));
+                self.option(check.password.as_ref(), |w, Secret(password)| {
+                    w.text(password);
+                });
+                self.option(check.database.as_ref(), |w, database| w.text(database));
+            }
         }
         self.option(check.port, |w, port| w.number(port.get().into()));
         self.duration(check.interval);
@@ -178,6 +198,12 @@ impl<'a> Writer<'a> {
         self.number(check.rise.into());
         self.number(check.fall.into());
     }
+}
+
+/// Whether the check of `instance` is of a kind that version 1 does not know.
+pub(crate) fn has_new_check(instance: &Instance) -> bool {
+    let kind = instance.check.as_ref().map(|check| &check.kind);
+    matches!(kind, Some(CheckKind::Exchange(_) | CheckKind::Protocol(_)))
 }
 
 /// Takes values off the front of bytes.
@@ -318,6 +344,12 @@ impl<'a> Reader<'a> {
         Health::ALL.get(number).copied().ok_or(fault)
     }
 
+    pub(crate) fn role(&mut self) -> Result<Role, DecodeError> {
+        let fault = self.fault("a role");
+        let number = usize::from(self.byte()?);
+        Role::ALL.get(number).copied().ok_or(fault)
+    }
+
     pub(crate) fn key(&mut self) -> Result<ServiceKey, DecodeError> {
         let fault = self.fault("a service's name");
         let namespace = match self.byte()? {
@@ -390,6 +422,20 @@ impl<'a> Reader<'a> {
                     })
                 })?,
                 body: self.option(Self::text)?,
+            }),
+            2 => CheckKind::Exchange(Exchange {
+                transport: match self.flag()? {
+                    false => Transport::Tcp,
+                    true => Transport::Udp,
+                },
+                send: self.option(Self::text)?,
+                expect: self.option(Self::text)?,
+            }),
+            3 => CheckKind::Protocol(ProtocolCheck {
+                protocol: self.name::<CheckProtocol>()?,
+                user: self.option(Self::text)?,
+                password: self.option(Self::text)?.map(Secret),
+                database: self.option(Self::text)?,
             }),
             _ => return Err(fault),
         };

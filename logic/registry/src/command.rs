@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
-use model::{Health, Incarnation, Instance, InstanceId, Revision, ServiceKey, Timestamp, Weight};
+use model::{
+    Health, Incarnation, Instance, InstanceId, Revision, Role, ServiceKey, Timestamp, Weight,
+};
 
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{DecodeError, Reader, Writer, has_new_check};
 
 /// The most bytes in an encoded command. 64 KiB of metadata and a long list of tags fit many times over.
 pub const MAX_COMMAND: usize = 1 << 20;
@@ -11,8 +13,12 @@ pub const MAX_COMMAND: usize = 1 << 20;
 /// [`MAX_COMMAND`].
 pub const MAX_BATCH: usize = 1_000;
 
-/// The version of the encoding; the first byte of every encoded command.
+/// The version of the encoding; the first byte of every encoded command. A command is written in the oldest
+/// version that can say it, so that going back to an older program works as long as nothing new was used.
 const VERSION: u8 = 1;
+
+/// Has roles in verdicts, and checks by exchange and by protocol.
+const WITH_ROLES: u8 = 2;
 
 /// A change to the registry, as it is written to the log. Times and decisions are in it: applying it
 /// consults nothing but the registry.
@@ -81,6 +87,8 @@ pub struct Verdict {
     pub incarnation: Incarnation,
     /// What was found.
     pub health: Health,
+    /// What the instance is to the others, if the check learns that.
+    pub role: Option<Role>,
     /// Why, in words, when it is not passing.
     pub reason: Option<Box<str>>,
 }
@@ -100,7 +108,8 @@ impl Command {
     /// Appends its encoding to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut w = Writer::new(out);
-        w.byte(VERSION);
+        let version = self.version();
+        w.byte(version);
         match self {
             Self::Register { key, instance, at } => {
                 w.byte(1);
@@ -127,6 +136,9 @@ impl Command {
                     w.text(v.id.as_str());
                     w.number(v.incarnation.0);
                     w.health(v.health);
+                    if version >= WITH_ROLES {
+                        w.option(v.role, Writer::role);
+                    }
                     w.option(v.reason.as_ref(), |w, reason| w.text(reason));
                 }
             }
@@ -148,7 +160,7 @@ impl Command {
         }
         let mut r = Reader::new(bytes);
         let version = r.byte()?;
-        if version != VERSION {
+        if ![VERSION, WITH_ROLES].contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let command = match r.byte()? {
@@ -172,6 +184,10 @@ impl Command {
                     id: r.name()?,
                     incarnation: Incarnation(r.number()?),
                     health: r.health()?,
+                    role: match version >= WITH_ROLES {
+                        true => r.option(Reader::role)?,
+                        false => None,
+                    },
                     reason: r.option(Reader::text)?,
                 })
             })?),
@@ -187,6 +203,15 @@ impl Command {
 }
 
 impl Command {
+    fn version(&self) -> u8 {
+        let new = match self {
+            Self::Register { instance, .. } => has_new_check(instance),
+            Self::SetHealth(verdicts) => verdicts.iter().any(|v| v.role.is_some()),
+            _ => false,
+        };
+        if new { WITH_ROLES } else { VERSION }
+    }
+
     /// The leases of a command about leases.
     pub(crate) fn leases_mut(&mut self) -> Option<&mut Vec<LeaseRef>> {
         match self {

@@ -1,4 +1,4 @@
-use model::{Health, Incarnation, Instance, InstanceId, Revision, Timestamp};
+use model::{Health, Incarnation, Instance, InstanceId, Revision, Role, Timestamp};
 
 use crate::Keyed;
 
@@ -14,6 +14,11 @@ pub struct Record {
     pub lease_health: Health,
     /// Why the check is not passing, in the prober's words.
     pub reason: Option<Box<str>>,
+    /// What it is to the others of its service, as the check saw it last. `None` when no check learns that.
+    pub role: Option<Role>,
+    /// The command by which it was seen to turn from a replica into the primary. `None` for a replica, and for
+    /// one that was a primary when it was first seen.
+    pub promoted: Option<Revision>,
     /// When its id was first registered.
     pub created: Revision,
     /// When anything in this record that readers can see changed last.
@@ -55,8 +60,12 @@ impl Record {
         let reason = same_address
             .filter(|_| check_health != Health::Passing)
             .and_then(|old| old.reason.clone());
+        // The same process without a check may be promoted and demoted unseen; at another address it is another.
+        let known = same_address.filter(|_| instance.check.is_some());
         Self {
             check_health,
+            role: known.and_then(|old| old.role),
+            promoted: known.and_then(|old| old.promoted),
             // A registration is a heartbeat.
             lease_health: Health::Passing,
             reason,

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use model::{Health, Instance, InstanceId, Revision, ServiceKey, Timestamp};
+use model::{Health, Instance, InstanceId, Revision, Role, ServiceKey, Timestamp};
 
 use crate::sorted::Place;
 use crate::{
@@ -154,12 +154,21 @@ impl Registry {
         let Some(place) = self.locate(&verdict.key, &verdict.id) else {
             return false;
         };
+        let revision = self.revision;
         let edited = self.edit(place, Change::Health, events, |record| {
             let void = record.incarnation != verdict.incarnation || record.instance.check.is_none();
-            let known = record.check_health == verdict.health && record.reason == verdict.reason;
+            let known = record.check_health == verdict.health
+                && record.reason == verdict.reason
+                && record.role == verdict.role;
             if void || known {
                 return Effect::Nothing;
             }
+            record.promoted = match (record.role, verdict.role) {
+                (Some(Role::Replica), Some(Role::Primary)) => Some(revision),
+                (_, Some(Role::Primary)) => record.promoted,
+                _ => None,
+            };
+            record.role = verdict.role;
             record.check_health = verdict.health;
             record.reason.clone_from(&verdict.reason);
             Effect::Visible

@@ -2,12 +2,42 @@
 
 use model::{Incarnation, Revision, Timestamp};
 
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{DecodeError, Reader, Writer, has_new_check};
 use crate::{Record, Registry};
 
 /// A piece is closed once it is this long; one instance more may make it longer by as much as a
 /// command can carry.
 const PIECE: usize = 256 << 10;
+
+/// The version of the pieces' format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// What there was at first.
+    First = 1,
+    /// Has roles, and checks by exchange and by protocol.
+    WithRoles = 2,
+}
+
+impl Version {
+    /// The latest.
+    pub const LATEST: Self = Self::WithRoles;
+
+    /// The oldest that can say all there is in `registry`: going back to an older program works as long as
+    /// nothing new was used.
+    pub fn needed(registry: &Registry) -> Self {
+        let mut records = registry.services().flat_map(|service| service.instances());
+        match records.any(|r| r.role.is_some() || has_new_check(&r.instance)) {
+            true => Self::WithRoles,
+            false => Self::First,
+        }
+    }
+
+    /// The version of that number.
+    pub fn of(number: u32) -> Option<Self> {
+        let known = [Self::First, Self::WithRoles];
+        known.into_iter().find(|version| *version as u32 == number)
+    }
+}
 
 /// Writes the registry's instances, piece by piece: `sink` is called with each.
 ///
@@ -16,6 +46,7 @@ const PIECE: usize = 256 << 10;
 /// The first error of `sink`.
 pub fn write<E>(
     registry: &Registry,
+    version: Version,
     mut sink: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut piece = Vec::with_capacity(2 * PIECE);
@@ -31,7 +62,7 @@ pub fn write<E>(
         {
             w.key(&service.key);
             w.number(service.modified.0);
-            record.encode(&mut w);
+            record.encode(&mut w, version);
         }
         sink(&piece)?;
     }
@@ -39,12 +70,21 @@ pub fn write<E>(
 }
 
 /// Rebuilds a registry from the pieces that [`write`] made.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rebuild {
     registry: Registry,
+    version: Version,
 }
 
 impl Rebuild {
+    /// Without any pieces yet; they are of that version.
+    pub fn new(version: Version) -> Self {
+        Self {
+            registry: Registry::default(),
+            version,
+        }
+    }
+
     /// Adds a piece.
     ///
     /// # Errors
@@ -55,7 +95,7 @@ impl Rebuild {
         while !r.is_empty() {
             let key = r.key()?;
             let modified = Revision(r.number()?);
-            let record = Record::decode(&mut r)?;
+            let record = Record::decode(&mut r, self.version)?;
             self.registry.restore(&key, modified, record);
         }
         Ok(())
@@ -69,7 +109,7 @@ impl Rebuild {
 }
 
 impl Record {
-    fn encode(&self, w: &mut Writer<'_>) {
+    fn encode(&self, w: &mut Writer<'_>, version: Version) {
         w.instance(&self.instance);
         w.health(self.check_health);
         w.health(self.lease_health);
@@ -83,10 +123,14 @@ impl Record {
         ] {
             w.number(number);
         }
+        if version >= Version::WithRoles {
+            w.option(self.role, Writer::role);
+            w.option(self.promoted, |w, promoted| w.number(promoted.0));
+        }
     }
 
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
+    fn decode(r: &mut Reader<'_>, version: Version) -> Result<Self, DecodeError> {
+        let mut record = Self {
             instance: r.instance()?,
             check_health: r.health()?,
             lease_health: r.health()?,
@@ -96,6 +140,13 @@ impl Record {
             renewed: Revision(r.number()?),
             incarnation: Incarnation(r.number()?),
             registered_at: Timestamp(r.number()?),
-        })
+            role: None,
+            promoted: None,
+        };
+        if version >= Version::WithRoles {
+            record.role = r.option(Reader::role)?;
+            record.promoted = r.option(Reader::number)?.map(Revision);
+        }
+        Ok(record)
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use model::{
-    CheckKind, CheckSpec, Health, Host, HttpCheck, Incarnation, Instance, InstanceId, Lease,
-    Revision, ServiceKey, StatusRange, Timestamp, Weight,
+    CheckKind, CheckProtocol, CheckSpec, Exchange, Health, Host, HttpCheck, Incarnation, Instance,
+    InstanceId, Lease, ProtocolCheck, Revision, Role, Secret, ServiceKey, StatusRange, Timestamp,
+    Transport, Weight,
 };
 
-use crate::snapshot::{self, Rebuild};
+use crate::snapshot::{self, Rebuild, Version};
 use crate::{
     Change, Command, Counts, Event, History, LeaseRef, Patch, Record, Registration, Registry,
     Reply, Verdict,
@@ -43,6 +44,12 @@ impl Naive {
                 for v in verdicts {
                     self.change(revision, &v.key, &v.id, |r| {
                         if r.incarnation == v.incarnation && r.instance.check.is_some() {
+                            if v.role != Some(Role::Primary) {
+                                r.promoted = None;
+                            } else if r.role == Some(Role::Replica) {
+                                r.promoted = Some(revision);
+                            }
+                            r.role = v.role;
                             r.check_health = v.health;
                             r.reason.clone_from(&v.reason);
                         }
@@ -83,6 +90,8 @@ impl Naive {
             },
             lease_health: Health::Passing,
             reason: None,
+            role: None,
+            promoted: None,
             created: revision,
             modified: revision,
             renewed: revision,
@@ -96,6 +105,8 @@ impl Naive {
                 new.registered_at = old.registered_at;
                 if instance.check.is_some() {
                     new.check_health = old.check_health;
+                    new.role = old.role;
+                    new.promoted = old.promoted;
                     if old.check_health != Health::Passing {
                         new.reason.clone_from(&old.reason);
                     }
@@ -167,9 +178,20 @@ fn random_pairs(random: &mut Rng) -> BTreeMap<Box<str>, Box<str>> {
 }
 
 fn random_check(random: &mut Rng) -> CheckSpec {
-    let kind = match random.bool() {
-        true => CheckKind::Tcp,
-        false => CheckKind::Http(HttpCheck {
+    let kind = match random.u32(0..4) {
+        0 => CheckKind::Tcp,
+        1 => CheckKind::Exchange(Exchange {
+            transport: random.choice([Transport::Tcp, Transport::Udp]).unwrap(),
+            send: random.bool().then(|| random_text(random)),
+            expect: random.bool().then(|| random_text(random)),
+        }),
+        2 => CheckKind::Protocol(ProtocolCheck {
+            protocol: random.choice(CheckProtocol::ALL).unwrap(),
+            user: random.bool().then(|| random_text(random)),
+            password: random.bool().then(|| Secret(random_text(random))),
+            database: random.bool().then(|| random_text(random)),
+        }),
+        _ => CheckKind::Http(HttpCheck {
             method: "GET".into(),
             path: random_text(random),
             host: random.bool().then(|| random_text(random)),
@@ -258,6 +280,9 @@ fn random_command(random: &mut Rng, registry: &Registry) -> Command {
             key,
             id,
             health: random_health(random),
+            role: random
+                .choice([None, Some(Role::Primary), Some(Role::Replica)])
+                .flatten(),
             reason: random.bool().then(|| random_text(random)),
         }]),
         8 => Command::Renew(leases),
@@ -348,8 +373,9 @@ fn random_commands_do_what_a_naive_registry_does() {
 }
 
 fn restore(registry: &Registry) -> Registry {
-    let mut rebuild = Rebuild::default();
-    snapshot::write(registry, |piece| rebuild.add(piece)).unwrap();
+    let version = Version::needed(registry);
+    let mut rebuild = Rebuild::new(version);
+    snapshot::write(registry, version, |piece| rebuild.add(piece)).unwrap();
     rebuild.finish(registry.revision())
 }
 
@@ -368,7 +394,7 @@ fn a_snapshot_of_many_services_is_cut_into_pieces_and_keeps_when_each_changed() 
         registry.apply(registry.revision().next(), &command);
     }
     let mut pieces = 0;
-    snapshot::write(&registry, |_| {
+    snapshot::write(&registry, Version::LATEST, |_| {
         pieces += 1;
         Ok::<_, ()>(())
     })
@@ -403,11 +429,13 @@ fn bytes_from_anywhere_are_refused_or_read_but_never_hurt() {
                 command.encode(&mut again);
                 assert_eq!(Command::decode(&again), Ok(command));
             }
-            let _ = Rebuild::default().add(&broken);
+            for version in [Version::First, Version::WithRoles] {
+                let _ = Rebuild::new(version).add(&broken);
+            }
         }
         let noise: Vec<u8> = (0..random.usize(0..64)).map(|_| random.u8(..)).collect();
         let _ = Command::decode(&noise);
-        let _ = Rebuild::default().add(&noise);
+        let _ = Rebuild::new(Version::LATEST).add(&noise);
     }
     // A count that promises more than there is.
     let boast = [1, 7, 0xff, 0xff, 0xff, 0xff, 0x0f];
@@ -427,11 +455,219 @@ fn the_largest_batch_of_the_longest_names_fits_a_command() {
         id: name.parse().unwrap(),
         incarnation: Incarnation(u64::MAX),
         health: Health::Critical,
+        role: Some(Role::Primary),
         reason: Some("r".repeat(250).into()),
     });
     let mut bytes = Vec::new();
     Command::SetHealth(verdicts.collect()).encode(&mut bytes);
     assert!(bytes.len() <= crate::MAX_COMMAND, "{}", bytes.len());
+}
+
+/// Commands as the first version of the program wrote them.
+#[test]
+fn what_the_first_version_wrote_is_read_and_what_it_could_say_is_written_the_same() {
+    let verdict = b"\x01\x04\x01\x01\x04shop\x01a\x07\x03\x01\x07refused";
+    let command = Command::decode(verdict).unwrap();
+    let verdicts = vec![Verdict {
+        key: ServiceKey::in_default("shop".parse().unwrap()),
+        id: "a".parse().unwrap(),
+        incarnation: Incarnation(7),
+        health: Health::Critical,
+        role: None,
+        reason: Some("refused".into()),
+    }];
+    assert_eq!(command, Command::SetHealth(verdicts.clone()));
+    let encoded = |command: &Command| {
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes);
+        bytes
+    };
+    assert_eq!(encoded(&command), verdict);
+    // What it could not say is marked, so that it refuses it instead of misreading it.
+    let role = Some(Role::Primary);
+    let with_role = Verdict {
+        role,
+        ..verdicts[0].clone()
+    };
+    assert_eq!(encoded(&Command::SetHealth(vec![with_role]))[0], 2);
+    let register = b"\x01\x01\x01\x04shop\x05\x01a\x04\x0a\0\0\x01\x50\x01\0\0\0\0\x01\0\0\x02\0\x01\0\x02\x03\x01\0";
+    let command = Command::decode(register).unwrap();
+    assert_eq!(encoded(&command), register);
+    let Command::Register {
+        key,
+        mut instance,
+        at,
+    } = command
+    else {
+        panic!("{command:?}");
+    };
+    instance.check.as_mut().unwrap().kind = CheckKind::Protocol(ProtocolCheck {
+        protocol: CheckProtocol::Redis,
+        user: None,
+        password: None,
+        database: None,
+    });
+    assert_eq!(encoded(&Command::Register { key, instance, at })[0], 2);
+}
+
+#[test]
+fn a_registry_that_uses_nothing_new_is_kept_as_the_first_version_did() {
+    let mut registry = Registry::default();
+    let mut instance = random_instance(&mut Rng::with_seed(1));
+    let key = ServiceKey::in_default("shop".parse().unwrap());
+    let mut register = |check: Option<CheckKind>| {
+        let spec = random_check(&mut Rng::with_seed(1));
+        instance.check = check.map(|kind| Box::new(CheckSpec { kind, ..spec }));
+        let (key, instance, at) = (key.clone(), Box::new(instance.clone()), Timestamp(0));
+        registry.apply(
+            registry.revision().next(),
+            &Command::Register { key, instance, at },
+        );
+        let record = registry
+            .services()
+            .next()
+            .unwrap()
+            .instances()
+            .next()
+            .unwrap()
+            .clone();
+        let restored = restore(&registry);
+        let again = restored
+            .services()
+            .next()
+            .unwrap()
+            .instances()
+            .next()
+            .unwrap()
+            .clone();
+        assert_eq!(again, record);
+        Version::needed(&registry)
+    };
+    assert_eq!(register(None), Version::First);
+    assert_eq!(register(Some(CheckKind::Tcp)), Version::First);
+    let exchange = Exchange {
+        transport: Transport::Udp,
+        send: None,
+        expect: None,
+    };
+    assert_eq!(
+        register(Some(CheckKind::Exchange(exchange))),
+        Version::WithRoles
+    );
+}
+
+/// A service whose instances, named by letters, had these roles and healths reported in turn.
+fn with_roles(reports: &[(&str, Health, Role)]) -> Arc<crate::Service> {
+    let mut registry = Registry::default();
+    let key = ServiceKey::in_default("db".parse().unwrap());
+    let mut instance = random_instance(&mut Rng::with_seed(1));
+    instance.check = Some(Box::new(random_check(&mut Rng::with_seed(1))));
+    for id in ["a", "b", "c"] {
+        instance.id = id.parse().unwrap();
+        let (key, instance) = (key.clone(), Box::new(instance.clone()));
+        let at = Timestamp(0);
+        registry.apply(
+            registry.revision().next(),
+            &Command::Register { key, instance, at },
+        );
+    }
+    for &(id, health, role) in reports {
+        let id: InstanceId = id.parse().unwrap();
+        let incarnation = registry.instance(&key, &id).unwrap().incarnation;
+        let verdict = Verdict {
+            key: key.clone(),
+            id,
+            incarnation,
+            health,
+            role: Some(role),
+            reason: None,
+        };
+        registry.apply(
+            registry.revision().next(),
+            &Command::SetHealth(vec![verdict]),
+        );
+    }
+    registry.service(&key).unwrap().clone()
+}
+
+fn primary(reports: &[(&str, Health, Role)]) -> Option<String> {
+    let service = with_roles(reports);
+    let primary = service
+        .primary()
+        .map(|record| record.instance.id.to_string());
+    let view: Vec<_> = service
+        .view(Some(Role::Primary))
+        .map(|r| r.instance.id.to_string())
+        .collect();
+    assert_eq!(view, Vec::from_iter(primary.clone()));
+    primary
+}
+
+use Health::{Critical, Passing};
+use Role::{Primary, Replica};
+
+#[test]
+fn the_primary_is_the_one_that_says_so_even_while_it_is_critical() {
+    assert_eq!(primary(&[]), None);
+    assert_eq!(primary(&[("a", Passing, Replica)]), None);
+    assert_eq!(
+        primary(&[("a", Passing, Replica), ("b", Passing, Primary)]).as_deref(),
+        Some("b")
+    );
+    assert_eq!(
+        primary(&[("b", Passing, Primary), ("b", Critical, Primary)]).as_deref(),
+        Some("b")
+    );
+}
+
+#[test]
+fn of_two_primaries_the_one_that_was_promoted_last_is_meant() {
+    let failover = [
+        ("a", Passing, Primary),
+        ("b", Passing, Replica),
+        ("a", Critical, Primary),
+        ("b", Passing, Primary),
+    ];
+    assert_eq!(primary(&failover).as_deref(), Some("b"));
+    // The old one comes back and does not know.
+    let back = [&failover[..], &[("a", Passing, Primary)]].concat();
+    assert_eq!(primary(&back).as_deref(), Some("b"));
+    // What was written since is not on the old one, even if the new one dies.
+    let dead = [&back[..], &[("b", Critical, Primary)]].concat();
+    assert_eq!(primary(&dead).as_deref(), Some("b"));
+    let again = [
+        &dead[..],
+        &[("a", Passing, Replica), ("a", Passing, Primary)],
+    ]
+    .concat();
+    assert_eq!(primary(&again).as_deref(), Some("a"));
+}
+
+#[test]
+fn of_two_primaries_that_nobody_saw_promoted_none_is_meant_unless_one_is_dead() {
+    let split = [("a", Passing, Primary), ("b", Passing, Primary)];
+    assert_eq!(primary(&split), None);
+    assert_eq!(
+        primary(&[&split[..], &[("a", Critical, Primary)]].concat()).as_deref(),
+        Some("b")
+    );
+    assert_eq!(
+        primary(&[&split[..], &[("a", Passing, Replica)]].concat()).as_deref(),
+        Some("b")
+    );
+}
+
+#[test]
+fn replicas_are_all_that_follow_and_a_view_of_no_role_is_everything() {
+    let service = with_roles(&[("a", Passing, Primary), ("c", Critical, Replica)]);
+    let ids = |role| -> Vec<_> {
+        service
+            .view(role)
+            .map(|r| r.instance.id.to_string())
+            .collect()
+    };
+    assert_eq!(ids(Some(Replica)), ["c"]);
+    assert_eq!(ids(None), ["a", "b", "c"]);
 }
 
 #[test]

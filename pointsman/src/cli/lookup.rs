@@ -120,6 +120,7 @@ fn instances(list: &Value) -> std::io::Result<()> {
                 text(&instance["id"]),
                 format!("{}:{}", text(&instance["address"]), instance["port"]),
                 palette.health(&text(&instance["health"])),
+                instance["role"].as_str().unwrap_or_default().to_owned(),
                 text(&instance["weight"]),
                 lease.to_owned(),
                 format!("{traffic} {reason}").trim().to_owned(),
@@ -127,7 +128,9 @@ fn instances(list: &Value) -> std::io::Result<()> {
         })
         .collect();
     table(
-        &["INSTANCE", "ADDRESS", "HEALTH", "WEIGHT", "LEASE", "NOTE"],
+        &[
+            "INSTANCE", "ADDRESS", "HEALTH", "ROLE", "WEIGHT", "LEASE", "NOTE",
+        ],
         &rows,
     )
 }
@@ -176,6 +179,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
                     format!("{mark} {}", text(&instance["id"])),
                     text(&instance["address"]),
                     palette.health(&text(&instance["health"])),
+                    instance["role"].as_str().unwrap_or_default().to_owned(),
                     text(&instance["weight"]),
                     text(&instance["in_flight"]),
                     text(&instance["why"]),
@@ -187,6 +191,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
                 "  INSTANCE",
                 "ADDRESS",
                 "HEALTH",
+                "ROLE",
                 "WEIGHT",
                 "IN FLIGHT",
                 "WHY",

@@ -84,11 +84,12 @@ fn shown(instance: &Value) -> String {
     let text = |name: &str| instance[name].as_str().unwrap_or_default();
     let reason = text("reason");
     let line = format!(
-        "{}  {}:{}  {}  {reason}",
+        "{}  {}:{}  {}  {}  {reason}",
         palette.strong(text("id")),
         text("address"),
         instance["port"],
         palette.health(text("health")),
+        text("role"),
     );
     line.trim_end().to_owned()
 }

@@ -96,7 +96,7 @@ impl Shared {
     /// Makes everything anew: all tables, all checks.
     pub(super) fn refresh_all(&self) {
         let mut tables = self.tables();
-        let keys: Vec<_> = tables.service_keys().cloned().collect();
+        let keys: BTreeSet<_> = tables.service_keys().cloned().collect();
         self.make_anew(&mut tables, keys.iter());
         // Even without any service: listeners that only redirect and answer have none.
         self.publish(&tables);
@@ -122,5 +122,6 @@ fn target(key: &ServiceKey, record: &Record) -> Option<Target> {
         port: check.port.unwrap_or(instance.port).get(),
         check: check.clone(),
         health: record.check_health,
+        role: record.role,
     })
 }

@@ -1,5 +1,7 @@
 //! Everything that can be counted, in the Prometheus text format.
 
+use std::collections::BTreeSet;
+
 use cluster::Stats;
 use model::{Counter, DURATION_BOUNDS, Health, ListenerStats, RoutingTable, ServiceTable};
 use registry::Registry;
@@ -144,11 +146,8 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
     for (name, help, count) in counts {
         out.metric(name, Kind::Counter, help);
         for service in &table.services {
-            out.sample(
-                name,
-                &[("service", &service.key.to_string())],
-                service.stats.total(count),
-            );
+            let key = service.key.to_string();
+            out.sample(name, &labels(&key, service), service.stats.total(count));
         }
     }
     let name = "pointsman_service_duration_seconds";
@@ -162,24 +161,30 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
     }
 }
 
+/// Views of one service count apart.
+fn labels<'a>(key: &'a str, service: &ServiceTable) -> Vec<(&'static str, &'a str)> {
+    let role = service.role.map(|role| ("role", role.as_str()));
+    [("service", key)].into_iter().chain(role).collect()
+}
+
 fn histogram(service: &ServiceTable, out: &mut Exposition) {
     let key = service.key.to_string();
     let mut sum = 0;
     for (bucket, bound) in DURATION_BOUNDS.iter().map(Some).chain([None]).enumerate() {
         sum += service.stats.total(|s| &s.durations[bucket]);
         let bound = bound.map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
-        let labels = [("service", &*key), ("le", &bound)];
+        let labels = [&*labels(&key, service), &[("le", &bound)]].concat();
         out.sample("pointsman_service_duration_seconds_bucket", &labels, sum);
     }
     let seconds = service.stats.total(|s| &s.duration_sum) as f64 / 1e9;
     out.sample(
         "pointsman_service_duration_seconds_sum",
-        &[("service", &key)],
+        &labels(&key, service),
         seconds,
     );
     out.sample(
         "pointsman_service_duration_seconds_count",
-        &[("service", &key)],
+        &labels(&key, service),
         sum,
     );
 }
@@ -225,9 +230,14 @@ fn endpoints(table: &RoutingTable, out: &mut Exposition) {
     ];
     for (name, kind, help, value) in values {
         out.metric(name, kind, help);
+        // An instance that is in several views has one set of numbers.
+        let mut shown = BTreeSet::new();
         for service in &table.services {
             let key = service.key.to_string();
             for endpoint in &service.endpoints {
+                if !shown.insert((&service.key, &endpoint.id)) {
+                    continue;
+                }
                 let labels = [("service", &*key), ("instance", endpoint.id.as_str())];
                 out.sample(name, &labels, value(&endpoint.stats));
             }

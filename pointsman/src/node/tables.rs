@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use config::{Config, RouteAction};
 use model::{
-    Action, Endpoint, EndpointStats, Health, Host, ListenerTable, Revision, Route, RoutingTable,
-    ServiceKey, ServiceTable, Sharded,
+    Action, Endpoint, EndpointStats, Health, Host, ListenerTable, Revision, Role, Route,
+    RoutingTable, ServiceKey, ServiceTable, Sharded, View,
 };
 use registry::{Record, Service};
 
@@ -21,7 +21,7 @@ pub(super) struct Tables {
     config: Arc<Config>,
     /// For services of which the configuration says nothing.
     unconfigured: config::Service,
-    numbers: BTreeMap<ServiceKey, usize>,
+    numbers: BTreeMap<View, usize>,
     services: Vec<Arc<ServiceTable>>,
     listener_numbers: BTreeMap<Arc<str>, usize>,
     listeners: Vec<Option<Arc<ListenerTable>>>,
@@ -117,7 +117,7 @@ impl Tables {
 
     fn action(&mut self, action: &RouteAction) -> Action {
         match action {
-            RouteAction::Service(key) => Action::Service(self.service_number(key)),
+            RouteAction::Service(view) => Action::Service(self.service_number(view)),
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
             RouteAction::Answer(answer) => Action::Fixed {
                 status: answer.status,
@@ -127,35 +127,51 @@ impl Tables {
         }
     }
 
-    fn service_number(&mut self, key: &ServiceKey) -> usize {
-        if let Some(&number) = self.numbers.get(key) {
+    fn service_number(&mut self, view: &View) -> usize {
+        if let Some(&number) = self.numbers.get(view) {
             return number;
         }
         let number = self.services.len();
-        self.numbers.insert(key.clone(), number);
+        self.numbers.insert(view.clone(), number);
         self.services
-            .push(Arc::new(self.service(key, None, None, &|_| None)));
+            .push(Arc::new(self.service(view, None, &[], &|_| None)));
         number
     }
 
-    /// Takes in a service as it is now. Returns whether any table has it.
+    /// Takes in a service as it is now. Returns whether any table has it, or a part of it.
     pub(super) fn refresh(
         &mut self,
         key: &ServiceKey,
         service: Option<&Service>,
         resolve: Resolve<'_>,
     ) -> bool {
-        let Some(&number) = self.numbers.get(key) else {
-            return false;
-        };
-        let table = self.service(key, service, Some(&self.services[number]), resolve);
-        self.services[number] = Arc::new(table);
-        true
+        let numbers = self.views(key);
+        // A promotion moves an instance from one view to another, and it can be in two: what is known of it is shared.
+        let mut known: Vec<_> = numbers
+            .iter()
+            .map(|(_, n)| self.services[*n].clone())
+            .collect();
+        for (view, number) in &numbers {
+            let table = Arc::new(self.service(view, service, &known, resolve));
+            known.push(table.clone());
+            self.services[*number] = table;
+        }
+        !numbers.is_empty()
     }
 
-    /// Services that some table has.
+    /// The views of a service that some table has, and their numbers.
+    fn views(&self, key: &ServiceKey) -> Vec<(View, usize)> {
+        let views = [None, Some(Role::Primary), Some(Role::Replica)].map(|role| View {
+            service: key.clone(),
+            role,
+        });
+        let known = |view: View| self.numbers.get(&view).map(|&number| (view, number));
+        views.into_iter().filter_map(known).collect()
+    }
+
+    /// Services that some table has, once for each view.
     pub(super) fn service_keys(&self) -> impl Iterator<Item = &ServiceKey> {
-        self.numbers.keys()
+        self.numbers.keys().map(|view| &view.service)
     }
 
     /// What the configuration says of a service, or the defaults.
@@ -163,27 +179,30 @@ impl Tables {
         self.config.service.get(key).unwrap_or(&self.unconfigured)
     }
 
-    /// One service's table, if some routing table has it.
-    pub(super) fn routed(&self, key: &ServiceKey) -> Option<&Arc<ServiceTable>> {
-        self.numbers.get(key).map(|&number| &self.services[number])
+    /// One view's table, if some routing table has it.
+    pub(super) fn routed(&self, view: &View) -> Option<&Arc<ServiceTable>> {
+        self.numbers.get(view).map(|&number| &self.services[number])
     }
 
-    /// One service's table, its statistics taken over from `before`.
+    /// One view's table, its statistics taken over from `before`: tables of the same service, that of the same
+    /// view among them.
     pub(super) fn service(
         &self,
-        key: &ServiceKey,
+        view: &View,
         service: Option<&Service>,
-        before: Option<&ServiceTable>,
+        before: &[Arc<ServiceTable>],
         resolve: Resolve<'_>,
     ) -> ServiceTable {
-        let settings = self.settings(key);
+        let settings = self.settings(&view.service);
         let endpoints = service
             .into_iter()
-            .flat_map(Service::instances)
+            .flat_map(|service| service.view(view.role))
             .filter_map(|record| endpoint(record, before, resolve))
             .collect();
+        let same = before.iter().find(|table| table.role == view.role);
         ServiceTable {
-            key: key.clone(),
+            key: view.service.clone(),
+            role: view.role,
             policy: settings.policy,
             endpoints,
             connect_timeout: settings.connect_timeout,
@@ -192,7 +211,7 @@ impl Tables {
             shun_for: settings.shun_for,
             shun_after: settings.shun_after,
             keep_alive: settings.keep_alive,
-            stats: before.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
+            stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
         }
     }
 
@@ -208,18 +227,18 @@ impl Tables {
 
 fn endpoint(
     record: &Record,
-    before: Option<&ServiceTable>,
+    before: &[Arc<ServiceTable>],
     resolve: Resolve<'_>,
 ) -> Option<Endpoint> {
     let instance = &record.instance;
     let address = SocketAddr::new(resolve(&instance.host)?, instance.port.get());
     let health = record.health();
-    let known = before.and_then(|b| {
-        let index = b
+    let known = before.iter().find_map(|table| {
+        let index = table
             .endpoints
             .binary_search_by(|e| e.id.cmp(&instance.id))
             .ok()?;
-        let endpoint = &b.endpoints[index];
+        let endpoint = &table.endpoints[index];
         let same = endpoint.incarnation == record.incarnation && endpoint.address == address;
         same.then_some(endpoint)
     });
@@ -287,7 +306,7 @@ mod tests {
     fn refresh(tables: &mut Tables, registry: &Registry) -> Arc<ServiceTable> {
         let service = registry.service(&key()).cloned();
         assert!(tables.refresh(&key(), service.as_deref(), &resolve));
-        tables.routed(&key()).unwrap().clone()
+        tables.routed(&View::whole(key())).unwrap().clone()
     }
 
     const WEB: &str = "[listener.a]\nbind = \"127.0.0.1:1\"\nservice = \"web\"\n";
@@ -326,6 +345,7 @@ mod tests {
                 id: "x".parse().unwrap(),
                 incarnation: record.incarnation,
                 health,
+                role: None,
                 reason: None,
             };
             let next = registry.revision().next();
@@ -358,5 +378,54 @@ mod tests {
         assert_eq!(a[1].routes[0].action, Action::Service(0));
         tables.configure(&config(WEB));
         assert!(tables.table(Revision(3)).listeners[1].is_none());
+    }
+
+    /// What a check of the instance found.
+    fn report(registry: &mut Registry, id: &str, role: Role) {
+        let id: InstanceId = id.parse().unwrap();
+        let verdict = Verdict {
+            key: key(),
+            incarnation: registry.instance(&key(), &id).unwrap().incarnation,
+            id,
+            health: Health::Passing,
+            role: Some(role),
+            reason: None,
+        };
+        let next = registry.revision().next();
+        registry.apply(next, &Command::SetHealth(vec![verdict]));
+    }
+
+    #[test]
+    fn a_promotion_moves_the_instance_and_its_statistics_from_one_view_to_the_other() {
+        let text = "[listener.all]\nbind = \"127.0.0.1:1\"\nservice = \"web\"\n\
+                    [listener.writes]\nbind = \"127.0.0.1:2\"\nservice = \"web\"\nrole = \"primary\"\n\
+                    [listener.reads]\nbind = \"127.0.0.1:3\"\nservice = \"web\"\nrole = \"replica\"\n";
+        let mut tables = Tables::new(1, &config(text));
+        let mut registry = Registry::default();
+        let mut views = |registry: &Registry| {
+            refresh(&mut tables, registry);
+            [None, Some(Role::Primary), Some(Role::Replica)].map(|role| {
+                let table = tables
+                    .routed(&View {
+                        service: key(),
+                        role,
+                    })
+                    .unwrap();
+                assert_eq!(table.role, role);
+                let ids = |e: &Endpoint| (e.id.to_string(), Arc::as_ptr(&e.stats));
+                table.endpoints.iter().map(ids).collect::<Vec<_>>()
+            })
+        };
+        register(&mut registry, "x", "127.0.0.1:80");
+        register(&mut registry, "y", "127.0.0.1:81");
+        report(&mut registry, "x", Role::Primary);
+        report(&mut registry, "y", Role::Replica);
+        let [all, primary, replicas] = views(&registry);
+        assert_eq!((&all[..1], &all[1..]), (&primary[..], &replicas[..]));
+        // The old primary does not know yet: it is in neither part.
+        report(&mut registry, "y", Role::Primary);
+        assert_eq!(views(&registry), [all.clone(), replicas.clone(), vec![]]);
+        report(&mut registry, "x", Role::Replica);
+        assert_eq!(views(&registry), [all, replicas, primary]);
     }
 }

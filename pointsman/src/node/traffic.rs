@@ -10,15 +10,16 @@ use fronts::{
     Traffic,
 };
 use model::{
-    Action, Endpoint, HostPattern, InstanceId, ListenerTable, PathPattern, Revision, Route,
-    RoutingTable, ServiceKey, ServiceTable,
+    Action, Endpoint, HostPattern, InstanceId, ListenerTable, PathPattern, Revision, Role, Route,
+    RoutingTable, ServiceTable, View,
 };
+use registry::{Record, Service};
 
 use super::{Shared, metrics};
 
 /// Services asked about through the API and through no route: their tables, kept until they change.
 #[derive(Default)]
-pub(super) struct Picks(Mutex<BTreeMap<ServiceKey, Pick>>);
+pub(super) struct Picks(Mutex<BTreeMap<View, Pick>>);
 
 struct Pick {
     /// The service's revision that the table was made from; `None` for a service with a route, whose
@@ -32,11 +33,11 @@ struct Pick {
 const MOST: usize = 100_000;
 
 impl Traffic for Shared {
-    fn pick(&self, key: &ServiceKey, except: &[InstanceId]) -> Result<Endpoint, NoInstance> {
+    fn pick(&self, view: &View, except: &[InstanceId]) -> Result<Endpoint, NoInstance> {
         let now = proxy::now();
         let mut picks = self.picks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        self.bring_up_to_date(&mut picks, key);
-        let Some(pick) = picks.get_mut(key) else {
+        self.bring_up_to_date(&mut picks, view);
+        let Some(pick) = picks.get_mut(view) else {
             return Err(NoInstance::default());
         };
         let mut tried = Tried::default();
@@ -59,6 +60,10 @@ impl Traffic for Shared {
                             false => standing(endpoint, now).to_string(),
                         },
                     })
+                    .chain(self.left_out(&pick.table).map(|(record, why)| PassedOver {
+                        id: record.instance.id.to_string(),
+                        why,
+                    }))
                     .collect(),
             })
     }
@@ -123,50 +128,74 @@ impl Traffic for Shared {
 }
 
 impl Shared {
-    fn bring_up_to_date(&self, picks: &mut BTreeMap<ServiceKey, Pick>, key: &ServiceKey) {
-        let before = picks.get(key);
+    fn bring_up_to_date(&self, picks: &mut BTreeMap<View, Pick>, view: &View) {
+        let before = picks.get(view);
         let tables = self.tables();
-        if let Some(routed) = tables.routed(key) {
+        if let Some(routed) = tables.routed(view) {
             if !before.is_some_and(|pick| Arc::ptr_eq(&pick.table, routed)) {
                 let pick = Pick::new(None, routed.clone());
-                picks.insert(key.clone(), pick);
+                picks.insert(view.clone(), pick);
             }
             return;
         }
-        let service = self.registry.service(key);
+        let service = self.registry.service(&view.service);
         let Some(service) = service.filter(|_| before.is_some() || picks.len() < MOST) else {
-            picks.remove(key);
+            picks.remove(view);
             return;
         };
         let made_at = Some(service.modified);
         if before.is_some_and(|pick| pick.made_at == made_at) {
             return;
         }
-        let before = before.map(|pick| &*pick.table);
+        let before = before.map(|pick| pick.table.clone());
         let resolve = |host: &model::Host| self.names.resolve(host);
-        let table = tables.service(key, Some(&service), before, &resolve);
-        picks.insert(key.clone(), Pick::new(made_at, Arc::new(table)));
+        let table = tables.service(view, Some(&service), before.as_slice(), &resolve);
+        picks.insert(view.clone(), Pick::new(made_at, Arc::new(table)));
     }
 
     fn choice(&self, service: &ServiceTable) -> Choice {
         let mut choice = choice(service);
         let registered = self.registry.service(&service.key);
-        let known = |id: &InstanceId| service.endpoints.iter().any(|e| e.id == *id);
-        for record in registered.iter().flat_map(|s| s.instances()) {
-            let instance = &record.instance;
-            if !known(&instance.id) {
-                choice.instances.push(Stands {
+        for stands in &mut choice.instances {
+            let id = stands.id.parse().ok();
+            let record = registered
+                .as_ref()
+                .zip(id)
+                .and_then(|(s, id)| s.instance(&id).cloned());
+            stands.role = record.and_then(|record| record.role);
+        }
+        choice
+            .instances
+            .extend(self.left_out(service).map(|(record, why)| {
+                let instance = &record.instance;
+                Stands {
                     id: instance.id.to_string(),
                     address: format!("{}:{}", instance.host, instance.port),
                     health: record.health(),
+                    role: record.role,
                     weight: instance.weight.0,
                     in_flight: 0,
                     eligible: false,
-                    why: "its host name has no address".into(),
-                });
-            }
-        }
+                    why,
+                }
+            }));
         choice
+    }
+
+    /// The service's instances that are not in `table`, and why not.
+    fn left_out(&self, table: &ServiceTable) -> impl Iterator<Item = (Arc<Record>, String)> {
+        let service = self.registry.service(&table.key);
+        let instances = service.iter().flat_map(|service| service.instances());
+        let out = instances.filter(|r| !table.endpoints.iter().any(|e| e.id == r.instance.id));
+        let out: Vec<_> = out
+            .map(|record| {
+                (
+                    record.clone(),
+                    why_left_out(record, table.role, service.as_deref()),
+                )
+            })
+            .collect();
+        out.into_iter()
     }
 
     /// The listener that would take the question's connection, and how that was found out.
@@ -204,6 +233,21 @@ impl Pick {
     }
 }
 
+fn why_left_out(record: &Record, role: Option<Role>, service: Option<&Service>) -> String {
+    let primary = service.and_then(Service::primary);
+    match (role, record.role) {
+        (Some(_), None) => "its check has not found out its role".into(),
+        (Some(asked), Some(has)) if asked != has => format!("it is a {has}, and no {asked}"),
+        (Some(Role::Primary), _) if primary.is_none() => {
+            "several say that they are the primary, and none was seen to be promoted: none is believed".into()
+        }
+        (Some(Role::Primary), _) if primary.is_some_and(|p| p.instance.id != record.instance.id) => {
+            "it says that it is the primary, but another was promoted since, or it is dead".into()
+        }
+        _ => "its host name has no address".into(),
+    }
+}
+
 fn no_listener(table: &RoutingTable, question: &Question) -> String {
     let names: Vec<_> = table.listeners.iter().flatten().map(|l| &*l.name).collect();
     let port = question
@@ -236,7 +280,7 @@ fn explained(route: &Route, table: &RoutingTable) -> ExplainedRoute {
         host,
         path,
         action: match &route.action {
-            Action::Service(number) => format!("service {}", table.services[*number].key),
+            Action::Service(number) => format!("service {}", table.services[*number].view()),
             Action::Redirect(to) => format!("redirect {} to {}", to.status, to.location),
             Action::Fixed { status, .. } => format!("answer {status}"),
         },
@@ -251,6 +295,7 @@ fn choice(service: &ServiceTable) -> Choice {
     Choice {
         namespace: service.key.namespace.to_string(),
         service: service.key.service.to_string(),
+        role: service.role,
         policy: service.policy.as_str().into(),
         instances: service
             .endpoints
@@ -268,6 +313,7 @@ fn stands(endpoint: &Endpoint, now: model::Moment) -> Stands {
         id: endpoint.id.to_string(),
         address: address.to_string(),
         health: endpoint.health,
+        role: None,
         weight: endpoint.weight.0,
         in_flight: endpoint.stats.in_flight(),
         eligible: standing == Standing::Eligible,

@@ -3,15 +3,15 @@
 use std::io::{self, Read};
 
 use model::Revision;
-use registry::snapshot::Rebuild;
+use registry::snapshot::{Rebuild, Version};
 use registry::{MAX_COMMAND, Registry};
 
 use crate::storage::{File, Storage};
 
 /// The first bytes of every snapshot.
 const MAGIC: [u8; 8] = *b"PMANSNAP";
-/// The version of the format.
-pub(crate) const VERSION: u32 = 1;
+/// The latest version of the format that is known: that of the pieces.
+pub(crate) const VERSION: u32 = Version::LATEST as u32;
 /// Magic, version, revision, CRC-32C of these.
 const HEADER: usize = 8 + 4 + 8 + 4;
 /// The longest block: a piece of the state with the largest instance at its end.
@@ -52,8 +52,9 @@ fn write_temporary(
     let mut file = storage.create(TEMPORARY)?;
     let mut len = HEADER as u64;
     let mut number = 0;
-    file.append(&header(registry.revision()))?;
-    registry::snapshot::write(registry, |piece| {
+    let version = Version::needed(registry);
+    file.append(&header(version, registry.revision()))?;
+    registry::snapshot::write(registry, version, |piece| {
         if stop() {
             return Err(io::Error::other("the node is shutting down"));
         }
@@ -70,10 +71,10 @@ fn write_temporary(
     Ok(len + 12)
 }
 
-fn header(revision: Revision) -> [u8; HEADER] {
+fn header(version: Version, revision: Revision) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&(version as u32).to_le_bytes());
     header[12..20].copy_from_slice(&revision.0.to_le_bytes());
     let crc = crc32c::crc32c(&header[..20]);
     header[20..].copy_from_slice(&crc.to_le_bytes());
@@ -104,11 +105,11 @@ pub(crate) fn read(file: impl Read) -> Result<(Registry, u64), ReadError> {
         return Err(reader.damaged("no snapshot begins like this"));
     }
     let version = u32::from_le_bytes(std::array::from_fn(|i| header[8 + i]));
-    if version != VERSION {
+    let Some(version) = Version::of(version) else {
         return Err(ReadError::Version(version));
-    }
+    };
     let revision = Revision(u64::from_le_bytes(std::array::from_fn(|i| header[12 + i])));
-    let mut rebuild = Rebuild::default();
+    let mut rebuild = Rebuild::new(version);
     let mut piece = Vec::new();
     for number in 0.. {
         reader.block(number, &mut piece)?;

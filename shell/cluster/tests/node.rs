@@ -407,6 +407,7 @@ async fn verdicts_on_another_incarnation_are_void() {
         id: id("a"),
         incarnation: record.incarnation,
         health: Health::Passing,
+        role: None,
         reason: None,
     };
     node.verdicts(vec![verdict.clone()]).await.unwrap();

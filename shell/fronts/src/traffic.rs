@@ -2,17 +2,17 @@
 
 use std::net::IpAddr;
 
-use model::{Endpoint, Health, InstanceId, ServiceKey};
+use model::{Endpoint, Health, InstanceId, Role, View};
 use serde::Serialize;
 
 /// The data plane's decisions and numbers.
 pub trait Traffic: Send + Sync + 'static {
-    /// An instance of the service, chosen by its policy, that is none of `except`.
+    /// An instance of the service, or of a role in it, chosen by its policy, that is none of `except`.
     ///
     /// # Errors
     ///
     /// [`NoInstance`] says why each was passed over.
-    fn pick(&self, key: &ServiceKey, except: &[InstanceId]) -> Result<Endpoint, NoInstance>;
+    fn pick(&self, view: &View, except: &[InstanceId]) -> Result<Endpoint, NoInstance>;
 
     /// What would be done with a request or a connection, and why.
     fn explain(&self, question: &Question) -> Explanation;
@@ -96,6 +96,8 @@ pub struct Choice {
     pub namespace: String,
     /// Its name.
     pub service: String,
+    /// The role that an instance must have, if the route asks for one.
+    pub role: Option<Role>,
     /// The policy that decides.
     pub policy: String,
     /// Every instance.
@@ -113,6 +115,8 @@ pub struct Standing {
     pub address: String,
     /// The registry's verdict.
     pub health: Health,
+    /// What its check found it to be to the others.
+    pub role: Option<Role>,
     /// Its share of the traffic.
     pub weight: u16,
     /// Requests and connections being served there now.

@@ -3,6 +3,7 @@
 //! [`Schedule`] is the pure part: which probe is due when, and what a row of outcomes amounts to.
 //! [`Prober`] drives it on tokio and does the probing.
 
+mod exchange;
 mod probe;
 mod prober;
 mod schedule;

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::h1;
-use model::{CheckKind, Host, HttpCheck};
+use model::{CheckKind, Host, HttpCheck, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::exchange;
 use crate::schedule::{Outcome, Target};
 
-/// How much of an answer's body is searched.
-const BODY: usize = 64 * 1024;
+/// How much of an answer is searched.
+pub(crate) const BODY: usize = 64 * 1024;
 
 /// The largest head an answer may have.
 const LIMITS: h1::Limits = h1::Limits {
@@ -35,6 +36,13 @@ pub async fn probe(target: &Target) -> Outcome {
 
 async fn attempt(target: &Target) -> Outcome {
     let address = resolve(&target.host, target.port).await?;
+    if let CheckKind::Exchange(exchange) = &target.check.kind
+        && exchange.transport == Transport::Udp
+    {
+        // What is silent is well, and there must be time left to say so.
+        let patience = target.check.timeout.mul_f32(0.9);
+        return exchange::udp(address, exchange, patience).await;
+    }
     let stream = TcpStream::connect(address)
         .await
         .map_err(|fault| format!("no connection to {address}: {fault}"))?;
@@ -42,9 +50,11 @@ async fn attempt(target: &Target) -> Outcome {
         CheckKind::Tcp => {
             // Closed with a reset, so that a probe leaves no connection in TIME_WAIT on either side.
             let _ = stream.set_zero_linger();
-            Ok(())
+            Ok(None)
         }
-        CheckKind::Http(check) => ask(stream, target, check).await,
+        CheckKind::Http(check) => ask(stream, target, check).await.map(|()| None),
+        CheckKind::Exchange(exchange) => exchange::tcp(stream, exchange).await,
+        CheckKind::Protocol(check) => exchange::protocol(stream, check).await,
     }
 }
 
@@ -59,12 +69,11 @@ async fn resolve(host: &Host, port: u16) -> Result<SocketAddr, String> {
     }
 }
 
-async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Outcome {
-    let broken = |fault: io::Error| format!("the connection broke: {fault}");
+async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Result<(), String> {
     stream
         .write_all(&request(target, check))
         .await
-        .map_err(broken)?;
+        .map_err(|fault| broken(&fault))?;
     let mut answer = Vec::with_capacity(4 * 1024);
     let kind = h1::MethodKind::of(check.method.as_bytes());
     let mut scanned = 0;
@@ -80,7 +89,12 @@ async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Outco
             Some((status, framing, head_len)) => {
                 break (status, h1::BodyDecoder::new(framing), head_len);
             }
-            None if stream.read_buf(&mut answer).await.map_err(broken)? == 0 => {
+            None if stream
+                .read_buf(&mut answer)
+                .await
+                .map_err(|fault| broken(&fault))?
+                == 0 =>
+            {
                 return Err("the connection was closed without an answer".into());
             }
             None => {}
@@ -132,7 +146,7 @@ async fn find(
     mut raw: Vec<u8>,
     body: &mut h1::BodyDecoder,
     wanted: &str,
-) -> Outcome {
+) -> Result<(), String> {
     let mut text = Vec::new();
     loop {
         let decoded = body
@@ -154,6 +168,10 @@ async fn find(
             return Err(format!("the answer's body has no {wanted:?}"));
         }
     }
+}
+
+pub(crate) fn broken(fault: &io::Error) -> String {
+    format!("the connection broke: {fault}")
 }
 
 /// A probe outside of any schedule: whether a TCP connection is accepted.

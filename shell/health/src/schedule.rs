@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use balance::Random;
-use model::{CheckSpec, Health, Host, Incarnation, InstanceId, Moment, ServiceKey};
+use model::{CheckSpec, Health, Host, Incarnation, InstanceId, Moment, Role, ServiceKey};
 use registry::Verdict;
 
 /// An instance to be probed.
@@ -24,10 +24,12 @@ pub struct Target {
     pub check: CheckSpec,
     /// What the registry holds of it already: a node that restarts does not start over.
     pub health: Health,
+    /// The role that the registry holds.
+    pub role: Option<Role>,
 }
 
-/// What a probe found: well, or why not.
-pub type Outcome = Result<(), String>;
+/// What a probe found: well, and in which role if the check learns that; or why not.
+pub type Outcome = Result<Option<Role>, String>;
 
 /// An instance's name.
 type Name = (ServiceKey, InstanceId);
@@ -43,6 +45,8 @@ struct State {
     target: Target,
     /// The verdict that stands.
     health: Health,
+    /// The role that was reported last.
+    role: Option<Role>,
     /// Outcomes in a row that speak against it.
     contrary: u16,
     /// When it is probed next; `None` while a probe is under way.
@@ -152,9 +156,10 @@ impl Schedule {
         if state.target.incarnation != probed.incarnation || state.due.is_some() {
             return None;
         }
-        let before = state.health;
+        let before = (state.health, state.role);
         state.judge(outcome);
-        let (changed, health) = (state.health != before, state.health);
+        let (health, role) = (state.health, state.role);
+        let changed = (health, role) != before;
         let urgent = std::mem::take(&mut state.hurried) || state.contrary > 0;
         let interval = state.target.check.interval;
         let wait = if urgent {
@@ -171,16 +176,18 @@ impl Schedule {
             id: probed.id.clone(),
             incarnation: probed.incarnation,
             health,
+            role,
             reason: outcome.as_ref().err().map(|why| why.as_str().into()),
         })
     }
 
     fn add(&mut self, name: Name, target: Target, due: Moment) {
-        let health = target.health;
+        let (health, role) = (target.health, target.role);
         self.due.insert((due, name.clone()));
         let state = State {
             target,
             health,
+            role,
             contrary: 0,
             due: Some(due),
             hurried: false,
@@ -204,7 +211,7 @@ impl Schedule {
 impl State {
     fn judge(&mut self, outcome: &Outcome) {
         let found = match outcome {
-            Ok(()) => Health::Passing,
+            Ok(_) => Health::Passing,
             Err(_) => Health::Critical,
         };
         let needed = match (self.health, found) {
@@ -215,12 +222,17 @@ impl State {
         };
         if found == self.health {
             self.contrary = 0;
-            return;
+        } else {
+            self.contrary += 1;
+            if self.contrary >= needed {
+                self.health = found;
+                self.contrary = 0;
+            }
         }
-        self.contrary += 1;
-        if self.contrary >= needed {
-            self.health = found;
-            self.contrary = 0;
+        // One answer is enough: a role is a fact, not a symptom, and a promotion must not wait for a second probe. A probe
+        // that fails says nothing of the role; nor does one of an instance that is not trusted yet.
+        if let (Health::Passing, Ok(role)) = (self.health, outcome) {
+            self.role = *role;
         }
     }
 }
@@ -246,6 +258,7 @@ mod tests {
                 fall: 3,
             },
             health,
+            role: None,
         }
     }
 
@@ -258,7 +271,7 @@ mod tests {
             now = schedule.next_deadline().unwrap();
             assert!(schedule.poll_due(now).is_some());
             let outcome = if well {
-                Ok(())
+                Ok(None)
             } else {
                 Err("refused".to_owned())
             };
@@ -296,6 +309,27 @@ mod tests {
     }
 
     #[test]
+    fn a_role_is_reported_as_soon_as_an_instance_that_is_well_has_it() {
+        let mut schedule = one(Health::Critical);
+        let mut probe = |outcome: Outcome| {
+            let now = schedule.next_deadline().unwrap();
+            let probed = schedule.poll_due(now).unwrap();
+            let verdict = schedule.handle(&probed, &outcome, now);
+            verdict.map(|v| (v.health, v.role, v.reason.is_some()))
+        };
+        let (primary, replica) = (Some(Role::Primary), Some(Role::Replica));
+        // It has to rise first.
+        assert_eq!(probe(Ok(replica)), None);
+        assert_eq!(probe(Ok(replica)), Some((Health::Passing, replica, false)));
+        assert_eq!(probe(Ok(replica)), None);
+        assert_eq!(probe(Ok(primary)), Some((Health::Passing, primary, false)));
+        // A failure says nothing of the role.
+        assert_eq!(probe(Err("refused".into())), None);
+        assert_eq!(probe(Ok(primary)), None);
+        assert_eq!(probe(Ok(None)), Some((Health::Passing, None, false)));
+    }
+
+    #[test]
     fn doubt_makes_probes_come_sooner() {
         let (_, calm) = play(&mut one(Health::Passing), &[true, true, true]);
         let (_, doubt) = play(&mut one(Health::Passing), &[false, false, false]);
@@ -314,7 +348,7 @@ mod tests {
         assert!(schedule.poll_due(now).is_some());
         // Seen to fail again while it is probed: once more, soon.
         schedule.hurry(&target.key, &target.id, now);
-        schedule.handle(&target, &Ok(()), now);
+        schedule.handle(&target, &Ok(None), now);
         assert_eq!(
             schedule.next_deadline(),
             Some(now + Duration::from_millis(200))
@@ -328,7 +362,7 @@ mod tests {
         let old = schedule.poll_due(now).unwrap();
         let new = target(2, Health::Unknown);
         schedule.put(new, now);
-        assert!(schedule.handle(&old, &Ok(()), now).is_none());
+        assert!(schedule.handle(&old, &Ok(None), now).is_none());
         assert_eq!(
             schedule.poll_due(now + FIRST).unwrap().incarnation,
             Incarnation(2)

@@ -218,6 +218,21 @@ fn texts_that_do_not_fit_their_key_are_refused() {
         service("check = { tcp = false }"),
         service("check = { tcp = true, http = \"/\" }"),
         service("check = { tcp = true, method = \"GET\" }"),
+        service("check = { udp = false }"),
+        service("check = { tcp = true, udp = true }"),
+        service("check = { protocol = \"gopher\" }"),
+        service("check = { protocol = \"redis\", http = \"/\" }"),
+        service("check = { protocol = \"smtp\", user = \"u\" }"),
+        service("check = { protocol = \"redis\", database = \"0\" }"),
+        service("check = { protocol = \"redis\", user = \"u\" }"),
+        service("check = { protocol = \"mysql\", password = \"p\" }"),
+        service("check = { protocol = \"mysql\", user = \"\" }"),
+        service("check = { protocol = \"mysql\", user = \"a\\u0000b\" }"),
+        service("check = { protocol = \"postgresql\", send = \"x\" }"),
+        service("check = { http = \"/\", expect = \"x\" }"),
+        listener("role = \"primary\"\nroute = [{ path = \"/\", service = \"a\" }]"),
+        listener("service = \"a\"\nrole = \"leader\""),
+        listener("route = [{ role = \"primary\", answer = {} }]"),
         service("check = { http = \"healthz\" }"),
         service("check = { http = \"/\", status = [] }"),
         service("check = { http = \"/\", status = [\"399-200\"] }"),
@@ -246,6 +261,26 @@ fn a_probe_longer_than_its_interval_is_a_warning() {
     assert_eq!(parsed.warnings.len(), 1);
     assert_eq!(parsed.warnings[0].severity, Severity::Warning);
     assert_eq!(parsed.warnings[0].key, "service.shop.check.timeout");
+}
+
+#[test]
+fn a_password_is_in_no_message_about_a_change() {
+    let text = |password: &str| {
+        service(&format!(
+            "check = {{ protocol = \"redis\", password = \"{password}\" }}"
+        ))
+    };
+    let config = |text: &str| parse_one(text).unwrap().config;
+    let changes = [
+        crate::diff(&config(&text("old-one")), &config(&text("new-one"))),
+        crate::diff(&config(""), &config(&text("new-one"))),
+        crate::diff(&config(&text("old-one")), &config("")),
+    ];
+    for changes in changes {
+        let said = format!("{} {changes:?}", changes[0]);
+        assert!(changes.len() == 1 && !said.contains("-one"), "{said}");
+    }
+    assert!(!format!("{:?}", config(&text("old-one"))).contains("old-one"));
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
     let effective = tree(&config(FULL).to_toml());
     for (key, value) in tree(FULL) {
         // Becomes a route; and a text expanded stands there expanded.
-        if key == "listener.web.service" || key.ends_with("\"odd key\"") {
+        let routed = ["listener.web.service", "listener.web.role"].contains(&&*key);
+        if routed || key.ends_with("\"odd key\"") {
             continue;
         }
         assert_eq!(effective.get(&key), Some(&value), "{key}");
@@ -131,6 +132,10 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
     assert_eq!(
         effective["listener.web.route[4].service"],
         Toml::from("shop/fallback")
+    );
+    assert_eq!(
+        effective["listener.web.route[4].role"],
+        Toml::from("replica")
     );
     assert_eq!(
         effective["service.\"shop/orders\".instance[1].metadata.\"odd key\""],

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use model::Policy;
+use model::{CheckProtocol, Policy, Role};
 use serde_json::{Value as Json, json};
 
 use crate::tree::clip;
@@ -104,6 +104,41 @@ impl Text for Policy {
 
     fn schema() -> Json {
         json!({ "enum": POLICIES.map(Self::as_str) })
+    }
+}
+
+impl Text for CheckProtocol {
+    const EXPECTED: &'static str = "the name of a protocol, such as \"postgresql\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        const LATER: &[&str] = &["grpc", "ldap", "dns", "mongodb"];
+        let known = Self::ALL.into_iter().find(|p| p.as_str() == text);
+        known.ok_or_else(|| no_such_word(text, &Self::ALL.map(Self::as_str), LATER))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().into()
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": Self::ALL.map(Self::as_str) })
+    }
+}
+
+impl Text for Role {
+    const EXPECTED: &'static str = "\"primary\" or \"replica\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        known.ok_or_else(|| no_such_word(text, &Self::ALL.map(Self::as_str), &[]))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().into()
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": Self::ALL.map(Self::as_str) })
     }
 }
 

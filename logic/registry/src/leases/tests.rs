@@ -491,6 +491,8 @@ fn record(id: u32, ttl: u64, revision: u64) -> Record {
         check_health: Health::Passing,
         lease_health: Health::Passing,
         reason: None,
+        role: None,
+        promoted: None,
         created: Revision(revision),
         modified: Revision(revision),
         renewed: Revision(revision),

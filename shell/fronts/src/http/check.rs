@@ -5,7 +5,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
-use model::{CheckKind, CheckSpec, HttpCheck, StatusRange};
+use model::{
+    CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, Secret, StatusRange,
+    Transport,
+};
 
 use super::fault::Faults;
 use super::fields::Fields;
@@ -42,36 +45,12 @@ const RESERVED: [&str; 6] = [
 
 /// Reads a check. `None`, and faults, if something is wrong.
 pub(crate) fn read(mut fields: Fields<'_, '_>, faults: &mut Faults) -> Option<CheckSpec> {
-    let tcp = fields.optional("tcp", faults, flag);
-    let path = fields.optional("http", faults, target);
-    let http = http(&mut fields, faults);
+    let kind = kind(&mut fields, faults);
     let port = fields.optional("port", faults, port);
     let interval = fields.optional("interval", faults, |n| period(n, INTERVALS));
     let timeout = fields.optional("timeout", faults, |n| period(n, TIMEOUTS));
     let rise = fields.optional("rise", faults, |n| whole(n, ROWS));
     let fall = fields.optional("fall", faults, |n| whole(n, ROWS));
-    let by_http = fields.value("http").is_some();
-    let kind = match (tcp, by_http) {
-        (Some(true), true) => {
-            fields.whole("has both tcp and http; keep one of the two", faults);
-            None
-        }
-        (Some(true), false) => {
-            http_only(&mut fields, faults);
-            Some(CheckKind::Tcp)
-        }
-        (_, true) => path.map(|path| {
-            CheckKind::Http(HttpCheck {
-                path: path.as_str().into(),
-                ..http
-            })
-        }),
-        (_, false) => {
-            let detail = "does not say how; add \"tcp\": true or \"http\": \"/…\"";
-            fields.whole(detail, faults);
-            None
-        }
-    };
     fields.finish(faults);
     Some(CheckSpec {
         kind: kind?,
@@ -81,6 +60,121 @@ pub(crate) fn read(mut fields: Fields<'_, '_>, faults: &mut Faults) -> Option<Ch
         rise: rise.unwrap_or(RISE),
         fall: fall.unwrap_or(FALL),
     })
+}
+
+/// What belongs to checks of which kind only.
+const ONLY: [(&str, &[&str]); 10] = [
+    ("send", &["tcp", "udp"]),
+    ("expect", &["tcp", "udp"]),
+    ("user", &["postgresql", "mysql", "redis"]),
+    ("password", &["postgresql", "mysql", "redis"]),
+    ("database", &["postgresql", "mysql"]),
+    ("method", &["http"]),
+    ("host", &["http"]),
+    ("headers", &["http"]),
+    ("status", &["http"]),
+    ("body", &["http"]),
+];
+
+fn kind(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Option<CheckKind> {
+    let tcp = fields.optional("tcp", faults, flag) == Some(true);
+    let udp = fields.optional("udp", faults, flag) == Some(true);
+    let path = fields.optional("http", faults, target);
+    let protocol = fields.optional("protocol", faults, parsed::<CheckProtocol>);
+    let http = http(fields, faults);
+    let exchange = exchange(udp, fields, faults);
+    let login = login(fields, faults);
+    let by_http = fields.value("http").is_some();
+    let by_protocol = fields.value("protocol").is_some();
+    let given = [
+        (tcp, "tcp"),
+        (udp, "udp"),
+        (by_http, "http"),
+        (by_protocol, "protocol"),
+    ];
+    let given: Vec<_> = given
+        .into_iter()
+        .filter_map(|(given, how)| given.then_some(how))
+        .collect();
+    let how = match &given[..] {
+        [one] => protocol.map_or(*one, CheckProtocol::as_str),
+        [] => {
+            let detail = "does not say how; add \"tcp\": true, \"udp\": true, \"http\": \"/…\" or \
+                          \"protocol\": \"…\"";
+            fields.whole(detail, faults);
+            return None;
+        }
+        [one, another, ..] => {
+            fields.whole(
+                format!("has both {one} and {another}; keep one of the two"),
+                faults,
+            );
+            return None;
+        }
+    };
+    for (name, kinds) in ONLY {
+        // Of a protocol that is not known, that was said already.
+        if how != "protocol" && !kinds.contains(&how) && fields.value(name).is_some() {
+            let detail = format!("has no meaning for a check by {how}; leave it out");
+            fields.fault(name, detail, faults);
+        }
+    }
+    match how {
+        "tcp" if exchange.send.is_none() && exchange.expect.is_none() => Some(CheckKind::Tcp),
+        "tcp" | "udp" => Some(CheckKind::Exchange(exchange)),
+        "http" => path.map(|path| {
+            CheckKind::Http(HttpCheck {
+                path: path.as_str().into(),
+                ..http
+            })
+        }),
+        _ => protocol.map(|protocol| {
+            let check = ProtocolCheck { protocol, ..login };
+            complete(&check, fields, faults);
+            CheckKind::Protocol(check)
+        }),
+    }
+}
+
+fn exchange(udp: bool, fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Exchange {
+    // Any characters: whoever checks a binary protocol needs them.
+    let bytes = |node: &Node<'_>| {
+        let text = text(node)?;
+        let fits = (1..=MAX_TEXT).contains(&text.len());
+        let length = text.len();
+        let fault = || format!("is {length} bytes long; 1 to {MAX_TEXT} are possible");
+        fits.then(|| text.into()).ok_or_else(fault)
+    };
+    Exchange {
+        transport: if udp { Transport::Udp } else { Transport::Tcp },
+        send: fields.optional("send", faults, bytes),
+        expect: fields.optional("expect", faults, bytes),
+    }
+}
+
+/// Everything about a check by protocol but which.
+fn login(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> ProtocolCheck {
+    let mut text = |name| fields.optional(name, faults, |node| line(node, MAX_TEXT));
+    ProtocolCheck {
+        protocol: CheckProtocol::Redis,
+        user: text("user"),
+        password: text("password").map(Secret),
+        database: text("database"),
+    }
+}
+
+/// Redis knows a password without a user, and no user without a password; the others the other way round.
+fn complete(check: &ProtocolCheck, fields: &Fields<'_, '_>, faults: &mut Faults) {
+    let (user, password) = (check.user.is_some(), check.password.is_some());
+    match check.protocol {
+        CheckProtocol::Redis if user && !password => {
+            fields.fault("user", "is there, but no password; give both", faults);
+        }
+        CheckProtocol::PostgreSql | CheckProtocol::MySql if password && !user => {
+            fields.fault("password", "is there, but no user; give both", faults);
+        }
+        _ => {}
+    }
 }
 
 /// Everything about an HTTP check but its path.
@@ -106,15 +200,6 @@ fn http(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> HttpCheck {
         headers: headers.unwrap_or_default(),
         status: status.unwrap_or_else(|| vec![any_but_errors]),
         body,
-    }
-}
-
-fn http_only(fields: &mut Fields<'_, '_>, faults: &mut Faults) {
-    for name in ["method", "host", "headers", "status", "body"] {
-        if fields.value(name).is_some() {
-            let detail = "has no meaning for a tcp check; leave it out, or check by http";
-            fields.fault(name, detail, faults);
-        }
     }
 }
 

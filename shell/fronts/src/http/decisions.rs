@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use model::{Endpoint, Health, ServiceKey};
+use model::{Endpoint, Health, Role, ServiceKey, View};
 use serde::Serialize;
 
 use super::Shared;
@@ -17,17 +17,20 @@ use super::problem::Problem;
 use super::view::Pairs;
 use crate::Question;
 
-/// `GET /v1/pick/{service}`: one instance, chosen by the service's policy.
+/// `GET /v1/pick/{service}`: one instance, of a role if that is asked for, chosen by the service's policy.
 pub(crate) async fn pick(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
     let key = input.service_key();
+    let role = input.optional("role", str::parse::<Role>);
     input.finish()?;
     let Some(key) = key else {
         return Err(incomplete());
     };
+    let view = View { service: key, role };
     let endpoint = api
         .traffic
-        .pick(&key, &[])
-        .map_err(|none| Problem::no_instance(key.service.as_str(), none))?;
+        .pick(&view, &[])
+        .map_err(|none| Problem::no_instance(view.service.service.as_str(), none))?;
+    let key = view.service;
     let (_, service) = api.directory.service(&key);
     let record = service
         .as_ref()
@@ -41,6 +44,7 @@ pub(crate) async fn pick(State(api): Shared, mut input: Input) -> Result<Respons
         zone: instance.and_then(|instance| instance.zone.as_deref()),
         tags: instance.map_or(&[], |instance| &*instance.tags),
         metadata: Pairs(instance.and_then(|instance| instance.metadata.as_deref())),
+        role: record.and_then(|record| record.role),
         ..Picked::of(&key, &endpoint)
     };
     Ok(json(StatusCode::OK, &picked))
@@ -59,6 +63,7 @@ struct Picked<'a> {
     tags: &'a [Box<str>],
     metadata: Pairs<'a>,
     health: Health,
+    role: Option<Role>,
 }
 
 impl<'a> Picked<'a> {
@@ -74,6 +79,7 @@ impl<'a> Picked<'a> {
             tags: &[],
             metadata: Pairs(None::<&BTreeMap<_, _>>),
             health: endpoint.health,
+            role: None,
         }
     }
 }

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use model::{Endpoint, EndpointStats, Host, InstanceId, ServiceKey};
+use model::{Endpoint, EndpointStats, Host, InstanceId, ServiceKey, View};
 use tokio::time::{Instant, timeout_at};
 
 use super::Api;
@@ -79,7 +79,7 @@ impl Api {
         let mut tried: Vec<(InstanceId, String)> = Vec::new();
         while tried.len() < ATTEMPTS {
             let except: Vec<_> = tried.iter().map(|(id, _)| id.clone()).collect();
-            let endpoint = match self.traffic.pick(key, &except) {
+            let endpoint = match self.traffic.pick(&View::whole(key.clone()), &except) {
                 Ok(endpoint) => endpoint,
                 Err(none) if tried.is_empty() => {
                     return Err(Problem::no_instance(key.service.as_str(), none));

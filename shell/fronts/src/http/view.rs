@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use model::{CheckKind, CheckSpec, Health, Host, Lease, Period, Revision, ServiceKey, StatusRange};
+use model::{
+    CheckKind, CheckSpec, Health, Host, Lease, Period, Revision, Role, ServiceKey, StatusRange,
+    Transport,
+};
 use registry::{Record, Service};
 use serde::{Serialize, Serializer};
 
@@ -27,6 +30,7 @@ pub(crate) struct InstanceView<'a> {
     drain: bool,
     health: Health,
     reason: Option<&'a str>,
+    role: Option<Role>,
     created: Revision,
     modified: Revision,
     #[serde(serialize_with = "shown")]
@@ -58,6 +62,7 @@ impl<'a> InstanceView<'a> {
             drain: instance.drain,
             health: record.health(),
             reason: reason(record),
+            role: record.role,
             created: record.created,
             modified: record.modified,
             registered_at,
@@ -105,13 +110,25 @@ impl From<Lease> for LeaseView {
     }
 }
 
-/// A check, in the form it is registered in.
+/// A check, in the form it is registered in; without the password, which is nobody's business.
 #[derive(Debug, Default, Serialize)]
 struct CheckView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    udp: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +160,19 @@ impl<'a> CheckView<'a> {
         match &check.kind {
             CheckKind::Tcp => Self {
                 tcp: Some(true),
+                ..view
+            },
+            CheckKind::Exchange(exchange) => Self {
+                tcp: (exchange.transport == Transport::Tcp).then_some(true),
+                udp: (exchange.transport == Transport::Udp).then_some(true),
+                send: exchange.send.as_deref(),
+                expect: exchange.expect.as_deref(),
+                ..view
+            },
+            CheckKind::Protocol(check) => Self {
+                protocol: Some(check.protocol.as_str()),
+                user: check.user.as_deref(),
+                database: check.database.as_deref(),
                 ..view
             },
             CheckKind::Http(http) => Self {

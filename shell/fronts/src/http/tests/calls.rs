@@ -264,7 +264,7 @@ async fn a_pick_names_one_instance_or_why_there_is_none() {
     assert_eq!(
         server.get("/v1/pick/shop").await.json(),
         json!({ "namespace": "default", "service": "shop", "id": "a", "address": "db.internal", "port": 80,
-            "weight": 1, "zone": "z", "tags": ["t"], "metadata": { "k": "v" }, "health": "passing" })
+            "weight": 1, "zone": "z", "tags": ["t"], "metadata": { "k": "v" }, "health": "passing", "role": null })
     );
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
-use model::{Endpoint, EndpointStats, Health, Host, InstanceId, Moment, Revision, ServiceKey};
+use model::{
+    Endpoint, EndpointStats, Health, Host, InstanceId, Moment, Revision, ServiceKey, View,
+};
 use registry::leases::{MassLoss, Renewal};
 use registry::{
     Command, Committed, Compacted, Event, Heartbeat, History, Leases, Registry, Service,
@@ -135,9 +137,9 @@ impl Changes for Watch {
 }
 
 impl Traffic for Memory {
-    fn pick(&self, key: &ServiceKey, except: &[InstanceId]) -> Result<Endpoint, NoInstance> {
+    fn pick(&self, view: &View, except: &[InstanceId]) -> Result<Endpoint, NoInstance> {
         let mut passed_over = Vec::new();
-        for endpoint in self.endpoints(key) {
+        for endpoint in self.endpoints(&view.service) {
             let why = match endpoint.health {
                 _ if except.contains(&endpoint.id) => "it was tried already",
                 Health::Critical => "it is critical",
@@ -168,14 +170,19 @@ impl Traffic for Memory {
                 why: "it is the only one".into(),
             }),
             service: service.map(|key| Choice {
+                role: None,
                 namespace: key.namespace.as_str().into(),
                 service: key.service.as_str().into(),
                 policy: "least_conn".into(),
-                chosen: self.pick(&key, &[]).ok().map(|e| e.id.as_str().into()),
+                chosen: self
+                    .pick(&View::whole(key.clone()), &[])
+                    .ok()
+                    .map(|e| e.id.as_str().into()),
                 instances: self
                     .endpoints(&key)
                     .into_iter()
                     .map(|endpoint| Standing {
+                        role: None,
                         id: endpoint.id.as_str().into(),
                         address: endpoint.address.to_string(),
                         health: endpoint.health,

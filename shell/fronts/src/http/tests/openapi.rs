@@ -246,6 +246,8 @@ async fn every_field_of_an_answer_is_described_and_nothing_else_is() {
     let mut watch = Watch::open(server.address, "/v1/services/shop/watch", None).await;
     let checks = [
         json!({ "tcp": true, "port": 1 }),
+        json!({ "udp": true, "send": "a", "expect": "b" }),
+        json!({ "protocol": "mysql", "user": "u", "password": "p", "database": "d" }),
         json!({ "http": "/", "host": "h", "headers": { "a": "b" }, "body": "x", "status": 200 }),
     ];
     for check in checks {

@@ -90,6 +90,29 @@ async fn a_wrong_check_has_all_its_wrong_fields_named() {
             json!({ "tcp": true, "method": "GET", "body": "x" }),
             vec!["#/check/method", "#/check/body"],
         ),
+        (json!({ "protocol": "gopher" }), vec!["#/check/protocol"]),
+        (json!({ "udp": true, "protocol": "smtp" }), vec!["#/check"]),
+        (
+            json!({ "protocol": "smtp", "user": "u", "send": "x" }),
+            vec!["#/check/send", "#/check/user"],
+        ),
+        (
+            json!({ "protocol": "redis", "password": "p", "database": "0" }),
+            vec!["#/check/database"],
+        ),
+        (
+            json!({ "protocol": "redis", "user": "u" }),
+            vec!["#/check/user"],
+        ),
+        (
+            json!({ "protocol": "postgresql", "password": "p" }),
+            vec!["#/check/password"],
+        ),
+        (
+            json!({ "protocol": "mysql", "user": "a\u{0}b", "password": "" }),
+            vec!["#/check/user", "#/check/password"],
+        ),
+        (json!({ "udp": true, "send": "" }), vec!["#/check/send"]),
         (
             json!({ "http": "/", "method": "G T" }),
             vec!["#/check/method"],

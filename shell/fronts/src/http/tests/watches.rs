@@ -101,6 +101,7 @@ async fn only_the_last_change_of_a_revision_can_be_resumed_from() {
     }
     let mut watch = Watch::open(server.address, TARGET, Some(2)).await;
     let verdict = |id: &str, revision| Verdict {
+        role: None,
         key: model::ServiceKey::in_default("shop".parse().unwrap()),
         id: id.parse().unwrap(),
         incarnation: Incarnation(revision),
