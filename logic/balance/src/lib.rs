@@ -7,6 +7,7 @@
 
 mod balancer;
 mod random;
+mod sources;
 mod standing;
 
 #[cfg(test)]
@@ -14,4 +15,5 @@ mod tests;
 
 pub use balancer::{Balancer, Tried, Unavailable};
 pub use random::Random;
+pub use sources::{Excess, Sources, holder};
 pub use standing::{Standing, standing};

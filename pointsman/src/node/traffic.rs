@@ -11,7 +11,7 @@ use fronts::{
 };
 use model::{
     Action, Endpoint, HostPattern, InstanceId, ListenerTable, PathPattern, Revision, Route,
-    RoutingTable, ServiceKey, ServiceTable,
+    RoutingTable, ServiceKey, ServiceTable, Speaks,
 };
 
 use super::{Shared, metrics};
@@ -71,6 +71,9 @@ impl Traffic for Shared {
                 ..Explanation::default()
             };
         };
+        if !matches!(listener.speaks, Speaks::Http) {
+            return self.explain_stream(&table, listener, &how, question);
+        }
         let path = question.path.split('?').next().unwrap_or("/");
         let Some(number) = http::route::find(listener, &question.host, path) else {
             return Explanation {
@@ -147,7 +150,7 @@ impl Shared {
         picks.insert(key.clone(), Pick::new(made_at, Arc::new(table)));
     }
 
-    fn choice(&self, service: &ServiceTable) -> Choice {
+    pub(super) fn choice(&self, service: &ServiceTable) -> Choice {
         let mut choice = choice(service);
         let registered = self.registry.service(&service.key);
         let known = |id: &InstanceId| service.endpoints.iter().any(|e| e.id == *id);

@@ -15,6 +15,7 @@ mod reload;
 mod routes;
 mod shutdown;
 mod start;
+mod tcp;
 mod upgrade;
 mod workers;
 

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::Counter;
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::l4::Gate;
+
 /// Something a worker is to do.
 pub(crate) enum Order {
     /// Accept connections at this address for the listener with this number.
@@ -32,6 +34,11 @@ impl Open {
         fleet.members[worker].connections.fetch_add(1, Relaxed);
         Self(fleet, worker)
     }
+
+    /// All workers, this one among them.
+    pub(crate) fn fleet(&self) -> &Arc<Fleet> {
+        &self.0
+    }
 }
 
 impl Drop for Open {
@@ -45,6 +52,8 @@ pub(crate) struct Fleet {
     members: Vec<Member>,
     /// Connections handed from the worker that accepted them to a less busy one.
     pub(crate) handed_over: Counter,
+    /// Limits by the client's address.
+    pub(crate) gate: Gate,
 }
 
 #[repr(align(64))]
@@ -66,6 +75,7 @@ impl Fleet {
         Ok(Self {
             members: (0..workers).map(member).collect::<io::Result<_>>()?,
             handed_over: Counter::default(),
+            gate: Gate::default(),
         })
     }
 
@@ -82,6 +92,13 @@ impl Fleet {
             .push(order);
         // It can only fail when the count would overflow, and then the bell has rung already.
         let _ = rustix::io::write(&member.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// Lets every worker look at what has changed.
+    pub(crate) fn ring_all(&self) {
+        for member in &self.members {
+            let _ = rustix::io::write(&member.bell, &1_u64.to_ne_bytes());
+        }
     }
 
     pub(crate) fn order_all(&self, order: impl Fn() -> Order) {

@@ -10,6 +10,7 @@ mod bind;
 mod buffers;
 mod date;
 mod inbox;
+mod l4;
 mod l7;
 mod listen;
 mod pool;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use model::{Counter, Moment, RoutingTable};
-use telemetry::AccessRecord;
+use telemetry::Record;
 
 pub use bind::BindError;
 pub use run::{Simulated, simulate};
@@ -41,7 +42,7 @@ pub struct Options {
     /// Decides every random choice.
     pub seed: u64,
     /// Where batches of access records go.
-    pub access_log: Option<SyncSender<Vec<AccessRecord>>>,
+    pub access_log: Option<SyncSender<Vec<Record>>>,
     /// Counts access records that were lost because nobody took them in time.
     pub lost_records: Arc<Counter>,
     /// Hears of endpoints that keep failing. Called on a worker's thread: it must not wait.
@@ -79,6 +80,8 @@ impl Proxy {
     /// Every request that begins from now on is served by `table`.
     pub fn publish(&self, table: Arc<RoutingTable>) {
         self.published.store(table);
+        // A connection that lasts looks at no table: its worker has to be told that its instance is gone.
+        self.fleet.ring_all();
     }
 
     /// The table that requests are served by.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::{Counter, RoutingTable};
-use telemetry::AccessRecord;
+use telemetry::{AccessRecord, ConnectionRecord, Record};
 
 use crate::Options;
 use crate::access::Logger;
@@ -75,6 +75,7 @@ async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
         for order in fleet.orders(worker.index) {
             carry_out(order, &worker, &fleet, &mut listening.borrow_mut());
         }
+        worker.review();
         bell.rung().await;
     }
 }
@@ -115,7 +116,7 @@ pub struct Simulated {
     published: Arc<ArcSwap<RoutingTable>>,
     closing: Vec<Rc<Cell<bool>>>,
     suspects: Rc<RefCell<Vec<Suspect>>>,
-    records: std::sync::mpsc::Receiver<Vec<AccessRecord>>,
+    records: std::sync::mpsc::Receiver<Vec<Record>>,
 }
 
 /// Starts a proxy of one worker on `network`, accepting at `listeners` (in the table's numbering).
@@ -179,6 +180,7 @@ impl Simulated {
     /// Every request that begins from now on is served by `table`.
     pub fn publish(&self, table: RoutingTable) {
         self.published.store(Arc::new(table));
+        self.worker.review();
     }
 
     /// Accepts no more connections for listener `number`.
@@ -192,12 +194,29 @@ impl Simulated {
         self.suspects.borrow().clone()
     }
 
-    /// What the access log got.
+    /// What the access log got of requests.
     pub fn records(&self) -> Vec<AccessRecord> {
+        let requests = self.logged().filter_map(|record| match record {
+            Record::Request(record) => Some(record),
+            Record::Connection(_) => None,
+        });
+        requests.collect()
+    }
+
+    /// What the access log got of TCP connections.
+    pub fn connections(&self) -> Vec<ConnectionRecord> {
+        let connections = self.logged().filter_map(|record| match record {
+            Record::Request(_) => None,
+            Record::Connection(record) => Some(*record),
+        });
+        connections.collect()
+    }
+
+    fn logged(&self) -> impl Iterator<Item = Record> {
         if let Some(logger) = &self.worker.logger {
             logger.flush();
         }
-        self.records.try_iter().flatten().collect()
+        self.records.try_iter().flatten()
     }
 
     /// Unused connections to instances.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::{
     Action, Endpoint, EndpointStats, Health, HostPattern, Incarnation, ListenerStats,
     ListenerTable, Moment, PathPattern, Policy, Route, RouteStats, RoutingTable, ServiceKey,
-    ServiceStats, ServiceTable, Sharded, Timeouts, Weight,
+    ServiceStats, ServiceTable, Sharded, Speaks, Timeouts, Weight,
 };
 use proxy::rt::{Accepted, Handle, Listener, Memory, Network, Sock};
 use proxy::{Simulated, simulate};
@@ -91,6 +91,8 @@ impl Stage {
             shun_for: Duration::from_secs(10),
             shun_after: 3,
             keep_alive: Duration::from_secs(30),
+            send_proxy: None,
+            connect_from: Vec::new(),
             stats: Arc::new(Sharded::<ServiceStats>::new(1)),
         };
         let route = Route {
@@ -103,6 +105,8 @@ impl Stage {
         let listener = ListenerTable {
             name: "l".into(),
             routes: vec![route],
+            speaks: Speaks::Http,
+            accept_proxy: Vec::new(),
             trusted_peers: Vec::new(),
             timeouts: TIMEOUTS,
             max_head: 16 * 1024,

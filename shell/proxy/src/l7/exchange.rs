@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use balance::Tried;
 use http::h1;
 use model::ServiceTable;
-use telemetry::{AccessRecord, Answerer};
+use telemetry::{AccessRecord, Answerer, Record};
 
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
@@ -317,7 +317,7 @@ impl Session {
         let endpoint = service
             .zip(ended.endpoint)
             .map(|(s, e)| (s, &s.endpoints[e]));
-        logger.push(AccessRecord {
+        logger.push(Record::Request(AccessRecord {
             at: SystemTime::now(),
             duration,
             client: self.peer,
@@ -334,7 +334,7 @@ impl Session {
             }),
             attempts: ended.attempts,
             ended: ended.cut.map_or("ok", Cut::as_str),
-        });
+        }));
     }
 }
 

@@ -17,6 +17,7 @@ mod join;
 mod memory;
 mod reactor;
 mod sock;
+mod splice;
 mod timers;
 
 #[cfg(test)]
@@ -31,3 +32,4 @@ pub use join::{Either, race, try_join, yield_now};
 pub use memory::{Memory, Network};
 pub use reactor::{Reactor, TaskId};
 pub use sock::{Accepted, Listener, Sock, TimedOut};
+pub use splice::Pipe;

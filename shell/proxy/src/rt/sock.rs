@@ -3,13 +3,15 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Poll;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_linger, set_tcp_nodelay, socket_error};
+use rustix::net::sockopt::{
+    set_socket_linger, set_socket_reuseaddr, set_tcp_nodelay, socket_error,
+};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
 };
@@ -23,17 +25,17 @@ pub struct TimedOut;
 
 /// A connected stream socket. Dropping it closes it.
 pub struct Sock {
-    reactor: Rc<Reactor>,
-    token: Token,
-    end: End,
-    received: Cell<u64>,
-    sent: Cell<u64>,
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) token: Token,
+    pub(super) end: End,
+    pub(super) received: Cell<u64>,
+    pub(super) sent: Cell<u64>,
     /// The kernel tells of a reset once: whoever sends may hear of it, and whoever reads then finds what looks
     /// like an end in order. A body that ends with its connection would be taken for whole.
-    broken: Cell<bool>,
+    pub(super) broken: Cell<bool>,
 }
 
-enum End {
+pub(super) enum End {
     Kernel(OwnedFd),
     Memory(EndId),
 }
@@ -70,7 +72,19 @@ impl Sock {
     /// # Errors
     /// Whatever the connection failed with; [`io::ErrorKind::TimedOut`] when the deadline passed.
     pub async fn connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
-        let sock = Self::begin_connect(reactor, address)?;
+        Self::connect_from(reactor, address, None).await
+    }
+
+    /// Connects to `address` from an address of ours, or from the one that the kernel chooses.
+    ///
+    /// # Errors
+    /// Whatever the connection failed with; [`io::ErrorKind::TimedOut`] when the deadline passed.
+    pub async fn connect_from(
+        reactor: &Rc<Reactor>,
+        address: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<Self> {
+        let sock = Self::begin_connect(reactor, address, from)?;
         sock.writable()
             .await
             .map_err(|TimedOut| io::Error::from(io::ErrorKind::TimedOut))?;
@@ -81,7 +95,11 @@ impl Sock {
         Ok(sock)
     }
 
-    fn begin_connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+    fn begin_connect(
+        reactor: &Rc<Reactor>,
+        address: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<Self> {
         if let Some(network) = reactor.network() {
             let token = reactor.add_source(false, false);
             let end = network.connect(token, address);
@@ -94,6 +112,11 @@ impl Sock {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         set_tcp_nodelay(&fd, true)?;
+        if let Some(from) = from {
+            // Shared, so that one port can serve connections to several instances.
+            set_socket_reuseaddr(&fd, true)?;
+            rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
+        }
         match rustix::net::connect(&fd, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(fault) => return Err(fault.into()),
@@ -165,7 +188,7 @@ impl Sock {
 
     /// Notes that the connection broke. With EPIPE alone the peer had ended its side in order before, and what it
     /// said is whole.
-    fn broke(&self, fault: Errno) -> io::Error {
+    pub(super) fn broke(&self, fault: Errno) -> io::Error {
         if fault != Errno::PIPE {
             self.broken.set(true);
         }
@@ -229,6 +252,15 @@ impl Sock {
             .await
     }
 
+    /// Waits until something may be sent, or until `stop` holds when the task is woken.
+    ///
+    /// # Errors
+    /// [`TimedOut`] when the task's deadline passes first.
+    pub async fn writable_unless(&self, stop: impl Fn() -> bool) -> Result<(), TimedOut> {
+        self.wait(|reactor, token| reactor.writable(token) || stop())
+            .await
+    }
+
     async fn wait(&self, ready: impl Fn(&Reactor, Token) -> bool) -> Result<(), TimedOut> {
         poll_fn(|_| {
             if ready(&self.reactor, self.token) {
@@ -246,6 +278,11 @@ impl Sock {
     /// Whether something (data, an end, an error) waits to be read, as far as is known without asking.
     pub fn is_readable(&self) -> bool {
         self.reactor.readable(self.token)
+    }
+
+    /// Whether something may be sent, as far as is known without asking.
+    pub fn is_writable(&self) -> bool {
+        self.reactor.writable(self.token)
     }
 
     /// The current task is woken by this socket's next event, whatever it then finds.
