@@ -21,6 +21,8 @@ use clap::Parser;
 enum Bench {
     /// The data plane beside nginx and HAProxy
     Http(http::Options),
+    /// TCP passed on, beside nginx and HAProxy
+    Tcp(http::Options),
     /// How soon a registration has traffic, and a deregistration has none
     Propagate(propagate::Options),
     /// Registrations, heartbeats, lookups, watchers, memory and cold start
@@ -34,7 +36,8 @@ fn main() -> anyhow::Result<()> {
     let bench = Bench::parse();
     machine::raise_limits()?;
     match bench {
-        Bench::Http(options) => http::run(&options),
+        Bench::Http(options) => http::run(&options, http::Layer::Http),
+        Bench::Tcp(options) => http::run(&options, http::Layer::Tcp),
         Bench::Propagate(options) => propagate::run(&options),
         Bench::Registry(options) => registry::run(&options),
         Bench::Origin(options) => origin::run(&options),

@@ -6,6 +6,7 @@
 //! workers.
 
 mod balancer;
+mod flows;
 mod random;
 mod sources;
 mod standing;
@@ -14,6 +15,7 @@ mod standing;
 mod tests;
 
 pub use balancer::{Balancer, Tried, Unavailable};
+pub use flows::{Bounds, FlowId, Flows};
 pub use random::Random;
 pub use sources::{Excess, Sources, holder};
 pub use standing::{Standing, standing};
