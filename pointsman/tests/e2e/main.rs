@@ -16,6 +16,7 @@ mod routes;
 mod shutdown;
 mod start;
 mod tcp;
+mod udp;
 mod upgrade;
 mod workers;
 

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::Counter;
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::bind::Transport;
 use crate::l4::Gate;
 
 /// Something a worker is to do.
 pub(crate) enum Order {
-    /// Accept connections at this address for the listener with this number.
-    Listen(usize, SocketAddr, OwnedFd),
+    /// Accept connections, or receive packets, with this socket.
+    Listen(Ear, OwnedFd),
     /// Stop doing so.
-    Unlisten(usize, SocketAddr),
+    Unlisten(Ear),
     /// Serve a connection that another worker accepted for this listener.
     Adopt(usize, OwnedFd, SocketAddr, Open),
     /// Accept nothing more; end connections as their requests finish.
@@ -24,6 +25,9 @@ pub(crate) enum Order {
     /// End at once.
     Stop,
 }
+
+/// Where something comes in: what, for which listener, at which address.
+pub(crate) type Ear = (Transport, usize, SocketAddr);
 
 /// Counts a connection as its worker's until it is dropped. Begins when it is decided who serves it, not when
 /// that worker gets round to it: a burst would all be given to whoever was least busy before.

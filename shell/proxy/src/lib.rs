@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use model::{Counter, Moment, RoutingTable};
 use telemetry::Record;
 
-pub use bind::BindError;
+pub use bind::{BindError, Transport};
 pub use run::{Simulated, simulate};
 pub use worker::Suspect;
 
@@ -54,7 +54,7 @@ pub struct Proxy {
     published: Arc<ArcSwap<RoutingTable>>,
     fleet: Arc<Fleet>,
     /// Where it listens.
-    bound: Mutex<Vec<SocketAddr>>,
+    bound: Mutex<Vec<(Transport, SocketAddr)>>,
     threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
 
@@ -89,34 +89,42 @@ impl Proxy {
         self.published.load_full()
     }
 
-    /// Accepts connections at `address` for the table's listener `number`. Returns the address bound:
-    /// with port 0, the kernel chose one. An address at which another of its listeners listens is shared with
+    /// Accepts connections, or receives packets, at `address` for the table's listener `number`. Returns the address
+    /// bound: with port 0, the kernel chose one. An address at which another of its listeners listens is shared with
     /// that one until it leaves.
     ///
     /// # Errors
     /// When the address cannot be bound; the error says why and what to do.
-    pub fn listen(&self, number: usize, address: SocketAddr) -> Result<SocketAddr, BindError> {
+    pub fn listen(
+        &self,
+        transport: Transport,
+        number: usize,
+        address: SocketAddr,
+    ) -> Result<SocketAddr, BindError> {
         let mut bound = self.bound();
-        let (address, sockets) = bind::bind(address, self.fleet.len(), &bound)?;
-        bound.push(address);
+        let own = bound.iter().filter(|(t, _)| *t == transport);
+        let own: Vec<_> = own.map(|(_, address)| *address).collect();
+        let (address, sockets) = bind::bind(transport, address, self.fleet.len(), &own)?;
+        bound.push((transport, address));
         for (worker, socket) in sockets.into_iter().enumerate() {
-            self.fleet
-                .order(worker, Order::Listen(number, address, socket));
+            let order = Order::Listen((transport, number, address), socket);
+            self.fleet.order(worker, order);
         }
         Ok(address)
     }
 
-    /// Accepts no more connections at `address`, as [`Proxy::listen`] returned it, for listener `number`;
-    /// those there are go on.
-    pub fn unlisten(&self, number: usize, address: SocketAddr) {
+    /// Accepts and receives nothing more at `address`, as [`Proxy::listen`] returned it, for listener `number`;
+    /// connections there are go on.
+    pub fn unlisten(&self, transport: Transport, number: usize, address: SocketAddr) {
         let mut bound = self.bound();
-        if let Some(place) = bound.iter().position(|a| *a == address) {
+        if let Some(place) = bound.iter().position(|b| *b == (transport, address)) {
             bound.swap_remove(place);
         }
-        self.fleet.order_all(|| Order::Unlisten(number, address));
+        self.fleet
+            .order_all(|| Order::Unlisten((transport, number, address)));
     }
 
-    fn bound(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+    fn bound(&self) -> MutexGuard<'_, Vec<(Transport, SocketAddr)>> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

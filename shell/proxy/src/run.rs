@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,9 +16,11 @@ use telemetry::{AccessRecord, ConnectionRecord, Record};
 
 use crate::Options;
 use crate::access::Logger;
-use crate::inbox::{Fleet, Order};
+use crate::bind::Transport;
+use crate::inbox::{Ear, Fleet, Order};
+use crate::l4::serve_udp;
 use crate::listen::{accept_all, serve};
-use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock};
+use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock, UdpSock};
 use crate::worker::{Suspect, Worker};
 
 /// How often unused connections are looked through and the access log is handed over.
@@ -67,7 +70,7 @@ async fn keep_house(worker: Rc<Worker>) {
 }
 
 /// Where connections are accepted for which listener, and what stops that.
-type Listening = BTreeMap<(usize, SocketAddr), Rc<Cell<bool>>>;
+type Listening = BTreeMap<Ear, Rc<Cell<bool>>>;
 
 async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
     let listening: RefCell<Listening> = RefCell::default();
@@ -82,18 +85,14 @@ async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
 
 fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &mut Listening) {
     match order {
-        Order::Listen(number, address, socket) => {
-            // The kernel can only refuse to watch it for want of memory; then there is nobody to serve either.
-            let Ok(listener) = Listener::from_kernel(worker.reactor(), socket) else {
-                return;
-            };
+        Order::Listen(ear, socket) => {
             let closing = Rc::new(Cell::new(false));
-            listening.insert((number, address), closing.clone());
-            let task = accept_all(worker.clone(), fleet.clone(), listener, number, closing);
-            worker.handle.spawn(task);
+            listening.insert(ear, closing.clone());
+            // The kernel can only refuse to watch it for want of memory; then there is nobody to serve either.
+            let _ = listen(ear, socket, worker, fleet.clone(), closing);
         }
-        Order::Unlisten(number, address) => {
-            if let Some(closing) = listening.remove(&(number, address)) {
+        Order::Unlisten(ear) => {
+            if let Some(closing) = listening.remove(&ear) {
                 closing.set(true);
                 worker.handle.wake_all();
             }
@@ -106,6 +105,28 @@ fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &
         Order::Drain => worker.drain(),
         Order::Stop => worker.handle.stop(),
     }
+}
+
+fn listen(
+    (transport, number, address): Ear,
+    socket: OwnedFd,
+    worker: &Rc<Worker>,
+    fleet: Arc<Fleet>,
+    closing: Rc<Cell<bool>>,
+) -> io::Result<()> {
+    let (reactor, handle) = (worker.reactor(), &worker.handle);
+    let worker = worker.clone();
+    match transport {
+        Transport::Tcp => {
+            let listener = Listener::from_kernel(reactor, socket)?;
+            handle.spawn(accept_all(worker, fleet, listener, number, closing));
+        }
+        Transport::Udp => {
+            let sock = UdpSock::from_kernel(reactor, socket)?;
+            handle.spawn(serve_udp(worker, fleet, sock, address, number, closing));
+        }
+    }
+    Ok(())
 }
 
 /// A proxy of one worker on a simulated network.

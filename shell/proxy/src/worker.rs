@@ -14,7 +14,7 @@ use model::{
 use crate::access::Logger;
 use crate::buffers::Buffers;
 use crate::date::Date;
-use crate::l4::{Lasting, Pipes, turn};
+use crate::l4::{Lasting, Pipes, Upstream, turn};
 use crate::pool::Pool;
 use crate::rt::{Handle, Reactor};
 
@@ -168,6 +168,14 @@ impl Worker {
         self.draining.set(true);
         self.pool.clear();
         self.handle.wake_all();
+    }
+
+    /// An endpoint that was chosen a while ago failed.
+    pub(crate) fn upstream_failed(&self, upstream: &Upstream) {
+        let snapshot = self.snapshot();
+        if let Some((service, endpoint)) = upstream.find(&snapshot) {
+            self.attempt_failed(snapshot.service(service), endpoint);
+        }
     }
 
     /// An attempt at an endpoint failed: counts it, and passes the endpoint over when it was one too many.

@@ -39,6 +39,8 @@ pub(crate) struct Ground {
 pub(crate) struct Upstream {
     /// Who it is, for logs.
     pub(crate) answerer: Answerer,
+    /// The number of its service.
+    number: usize,
     /// What is known of it.
     pub(crate) stats: Arc<EndpointStats>,
     ground: Rc<Ground>,
@@ -71,6 +73,7 @@ impl Lasting {
                 id: endpoint.id.clone(),
                 address: endpoint.address,
             },
+            number,
             stats: endpoint.stats.clone(),
             ground: Rc::new(Ground::new()),
         });
@@ -105,13 +108,23 @@ impl Lasting {
 
 impl Upstream {
     fn stays(&self, service: &ServiceTable) -> bool {
-        let id = &self.answerer.id;
-        let found = service.endpoints.binary_search_by(|e| e.id.cmp(id));
-        found.is_ok_and(|index| {
-            let endpoint = &service.endpoints[index];
-            let same = Arc::ptr_eq(&endpoint.stats, &self.stats);
-            same && endpoint.enabled && !endpoint.drain && endpoint.weight.0 != 0
+        self.place_in(service).is_some_and(|place| {
+            let endpoint = &service.endpoints[place];
+            endpoint.enabled && !endpoint.drain && endpoint.weight.0 != 0
         })
+    }
+
+    fn place_in(&self, service: &ServiceTable) -> Option<usize> {
+        let id = &self.answerer.id;
+        let place = service.endpoints.binary_search_by(|e| e.id.cmp(id)).ok()?;
+        let same = Arc::ptr_eq(&service.endpoints[place].stats, &self.stats);
+        same.then_some(place)
+    }
+
+    /// The number of its service, and its own there, if a table still has it.
+    pub(crate) fn find(&self, table: &Snapshot) -> Option<(usize, usize)> {
+        let place = self.place_in(table.service(self.number))?;
+        Some((self.number, place))
     }
 
     /// The present task hears when the endpoint goes away.

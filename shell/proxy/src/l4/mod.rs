@@ -2,15 +2,17 @@
 //!
 //! `session` takes a client's connection, finds its route and connects it to an instance; `carry` moves bytes both ways,
 //! copied while they are few and spliced while they are many; `lasting` tells connections that their instance or
-//! listener has gone; `gate` keeps the limits by the client's address.
+//! listener has gone; `gate` keeps the limits by the client's address; `udp` is all of that for packets.
 
 mod carry;
 mod gate;
 mod lasting;
 mod pipes;
 mod session;
+mod udp;
 
 pub(crate) use gate::Gate;
-pub(crate) use lasting::Lasting;
+pub(crate) use lasting::{Lasting, Upstream};
 pub(crate) use pipes::Pipes;
 pub(crate) use session::{serve, turn};
+pub(crate) use udp::serve as serve_udp;

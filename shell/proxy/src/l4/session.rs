@@ -291,10 +291,10 @@ impl Session {
 }
 
 /// A connection at an instance, counted until it is dropped. Unlike a request it may outlive every table.
-struct Occupied(Arc<EndpointStats>);
+pub(super) struct Occupied(Arc<EndpointStats>);
 
 impl Occupied {
-    fn begin(stats: Arc<EndpointStats>) -> Self {
+    pub(super) fn begin(stats: Arc<EndpointStats>) -> Self {
         stats.begin();
         Self(stats)
     }

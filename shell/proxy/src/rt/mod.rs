@@ -19,6 +19,7 @@ mod reactor;
 mod sock;
 mod splice;
 mod timers;
+mod udp;
 
 #[cfg(test)]
 mod kernel_tests;
@@ -33,3 +34,4 @@ pub use memory::{Memory, Network};
 pub use reactor::{Reactor, TaskId};
 pub use sock::{Accepted, Listener, Sock, TimedOut};
 pub use splice::Pipe;
+pub use udp::{Batch, Offload, Outgoing, Packets, UdpSock};

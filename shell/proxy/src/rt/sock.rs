@@ -262,17 +262,7 @@ impl Sock {
     }
 
     async fn wait(&self, ready: impl Fn(&Reactor, Token) -> bool) -> Result<(), TimedOut> {
-        poll_fn(|_| {
-            if ready(&self.reactor, self.token) {
-                return Poll::Ready(Ok(()));
-            }
-            if self.reactor.timed_out() {
-                return Poll::Ready(Err(TimedOut));
-            }
-            self.reactor.wait_on(self.token);
-            Poll::Pending
-        })
-        .await
+        wait(&self.reactor, self.token, ready).await
     }
 
     /// Whether something (data, an end, an error) waits to be read, as far as is known without asking.
@@ -300,6 +290,25 @@ impl Sock {
             .network()
             .expect("a simulated socket lives on a simulated network")
     }
+}
+
+/// Waits until a socket is ready.
+pub(super) async fn wait(
+    reactor: &Reactor,
+    token: Token,
+    ready: impl Fn(&Reactor, Token) -> bool,
+) -> Result<(), TimedOut> {
+    poll_fn(|_| {
+        if ready(reactor, token) {
+            return Poll::Ready(Ok(()));
+        }
+        if reactor.timed_out() {
+            return Poll::Ready(Err(TimedOut));
+        }
+        reactor.wait_on(token);
+        Poll::Pending
+    })
+    .await
 }
 
 impl Drop for Sock {
