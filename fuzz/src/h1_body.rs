@@ -2,7 +2,7 @@
 
 use http::h1::{BodyDecoder, Fault, Framing, chunk_head, write_last_chunk};
 
-use crate::wire;
+use crate::heads;
 
 /// Pieces of chunked bodies.
 pub const TOKENS: &[&str] = &[
@@ -57,8 +57,8 @@ fn decode(framing: Framing, input: &[u8], size: usize) -> Outcome {
 
 fn written_anew(payload: &[u8], trailers: &[u8], size: usize) {
     let as_head = [b"HTTP/1.1 200\r\n", trailers, b"\r\n"].concat();
-    let lines = if trailers.is_empty() { vec![] } else { wire::lines(&as_head) };
-    assert_eq!(wire::count(&lines, &["host", "content_length", "transfer_encoding", "x_forwarded_for"]), 0);
+    let lines = if trailers.is_empty() { vec![] } else { heads::lines(&as_head) };
+    assert_eq!(heads::count(&lines, &["host", "content_length", "transfer_encoding", "x_forwarded_for"]), 0);
 
     let mut out = Vec::new();
     for chunk in payload.chunks(size) {

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use http::h1::{Fault, ForwardRequest, Limits, MAX_FIELDS, Request, parse_request, write_request};
 
-use crate::wire;
+use crate::heads;
 
 /// Pieces of requests.
 pub const TOKENS: &[&str] = &[
@@ -73,14 +73,14 @@ fn passed_on(request: &Request<'_>, trusted: bool) {
     let mut out = Vec::new();
     write_request(request, &forward, &mut out);
 
-    let lines = wire::lines(&out);
-    assert_eq!(wire::count(&lines, &["host"]), 1);
+    let lines = heads::lines(&out);
+    assert_eq!(heads::count(&lines, &["host"]), 1);
     for names in ONCE {
-        assert!(wire::count(&lines, names) <= 1, "{names:?} twice: {}", out.escape_ascii());
+        assert!(heads::count(&lines, names) <= 1, "{names:?} twice: {}", out.escape_ascii());
     }
-    assert_eq!(wire::count(&lines, &["proxy", "keep_alive", "proxy_connection"]), 0);
+    assert_eq!(heads::count(&lines, &["proxy", "keep_alive", "proxy_connection"]), 0);
     let claims = ["x_real_ip", "x_forwarded_port", "x_forwarded_server"];
-    assert!(trusted || wire::count(&lines, &claims) == 0);
+    assert!(trusted || heads::count(&lines, &claims) == 0);
 
     let roomy = Limits { head: 65_535, fields: MAX_FIELDS };
     let again = parse_request(&out, &mut 0, &roomy);

@@ -5,7 +5,7 @@ use http::h1::{
     write_response,
 };
 
-use crate::wire;
+use crate::heads;
 
 /// Pieces of responses.
 pub const TOKENS: &[&str] = &[
@@ -60,10 +60,10 @@ fn passed_on(response: &Response<'_>, version: Version, to: MethodKind) {
     }
     assert!(version == Version::Http11 || framing != Framing::Chunked);
 
-    let lines = wire::lines(&out);
+    let lines = heads::lines(&out);
     let once: [&[&str]; 2] = [&["connection"], &["upgrade"]];
     for names in once {
-        assert!(wire::count(&lines, names) <= 1 || response.upgrade.is_none());
+        assert!(heads::count(&lines, names) <= 1 || response.upgrade.is_none());
     }
     // The shadows of a name pass in responses: clients do not fold names.
     let framings = out.split(|&b| b == b'\n').filter(|line| {

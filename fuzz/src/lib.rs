@@ -7,8 +7,8 @@
 //! To add a target: its module with `run` and `TOKENS`, and its line in the table below; seeds in `seeds/NAME/`; for
 //! libFuzzer a `[[bin]]` and its three lines in `fuzz_targets/`. A test holds the three together.
 
+pub mod heads;
 pub mod mutate;
-pub mod wire;
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ targets! {
     h1_body,
     config,
     log,
+    proxy_protocol,
+    client_hello,
 }
 
 #[cfg(test)]
