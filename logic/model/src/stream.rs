@@ -130,11 +130,13 @@ pub enum Closed {
     Evicted,
     /// No instance could be chosen or reached.
     Unavailable,
+    /// It broke a limit, or began with garbage.
+    Refused,
 }
 
 impl Closed {
     /// Every way to end.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Done,
         Self::ClientReset,
         Self::InstanceReset,
@@ -143,6 +145,7 @@ impl Closed {
         Self::Drained,
         Self::Evicted,
         Self::Unavailable,
+        Self::Refused,
     ];
 
     /// A word for metrics and logs.
@@ -156,6 +159,7 @@ impl Closed {
             Self::Drained => "drained",
             Self::Evicted => "evicted",
             Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
         }
     }
 }

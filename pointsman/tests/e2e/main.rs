@@ -10,6 +10,7 @@ mod input;
 mod observe;
 mod origins;
 mod policies;
+mod preface;
 mod registration;
 mod reload;
 mod routes;

@@ -13,10 +13,12 @@ use model::{
     TcpLimits,
 };
 use telemetry::{ConnectionRecord, Record};
+use wire::client_hello::ClientHello;
 
 use super::carry::{Limits, Pair};
 use super::gate::{Admitted, Gate};
 use super::lasting::{Standing, Upstream};
+use super::preface::{self, Introduced, NoPreface, introduced};
 use crate::inbox::Open;
 use crate::rt::Sock;
 use crate::worker::Worker;
@@ -32,6 +34,8 @@ struct Session {
     /// What the client sent before it was known where to.
     ahead: Vec<u8>,
     sni: Option<Box<str>>,
+    /// How it was introduced, until the instance has been told.
+    introduced: Option<Box<Introduced>>,
 }
 
 /// A connection to an instance.
@@ -75,6 +79,7 @@ pub(crate) async fn serve(
         listener,
         ahead: Vec::new(),
         sni: None,
+        introduced: None,
     };
     let stats = session.table.stats.clone();
     let stats = stats.of(session.worker.index);
@@ -107,18 +112,46 @@ impl Session {
         open: &Open,
     ) -> Result<(Reached, usize, Option<Admitted>), (Closed, Outcome)> {
         let mut outcome = Outcome::default();
-        let admitted = match self.admit(open) {
-            Some(admitted) => admitted,
-            None => return Err((Closed::Evicted, outcome)),
+        let hello = match self.preface().await {
+            Ok(hello) => hello,
+            Err(NoPreface::Left) => return Err((Closed::ClientReset, outcome)),
+            Err(NoPreface::Late) => return Err((Closed::Idle, outcome)),
+            Err(NoPreface::Garbage) => return Err((self.refuse(), outcome)),
         };
-        outcome.route = self.route();
+        let Some(admitted) = self.admit(open) else {
+            return Err((self.refuse(), outcome));
+        };
+        outcome.route = self.route(&hello);
+        self.sni = hello.server_name;
         let Some(route) = outcome.route else {
             return Err((Closed::Unavailable, outcome));
         };
-        match self.reach(&self.stream().routes[route], &mut outcome).await {
+        match self.reach(route, &mut outcome).await {
             Ok(reached) => Ok((reached, route, admitted)),
             Err(closed) => Err((closed, outcome)),
         }
+    }
+
+    /// Reads what stands before the connection's own bytes, as far as that is needed.
+    async fn preface(&mut self) -> Result<ClientHello, NoPreface> {
+        let asks = |route: &StreamRoute| route.matches.asks_for_hello();
+        let hello = self.stream().routes.iter().any(asks);
+        let deadline = self.began + self.stream().limits.hello;
+        let (worker, client, ahead) = (&*self.worker, &self.client, &mut self.ahead);
+        let introduced =
+            introduced(worker, client, self.peer, &self.table, ahead, deadline).await?;
+        self.peer = introduced.client;
+        self.introduced = Some(Box::new(introduced));
+        match hello {
+            true => preface::hello(worker, client, ahead, deadline).await,
+            false => Ok(ClientHello::default()),
+        }
+    }
+
+    fn refuse(&self) -> Closed {
+        let stats = self.table.stats.of(self.worker.index);
+        stats.refused.bump(1);
+        Closed::Refused
     }
 
     fn admit(&self, open: &Open) -> Option<Option<Admitted>> {
@@ -127,58 +160,51 @@ impl Session {
         let most = u64::from(limits.max_connections);
         // This one is counted already.
         if most != 0 && stats.total(|s| &s.accepted) - stats.total(|s| &s.closed) > most {
-            stats.of(self.worker.index).refused.bump(1);
             return None;
         }
-        let admitted = Gate::admit(
-            open.fleet(),
-            self.listener,
-            self.peer.ip(),
-            &limits.sources,
-            now,
-        );
-        if admitted.is_err() {
-            stats.of(self.worker.index).refused.bump(1);
-        }
-        admitted.ok()
+        let source = self.peer.ip();
+        Gate::admit(open.fleet(), self.listener, source, &limits.sources, now).ok()
     }
 
-    fn route(&self) -> Option<usize> {
+    fn route(&self, hello: &ClientHello) -> Option<usize> {
+        let alpn: Vec<&[u8]> = hello.alpn.iter().map(|name| &**name).collect();
         let arrival = Arrival {
             source: self.peer.ip(),
-            sni: self.sni.as_deref(),
-            alpn: &[],
+            sni: hello.server_name.as_deref(),
+            alpn: &alpn,
         };
         find(&self.stream().routes, &arrival)
     }
 
     /// Attempts at instances until one accepts.
-    async fn reach(&self, route: &StreamRoute, outcome: &mut Outcome) -> Result<Reached, Closed> {
-        let worker = &self.worker;
+    async fn reach(&mut self, route: usize, outcome: &mut Outcome) -> Result<Reached, Closed> {
+        let worker = self.worker.clone();
         let snapshot = worker.snapshot();
-        let service = snapshot.service(route.service);
+        let number = self.stream().routes[route].service;
+        let service = snapshot.service(number);
         let stats = service.stats.of(worker.index);
         stats.requests.bump(1);
         let mut tried = Tried::default();
         loop {
-            let Ok(number) = worker.pick(&snapshot, route.service, &tried) else {
+            let Ok(chosen) = worker.pick(&snapshot, number, &tried) else {
                 stats.unavailable.bump(u64::from(outcome.attempts == 0));
                 return Err(Closed::Unavailable);
             };
-            tried.add(number);
-            let endpoint = &service.endpoints[number];
+            tried.add(chosen);
+            let endpoint = &service.endpoints[chosen];
             // Counted from the attempt on: whoever picks next should see it.
             let occupied = Occupied::begin(endpoint.stats.clone());
             outcome.attempts += 1;
             let connected = self.connect(endpoint.address, service).await;
             match connected {
                 Ok(instance) => {
+                    self.introduce(service);
                     endpoint.stats.connected(true);
                     endpoint.stats.succeeded();
                     return Ok(Reached {
                         instance,
                         occupied,
-                        upstream: worker.lasting.upstream(route.service, service, endpoint),
+                        upstream: worker.lasting.upstream(number, service, endpoint),
                         attempts: outcome.attempts,
                         took: worker.now().since(self.began),
                     });
@@ -188,7 +214,7 @@ impl Session {
                 Err(fault) if is_ours(&fault) => {}
                 Err(_) => {
                     endpoint.stats.connected(false);
-                    worker.attempt_failed(service, number);
+                    worker.attempt_failed(service, chosen);
                 }
             }
             if outcome.attempts > service.retries {
@@ -196,6 +222,29 @@ impl Session {
             }
             stats.retries.bump(1);
         }
+    }
+
+    /// Puts the header that the instance expects before everything else.
+    fn introduce(&mut self, service: &ServiceTable) {
+        let introduced = self.introduced.take();
+        let (Some(version), Some(mut introduced)) = (service.send_proxy, introduced) else {
+            return;
+        };
+        let tlvs = &mut introduced.tlvs;
+        if tlvs.authority.is_none() {
+            tlvs.authority.clone_from(&self.sni);
+        }
+        // Who passes it on keeps its name; whoever is first gives it one.
+        let named = || {
+            Box::from(
+                [self.worker.draw(), self.worker.draw()]
+                    .map(u64::to_be_bytes)
+                    .concat(),
+            )
+        };
+        tlvs.unique_id.get_or_insert_with(named);
+        let header = preface::header(version, &self.client, &introduced);
+        self.ahead.splice(..0, header);
     }
 
     async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> io::Result<Sock> {

@@ -8,11 +8,13 @@ use balance::Tried;
 use http::h1;
 use model::ServiceTable;
 use telemetry::{AccessRecord, Answerer, Record};
+use wire::proxy_protocol::Tlvs;
 
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
 use super::session::{Cut, Next, Session};
+use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
 use crate::worker::InFlight;
 
@@ -139,6 +141,8 @@ impl Session {
         pooled: bool,
     ) -> Result<Ended, Failed> {
         let endpoint = &service.endpoints[number];
+        // A connection that begins with its client's address is that client's.
+        let pooled = pooled && service.send_proxy.is_none();
         let reused = pooled.then(|| self.worker.pool.take(endpoint)).flatten();
         let was_used = reused.is_some();
         let instance = match reused {
@@ -146,7 +150,10 @@ impl Session {
             None => {
                 let connected = self.connect(endpoint.address, service).await;
                 endpoint.stats.connected(connected.is_ok());
-                connected.map_err(Failed::Connect)?
+                let instance = connected.map_err(Failed::Connect)?;
+                self.introduce(&instance, service)
+                    .map_err(Failed::Connect)?;
+                instance
             }
         };
         let before = instance.received();
@@ -164,8 +171,8 @@ impl Session {
             Some(cut) if cut.is_by_instance() => self.worker.attempt_failed(service, number),
             Some(_) => {}
         }
-        if answered.cut.is_none() && delivered && answered.instance_stays && !self.worker.draining()
-        {
+        let shared = service.send_proxy.is_none() && !self.worker.draining();
+        if answered.cut.is_none() && delivered && answered.instance_stays && shared {
             let (pool, now) = (&self.worker.pool, self.worker.now());
             pool.put(endpoint, instance, now, service.keep_alive);
         }
@@ -175,7 +182,28 @@ impl Session {
     async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> std::io::Result<Sock> {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
-        Sock::connect(reactor, to).await
+        Sock::connect_from(reactor, to, self.worker.connect_from(service, to)).await
+    }
+
+    /// Sends the header that the instance expects in front of a connection. A new connection has room for it.
+    fn introduce(&self, instance: &Sock, service: &ServiceTable) -> std::io::Result<()> {
+        let Some(version) = service.send_proxy else {
+            return Ok(());
+        };
+        let plain = Introduced {
+            client: self.peer,
+            destination: None,
+            tlvs: Tlvs::default(),
+        };
+        let header = header(
+            version,
+            &self.client,
+            self.from.as_deref().unwrap_or(&plain),
+        );
+        match instance.try_send(&header)? == header.len() {
+            true => Ok(()),
+            false => Err(std::io::ErrorKind::WriteZero.into()),
+        }
     }
 
     /// The request one way and the answer the other way, at the same time. Says also whether the instance got all of

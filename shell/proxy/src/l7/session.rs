@@ -12,6 +12,7 @@ use model::{ListenerStats, ListenerTable, Moment, Timeouts};
 use super::begin::{Begun, Plan};
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
+use crate::l4::{Introduced, NoPreface, introduced};
 use crate::rt::{Sock, TimedOut};
 use crate::worker::{Snapshot, Worker};
 
@@ -26,6 +27,8 @@ pub(crate) struct Session {
     pub(super) worker: Rc<Worker>,
     pub(super) client: Sock,
     pub(super) peer: SocketAddr,
+    /// How a trusted peer introduced it, if one did.
+    pub(super) from: Option<Box<Introduced>>,
     pub(super) listener: usize,
     /// Bytes read and not yet used: the beginning of a head, or requests sent ahead of their turn.
     pub(super) held: RefCell<Vec<u8>>,
@@ -78,19 +81,31 @@ pub(crate) async fn serve(
     let Some(table) = snapshot.listener(listener) else {
         return;
     };
+    let table = table.clone();
+    drop(snapshot);
+    let mut held = Vec::new();
+    let mut from = None;
+    if !table.accept_proxy.is_empty() {
+        let deadline = worker.now() + table.timeouts.request_head;
+        let introduced = introduced(&worker, &client, peer, &table, &mut held, deadline);
+        match Box::pin(introduced).await {
+            Ok(introduced) => from = Some(Box::new(introduced)),
+            Err(why) => return turn_away(&worker, &table, &client, why),
+        }
+    }
     let session = Session {
-        table: RefCell::new(table.clone()),
+        table: RefCell::new(table),
         worker,
         client,
-        peer,
+        peer: from.as_ref().map_or(peer, |from| from.client),
+        from,
         listener,
-        held: RefCell::default(),
+        unseen: Cell::new(!held.is_empty()),
+        held: RefCell::new(held),
         scanned: Cell::new(0),
-        unseen: Cell::new(false),
         uploading: Cell::new(false),
         speaking: Cell::new(0),
     };
-    drop(snapshot);
     session.count(|stats| stats.accepted.bump(1));
     let mut next = Next::Request;
     while next == Next::Request {
@@ -111,6 +126,19 @@ pub(crate) async fn serve(
         stats.received.bump(session.client.received());
         stats.sent.bump(session.client.sent());
     });
+}
+
+/// Ends a connection that does not begin as it has to.
+fn turn_away(worker: &Worker, table: &ListenerTable, client: &Sock, why: NoPreface) {
+    let stats = table.stats.of(worker.index);
+    stats.accepted.bump(1);
+    stats.closed.bump(1);
+    match why {
+        NoPreface::Left => {}
+        NoPreface::Late => stats.timed_out.bump(1),
+        NoPreface::Garbage => stats.refused.bump(1),
+    }
+    client.abort_on_close();
 }
 
 impl Session {

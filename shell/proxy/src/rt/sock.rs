@@ -195,6 +195,14 @@ impl Sock {
         fault.into()
     }
 
+    /// The address of ours that it is bound to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.end {
+            End::Kernel(fd) => rustix::net::getsockname(fd).ok()?.try_into().ok(),
+            End::Memory(_) => None,
+        }
+    }
+
     /// Bytes received so far.
     pub fn received(&self) -> u64 {
         self.received.get()
