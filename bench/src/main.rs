@@ -12,6 +12,7 @@ mod propagate;
 mod registry;
 mod report;
 mod scratch;
+mod udp;
 mod usage;
 
 use clap::Parser;
@@ -27,6 +28,11 @@ enum Bench {
     Propagate(propagate::Options),
     /// Registrations, heartbeats, lookups, watchers, memory and cold start
     Registry(registry::Options),
+    /// UDP passed on, beside nginx
+    Udp(udp::Options),
+    /// The instance behind UDP proxies
+    #[command(hide = true)]
+    UdpEcho(udp::EchoOptions),
     /// The instance behind the proxies
     #[command(hide = true)]
     Origin(origin::Options),
@@ -40,6 +46,8 @@ fn main() -> anyhow::Result<()> {
         Bench::Tcp(options) => http::run(&options, http::Layer::Tcp),
         Bench::Propagate(options) => propagate::run(&options),
         Bench::Registry(options) => registry::run(&options),
+        Bench::Udp(options) => udp::run(&options),
+        Bench::UdpEcho(options) => udp::echo(&options),
         Bench::Origin(options) => origin::run(&options),
     }
 }

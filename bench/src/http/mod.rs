@@ -24,6 +24,9 @@ use case::Case;
 use contender::Contender;
 use round::Round;
 
+pub(crate) use contender::{first_line, found};
+pub(crate) use settings::nginx_main;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Rounds of each case; medians are taken of them
@@ -77,7 +80,12 @@ pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
         scratch,
         rounds: if options.quick { 2 } else { options.rounds },
         seconds: if options.quick { 1.0 } else { options.seconds },
-        idle: if options.quick { 2_000 } else { 10_000 },
+        idle: match (options.quick, layer) {
+            (true, _) => 2_000,
+            (false, Layer::Http) => 10_000,
+            // Each has two descriptors, and many a machine gives a process 20,000.
+            (false, Layer::Tcp) => 8_000,
+        },
     };
     let facts = bench.describe();
     let cases = Case::all(layer)

@@ -21,7 +21,7 @@ const RECEIVE: usize = 32;
 const TURNS: usize = 8;
 
 /// Receptions a call for one session: answers are few.
-const ANSWERS: usize = 8;
+const ANSWERS: usize = 16;
 
 /// A listener at a worker.
 pub(super) struct Port {
