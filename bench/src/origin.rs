@@ -47,10 +47,12 @@ pub(crate) fn serve(listener: TcpListener, heard: impl Fn() + 'static) -> std::i
     executor.run()
 }
 
+/// The size of an answer's body, and whether it is the last of its connection.
+type Wanted = (usize, bool);
+
 struct Origin {
     scratch: RefCell<Vec<u8>>,
-    /// By the size of their bodies, and whether they are the last of their connection.
-    answers: RefCell<HashMap<(usize, bool), Rc<[u8]>>>,
+    answers: RefCell<HashMap<Wanted, Rc<[u8]>>>,
     heard: Box<dyn Fn()>,
 }
 

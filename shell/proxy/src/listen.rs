@@ -96,7 +96,9 @@ pub(crate) fn serve(
     );
     if tcp {
         let session = l4::serve(worker.clone(), open, client, peer, number);
-        worker.handle.spawn(session);
+        if let Some(session) = session {
+            worker.handle.spawn(session);
+        }
         return;
     }
     // Handed over rather than wrapped in a future of its own, which would hold the session's twice.

@@ -228,7 +228,7 @@ impl Simulated {
     pub fn connections(&self) -> Vec<ConnectionRecord> {
         let connections = self.logged().filter_map(|record| match record {
             Record::Request(_) => None,
-            Record::Connection(record) => Some(*record),
+            Record::Connection(record) => Some(record),
         });
         connections.collect()
     }

@@ -10,7 +10,7 @@ pub enum Record {
     /// A request.
     Request(AccessRecord),
     /// A connection or session on which no HTTP is spoken.
-    Connection(Box<ConnectionRecord>),
+    Connection(ConnectionRecord),
 }
 
 /// One TCP connection or UDP session, as the access log tells it.

@@ -3,15 +3,16 @@
 //! Copied while they are few: a read and a send cost least for a small message. When a read fills the buffer, more is
 //! behind it, and the direction goes over to splice(2), by way of a pipe that it holds only while bytes come.
 
-use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
-use model::{Closed, Counter, Moment};
+use model::{Closed, Counter, ListenerStats, Moment, StreamStats};
 
 use super::lasting::Standing;
 use super::pipes::Pipes;
 use crate::buffers::Buffers;
-use crate::rt::{Pipe, Reactor, Sock, TimedOut, try_join, yield_now};
+use crate::rt::{Pipe, Sock, yield_now};
 
 /// What is copied at a time. Measured: with 64 KiB a stream of 1 MB costs twice as much, for it leaves the cache.
 const COPY: usize = 32 * 1024;
@@ -28,6 +29,9 @@ pub(super) struct Pair<'a> {
     pub(super) instance: &'a Sock,
     pub(super) buffers: &'a Buffers,
     pub(super) pipes: &'a Pipes,
+    /// Where bytes are counted, each of them as soon as it is through.
+    pub(super) listener: &'a ListenerStats,
+    pub(super) route: &'a StreamStats,
     pub(super) limits: Limits<'a>,
 }
 
@@ -38,7 +42,7 @@ pub(super) struct Limits<'a> {
     pub(super) ends: Moment,
     /// The time that is left when its instance or listener goes away.
     pub(super) drain: Duration,
-    pub(super) grounds: [&'a Standing; 2],
+    pub(super) grounds: &'a [Standing; 2],
 }
 
 /// One direction.
@@ -52,17 +56,26 @@ struct Way<'a> {
     bulk: bool,
     /// Bytes that moved since it last had to wait.
     run: usize,
-    /// Where its bytes are counted, each of them as soon as it is through.
+    /// Where its bytes are counted.
     counts: [&'a Counter; 2],
     broken_from: Closed,
     broken_to: Closed,
+    state: State,
 }
 
-/// What a direction waits for.
-#[derive(Clone, Copy)]
-enum Until {
-    Readable,
-    Writable,
+/// What a direction is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It can go on at once.
+    Moving,
+    /// The sender has nothing at present.
+    WaitFrom,
+    /// The receiver takes nothing at present.
+    WaitTo,
+    /// The sender has ended, and the receiver has everything.
+    Ended,
+    /// The receiver has been told so, too.
+    Told,
 }
 
 /// What a step came to.
@@ -74,94 +87,78 @@ enum Step {
 }
 
 impl Pair<'_> {
-    /// Carries bytes both ways; `ahead` goes to the instance first. The counters get each direction's bytes: the
-    /// listener's and the route's.
-    pub(super) async fn carry(
-        &self,
-        ahead: Vec<u8>,
-        up: [&Counter; 2],
-        down: [&Counter; 2],
-    ) -> Closed {
-        let up = Way {
-            from: self.client,
-            to: self.instance,
-            unsent: ahead,
+    /// Carries bytes both ways; `ahead` goes to the instance first.
+    pub(super) async fn carry(&self, ahead: Vec<u8>) -> Closed {
+        let up = [&self.listener.received, &self.route.received];
+        let down = [&self.listener.sent, &self.route.sent];
+        let ends = [
+            (self.client, Closed::ClientReset),
+            (self.instance, Closed::InstanceReset),
+        ];
+        let way = |[(from, broken_from), (to, broken_to)]: [(_, _); 2], unsent, counts| Way {
+            from,
+            to,
+            unsent,
             pipe: None,
             bulk: false,
             run: 0,
-            counts: up,
-            broken_from: Closed::ClientReset,
-            broken_to: Closed::InstanceReset,
+            counts,
+            broken_from,
+            broken_to,
+            state: State::Moving,
         };
-        let down = Way {
-            from: self.instance,
-            to: self.client,
-            unsent: Vec::new(),
-            pipe: None,
-            bulk: false,
-            run: 0,
-            counts: down,
-            broken_from: Closed::InstanceReset,
-            broken_to: Closed::ClientReset,
-        };
-        let ended = Cell::new(false);
-        let outcome = try_join(self.one_way(up, &ended), self.one_way(down, &ended)).await;
-        outcome.err().unwrap_or(Closed::Done)
-    }
-
-    /// Carries one direction to its end, and then the end; the other may go on.
-    async fn one_way(&self, mut way: Way<'_>, other_ended: &Cell<bool>) -> Result<(), Closed> {
-        let mut budget = BUDGET;
+        let [client, instance] = ends;
+        let mut ways = [
+            way([client, instance], ahead, up),
+            way([instance, client], Vec::new(), down),
+        ];
         loop {
-            match way.step(self.buffers, self.pipes)? {
-                Step::Moved(n) => {
-                    budget = budget.saturating_sub(n);
-                    if budget == 0 {
-                        budget = BUDGET;
-                        yield_now(self.reactor()).await;
+            for way in &mut ways {
+                if let Err(closed) = way.go_on(self.buffers, self.pipes) {
+                    return closed;
+                }
+            }
+            match ways.each_ref().map(|way| way.state) {
+                // When both have ended, closing tells the peers so.
+                [State::Ended | State::Told, State::Ended | State::Told] => return Closed::Done,
+                [State::Moving, _] | [_, State::Moving] => yield_now(self.client.reactor()).await,
+                _ => {
+                    ways.iter_mut().for_each(Way::pass_end_on);
+                    if let Err(closed) = self.wait(&ways).await {
+                        return closed;
                     }
+                    ways.iter_mut().for_each(Way::look);
                 }
-                Step::WaitFrom => {
-                    way.rest(self.buffers, self.pipes);
-                    self.wait(way.from, Until::Readable).await?;
-                }
-                Step::WaitTo => self.wait(way.to, Until::Writable).await?,
-                Step::End => break,
             }
         }
-        way.rest(self.buffers, self.pipes);
-        // When both have ended, closing tells the peers so.
-        if !other_ended.replace(true) {
-            way.to.shutdown_write();
-        }
-        Ok(())
     }
 
-    fn reactor(&self) -> &Reactor {
-        self.client.reactor()
-    }
-
-    /// Waits for a socket. Either direction's progress moves the deadline of both.
-    async fn wait(&self, sock: &Sock, until: Until) -> Result<(), Closed> {
-        loop {
-            let (deadline, why) = self.limits.deadline(self.reactor().now());
-            self.reactor().set_deadline(deadline);
-            let moved = || self.limits.leaves() < deadline;
-            let waited = match until {
-                Until::Readable => sock.readable_unless(moved).await,
-                Until::Writable => sock.writable_unless(moved).await,
-            };
-            let ready = match until {
-                Until::Readable => sock.is_readable(),
-                Until::Writable => sock.is_writable(),
-            };
-            match waited {
-                Err(TimedOut) => return Err(why),
-                Ok(()) if ready => return Ok(()),
-                // It was told that its time is shorter now.
-                Ok(()) => {}
+    /// Waits until either direction can go on. Either's progress moves the deadline of both.
+    async fn wait(&self, ways: &[Way<'_>; 2]) -> Result<(), Closed> {
+        let reactor = self.client.reactor();
+        let since = reactor.now();
+        let mut leaves = self.limits.leaves();
+        let (deadline, mut why) = self.limits.deadline(since);
+        reactor.set_deadline(deadline);
+        poll_fn(|_| {
+            if ways.iter().any(Way::is_ready) {
+                return Poll::Ready(Ok(()));
             }
-        }
+            // It may have been told that its instance goes away, or has come back.
+            if self.limits.leaves() != leaves {
+                leaves = self.limits.leaves();
+                let (deadline, now_why) = self.limits.deadline(since);
+                why = now_why;
+                reactor.set_deadline(deadline);
+            }
+            if reactor.timed_out() {
+                return Poll::Ready(Err(why));
+            }
+            self.client.wake_current();
+            self.instance.wake_current();
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -186,6 +183,49 @@ impl Limits<'_> {
 }
 
 impl Way<'_> {
+    /// Moves bytes until it has to wait, or it is the others' turn.
+    fn go_on(&mut self, buffers: &Buffers, pipes: &Pipes) -> Result<(), Closed> {
+        let mut budget = BUDGET;
+        while self.state == State::Moving && budget > 0 {
+            match self.step(buffers, pipes)? {
+                Step::Moved(n) => budget = budget.saturating_sub(n),
+                Step::WaitTo => self.state = State::WaitTo,
+                Step::WaitFrom => {
+                    self.rest(buffers, pipes);
+                    self.state = State::WaitFrom;
+                }
+                Step::End => {
+                    self.rest(buffers, pipes);
+                    self.state = State::Ended;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        match self.state {
+            State::Moving => true,
+            State::WaitFrom => self.from.is_readable(),
+            State::WaitTo => self.to.is_writable(),
+            State::Ended | State::Told => false,
+        }
+    }
+
+    fn look(&mut self) {
+        if self.is_ready() {
+            self.state = State::Moving;
+        }
+    }
+
+    /// Tells the receiver that nothing more comes; the other direction goes on.
+    fn pass_end_on(&mut self) {
+        if self.state == State::Ended {
+            self.to.shutdown_write();
+            self.state = State::Told;
+        }
+    }
+
     /// Moves what it can at once.
     fn step(&mut self, buffers: &Buffers, pipes: &Pipes) -> Result<Step, Closed> {
         if let Some(pipe) = self.pipe.take_if(|pipe| pipe.held() > 0) {
@@ -194,10 +234,12 @@ impl Way<'_> {
         if !self.unsent.is_empty() {
             return self.send_rest(buffers);
         }
-        if self.bulk && self.from.can_splice() && self.to.can_splice() {
-            if let Some(pipe) = self.pipe.take().or_else(|| pipes.take()) {
-                return self.splice(pipe);
-            }
+        if self.bulk
+            && self.from.can_splice()
+            && self.to.can_splice()
+            && let Some(pipe) = self.pipe.take().or_else(|| pipes.take())
+        {
+            return self.splice(pipe);
         }
         self.copy(buffers)
     }

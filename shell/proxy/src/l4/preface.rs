@@ -102,18 +102,22 @@ pub(super) async fn hello(
 /// Waits for more bytes.
 async fn more(worker: &Worker, client: &Sock, ahead: &mut Vec<u8>) -> Result<(), NoPreface> {
     loop {
-        let mut scratch = worker.buffers.scratch();
-        match client.try_recv(&mut scratch[..READ]) {
-            Ok(Some(0)) | Err(_) => return Err(NoPreface::Left),
-            Ok(Some(n)) => {
+        let read = {
+            let mut scratch = worker.buffers.scratch();
+            let read = client.try_recv(&mut scratch[..READ]);
+            if let Ok(Some(n)) = read {
                 ahead.extend_from_slice(&scratch[..n]);
-                return Ok(());
             }
-            Ok(None) => {}
+            read
+        };
+        match read {
+            Ok(Some(0)) | Err(_) => return Err(NoPreface::Left),
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {
+                let waited = client.readable().await;
+                waited.map_err(|TimedOut| NoPreface::Late)?;
+            }
         }
-        drop(scratch);
-        let waited = client.readable().await;
-        waited.map_err(|TimedOut| NoPreface::Late)?;
     }
 }
 

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use balance::Tried;
+use balance::{Excess, Tried};
 use model::stream::{Arrival, find};
 use model::{
-    Closed, EndpointStats, ListenerTable, Moment, ServiceTable, Speaks, Stream, StreamRoute,
-    TcpLimits,
+    Closed, EndpointStats, ListenerStats, ListenerTable, Moment, ServiceTable, Speaks, Stream,
+    StreamRoute, TcpLimits,
 };
 use telemetry::{ConnectionRecord, Record};
 use wire::client_hello::ClientHello;
@@ -36,40 +36,32 @@ struct Session {
     sni: Option<Box<str>>,
     /// How it was introduced, until the instance has been told.
     introduced: Option<Box<Introduced>>,
+    outcome: Outcome,
 }
 
-/// A connection to an instance.
-struct Reached {
-    instance: Sock,
-    occupied: Occupied,
-    upstream: Rc<Upstream>,
-    attempts: u8,
-    took: Duration,
-}
-
-/// What a connection's record needs beyond the session.
+/// What became of a connection so far.
 #[derive(Default)]
 struct Outcome {
     route: Option<usize>,
     upstream: Option<Rc<Upstream>>,
     attempts: u8,
+    /// From the beginning until there was an instance.
     connect: Duration,
+    /// Counted at its source for as long as this lives; `None` where nothing is limited.
+    admitted: Option<Admitted>,
+    /// Counted at the instance for as long as this lives.
+    occupied: Option<Occupied>,
 }
 
-/// Serves one connection until it ends.
-pub(crate) async fn serve(
+/// Serves one connection until it ends. `None`: its listener was taken away while it waited to be accepted.
+pub(crate) fn serve(
     worker: Rc<Worker>,
     open: Open,
     client: Sock,
     peer: SocketAddr,
     listener: usize,
-) {
-    let snapshot = worker.snapshot();
-    // The listener was taken away while the connection waited to be accepted.
-    let Some(table) = snapshot.listener(listener).cloned() else {
-        return;
-    };
-    drop(snapshot);
+) -> Option<impl Future<Output = ()>> {
+    let table = worker.snapshot().listener(listener)?.clone();
     let mut session = Session {
         began: worker.now(),
         worker,
@@ -80,20 +72,23 @@ pub(crate) async fn serve(
         ahead: Vec::new(),
         sni: None,
         introduced: None,
+        outcome: Outcome::default(),
     };
-    let stats = session.table.stats.clone();
-    let stats = stats.of(session.worker.index);
-    stats.accepted.bump(1);
-    // Boxed: what finding an instance takes must not stay with the connection for its whole life.
-    match Box::pin(session.begin(&open)).await {
-        Ok((reached, route, admitted)) => session.last(reached, route, admitted).await,
-        Err((closed, outcome)) => {
-            // No end in order: the client would take it for an answer of nothing.
-            session.client.abort_on_close();
-            session.record(closed, &outcome);
-        }
-    }
-    stats.closed.bump(1);
+    // The arguments of an `async fn` would stay beside what is made of them, for as long as a connection lasts.
+    Some(async move {
+        session.stats().accepted.bump(1);
+        // Boxed: what finding an instance takes must not stay either.
+        let closed = match Box::pin(session.begin(&open)).await {
+            Ok(instance) => session.last(&instance).await,
+            Err(closed) => {
+                // No end in order: the client would take it for an answer of nothing.
+                session.client.abort_on_close();
+                closed
+            }
+        };
+        session.record(closed);
+        session.stats().closed.bump(1);
+    })
 }
 
 impl Session {
@@ -106,30 +101,26 @@ impl Session {
         }
     }
 
+    fn stats(&self) -> &ListenerStats {
+        self.table.stats.of(self.worker.index)
+    }
+
     /// Finds the connection an instance.
-    async fn begin(
-        &mut self,
-        open: &Open,
-    ) -> Result<(Reached, usize, Option<Admitted>), (Closed, Outcome)> {
-        let mut outcome = Outcome::default();
+    async fn begin(&mut self, open: &Open) -> Result<Sock, Closed> {
         let hello = match self.preface().await {
             Ok(hello) => hello,
-            Err(NoPreface::Left) => return Err((Closed::ClientReset, outcome)),
-            Err(NoPreface::Late) => return Err((Closed::Idle, outcome)),
-            Err(NoPreface::Garbage) => return Err((self.refuse(), outcome)),
+            Err(NoPreface::Left) => return Err(Closed::ClientReset),
+            Err(NoPreface::Late) => return Err(Closed::Idle),
+            Err(NoPreface::Garbage) => return Err(self.refuse()),
         };
-        let Some(admitted) = self.admit(open) else {
-            return Err((self.refuse(), outcome));
+        let Ok(admitted) = self.admit(open) else {
+            return Err(self.refuse());
         };
-        outcome.route = self.route(&hello);
+        self.outcome.admitted = admitted;
+        self.outcome.route = self.route(&hello);
         self.sni = hello.server_name;
-        let Some(route) = outcome.route else {
-            return Err((Closed::Unavailable, outcome));
-        };
-        match self.reach(route, &mut outcome).await {
-            Ok(reached) => Ok((reached, route, admitted)),
-            Err(closed) => Err((closed, outcome)),
-        }
+        let route = self.outcome.route.ok_or(Closed::Unavailable)?;
+        self.reach(route).await
     }
 
     /// Reads what stands before the connection's own bytes, as far as that is needed.
@@ -149,21 +140,20 @@ impl Session {
     }
 
     fn refuse(&self) -> Closed {
-        let stats = self.table.stats.of(self.worker.index);
-        stats.refused.bump(1);
+        self.stats().refused.bump(1);
         Closed::Refused
     }
 
-    fn admit(&self, open: &Open) -> Option<Option<Admitted>> {
+    fn admit(&self, open: &Open) -> Result<Option<Admitted>, Excess> {
         let (limits, now) = (&self.stream().limits, self.worker.now());
         let stats = &self.table.stats;
         let most = u64::from(limits.max_connections);
         // This one is counted already.
         if most != 0 && stats.total(|s| &s.accepted) - stats.total(|s| &s.closed) > most {
-            return None;
+            return Err(Excess::Open);
         }
         let source = self.peer.ip();
-        Gate::admit(open.fleet(), self.listener, source, &limits.sources, now).ok()
+        Gate::admit(open.fleet(), self.listener, source, &limits.sources, now)
     }
 
     fn route(&self, hello: &ClientHello) -> Option<usize> {
@@ -177,7 +167,7 @@ impl Session {
     }
 
     /// Attempts at instances until one accepts.
-    async fn reach(&mut self, route: usize, outcome: &mut Outcome) -> Result<Reached, Closed> {
+    async fn reach(&mut self, route: usize) -> Result<Sock, Closed> {
         let worker = self.worker.clone();
         let snapshot = worker.snapshot();
         let number = self.stream().routes[route].service;
@@ -187,27 +177,27 @@ impl Session {
         let mut tried = Tried::default();
         loop {
             let Ok(chosen) = worker.pick(&snapshot, number, &tried) else {
-                stats.unavailable.bump(u64::from(outcome.attempts == 0));
+                stats
+                    .unavailable
+                    .bump(u64::from(self.outcome.attempts == 0));
                 return Err(Closed::Unavailable);
             };
             tried.add(chosen);
             let endpoint = &service.endpoints[chosen];
             // Counted from the attempt on: whoever picks next should see it.
             let occupied = Occupied::begin(endpoint.stats.clone());
-            outcome.attempts += 1;
+            self.outcome.attempts += 1;
             let connected = self.connect(endpoint.address, service).await;
             match connected {
                 Ok(instance) => {
                     self.introduce(service);
                     endpoint.stats.connected(true);
                     endpoint.stats.succeeded();
-                    return Ok(Reached {
-                        instance,
-                        occupied,
-                        upstream: worker.lasting.upstream(number, service, endpoint),
-                        attempts: outcome.attempts,
-                        took: worker.now().since(self.began),
-                    });
+                    let upstream = worker.lasting.upstream(number, service, endpoint);
+                    self.outcome.upstream = Some(upstream);
+                    self.outcome.occupied = Some(occupied);
+                    self.outcome.connect = worker.now().since(self.began);
+                    return Ok(instance);
                 }
                 Err(_) if self.client.is_hung_up() => return Err(Closed::ClientReset),
                 // Our own want of ports or descriptors says nothing of the instance.
@@ -217,7 +207,7 @@ impl Session {
                     worker.attempt_failed(service, chosen);
                 }
             }
-            if outcome.attempts > service.retries {
+            if self.outcome.attempts > service.retries {
                 return Err(Closed::Unavailable);
             }
             stats.retries.bump(1);
@@ -254,15 +244,11 @@ impl Session {
     }
 
     /// Carries bytes until the connection ends.
-    async fn last(mut self, reached: Reached, route: usize, _admitted: Option<Admitted>) {
-        let Reached {
-            instance,
-            occupied,
-            upstream,
-            attempts,
-            took,
-        } = reached;
+    async fn last(&mut self, instance: &Sock) -> Closed {
         let ahead = std::mem::take(&mut self.ahead);
+        let (Some(route), Some(upstream)) = (self.outcome.route, &self.outcome.upstream) else {
+            unreachable!("a connection to an instance came by a route");
+        };
         let worker = &self.worker;
         let task = worker.reactor().current();
         let grounds = [
@@ -270,27 +256,25 @@ impl Session {
             Standing::on(&worker.lasting.listener(self.listener), task),
         ];
         let limits = &self.stream().limits;
-        let route_stats = self.stream().routes[route].stats.of(worker.index);
-        let listener_stats = self.table.stats.of(worker.index);
         let ends = match limits.lifetime.is_zero() {
             true => Moment::NEVER,
             false => self.began + limits.lifetime,
         };
         let pair = Pair {
             client: &self.client,
-            instance: &instance,
+            instance,
             buffers: &worker.buffers,
             pipes: &worker.pipes,
+            route: self.stream().routes[route].stats.of(worker.index),
+            listener: self.stats(),
             limits: Limits {
                 idle: limits.idle,
                 ends,
                 drain: limits.drain,
-                grounds: [&grounds[0], &grounds[1]],
+                grounds: &grounds,
             },
         };
-        let up = [&listener_stats.received, &route_stats.received];
-        let down = [&listener_stats.sent, &route_stats.sent];
-        let closed = pair.carry(ahead, up, down).await;
+        let closed = pair.carry(ahead).await;
         match closed {
             Closed::Done | Closed::Idle => {}
             // What was cut must not look whole.
@@ -299,29 +283,23 @@ impl Session {
                 instance.abort_on_close();
             }
         }
-        drop(occupied);
-        let outcome = Outcome {
-            route: Some(route),
-            upstream: Some(upstream),
-            attempts,
-            connect: took,
-        };
-        self.record(closed, &outcome);
+        closed
     }
 
-    fn record(&self, closed: Closed, outcome: &Outcome) {
+    fn record(&self, closed: Closed) {
+        let outcome = &self.outcome;
         let route = outcome.route.map(|number| &self.stream().routes[number]);
         let worker = &self.worker;
         if let Some(route) = route {
             route.stats.of(worker.index).ended(closed);
         }
         if matches!(closed, Closed::Idle | Closed::Lifetime) {
-            self.table.stats.of(worker.index).timed_out.bump(1);
+            self.stats().timed_out.bump(1);
         }
         let Some(logger) = &worker.logger else {
             return;
         };
-        logger.push(Record::Connection(Box::new(ConnectionRecord {
+        logger.push(Record::Connection(ConnectionRecord {
             at: SystemTime::now(),
             duration: worker.now().since(self.began),
             connect: outcome.connect,
@@ -335,7 +313,7 @@ impl Session {
             instance: outcome.upstream.as_ref().map(|u| u.answerer.clone()),
             attempts: outcome.attempts,
             ended: closed.as_str(),
-        })));
+        }));
     }
 }
 

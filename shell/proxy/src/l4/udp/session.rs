@@ -174,7 +174,7 @@ impl Session {
         let Some(logger) = &port.worker.logger else {
             return;
         };
-        logger.push(Record::Connection(Box::new(ConnectionRecord {
+        logger.push(Record::Connection(ConnectionRecord {
             at: SystemTime::now(),
             duration: port.worker.now().since(self.began),
             connect: Duration::ZERO,
@@ -188,6 +188,6 @@ impl Session {
             instance: Some(self.upstream.answerer.clone()),
             attempts: 1,
             ended: why.as_str(),
-        })));
+        }));
     }
 }
