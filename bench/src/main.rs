@@ -12,6 +12,7 @@ mod propagate;
 mod registry;
 mod report;
 mod scratch;
+mod udp;
 mod usage;
 
 use clap::Parser;
@@ -21,10 +22,17 @@ use clap::Parser;
 enum Bench {
     /// The data plane beside nginx and HAProxy
     Http(http::Options),
+    /// TCP passed on, beside nginx and HAProxy
+    Tcp(http::Options),
     /// How soon a registration has traffic, and a deregistration has none
     Propagate(propagate::Options),
     /// Registrations, heartbeats, lookups, watchers, memory and cold start
     Registry(registry::Options),
+    /// UDP passed on, beside nginx
+    Udp(udp::Options),
+    /// The instance behind UDP proxies
+    #[command(hide = true)]
+    UdpEcho(udp::EchoOptions),
     /// The instance behind the proxies
     #[command(hide = true)]
     Origin(origin::Options),
@@ -34,9 +42,12 @@ fn main() -> anyhow::Result<()> {
     let bench = Bench::parse();
     machine::raise_limits()?;
     match bench {
-        Bench::Http(options) => http::run(&options),
+        Bench::Http(options) => http::run(&options, http::Layer::Http),
+        Bench::Tcp(options) => http::run(&options, http::Layer::Tcp),
         Bench::Propagate(options) => propagate::run(&options),
         Bench::Registry(options) => registry::run(&options),
+        Bench::Udp(options) => udp::run(&options),
+        Bench::UdpEcho(options) => udp::echo(&options),
         Bench::Origin(options) => origin::run(&options),
     }
 }

@@ -1,5 +1,5 @@
 //! The instance behind the proxies: as light as can be, so that the cores are busy with what is measured.
-//! `GET /128` is answered with 128 bytes, on connections that stay.
+//! `GET /128` is answered with 128 bytes, on connections that stay unless the request says otherwise.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,6 +21,8 @@ pub(crate) struct Options {
 
 /// The longest body that is answered with.
 const MAX_BODY: usize = 16 << 20;
+/// What an answer says that is the last of its connection.
+const LAST: &str = "Connection: close\r\n";
 /// Heads of proxied requests are a few hundred bytes.
 const MAX_HEAD: usize = 16 << 10;
 
@@ -45,10 +47,12 @@ pub(crate) fn serve(listener: TcpListener, heard: impl Fn() + 'static) -> std::i
     executor.run()
 }
 
+/// The size of an answer's body, and whether it is the last of its connection.
+type Wanted = (usize, bool);
+
 struct Origin {
     scratch: RefCell<Vec<u8>>,
-    /// By the size of their bodies.
-    answers: RefCell<HashMap<usize, Rc<[u8]>>>,
+    answers: RefCell<HashMap<Wanted, Rc<[u8]>>>,
     heard: Box<dyn Fn()>,
 }
 
@@ -86,7 +90,8 @@ async fn converse(sock: Sock, origin: Rc<Origin>) {
             }
         }
         for answer in answers.drain(..) {
-            if send(&sock, &answer).await.is_none() {
+            let last = memmem::find(&answer[..answer.len().min(128)], LAST.as_bytes());
+            if send(&sock, &answer).await.is_none() || last.is_some() {
                 return;
             }
         }
@@ -122,16 +127,18 @@ impl Origin {
         let target = head.strip_prefix(b"GET /")?;
         let target = &target[..memchr::memchr(b' ', target)?];
         let size: usize = std::str::from_utf8(target).ok()?.parse().ok()?;
+        let last = memmem::find(head, b"Connection: close").is_some();
         let mut answers = self.answers.borrow_mut();
-        if let Some(answer) = answers.get(&size) {
+        if let Some(answer) = answers.get(&(size, last)) {
             return Some(answer.clone());
         }
         let mut answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n{}\r\n",
+            if last { LAST } else { "" }
         );
         answer.push_str(&"x".repeat((size <= MAX_BODY).then_some(size)?));
         let answer: Rc<[u8]> = answer.into_bytes().into();
-        answers.insert(size, answer.clone());
+        answers.insert((size, last), answer.clone());
         Some(answer)
     }
 }

@@ -1,5 +1,7 @@
 //! What is asked for.
 
+use super::Layer;
+
 /// One kind of load.
 pub(super) struct Case {
     pub(super) name: &'static str,
@@ -14,11 +16,56 @@ pub(super) struct Case {
     pub(super) rate: f64,
     /// The share of the best peer's cost that ours may be.
     pub(super) target: f64,
+    /// What our own code may take of a request, in µs; the rest is the kernel's.
+    pub(super) user_target: Option<f64>,
 }
 
 impl Case {
-    pub(super) fn all() -> [Self; 4] {
-        [
+    pub(super) fn all(layer: Layer) -> Vec<Self> {
+        match layer {
+            Layer::Http => Self::http(),
+            Layer::Tcp => Self::tcp(),
+        }
+    }
+
+    /// The same loads as seen by a proxy that passes them on; the kernel's share is larger, and so is what nobody can win.
+    fn tcp() -> Vec<Self> {
+        let small = Self {
+            user_target: None,
+            target: 0.97,
+            ..Self::small()
+        };
+        vec![
+            Self { ..small },
+            Self {
+                name: "64 connections, 100 KiB",
+                size: 100 << 10,
+                large: true,
+                rate: 4_000.0,
+                target: 1.0,
+                ..small
+            },
+            Self {
+                name: "16 connections, 1 MiB",
+                connections: 16,
+                size: 1 << 20,
+                large: true,
+                rate: 500.0,
+                target: 0.65,
+                ..small
+            },
+            Self {
+                name: "64 at a time, 128 B, a connection each",
+                close: true,
+                rate: 8_000.0,
+                target: 1.0,
+                ..small
+            },
+        ]
+    }
+
+    fn http() -> Vec<Self> {
+        vec![
             Self::small(),
             Self {
                 name: "512 connections, 128 B",
@@ -32,6 +79,7 @@ impl Case {
                 large: true,
                 rate: 4_000.0,
                 target: 1.0,
+                user_target: None,
                 ..Self::small()
             },
             Self {
@@ -39,6 +87,7 @@ impl Case {
                 close: true,
                 rate: 8_000.0,
                 target: 0.90,
+                user_target: None,
                 ..Self::small()
             },
         ]
@@ -54,6 +103,7 @@ impl Case {
             large: false,
             rate: 20_000.0,
             target: 0.80,
+            user_target: Some(1.5),
         }
     }
 

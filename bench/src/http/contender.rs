@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::Layer;
 use super::settings::{self, Haproxy};
 use crate::machine::PROXY_CPU;
 use crate::pointsman;
@@ -41,16 +42,20 @@ impl Contender {
 const OURS: &str = "pointsman";
 
 /// Those that are there. Names those that are not.
-pub(super) fn find(scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Vec<Contender>> {
-    let mut contenders = vec![ours(scratch, origin)?];
+pub(super) fn find(
+    layer: Layer,
+    scratch: &Scratch,
+    origin: SocketAddr,
+) -> anyhow::Result<Vec<Contender>> {
+    let mut contenders = vec![ours(layer, scratch, origin)?];
     match found("NGINX_BIN", "nginx") {
-        Some(program) => contenders.push(nginx(program, scratch, origin)?),
+        Some(program) => contenders.push(nginx(layer, program, scratch, origin)?),
         None => println!("nginx is not there and is left out (apt install nginx, or NGINX_BIN)"),
     }
     match found("HAPROXY_BIN", "haproxy") {
         Some(program) => {
-            for variant in &Haproxy::VARIANTS {
-                contenders.push(haproxy(&program, variant, scratch, origin)?);
+            for variant in Haproxy::variants(layer) {
+                contenders.push(haproxy(layer, &program, variant, scratch, origin)?);
             }
         }
         None => {
@@ -60,10 +65,10 @@ pub(super) fn find(scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Vec<
     Ok(contenders)
 }
 
-fn ours(scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Contender> {
+fn ours(layer: Layer, scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Contender> {
     let program = pointsman::binary()?;
     let address = free_address()?;
-    let configuration = settings::pointsman(address, free_address()?, origin);
+    let configuration = settings::pointsman(layer, address, free_address()?, origin);
     let file = scratch.write("pointsman.toml", &configuration)?;
     Ok(Contender {
         name: OURS,
@@ -76,9 +81,14 @@ fn ours(scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Contender> {
     })
 }
 
-fn nginx(program: PathBuf, scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Contender> {
+fn nginx(
+    layer: Layer,
+    program: PathBuf,
+    scratch: &Scratch,
+    origin: SocketAddr,
+) -> anyhow::Result<Contender> {
     let address = free_address()?;
-    let configuration = settings::nginx(address, scratch.path(), origin);
+    let configuration = settings::nginx(layer, address, scratch.path(), origin);
     let file = scratch.write("nginx.conf", &configuration)?;
     let file = file.display().to_string();
     Ok(Contender {
@@ -93,13 +103,14 @@ fn nginx(program: PathBuf, scratch: &Scratch, origin: SocketAddr) -> anyhow::Res
 }
 
 fn haproxy(
+    layer: Layer,
     program: &Path,
     variant: &Haproxy,
     scratch: &Scratch,
     origin: SocketAddr,
 ) -> anyhow::Result<Contender> {
     let address = free_address()?;
-    let configuration = settings::haproxy(address, variant, origin);
+    let configuration = settings::haproxy(layer, address, variant, origin);
     let file = scratch.write(&format!("{}.cfg", variant.name), &configuration)?;
     Ok(Contender {
         name: variant.name,
@@ -113,7 +124,7 @@ fn haproxy(
 }
 
 /// The program that a variable names, or the system's.
-fn found(variable: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn found(variable: &str, name: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(path.into());
     }
@@ -127,7 +138,7 @@ fn found(variable: &str, name: &str) -> Option<PathBuf> {
 }
 
 /// The first line of what a program prints about its version; nginx does so to standard error.
-fn first_line(program: &Path, flag: &str) -> String {
+pub(crate) fn first_line(program: &Path, flag: &str) -> String {
     let Ok(output) = Command::new(program).arg(flag).output() else {
         return "unknown".into();
     };

@@ -7,14 +7,19 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::Bench;
 use super::case::Case;
 use super::contender::Contender;
+use super::{Bench, Layer};
 use crate::report::Table;
 use crate::usage::Memory;
 
-/// KiB of user space for an idle connection.
-const TARGET: f64 = 0.6;
+/// KiB of user space for an idle connection; one that is passed on is two.
+const fn target(layer: Layer) -> f64 {
+    match layer {
+        Layer::Http => 0.6,
+        Layer::Tcp => 1.5,
+    }
+}
 
 impl Bench {
     /// Opens many connections, makes one request on each, and looks at what they cost while they wait.
@@ -37,9 +42,12 @@ impl Bench {
         }
         table.print();
         println!(
-            "  target for ours: ≤ {TARGET} KiB, user space; sockets' memory in the kernel is not in it"
+            "  target for ours: ≤ {} KiB, user space; sockets' memory in the kernel is not in it",
+            target(self.layer)
         );
-        Ok(json!({ "connections": self.idle, "contenders": rows, "target_kib": TARGET }))
+        Ok(
+            json!({ "connections": self.idle, "contenders": rows, "target_kib": target(self.layer) }),
+        )
     }
 
     /// The memory of a fresh process that has served a few, and then with all connections open.

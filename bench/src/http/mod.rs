@@ -1,4 +1,5 @@
-//! `http`: what a proxied request costs, beside nginx and HAProxy.
+//! `http` and `tcp`: what a proxied request costs, beside nginx and HAProxy, when they understand it and when they pass
+//! it on without looking.
 
 mod case;
 mod contender;
@@ -23,6 +24,9 @@ use case::Case;
 use contender::Contender;
 use round::Round;
 
+pub(crate) use contender::{first_line, found};
+pub(crate) use settings::nginx_main;
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Rounds of each case; medians are taken of them
@@ -42,8 +46,18 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
+/// What the contenders make of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// They understand them.
+    Http,
+    /// They pass them on.
+    Tcp,
+}
+
 /// What every part of the benchmark needs.
 struct Bench {
+    layer: Layer,
     scratch: Scratch,
     contenders: Vec<Contender>,
     rounds: u32,
@@ -52,7 +66,7 @@ struct Bench {
     idle: usize,
 }
 
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
     machine::pin(&[LOAD_CPU])?;
     let scratch = Scratch::new()?;
     let origin = free_address()?;
@@ -61,14 +75,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut origin_process = Running::start("origin", &mut origin_command, &[LOAD_CPU], &scratch)?;
     origin_process.wait_for(origin)?;
     let bench = Bench {
-        contenders: contender::find(&scratch, origin)?,
+        layer,
+        contenders: contender::find(layer, &scratch, origin)?,
         scratch,
         rounds: if options.quick { 2 } else { options.rounds },
         seconds: if options.quick { 1.0 } else { options.seconds },
-        idle: if options.quick { 2_000 } else { 10_000 },
+        idle: match (options.quick, layer) {
+            (true, _) => 2_000,
+            (false, Layer::Http) => 10_000,
+            // Each has two descriptors, and many a machine gives a process 20,000.
+            (false, Layer::Tcp) => 8_000,
+        },
     };
     let facts = bench.describe();
-    let cases = Case::all()
+    let cases = Case::all(layer)
         .into_iter()
         .filter(|case| case.name.contains(&options.case));
     let measured = cases
@@ -77,9 +97,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let idle = bench.idle()?;
     let syscalls = bench.syscalls()?;
     let measured = json!({
-        "bench": "http", "facts": facts, "cases": measured, "idle": idle, "syscalls": syscalls,
+        "bench": layer.name(), "facts": facts, "cases": measured, "idle": idle, "syscalls": syscalls,
     });
     report::write(options.json.as_deref(), &measured)
+}
+
+impl Layer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 impl Bench {
@@ -97,7 +126,7 @@ impl Bench {
             self.rounds, self.seconds
         );
         facts.push(("rounds", rounds));
-        println!("http: what a proxied request costs");
+        println!("{}: what a proxied request costs", self.layer.name());
         report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
         for contender in &self.contenders {
             println!("\n{}: {}", contender.name, contender.version);

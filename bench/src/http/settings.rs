@@ -1,19 +1,47 @@
-//! The settings of each contender: one worker, connections kept on both sides, no logs, X-Forwarded-For set.
+//! The settings of each contender: one worker, no logs; for HTTP connections kept on both sides, X-Forwarded-For set.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::Layer;
 use crate::pointsman;
 
-pub(super) fn pointsman(bind: SocketAddr, api: SocketAddr, origin: SocketAddr) -> String {
-    let listener = pointsman::listener(bind, origin, "round_robin");
+pub(super) fn pointsman(
+    layer: Layer,
+    bind: SocketAddr,
+    api: SocketAddr,
+    origin: SocketAddr,
+) -> String {
+    let mut listener = pointsman::listener(bind, origin, "round_robin");
+    if layer == Layer::Tcp {
+        listener = listener.replacen("bind =", "protocol = \"tcp\"\nbind =", 1);
+    }
     format!(
         "[node]\nworkers = 1\ndurability = \"memory\"\n\n[api]\nbind = \"{api}\"\n\n\
          [log.access]\nformat = \"off\"\n\n{listener}"
     )
 }
 
-pub(super) fn nginx(bind: SocketAddr, directory: &Path, origin: SocketAddr) -> String {
+pub(super) fn nginx(
+    layer: Layer,
+    bind: SocketAddr,
+    directory: &Path,
+    origin: SocketAddr,
+) -> String {
+    let part = match layer {
+        Layer::Http => nginx_http(bind, directory, origin),
+        Layer::Tcp => nginx_stream(bind, origin),
+    };
+    nginx_main(directory, &part)
+}
+
+/// What every configuration of nginx begins with. Debian has the stream module as a file of its own.
+pub(crate) fn nginx_main(directory: &Path, part: &str) -> String {
+    let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
+    let load = match part.starts_with("stream") && module.exists() {
+        true => format!("load_module {};\n", module.display()),
+        false => String::new(),
+    };
     let directory = directory.display();
     // Started by root, workers would become somebody who may not use our directory.
     let user = match rustix::process::geteuid().is_root() {
@@ -22,13 +50,38 @@ pub(super) fn nginx(bind: SocketAddr, directory: &Path, origin: SocketAddr) -> S
     };
     format!(
         "\
-{user}worker_processes 1;
+{load}{user}worker_processes 1;
 daemon off;
 pid {directory}/nginx.pid;
 error_log stderr error;
 events {{
-    worker_connections 12000;
+    worker_connections 60000;
 }}
+{part}"
+    )
+}
+
+fn nginx_stream(bind: SocketAddr, origin: SocketAddr) -> String {
+    format!(
+        "\
+stream {{
+    upstream origin {{
+        server {origin};
+    }}
+    server {{
+        listen {bind} backlog=4096;
+        proxy_pass origin;
+        proxy_timeout 300s;
+    }}
+}}
+"
+    )
+}
+
+fn nginx_http(bind: SocketAddr, directory: &Path, origin: SocketAddr) -> String {
+    let directory = directory.display();
+    format!(
+        "\
 http {{
     access_log off;
     keepalive_requests 1000000;
@@ -71,7 +124,25 @@ pub(super) struct Haproxy {
 }
 
 impl Haproxy {
-    pub(super) const VARIANTS: [Self; 4] = [
+    /// What is worth comparing.
+    pub(super) fn variants(layer: Layer) -> impl Iterator<Item = &'static Self> {
+        // In TCP mode each direction is spliced or not; forcing both is the most it can do.
+        let tcp = [&Self::VARIANTS[0], &Self::TCP_SPLICE];
+        let (http, tcp) = match layer {
+            Layer::Http => (Some(Self::VARIANTS.iter()), None),
+            Layer::Tcp => (None, Some(tcp)),
+        };
+        http.into_iter().flatten().chain(tcp.into_iter().flatten())
+    }
+
+    const TCP_SPLICE: Self = Self {
+        name: "haproxy-splice",
+        only_large: true,
+        global: "    tune.pipesize 524288\n",
+        defaults: "    option splice-request\n    option splice-response\n",
+    };
+
+    const VARIANTS: [Self; 4] = [
         Self {
             name: "haproxy",
             only_large: false,
@@ -101,10 +172,27 @@ impl Haproxy {
 
 /// `no strict-limits`: it wants two descriptors for each of `maxconn`, and would not start in a container that has fewer;
 /// idle clients need one.
-pub(super) fn haproxy(bind: SocketAddr, variant: &Haproxy, origin: SocketAddr) -> String {
+pub(super) fn haproxy(
+    layer: Layer,
+    bind: SocketAddr,
+    variant: &Haproxy,
+    origin: SocketAddr,
+) -> String {
     let Haproxy {
         global, defaults, ..
     } = variant;
+    let mode = match layer {
+        Layer::Http => {
+            "\
+    mode http
+    timeout http-keep-alive 300s
+    option http-keep-alive
+    option forwardfor
+    http-reuse always
+"
+        }
+        Layer::Tcp => "    mode tcp\n",
+    };
     format!(
         "\
 global
@@ -113,14 +201,9 @@ global
     no strict-limits
 {global}
 defaults
-    mode http
-    timeout connect 5s
+{mode}    timeout connect 5s
     timeout client 300s
     timeout server 300s
-    timeout http-keep-alive 300s
-    option http-keep-alive
-    option forwardfor
-    http-reuse always
 {defaults}
 frontend web
     bind {bind} backlog 4096

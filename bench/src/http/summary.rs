@@ -7,9 +7,6 @@ use super::contender::Contender;
 use super::round::Round;
 use crate::report::{Table, median};
 
-/// What our own code may take of a request, in µs; the rest is the kernel's.
-const USER_TARGET: f64 = 1.5;
-
 /// Prints the medians of each contender's clean rounds, and ours against the best of the others.
 pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>]) -> Value {
     let mut table = Table::new(&[
@@ -63,8 +60,8 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
             "  CPU, ours / {peer}: {ratio:.2} (target ≤ {:.2})",
             case.target
         );
-        if !case.large && !case.close {
-            println!("  user space, ours: {user:.2} µs (target ≤ {USER_TARGET})");
+        if let Some(target) = case.user_target {
+            println!("  user space, ours: {user:.2} µs (target ≤ {target})");
         }
         json!({ "peer": peer, "cpu": ratio, "target": case.target })
     });

@@ -13,6 +13,7 @@ use crate::process::interrupt;
 use crate::report::Table;
 use crate::usage;
 
+/// Two reads, two sends, and a share of waiting.
 const TARGET: f64 = 4.2;
 
 /// Enough that opening 64 connections on both sides does not show: 10 calls each in 20,000 × 4.

@@ -6,12 +6,16 @@
 //! workers.
 
 mod balancer;
+mod flows;
 mod random;
+mod sources;
 mod standing;
 
 #[cfg(test)]
 mod tests;
 
 pub use balancer::{Balancer, Tried, Unavailable};
+pub use flows::{Bounds, FlowId, Flows};
 pub use random::Random;
+pub use sources::{Excess, Sources, holder};
 pub use standing::{Standing, standing};

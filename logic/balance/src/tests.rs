@@ -32,6 +32,8 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
         shun_for: Duration::from_secs(10),
         shun_after: 1,
         keep_alive: Duration::from_secs(10),
+        send_proxy: None,
+        connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
     }
 }

@@ -10,10 +10,11 @@ use crate::tree::{At, Entry, Node, Raw, Table, join};
 /// Looks at the tree as written, so that it finds what it finds whatever else is wrong.
 pub(crate) fn no_two_alike(root: &Node, log: &mut Log<'_>) {
     let Some(root) = table(root) else { return };
-    let mut binds: BTreeMap<SocketAddr, (String, Option<At>)> = BTreeMap::new();
+    // UDP has ports of its own.
+    let mut binds: BTreeMap<(SocketAddr, bool), (String, Option<At>)> = BTreeMap::new();
     match root.get("api").and_then(|api| bind(&api.node)) {
-        Some((address, at)) => binds.insert(address, ("api.bind".into(), Some(at))),
-        None => binds.insert(Api::DEFAULT_BIND, ("api.bind".into(), None)),
+        Some((address, at)) => binds.insert((address, false), ("api.bind".into(), Some(at))),
+        None => binds.insert((Api::DEFAULT_BIND, false), ("api.bind".into(), None)),
     };
     let listeners = root.get("listener").and_then(|l| table(&l.node));
     for (name, listener) in listeners.into_iter().flatten() {
@@ -25,8 +26,9 @@ pub(crate) fn no_two_alike(root: &Node, log: &mut Log<'_>) {
             continue;
         }
         let path = format!("{}.bind", join("listener", name));
-        let Some((other, place)) = binds.get(&address) else {
-            binds.insert(address, (path, Some(at)));
+        let place = (address, is_udp(&listener.node));
+        let Some((other, place)) = binds.get(&place) else {
+            binds.insert(place, (path, Some(at)));
             continue;
         };
         let place = match place {
@@ -56,4 +58,9 @@ fn bind(node: &Node) -> Option<(SocketAddr, At)> {
         Raw::Text { text, .. } => Some((text.parse().ok()?, node.at)),
         _ => None,
     }
+}
+
+fn is_udp(node: &Node) -> bool {
+    let protocol = table(node).and_then(|listener| listener.get("protocol"));
+    protocol.is_some_and(|entry| matches!(&entry.node.raw, Raw::Text { text, .. } if text == "udp"))
 }

@@ -20,6 +20,7 @@ mod route;
 mod rule;
 mod service;
 mod shown;
+mod stream;
 mod text;
 mod top;
 mod tree;

@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{ByteSize, HostPattern, Network, PathPattern, Role, ServiceKey, Timeouts, View};
+use model::{
+    ByteSize, HostPattern, Network, PathPattern, Role, ServiceKey, StreamMatch, TcpLimits,
+    Timeouts, UdpLimits, View,
+};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
+use crate::reference::Shape;
 use crate::route::{Route, RouteAction};
 use crate::rule::{absent, default, required, section};
+use crate::shown::Shown;
+use crate::stream::{no_foreign_keys, own_keys};
 use crate::text::Protocol;
 use crate::top::{DAY, secs};
 use crate::tree::Node;
-use crate::value::Resolved;
+use crate::value::{Resolved, Value};
 
 /// An address where clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,12 @@ pub struct Listener {
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
+    /// Peers that begin with a PROXY header.
+    pub accept_proxy: Vec<Network>,
+    /// Limits of its connections, if it speaks TCP.
+    pub tcp: TcpLimits,
+    /// Limits of its sessions, if it speaks UDP.
+    pub udp: UdpLimits,
 }
 
 declare! {
@@ -41,11 +53,11 @@ declare! {
     pub(crate) struct ListenerKeys {
         /// The address it listens on: `"127.0.0.1:8080"`, or `"[::]:8080"` for every address.
         bind: SocketAddr => required(),
-        /// What it speaks: `"http"`.
-        // The only one in this version.
+        /// What it speaks: `"http"`, `"tcp"` or `"udp"`.
+        // What most listeners are for.
         protocol: Protocol => default(Protocol::Http),
         /// The service that gets what no route takes: `"name"` or `"namespace/name"`.
-        service: Option<ServiceKey> => absent("such requests are answered with 404"),
+        service: Option<ServiceKey> => absent("such requests are answered with 404, such connections reset, such packets dropped"),
         /// Only to instances of that service that have this role, as its check found it: `"primary"`, of which there is
         /// one, or `"replica"`.
         role: Option<Role> => absent("all of the service"),
@@ -61,8 +73,17 @@ declare! {
         trusted_peers: Vec<Network> => default(Vec::new()),
         /// Limits in time.
         timeouts: TimeoutKeys => section(),
-        /// What to match, and what to do then. The most specific route wins: exact host before suffix
-        /// before any, then exact path before longest prefix; the order in the file does not matter.
+        /// Networks whose connections begin with a PROXY header (version 1 or 2), from which the client's address
+        /// is taken. All others must not send one.
+        // Whoever may send one chooses the address that limits, logs and rules see.
+        accept_proxy: Vec<Network> => default(Vec::new()),
+        /// Limits of a `tcp` listener's connections.
+        tcp: TcpLimits => section(),
+        /// Limits of a `udp` listener's sessions.
+        udp: UdpLimits => section(),
+        /// What to match, and what to do then. The most specific route wins: exact host (or server name)
+        /// before suffix before any, then exact path before longest prefix; for TCP and UDP a protocol before
+        /// none, and the smaller network before the larger. The order in the file does not matter.
         route: Vec<Route> => default(Vec::new()),
     }
 }
@@ -89,7 +110,25 @@ declare! {
     }
 }
 
-resolved!(Listener);
+impl Value for Listener {
+    fn shape() -> Shape {
+        ListenerKeys::shape()
+    }
+
+    fn expected() -> String {
+        "a table".into()
+    }
+
+    fn read(node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        let keys = ListenerKeys::read(node, cx)?;
+        Self::resolve(keys, node, cx)
+    }
+
+    fn show(&self) -> Option<Shown> {
+        own_keys(self.protocol, self.keys().show())
+    }
+}
+
 resolved!(Timeouts);
 
 impl Resolved for Timeouts {
@@ -132,6 +171,7 @@ impl Resolved for Listener {
                 name: cx.name().into(),
                 host: HostPattern::Any,
                 path: PathPattern::Prefix("/".into()),
+                stream: StreamMatch::ANYTHING,
                 action: RouteAction::Service(View {
                     service,
                     role: keys.role,
@@ -150,6 +190,7 @@ impl Resolved for Listener {
         }
         let before = cx.log.errors();
         no_two_alike(&routes, as_written, cx);
+        no_foreign_keys(keys.protocol, as_written, cx);
         (cx.log.errors() == before).then_some(Self {
             bind: keys.bind,
             protocol: keys.protocol,
@@ -158,6 +199,9 @@ impl Resolved for Listener {
             max_fields: keys.max_fields,
             trusted_peers: keys.trusted_peers,
             timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
+            accept_proxy: keys.accept_proxy,
+            tcp: keys.tcp,
+            udp: keys.udp,
         })
     }
 
@@ -171,6 +215,9 @@ impl Resolved for Listener {
             max_fields: self.max_fields,
             trusted_peers: self.trusted_peers.clone(),
             timeouts: self.timeouts.keys(),
+            accept_proxy: self.accept_proxy.clone(),
+            tcp: self.tcp,
+            udp: self.udp,
             route: self.routes.clone(),
         }
     }
@@ -185,7 +232,7 @@ fn no_two_alike(routes: &[Route], as_written: usize, cx: &mut Reader<'_, '_>) {
     let mut names = BTreeMap::new();
     let mut matches = BTreeMap::new();
     for (n, route) in routes.iter().enumerate() {
-        let what_it_matches = (format!("{:?}", route.host), format!("{:?}", route.path));
+        let what_it_matches = format!("{:?} {:?} {:?}", route.host, route.path, route.stream);
         let twins = [
             (
                 names.insert(&route.name, n),
@@ -194,7 +241,7 @@ fn no_two_alike(routes: &[Route], as_written: usize, cx: &mut Reader<'_, '_>) {
             ),
             (
                 matches.insert(what_it_matches, n),
-                "has the same host and path as".into(),
+                "matches the same as".into(),
                 "only one of them can ever match: change or remove one",
             ),
         ];

@@ -13,7 +13,7 @@ const MAX_FAULTS: usize = 1_000;
 
 /// Sections and keys that the design knows and this version does not have.
 const LATER: &[&str] = &[
-    "cluster", "files", "filter", "front", "grpc", "hedge", "icmp", "sni", "source", "tls", "vip",
+    "cluster", "files", "filter", "front", "grpc", "hedge", "icmp", "tls", "vip",
 ];
 
 /// Faults so far, and what turns offsets into lines and columns.
@@ -275,7 +275,9 @@ impl<'log, 'src> Reader<'log, 'src> {
                 Fallback::Empty => {
                     let raw = Raw::Table(Table::new());
                     let empty = Node { at: node.at, raw };
-                    self.below(name, node.at, |cx| T::read(&empty, cx))
+                    let value = self.below(name, node.at, |cx| T::read(&empty, cx));
+                    self.places.remove(&join(&self.path, name));
+                    value
                 }
                 Fallback::Required => {
                     if self.complete {

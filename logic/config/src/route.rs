@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{HostPattern, PathPattern, Redirect, Role, ServiceKey, View};
+use model::{HostPattern, Network, PathPattern, Redirect, Role, ServiceKey, StreamMatch, View};
 
 use crate::declare::{declare, resolved};
 use crate::reader::Reader;
@@ -20,6 +20,8 @@ pub struct Route {
     pub host: HostPattern,
     /// Paths it serves.
     pub path: PathPattern,
+    /// Connections it takes, if its listener speaks no HTTP.
+    pub stream: StreamMatch,
     /// What it does.
     pub action: RouteAction,
 }
@@ -59,6 +61,13 @@ declare! {
         /// The path it serves with everything below it, by whole segments: `"/api"` serves `/api` and
         /// `/api/x`, not `/apis`. A slash at the end does not matter.
         path_prefix: Option<UrlPath> => absent("every path, unless there is a path"),
+        /// The server name in the TLS hello, of a `tcp` listener: `"db.example.com"`, `"*.example.com"`, or `"*"`
+        /// for every one. TLS is passed through.
+        sni: Option<HostPattern> => absent("every connection, with and without TLS"),
+        /// The application protocol that the TLS hello must offer, such as `"h2"`.
+        alpn: Option<Box<str>> => absent("whatever it offers"),
+        /// Networks that clients of a `tcp` or `udp` listener are in.
+        source: Vec<Network> => default(Vec::new()),
         /// The service that gets the requests: `"name"` or `"namespace/name"`. It may register later.
         service: Option<ServiceKey> => absent("see redirect and answer"),
         /// Only to instances of the service that have this role, as its check found it: `"primary"`, of which there is
@@ -149,6 +158,11 @@ impl Resolved for Route {
             name: keys.name.unwrap_or_default().into(),
             host: keys.host,
             path: path?,
+            stream: StreamMatch {
+                sni: keys.sni,
+                alpn: keys.alpn,
+                source: keys.source,
+            },
             action: action?,
         })
     }
@@ -172,6 +186,9 @@ impl Resolved for Route {
             host: self.host.clone(),
             path,
             path_prefix,
+            sni: self.stream.sni.clone(),
+            alpn: self.stream.alpn.clone(),
+            source: self.stream.source.clone(),
             service,
             role,
             redirect,

@@ -1,9 +1,10 @@
 //! `[service.NAME]`: how a service is balanced and checked, and its static instances.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use model::{CheckSpec, Instance, Policy};
+use model::{CheckSpec, Instance, Policy, ProxyVersion};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
@@ -37,6 +38,12 @@ declare! {
         /// How long an unused connection to an instance is kept.
         // nginx's; an instance that closes sooner is noticed at once.
         keep_alive: Duration => default(secs(60)).within(Duration::ZERO..=DAY),
+        /// The PROXY header that its instances expect in front of each connection: `"v1"` (text) or `"v2"`
+        /// (binary). HTTP requests then get a connection each.
+        send_proxy: Option<ProxyVersion> => absent("none: their peer is this node"),
+        /// Addresses of this machine to connect from, in turn. One address has some 28,000 ports for connections
+        /// to one instance.
+        connect_from: Vec<IpAddr> => default(Vec::new()),
         /// How the health of its instances is probed.
         check: Option<CheckSpec> => absent("they are not probed"),
         /// Static instances, which need no registration.
@@ -61,6 +68,10 @@ pub struct Service {
     pub shun_for: Duration,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
+    /// The PROXY header that its instances expect.
+    pub send_proxy: Option<ProxyVersion>,
+    /// Addresses to connect from; empty: the kernel's choice.
+    pub connect_from: Vec<IpAddr>,
     /// How the health of its instances is probed, those that have no check of their own.
     pub check: Option<CheckSpec>,
     /// Static instances, no two with the same id. They have no lease, and the service's check.
@@ -93,6 +104,8 @@ impl Resolved for Service {
             shun_after: keys.shun_after,
             shun_for: keys.shun_for,
             keep_alive: keys.keep_alive,
+            send_proxy: keys.send_proxy,
+            connect_from: keys.connect_from,
             check: keys.check,
             instances: keys.instance,
         })
@@ -107,6 +120,8 @@ impl Resolved for Service {
             shun_after: self.shun_after,
             shun_for: self.shun_for,
             keep_alive: self.keep_alive,
+            send_proxy: self.send_proxy,
+            connect_from: self.connect_from.clone(),
             check: self.check.clone(),
             instance: self.instances.clone(),
         }

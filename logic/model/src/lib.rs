@@ -13,6 +13,7 @@ mod revision;
 mod role;
 mod secret;
 mod stats;
+pub mod stream;
 mod table;
 mod units;
 
@@ -33,8 +34,12 @@ pub use stats::{
     Counter, DURATION_BOUNDS, EndpointStats, Incarnation, ListenerStats, RouteStats, ServiceStats,
     Sharded,
 };
+pub use stream::{
+    Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,
+    UdpLimits,
+};
 pub use table::{
-    Action, Endpoint, HostPattern, ListenerTable, PathPattern, Redirect, Route, RoutingTable,
-    ServiceTable, Timeouts,
+    Action, Endpoint, HostPattern, ListenerTable, PathPattern, ProxyVersion, Redirect, Route,
+    RoutingTable, ServiceTable, Timeouts,
 };
 pub use units::{ByteSize, Period, UnitError};

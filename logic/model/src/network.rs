@@ -10,6 +10,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// How many of an address's leading bits decide.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether `address` is in the range. An IPv4 address that an IPv6 socket reports
     /// (`::ffff:10.0.0.1`) counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -1,12 +1,12 @@
 //! The routing table: everything the data plane needs to decide, immutable and swapped whole.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
     EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Network, Policy, Revision, Role,
-    RouteStats, ServiceKey, ServiceStats, Sharded, View, Weight,
+    RouteStats, ServiceKey, ServiceStats, Sharded, Speaks, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -25,6 +25,10 @@ pub struct RoutingTable {
 pub struct ListenerTable {
     /// Its name in the configuration.
     pub name: Arc<str>,
+    /// What it speaks.
+    pub speaks: Speaks,
+    /// Peers that begin with a PROXY header, which is believed; no other may send one.
+    pub accept_proxy: Vec<Network>,
     /// Most specific first: see `http::route`.
     pub routes: Vec<Route>,
     /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed.
@@ -143,6 +147,10 @@ pub struct ServiceTable {
     pub shun_after: u32,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
+    /// The PROXY header that its instances expect, if they do.
+    pub send_proxy: Option<ProxyVersion>,
+    /// Addresses of ours to connect from, in turn; empty: the kernel's choice.
+    pub connect_from: Vec<IpAddr>,
     /// What happened with it.
     pub stats: Arc<Sharded<ServiceStats>>,
 }
@@ -155,6 +163,15 @@ impl ServiceTable {
             role: self.role,
         }
     }
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// One line of text.
+    V1,
+    /// Binary, with TLVs.
+    V2,
 }
 
 /// An instance as a balancer sees it: an address and live statistics.

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use cluster::Stats;
-use model::{Counter, DURATION_BOUNDS, Health, ListenerStats, RoutingTable, ServiceTable};
+use model::{
+    Closed, Counter, DURATION_BOUNDS, Health, ListenerStats, RoutingTable, ServiceTable,
+    StreamStats,
+};
 use registry::Registry;
 use telemetry::{Exposition, Kind};
 
@@ -21,6 +24,7 @@ pub(super) fn render(shared: &Shared) -> String {
     workers(shared, &mut out);
     listeners(&table, &mut out);
     routes(&table, &mut out);
+    stream_routes(&table, &mut out);
     services(&table, &mut out);
     endpoints(&table, &mut out);
     registry(shared, &mut out);
@@ -64,7 +68,7 @@ fn listeners(table: &RoutingTable, out: &mut Exposition) {
         ),
         (
             "pointsman_listener_refused_total",
-            "Requests that were no HTTP or broke a limit.",
+            "Requests that were no HTTP, connections and packets that broke a limit.",
             |s| &s.refused,
         ),
         (
@@ -117,6 +121,52 @@ fn routes(table: &RoutingTable, out: &mut Exposition) {
     for (listener, route, stats) in routes() {
         let labels = [("listener", listener), ("route", route)];
         out.sample(name, &labels, stats.total(|s| &s.aborted));
+    }
+}
+
+fn stream_routes(table: &RoutingTable, out: &mut Exposition) {
+    let routes = || {
+        let listeners = table.listeners.iter().flatten();
+        listeners.flat_map(|l| {
+            let routes = l.speaks.stream_routes().iter();
+            routes.map(move |r| (&*l.name, &*r.name, &r.stats))
+        })
+    };
+    let name = "pointsman_route_closed_total";
+    let help = "TCP connections and UDP sessions that ended, by why.";
+    out.metric(name, Kind::Counter, help);
+    for (listener, route, stats) in routes() {
+        for why in Closed::ALL {
+            let labels = [
+                ("listener", listener),
+                ("route", route),
+                ("why", why.as_str()),
+            ];
+            out.sample(name, &labels, stats.total(|s| &s.closed[why as usize]));
+        }
+    }
+    type Count = (&'static str, &'static str, fn(&StreamStats) -> &Counter);
+    let counts: [Count; 2] = [
+        (
+            "pointsman_route_received_bytes_total",
+            "Bytes from TCP and UDP clients to instances.",
+            |s| &s.received,
+        ),
+        (
+            "pointsman_route_sent_bytes_total",
+            "Bytes from instances to TCP and UDP clients.",
+            |s| &s.sent,
+        ),
+    ];
+    for (name, help, count) in counts {
+        out.metric(name, Kind::Counter, help);
+        for (listener, route, stats) in routes() {
+            out.sample(
+                name,
+                &[("listener", listener), ("route", route)],
+                stats.total(count),
+            );
+        }
     }
 }
 
@@ -200,7 +250,7 @@ fn endpoints(table: &RoutingTable, out: &mut Exposition) {
         (
             "pointsman_instance_in_flight",
             Kind::Gauge,
-            "Requests being served.",
+            "Requests being served, and connections and sessions that are open.",
             |s| s.in_flight().into(),
         ),
         (

@@ -1,6 +1,7 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
 mod directory;
+mod explain_stream;
 mod follow;
 mod metrics;
 mod names;
@@ -14,10 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use cluster::MassLoss;
-use config::{AccessFormat, Config, Durability, LogTarget};
+use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
 use health::{Prober, Reports};
 use model::{Counter, Revision};
-use proxy::{Proxy, Suspect};
+use proxy::{Proxy, Suspect, Transport};
 use telemetry::AccessLog;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) proxy: Proxy,
     prober: Prober,
     tables: Mutex<Tables>,
-    bound: Mutex<BTreeMap<Arc<str>, SocketAddr>>,
+    bound: Mutex<BTreeMap<Arc<str>, (Transport, SocketAddr)>>,
     names: Names,
     picks: Picks,
     lost_records: Arc<Counter>,
@@ -57,10 +58,9 @@ impl Shared {
 
     /// The listeners and where they are bound.
     pub(crate) fn bound(&self) -> BTreeMap<Arc<str>, SocketAddr> {
-        self.bound
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = bound.iter().map(|(name, (_, at))| (name.clone(), *at));
+        addresses.collect()
     }
 }
 
@@ -182,8 +182,13 @@ impl Shared {
         let mut opened = Vec::new();
         let mut faults = Vec::new();
         for (name, listener) in &config.listener {
-            let asked = |at: &SocketAddr| {
-                at.ip() == listener.bind.ip() && [0, at.port()].contains(&listener.bind.port())
+            let transport = match listener.protocol {
+                Protocol::Udp => Transport::Udp,
+                Protocol::Http | Protocol::Tcp => Transport::Tcp,
+            };
+            let asked = |(carries, at): &(Transport, SocketAddr)| {
+                let port = [0, at.port()].contains(&listener.bind.port());
+                *carries == transport && at.ip() == listener.bind.ip() && port
             };
             if bound.get(name).is_some_and(asked) {
                 continue;
@@ -192,26 +197,26 @@ impl Shared {
                 .tables()
                 .number(name)
                 .context("every listener has a number")?;
-            match self.proxy.listen(number, listener.bind) {
-                Ok(address) => opened.push((name.clone(), number, address)),
+            match self.proxy.listen(transport, number, listener.bind) {
+                Ok(address) => opened.push((name.clone(), number, (transport, address))),
                 Err(fault) => faults.push(format!("listener {name}: {fault}")),
             }
         }
         if !faults.is_empty() {
-            for (_, number, address) in opened {
-                self.proxy.unlisten(number, address);
+            for (_, number, (transport, address)) in opened {
+                self.proxy.unlisten(transport, number, address);
             }
             bail!("{}", faults.join("\n"));
         }
         let opened: BTreeMap<_, _> = opened.into_iter().map(|(n, _, a)| (n, a)).collect();
-        for (name, address) in bound.clone() {
+        for (name, (transport, address)) in bound.clone() {
             let moved = opened.contains_key(&name);
             if moved || !config.listener.contains_key(&name) {
                 let number = self
                     .tables()
                     .number(&name)
                     .context("every listener has a number")?;
-                self.proxy.unlisten(number, address);
+                self.proxy.unlisten(transport, number, address);
                 bound.remove(&name);
             }
         }

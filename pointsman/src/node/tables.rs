@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::{Config, RouteAction};
+use config::{Config, Protocol, RouteAction};
 use model::{
     Action, Endpoint, EndpointStats, Health, Host, ListenerTable, Revision, Role, Route,
-    RoutingTable, ServiceKey, ServiceTable, Sharded, View,
+    RoutingTable, ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
 };
 use registry::{Record, Service};
 
@@ -92,9 +92,9 @@ impl Tables {
                 .and_then(|b| b.routes.iter().find(|r| *r.name == *route))
                 .map_or_else(|| Arc::new(Sharded::new(workers)), |r| r.stats.clone())
         };
-        let mut routes: Vec<_> = listener
-            .routes
-            .iter()
+        let http = listener.protocol == Protocol::Http;
+        let of_http = listener.routes.iter().filter(|_| http);
+        let mut routes: Vec<_> = of_http
             .map(|route| Route {
                 name: route.name.clone(),
                 host: route.host.clone(),
@@ -106,6 +106,8 @@ impl Tables {
         http::route::order(&mut routes);
         ListenerTable {
             name: name.clone(),
+            speaks: self.speaks(listener, before),
+            accept_proxy: listener.accept_proxy.clone(),
             routes,
             trusted_peers: listener.trusted_peers.clone(),
             timeouts: listener.timeouts,
@@ -113,6 +115,50 @@ impl Tables {
             max_fields: listener.max_fields.into(),
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
         }
+    }
+
+    fn speaks(&mut self, listener: &config::Listener, before: Option<&ListenerTable>) -> Speaks {
+        match listener.protocol {
+            Protocol::Http => Speaks::Http,
+            Protocol::Tcp => Speaks::Tcp(Stream {
+                routes: self.stream_routes(listener, before),
+                limits: listener.tcp,
+            }),
+            Protocol::Udp => Speaks::Udp(Stream {
+                routes: self.stream_routes(listener, before),
+                limits: listener.udp,
+            }),
+        }
+    }
+
+    fn stream_routes(
+        &mut self,
+        listener: &config::Listener,
+        before: Option<&ListenerTable>,
+    ) -> Vec<StreamRoute> {
+        let known = |name: &str| {
+            let route = before?
+                .speaks
+                .stream_routes()
+                .iter()
+                .find(|r| *r.name == *name)?;
+            Some(route.stats.clone())
+        };
+        let mut routes = Vec::new();
+        for route in &listener.routes {
+            // Other actions are refused for such a listener.
+            let RouteAction::Service(service) = &route.action else {
+                continue;
+            };
+            routes.push(StreamRoute {
+                name: route.name.clone(),
+                matches: route.stream.clone(),
+                service: self.service_number(service),
+                stats: known(&route.name).unwrap_or_else(|| Arc::new(Sharded::new(self.workers))),
+            });
+        }
+        stream::order(&mut routes);
+        routes
     }
 
     fn action(&mut self, action: &RouteAction) -> Action {
@@ -211,6 +257,8 @@ impl Tables {
             shun_for: settings.shun_for,
             shun_after: settings.shun_after,
             keep_alive: settings.keep_alive,
+            send_proxy: settings.send_proxy,
+            connect_from: settings.connect_from.clone(),
             stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
         }
     }

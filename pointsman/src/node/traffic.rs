@@ -11,7 +11,7 @@ use fronts::{
 };
 use model::{
     Action, Endpoint, HostPattern, InstanceId, ListenerTable, PathPattern, Revision, Role, Route,
-    RoutingTable, ServiceTable, View,
+    RoutingTable, ServiceTable, Speaks, View,
 };
 use registry::{Record, Service};
 
@@ -76,6 +76,9 @@ impl Traffic for Shared {
                 ..Explanation::default()
             };
         };
+        if !matches!(listener.speaks, Speaks::Http) {
+            return self.explain_stream(&table, listener, &how, question);
+        }
         let path = question.path.split('?').next().unwrap_or("/");
         let Some(number) = http::route::find(listener, question.host.as_bytes(), path.as_bytes())
         else {
@@ -153,7 +156,7 @@ impl Shared {
         picks.insert(view.clone(), Pick::new(made_at, Arc::new(table)));
     }
 
-    fn choice(&self, service: &ServiceTable) -> Choice {
+    pub(super) fn choice(&self, service: &ServiceTable) -> Choice {
         let mut choice = choice(service);
         let registered = self.registry.service(&service.key);
         for stands in &mut choice.instances {

@@ -10,11 +10,14 @@ mod input;
 mod observe;
 mod origins;
 mod policies;
+mod preface;
 mod registration;
 mod reload;
 mod routes;
 mod shutdown;
 mod start;
+mod tcp;
+mod udp;
 mod upgrade;
 mod workers;
 

@@ -109,7 +109,7 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
         said.contains("listener web") && said.contains(&format!("127.0.0.1:{port}")),
         "{said}"
     );
-    assert!(said.contains("ss -ltnp"), "{said}");
+    assert!(said.contains("ss -lntup"), "{said}");
 
     let directory = crate::harness::Directory::new();
     let data = directory.path().join("data").display().to_string();
@@ -122,7 +122,7 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
         said.contains(&format!("127.0.0.1:{port}")) && said.contains("API"),
         "{said}"
     );
-    assert!(said.contains("ss -ltnp"), "{said}");
+    assert!(said.contains("ss -lntup"), "{said}");
 }
 
 #[test]

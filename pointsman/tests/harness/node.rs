@@ -323,6 +323,17 @@ impl Node {
         });
     }
 
+    /// Waits until the data plane may send work to so many instances behind a listener of TCP or UDP.
+    pub(crate) fn until_instances(&self, listener: &str, count: usize) {
+        let url = format!("/v1/explain?url={}", self.listener(listener));
+        until("so many eligible instances", || {
+            let answer = self.read(&url);
+            let instances = answer["service"]["instances"].as_array()?;
+            let eligible = instances.iter().filter(|i| i["eligible"] == true).count();
+            (eligible == count).then_some(())
+        });
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());

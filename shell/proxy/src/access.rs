@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use model::Counter;
-use telemetry::AccessRecord;
+use telemetry::Record;
 
 /// Records handed over at a time.
 const BATCH: usize = 128;
 
 /// A worker's end of the access log.
 pub(crate) struct Logger {
-    batch: RefCell<Vec<AccessRecord>>,
-    to: SyncSender<Vec<AccessRecord>>,
+    batch: RefCell<Vec<Record>>,
+    to: SyncSender<Vec<Record>>,
     lost: Arc<Counter>,
     closed: Cell<bool>,
 }
 
 impl Logger {
-    pub(crate) fn new(to: SyncSender<Vec<AccessRecord>>, lost: Arc<Counter>) -> Self {
+    pub(crate) fn new(to: SyncSender<Vec<Record>>, lost: Arc<Counter>) -> Self {
         Self {
             batch: RefCell::default(),
             to,
@@ -29,7 +29,7 @@ impl Logger {
         }
     }
 
-    pub(crate) fn push(&self, record: AccessRecord) {
+    pub(crate) fn push(&self, record: Record) {
         let mut batch = self.batch.borrow_mut();
         batch.push(record);
         let full = batch.len() >= BATCH;

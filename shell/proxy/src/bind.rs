@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{
-    set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay,
+    set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_reuseaddr, set_socket_reuseport,
+    set_tcp_nodelay,
 };
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind as bind_socket, ipproto, socket_with,
@@ -35,7 +36,7 @@ impl std::fmt::Display for BindError {
             io::ErrorKind::AddrInUse => {
                 write!(
                     f,
-                    "; another process has the port: see `ss -ltnp 'sport = :{port}'`"
+                    "; another process has the port: see `ss -lntup 'sport = :{port}'`"
                 )
             }
             io::ErrorKind::PermissionDenied => write!(
@@ -50,10 +51,24 @@ impl std::fmt::Display for BindError {
     }
 }
 
-/// Binds `count` sockets to `address`, which share its connections. `own` are the addresses that this process
+/// What sockets carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Packets.
+    Udp,
+}
+
+/// Bytes that may wait in a UDP socket. The kernel cuts it to `net.core.rmem_max`; its own 208 KiB are a hundred
+/// packets in its bookkeeping, less than arrive while a worker does something else.
+const PACKETS: usize = 4 << 20;
+
+/// Binds `count` sockets to `address`, which share its connections or packets. `own` are the addresses that this process
 /// listens at already: one of them may be in the way, for two listeners swap their addresses, or one widens from
 /// 127.0.0.1 to 0.0.0.0.
 pub(crate) fn bind(
+    transport: Transport,
     address: SocketAddr,
     count: usize,
     own: &[SocketAddr],
@@ -65,15 +80,18 @@ pub(crate) fn bind(
     // SO_REUSEPORT would let two processes of one user share a port without noticing: so first without, unless we
     // would meet ourselves.
     let among_own = own.iter().any(|own| overlap(own, &address));
-    let probe = open(address, among_own).map_err(failed)?;
+    let probe = open(transport, address, among_own).map_err(failed)?;
     let address = rustix::net::getsockname(&probe)
         .and_then(SocketAddr::try_from)
         .map_err(failed)?;
     drop(probe);
     let sockets = (0..count)
         .map(|_| {
-            let socket = open(address, true)?;
-            rustix::net::listen(&socket, BACKLOG)?;
+            let socket = open(transport, address, true)?;
+            match transport {
+                Transport::Tcp => rustix::net::listen(&socket, BACKLOG)?,
+                Transport::Udp => set_socket_recv_buffer_size(&socket, PACKETS)?,
+            }
             Ok(socket)
         })
         .collect::<Result<_, Errno>>()
@@ -86,23 +104,29 @@ fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
     a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (a.ip() == b.ip() || everywhere)
 }
 
-fn open(address: SocketAddr, shared: bool) -> Result<OwnedFd, Errno> {
+fn open(transport: Transport, address: SocketAddr, shared: bool) -> Result<OwnedFd, Errno> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    // Connections of an earlier process in TIME_WAIT must not keep us from starting.
-    set_socket_reuseaddr(&socket, true)?;
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Transport::Udp => (SocketType::DGRAM, ipproto::UDP),
+    };
+    let socket = socket_with(family, kind, flags, Some(protocol))?;
+    if transport == Transport::Tcp {
+        // Connections of an earlier process in TIME_WAIT must not keep us from starting.
+        set_socket_reuseaddr(&socket, true)?;
+        // Inherited by every connection accepted, so that none pays a system call for it.
+        set_tcp_nodelay(&socket, true)?;
+    }
     if shared {
         set_socket_reuseport(&socket, true)?;
     }
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     }
-    // Inherited by every connection accepted, so that none pays a system call for it.
-    set_tcp_nodelay(&socket, true)?;
     bind_socket(&socket, &address)?;
     Ok(socket)
 }

@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::Counter;
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::bind::Transport;
+use crate::l4::Gate;
+
 /// Something a worker is to do.
 pub(crate) enum Order {
-    /// Accept connections at this address for the listener with this number.
-    Listen(usize, SocketAddr, OwnedFd),
+    /// Accept connections, or receive packets, with this socket.
+    Listen(Ear, OwnedFd),
     /// Stop doing so.
-    Unlisten(usize, SocketAddr),
+    Unlisten(Ear),
     /// Serve a connection that another worker accepted for this listener.
     Adopt(usize, OwnedFd, SocketAddr, Open),
     /// Accept nothing more; end connections as their requests finish.
@@ -22,6 +25,9 @@ pub(crate) enum Order {
     /// End at once.
     Stop,
 }
+
+/// Where something comes in: what, for which listener, at which address.
+pub(crate) type Ear = (Transport, usize, SocketAddr);
 
 /// Counts a connection as its worker's until it is dropped. Begins when it is decided who serves it, not when
 /// that worker gets round to it: a burst would all be given to whoever was least busy before.
@@ -31,6 +37,11 @@ impl Open {
     pub(crate) fn new(fleet: Arc<Fleet>, worker: usize) -> Self {
         fleet.members[worker].connections.fetch_add(1, Relaxed);
         Self(fleet, worker)
+    }
+
+    /// All workers, this one among them.
+    pub(crate) fn fleet(&self) -> &Arc<Fleet> {
+        &self.0
     }
 }
 
@@ -45,6 +56,8 @@ pub(crate) struct Fleet {
     members: Vec<Member>,
     /// Connections handed from the worker that accepted them to a less busy one.
     pub(crate) handed_over: Counter,
+    /// Limits by the client's address.
+    pub(crate) gate: Gate,
 }
 
 #[repr(align(64))]
@@ -66,6 +79,7 @@ impl Fleet {
         Ok(Self {
             members: (0..workers).map(member).collect::<io::Result<_>>()?,
             handed_over: Counter::default(),
+            gate: Gate::default(),
         })
     }
 
@@ -82,6 +96,13 @@ impl Fleet {
             .push(order);
         // It can only fail when the count would overflow, and then the bell has rung already.
         let _ = rustix::io::write(&member.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// Lets every worker look at what has changed.
+    pub(crate) fn ring_all(&self) {
+        for member in &self.members {
+            let _ = rustix::io::write(&member.bell, &1_u64.to_ne_bytes());
+        }
     }
 
     pub(crate) fn order_all(&self, order: impl Fn() -> Order) {

@@ -10,6 +10,7 @@ mod bind;
 mod buffers;
 mod date;
 mod inbox;
+mod l4;
 mod l7;
 mod listen;
 mod pool;
@@ -26,9 +27,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use model::{Counter, Moment, RoutingTable};
-use telemetry::AccessRecord;
+use telemetry::Record;
 
-pub use bind::BindError;
+pub use bind::{BindError, Transport};
 pub use run::{Simulated, simulate};
 pub use worker::Suspect;
 
@@ -41,7 +42,7 @@ pub struct Options {
     /// Decides every random choice.
     pub seed: u64,
     /// Where batches of access records go.
-    pub access_log: Option<SyncSender<Vec<AccessRecord>>>,
+    pub access_log: Option<SyncSender<Vec<Record>>>,
     /// Counts access records that were lost because nobody took them in time.
     pub lost_records: Arc<Counter>,
     /// Hears of endpoints that keep failing. Called on a worker's thread: it must not wait.
@@ -53,7 +54,7 @@ pub struct Proxy {
     published: Arc<ArcSwap<RoutingTable>>,
     fleet: Arc<Fleet>,
     /// Where it listens.
-    bound: Mutex<Vec<SocketAddr>>,
+    bound: Mutex<Vec<(Transport, SocketAddr)>>,
     threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
 
@@ -79,6 +80,8 @@ impl Proxy {
     /// Every request that begins from now on is served by `table`.
     pub fn publish(&self, table: Arc<RoutingTable>) {
         self.published.store(table);
+        // A connection that lasts looks at no table: its worker has to be told that its instance is gone.
+        self.fleet.ring_all();
     }
 
     /// The table that requests are served by.
@@ -86,34 +89,42 @@ impl Proxy {
         self.published.load_full()
     }
 
-    /// Accepts connections at `address` for the table's listener `number`. Returns the address bound:
-    /// with port 0, the kernel chose one. An address at which another of its listeners listens is shared with
+    /// Accepts connections, or receives packets, at `address` for the table's listener `number`. Returns the address
+    /// bound: with port 0, the kernel chose one. An address at which another of its listeners listens is shared with
     /// that one until it leaves.
     ///
     /// # Errors
     /// When the address cannot be bound; the error says why and what to do.
-    pub fn listen(&self, number: usize, address: SocketAddr) -> Result<SocketAddr, BindError> {
+    pub fn listen(
+        &self,
+        transport: Transport,
+        number: usize,
+        address: SocketAddr,
+    ) -> Result<SocketAddr, BindError> {
         let mut bound = self.bound();
-        let (address, sockets) = bind::bind(address, self.fleet.len(), &bound)?;
-        bound.push(address);
+        let own = bound.iter().filter(|(t, _)| *t == transport);
+        let own: Vec<_> = own.map(|(_, address)| *address).collect();
+        let (address, sockets) = bind::bind(transport, address, self.fleet.len(), &own)?;
+        bound.push((transport, address));
         for (worker, socket) in sockets.into_iter().enumerate() {
-            self.fleet
-                .order(worker, Order::Listen(number, address, socket));
+            let order = Order::Listen((transport, number, address), socket);
+            self.fleet.order(worker, order);
         }
         Ok(address)
     }
 
-    /// Accepts no more connections at `address`, as [`Proxy::listen`] returned it, for listener `number`;
-    /// those there are go on.
-    pub fn unlisten(&self, number: usize, address: SocketAddr) {
+    /// Accepts and receives nothing more at `address`, as [`Proxy::listen`] returned it, for listener `number`;
+    /// connections there are go on.
+    pub fn unlisten(&self, transport: Transport, number: usize, address: SocketAddr) {
         let mut bound = self.bound();
-        if let Some(place) = bound.iter().position(|a| *a == address) {
+        if let Some(place) = bound.iter().position(|b| *b == (transport, address)) {
             bound.swap_remove(place);
         }
-        self.fleet.order_all(|| Order::Unlisten(number, address));
+        self.fleet
+            .order_all(|| Order::Unlisten((transport, number, address)));
     }
 
-    fn bound(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+    fn bound(&self) -> MutexGuard<'_, Vec<(Transport, SocketAddr)>> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::Speaks;
+
 use crate::inbox::{Fleet, Open, Order};
-use crate::l7;
 use crate::rt::{Accepted, Listener, Sock, yield_now};
 use crate::worker::Worker;
+use crate::{l4, l7};
 
 /// Connections accepted before those there are get their turn.
 const BURST: usize = 64;
@@ -84,6 +86,20 @@ pub(crate) fn serve(
     peer: SocketAddr,
     number: usize,
 ) {
+    let tcp = matches!(
+        worker
+            .snapshot()
+            .listener(number)
+            .map(|table| &table.speaks),
+        Some(Speaks::Tcp(_))
+    );
+    if tcp {
+        let session = l4::serve(worker.clone(), open, client, peer, number);
+        if let Some(session) = session {
+            worker.handle.spawn(session);
+        }
+        return;
+    }
     // Handed over rather than wrapped in a future of its own, which would hold the session's twice.
     worker
         .handle

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,13 +12,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::{Counter, RoutingTable};
-use telemetry::AccessRecord;
+use telemetry::{AccessRecord, ConnectionRecord, Record};
 
 use crate::Options;
 use crate::access::Logger;
-use crate::inbox::{Fleet, Order};
+use crate::bind::Transport;
+use crate::inbox::{Ear, Fleet, Order};
+use crate::l4::serve_udp;
 use crate::listen::{accept_all, serve};
-use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock};
+use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock, UdpSock};
 use crate::worker::{Suspect, Worker};
 
 /// How often unused connections are looked through and the access log is handed over.
@@ -67,7 +70,7 @@ async fn keep_house(worker: Rc<Worker>) {
 }
 
 /// Where connections are accepted for which listener, and what stops that.
-type Listening = BTreeMap<(usize, SocketAddr), Rc<Cell<bool>>>;
+type Listening = BTreeMap<Ear, Rc<Cell<bool>>>;
 
 async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
     let listening: RefCell<Listening> = RefCell::default();
@@ -75,24 +78,21 @@ async fn obey(worker: Rc<Worker>, fleet: Arc<Fleet>, bell: Bell) {
         for order in fleet.orders(worker.index) {
             carry_out(order, &worker, &fleet, &mut listening.borrow_mut());
         }
+        worker.review();
         bell.rung().await;
     }
 }
 
 fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &mut Listening) {
     match order {
-        Order::Listen(number, address, socket) => {
-            // The kernel can only refuse to watch it for want of memory; then there is nobody to serve either.
-            let Ok(listener) = Listener::from_kernel(worker.reactor(), socket) else {
-                return;
-            };
+        Order::Listen(ear, socket) => {
             let closing = Rc::new(Cell::new(false));
-            listening.insert((number, address), closing.clone());
-            let task = accept_all(worker.clone(), fleet.clone(), listener, number, closing);
-            worker.handle.spawn(task);
+            listening.insert(ear, closing.clone());
+            // The kernel can only refuse to watch it for want of memory; then there is nobody to serve either.
+            let _ = listen(ear, socket, worker, fleet.clone(), closing);
         }
-        Order::Unlisten(number, address) => {
-            if let Some(closing) = listening.remove(&(number, address)) {
+        Order::Unlisten(ear) => {
+            if let Some(closing) = listening.remove(&ear) {
                 closing.set(true);
                 worker.handle.wake_all();
             }
@@ -106,6 +106,28 @@ fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &
     }
 }
 
+fn listen(
+    (transport, number, address): Ear,
+    socket: OwnedFd,
+    worker: &Rc<Worker>,
+    fleet: Arc<Fleet>,
+    closing: Rc<Cell<bool>>,
+) -> io::Result<()> {
+    let (reactor, handle) = (worker.reactor(), &worker.handle);
+    let worker = worker.clone();
+    match transport {
+        Transport::Tcp => {
+            let listener = Listener::from_kernel(reactor, socket)?;
+            handle.spawn(accept_all(worker, fleet, listener, number, closing));
+        }
+        Transport::Udp => {
+            let sock = UdpSock::from_kernel(reactor, socket)?;
+            handle.spawn(serve_udp(worker, fleet, sock, address, number, closing));
+        }
+    }
+    Ok(())
+}
+
 /// A proxy of one worker on a simulated network.
 pub struct Simulated {
     /// Runs the proxy together with whatever else is spawned on it: clients, instances.
@@ -114,7 +136,7 @@ pub struct Simulated {
     published: Arc<ArcSwap<RoutingTable>>,
     closing: Vec<Rc<Cell<bool>>>,
     suspects: Rc<RefCell<Vec<Suspect>>>,
-    records: std::sync::mpsc::Receiver<Vec<AccessRecord>>,
+    records: std::sync::mpsc::Receiver<Vec<Record>>,
 }
 
 /// Starts a proxy of one worker on `network`, accepting at `listeners` (in the table's numbering).
@@ -178,6 +200,7 @@ impl Simulated {
     /// Every request that begins from now on is served by `table`.
     pub fn publish(&self, table: RoutingTable) {
         self.published.store(Arc::new(table));
+        self.worker.review();
     }
 
     /// Accepts no more connections for listener `number`.
@@ -191,12 +214,29 @@ impl Simulated {
         self.suspects.borrow().clone()
     }
 
-    /// What the access log got.
+    /// What the access log got of requests.
     pub fn records(&self) -> Vec<AccessRecord> {
+        let requests = self.logged().filter_map(|record| match record {
+            Record::Request(record) => Some(record),
+            Record::Connection(_) => None,
+        });
+        requests.collect()
+    }
+
+    /// What the access log got of TCP connections.
+    pub fn connections(&self) -> Vec<ConnectionRecord> {
+        let connections = self.logged().filter_map(|record| match record {
+            Record::Request(_) => None,
+            Record::Connection(record) => Some(record),
+        });
+        connections.collect()
+    }
+
+    fn logged(&self) -> impl Iterator<Item = Record> {
         if let Some(logger) = &self.worker.logger {
             logger.flush();
         }
-        self.records.try_iter().flatten().collect()
+        self.records.try_iter().flatten()
     }
 
     /// Unused connections to instances.

@@ -1,6 +1,7 @@
 //! What the tasks of one worker share.
 
 use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use model::{
 use crate::access::Logger;
 use crate::buffers::Buffers;
 use crate::date::Date;
+use crate::l4::{Lasting, Pipes, Upstream, turn};
 use crate::pool::Pool;
 use crate::rt::{Handle, Reactor};
 
@@ -22,6 +24,8 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) handle: Handle,
     pub(crate) pool: Pool,
+    pub(crate) pipes: Pipes,
+    pub(crate) lasting: Lasting,
     pub(crate) buffers: Buffers,
     pub(crate) date: Date,
     pub(crate) logger: Option<Logger>,
@@ -31,6 +35,7 @@ pub(crate) struct Worker {
     balancers: RefCell<Vec<Option<Slot>>>,
     random: RefCell<Random>,
     draining: Cell<bool>,
+    connected: Cell<usize>,
 }
 
 /// An endpoint that failed so often that it is passed over for a while: worth a check at once.
@@ -79,6 +84,8 @@ impl Worker {
             index,
             handle,
             pool: Pool::default(),
+            pipes: Pipes::default(),
+            lasting: Lasting::default(),
             buffers: Buffers::new(),
             date: Date::default(),
             logger,
@@ -88,6 +95,7 @@ impl Worker {
             balancers: RefCell::default(),
             random: RefCell::new(Random::new(seed)),
             draining: Cell::new(false),
+            connected: Cell::new(0),
         }
     }
 
@@ -133,6 +141,18 @@ impl Worker {
         slot.balancer.pick(table, tried, self.now())
     }
 
+    /// The address of ours to connect to an instance from; `None`: the kernel's choice.
+    pub(crate) fn connect_from(&self, service: &ServiceTable, to: SocketAddr) -> Option<IpAddr> {
+        self.connected.set(self.connected.get().wrapping_add(1));
+        turn(&service.connect_from, to, self.connected.get())
+    }
+
+    /// Tells connections that last on something that has gone, or come back.
+    pub(crate) fn review(&self) {
+        self.lasting
+            .review(&self.snapshot(), &self.handle, self.now());
+    }
+
     /// 64 random bits.
     pub(crate) fn draw(&self) -> u64 {
         self.random.borrow_mut().draw()
@@ -148,6 +168,14 @@ impl Worker {
         self.draining.set(true);
         self.pool.clear();
         self.handle.wake_all();
+    }
+
+    /// An endpoint that was chosen a while ago failed.
+    pub(crate) fn upstream_failed(&self, upstream: &Upstream) {
+        let snapshot = self.snapshot();
+        if let Some((service, endpoint)) = upstream.find(&snapshot) {
+            self.attempt_failed(snapshot.service(service), endpoint);
+        }
     }
 
     /// An attempt at an endpoint failed: counts it, and passes the endpoint over when it was one too many.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::AccessRecord;
+use crate::{AccessRecord, Record, connection};
 
 /// Batches that may wait to be written, of up to 128 records each. More are lost, and counted.
 const WAITING: usize = 256;
@@ -37,7 +38,7 @@ pub enum Target {
 
 /// A running access log.
 pub struct AccessLog {
-    to: SyncSender<Vec<AccessRecord>>,
+    to: SyncSender<Vec<Record>>,
     reopen: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -59,7 +60,7 @@ impl AccessLog {
     }
 
     /// Where workers send their batches.
-    pub fn sender(&self) -> SyncSender<Vec<AccessRecord>> {
+    pub fn sender(&self) -> SyncSender<Vec<Record>> {
         self.to.clone()
     }
 
@@ -108,7 +109,7 @@ fn open(target: &Target) -> io::Result<Out> {
 }
 
 fn run(
-    records: &Receiver<Vec<AccessRecord>>,
+    records: &Receiver<Vec<Record>>,
     format: Format,
     target: &Target,
     mut out: Out,
@@ -125,9 +126,13 @@ fn run(
         }
         text.clear();
         for record in &batch {
-            match format {
-                Format::Json => json(record, &mut text),
-                Format::Combined => combined(record, &mut text),
+            match (format, record) {
+                (Format::Json, Record::Request(record)) => json(record, &mut text),
+                (Format::Combined, Record::Request(record)) => combined(record, &mut text),
+                (Format::Json, Record::Connection(record)) => connection::json(record, &mut text),
+                (Format::Combined, Record::Connection(record)) => {
+                    connection::combined(record, &mut text);
+                }
             }
         }
         match out.write(&text) {
@@ -171,7 +176,7 @@ struct Line<'a> {
 fn json(record: &AccessRecord, out: &mut Vec<u8>) {
     let (request, instance) = (&record.request, record.instance.as_ref());
     let line = Line {
-        time: timestamp(record).to_string(),
+        time: timestamp(record.at).to_string(),
         listener: &record.listener,
         route: record.route.as_deref(),
         client: record.client.to_string(),
@@ -198,9 +203,7 @@ fn json(record: &AccessRecord, out: &mut Vec<u8>) {
 
 fn combined(record: &AccessRecord, out: &mut Vec<u8>) {
     let request = &record.request;
-    let time = timestamp(record)
-        .to_zoned(TimeZone::UTC)
-        .strftime("%d/%b/%Y:%H:%M:%S +0000");
+    let time = clf_time(record.at);
     let quoted = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), escape);
     let line = format!(
         "{} - - [{time}] \"{} {} HTTP/{}\" {} {} \"{}\" \"{}\"\n",
@@ -218,7 +221,7 @@ fn combined(record: &AccessRecord, out: &mut Vec<u8>) {
 
 /// As nginx does: quotes, backslashes and anything unprintable as `\xHH`, so that no client can forge a
 /// line or a field.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -229,9 +232,15 @@ fn escape(text: &str) -> String {
     out
 }
 
-fn timestamp(record: &AccessRecord) -> Timestamp {
+/// As the common log format has it.
+pub(crate) fn clf_time(at: SystemTime) -> String {
+    let time = timestamp(at).to_zoned(TimeZone::UTC);
+    time.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+}
+
+pub(crate) fn timestamp(at: SystemTime) -> Timestamp {
     // Before 9999 BC or after AD 9999 something else is wrong with the clock.
-    Timestamp::try_from(record.at)
+    Timestamp::try_from(at)
         .and_then(|t| t.round(jiff::Unit::Millisecond))
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -303,13 +312,14 @@ mod tests {
         let path = dir.join("access.log");
         let log = AccessLog::start(Format::Combined, Target::File(path.clone())).unwrap();
         let sender = log.sender();
-        sender.send(vec![record()]).unwrap();
+        sender.send(vec![Record::Request(record())]).unwrap();
         while std::fs::read(&path).unwrap().is_empty() {
             std::thread::yield_now();
         }
         std::fs::rename(&path, dir.join("access.log.1")).unwrap();
         log.reopen();
-        sender.send(vec![record(), record()]).unwrap();
+        let two = || Record::Request(record());
+        sender.send(vec![two(), two()]).unwrap();
         drop(sender);
         log.finish();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);

@@ -4,6 +4,46 @@ use std::time::{Duration, SystemTime};
 
 use model::{InstanceId, ServiceKey};
 
+/// One line of the access log.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A request.
+    Request(AccessRecord),
+    /// A connection or session on which no HTTP is spoken.
+    Connection(ConnectionRecord),
+}
+
+/// One TCP connection or UDP session, as the access log tells it.
+#[derive(Clone, Debug)]
+pub struct ConnectionRecord {
+    /// When it ended.
+    pub at: SystemTime,
+    /// From its beginning to its end.
+    pub duration: Duration,
+    /// From its beginning until there was a connection to an instance.
+    pub connect: Duration,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The route's name, if one matched.
+    pub route: Option<Arc<str>>,
+    /// The server name in its TLS hello, if that was looked at.
+    pub sni: Option<Box<str>>,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// The instance at the other end.
+    pub instance: Option<Answerer>,
+    /// Instances tried.
+    pub attempts: u8,
+    /// How it ended: `ok`, or why not.
+    pub ended: &'static str,
+}
+
 /// One request, as the access log tells it.
 #[derive(Clone, Debug)]
 pub struct AccessRecord {

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use model::{
     Action, Endpoint, EndpointStats, Health, HostPattern, Incarnation, ListenerStats,
     ListenerTable, Moment, PathPattern, Route, RouteStats, RoutingTable, ServiceKey, ServiceStats,
-    ServiceTable, Sharded, Weight,
+    ServiceTable, Sharded, Speaks, Weight,
 };
 use proxy::rt::{Listener, Network, Reactor};
 use proxy::{Simulated, simulate};
@@ -218,6 +218,8 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
         Arc::new(ListenerTable {
             name: format!("listener-{number}").into(),
             routes: routes.collect(),
+            speaks: Speaks::Http,
+            accept_proxy: Vec::new(),
             trusted_peers: Vec::new(),
             timeouts: TIMEOUTS,
             max_head: MAX_HEAD,
@@ -256,6 +258,8 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         shun_for: Duration::from_millis(300),
         shun_after: 3,
         keep_alive: Duration::from_millis(700),
+        send_proxy: None,
+        connect_from: Vec::new(),
         stats: numbers.services[s].clone(),
     })
 }

@@ -5,4 +5,5 @@ mod closing;
 mod counting;
 mod retries;
 mod stage;
+mod tcp;
 mod tunnels;

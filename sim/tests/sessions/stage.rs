@@ -9,7 +9,8 @@ use std::time::Duration;
 use model::{
     Action, Endpoint, EndpointStats, Health, HostPattern, Incarnation, ListenerStats,
     ListenerTable, Moment, PathPattern, Policy, Route, RouteStats, RoutingTable, ServiceKey,
-    ServiceStats, ServiceTable, Sharded, Timeouts, Weight,
+    ServiceStats, ServiceTable, Sharded, Speaks, Stream, StreamMatch, StreamRoute, StreamStats,
+    TcpLimits, Timeouts, Weight,
 };
 use proxy::rt::{Accepted, Handle, Listener, Memory, Network, Sock};
 use proxy::{Simulated, simulate};
@@ -32,6 +33,8 @@ pub(crate) struct Stage {
     pub listener_stats: Arc<Sharded<ListenerStats>>,
     pub route_stats: Arc<Sharded<RouteStats>>,
     retries: u8,
+    tcp: Option<TcpLimits>,
+    pub stream_stats: Arc<Sharded<StreamStats>>,
 }
 
 impl Stage {
@@ -58,9 +61,35 @@ impl Stage {
             listener_stats: Arc::new(Sharded::new(1)),
             route_stats: Arc::new(Sharded::new(1)),
             retries: 3,
+            tcp: None,
+            stream_stats: Arc::new(Sharded::new(1)),
         };
         stage.publish(true);
         stage
+    }
+
+    /// The same with a listener that speaks TCP, and these limits.
+    pub(crate) fn of_tcp(instances: usize, conditions: Memory, limits: TcpLimits) -> Self {
+        let mut stage = Self::in_conditions(instances, conditions);
+        stage.tcp = Some(limits);
+        stage.publish(true);
+        stage
+    }
+
+    fn speaks(&self) -> Speaks {
+        let Some(limits) = self.tcp else {
+            return Speaks::Http;
+        };
+        let route = StreamRoute {
+            name: "r".into(),
+            matches: StreamMatch::ANYTHING,
+            service: 0,
+            stats: self.stream_stats.clone(),
+        };
+        Speaks::Tcp(Stream {
+            routes: vec![route],
+            limits,
+        })
     }
 
     /// Publishes the table anew, with or without its listener.
@@ -92,6 +121,8 @@ impl Stage {
             shun_for: Duration::from_secs(10),
             shun_after: 3,
             keep_alive: Duration::from_secs(30),
+            send_proxy: None,
+            connect_from: Vec::new(),
             stats: Arc::new(Sharded::<ServiceStats>::new(1)),
         };
         let route = Route {
@@ -104,6 +135,8 @@ impl Stage {
         let listener = ListenerTable {
             name: "l".into(),
             routes: vec![route],
+            speaks: self.speaks(),
+            accept_proxy: Vec::new(),
             trusted_peers: Vec::new(),
             timeouts: TIMEOUTS,
             max_head: 16 * 1024,

@@ -42,7 +42,7 @@ fn what_the_design_has_and_this_version_has_not_is_told_apart() {
         "[cluster]\nbind = \"127.0.0.1:1\"",
         "[front.zookeeper]\nbind = \"127.0.0.1:2181\"",
         &route("files = \"/srv\"\nservice = \"a\""),
-        &listener("service = \"a\"\nprotocol = \"tls-passthrough\""),
+        &listener("service = \"a\"\nprotocol = \"https\""),
         &service("policy = \"least_time\""),
     ] {
         let fault = one(text);
@@ -164,18 +164,49 @@ fn a_listener_needs_something_to_do() {
 }
 
 #[test]
+fn a_key_of_another_protocol_is_a_fault() {
+    for (text, key) in [
+        (
+            "service = \"a\"\nprotocol = \"tcp\"\nmax_head = \"2KiB\"",
+            "max_head",
+        ),
+        ("service = \"a\"\nprotocol = \"tcp\"\nudp = {}", "udp"),
+        (
+            "service = \"a\"\nprotocol = \"udp\"\naccept_proxy = []",
+            "accept_proxy",
+        ),
+        ("service = \"a\"\n[listener.web.tcp]\nidle = \"5s\"", "tcp"),
+    ] {
+        let fault = one(&listener(text));
+        let expected = format!("listener.web.{key}: has no meaning with protocol = ");
+        assert!(fault.contains(&expected), "{fault}");
+    }
+    let fault = one(&route("service = \"a\"\nsni = \"a.example\""));
+    assert!(
+        fault.contains("listener.web.route[1].sni: has no meaning"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn udp_and_tcp_listeners_may_have_one_port() {
+    config(
+        "[listener.a]\nbind = \"127.0.0.1:53\"\nprotocol = \"udp\"\nservice = \"dns\"\n\
+         [listener.b]\nbind = \"127.0.0.1:53\"\nprotocol = \"tcp\"\nservice = \"dns\"",
+    );
+}
+
+#[test]
 fn a_route_that_can_never_match_names_the_one_before_it() {
     let two = "service = \"a\"\npath_prefix = \"/api/\"\nhost = \"A.example\"\n[[listener.web.route]]\n\
                service = \"b\"\nhost = \"a.example.\"\npath_prefix = \"/api\"";
     assert_eq!(
         one(&route(two)),
-        "a.toml:7:1: error: listener.web.route[2]: has the same host and path as \
+        "a.toml:7:1: error: listener.web.route[2]: matches the same as \
          listener.web.route[1] at a.toml:3:1; only one of them can ever match: change or remove one"
     );
     let shortcut = "service = \"a\"\n[[listener.web.route]]\nservice = \"b\"";
-    assert!(
-        one(&listener(shortcut)).contains(": listener.web.service: has the same host and path")
-    );
+    assert!(one(&listener(shortcut)).contains(": listener.web.service: matches the same"));
     let names = "service = \"a\"\nname = \"x\"\n[[listener.web.route]]\nname = \"x\"\npath = \"/b\"\nservice = \"b\"";
     assert!(one(&route(names)).contains("has the same name, \"x\", as"));
 }

@@ -26,6 +26,19 @@ impl Text for SocketAddr {
     }
 }
 
+impl Text for IpAddr {
+    const EXPECTED: &'static str = "an IP address, such as \"10.0.0.1\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("{:?} is no IP address", clip(text)))
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Text for Network {
     const EXPECTED: &'static str = "a network, such as \"10.0.0.0/8\"";
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use model::{CheckProtocol, Policy, Role};
+use model::{CheckProtocol, Policy, ProxyVersion, Role};
 use serde_json::{Value as Json, json};
 
 use crate::tree::clip;
@@ -24,6 +24,13 @@ macro_rules! words {
             $($(#[doc = $word_doc])+ $word,)+
         }
 
+        impl $name {
+            /// The word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$word => $text,)+ }
+            }
+        }
+
         impl Text for $name {
             const EXPECTED: &'static str = $expected;
 
@@ -35,7 +42,7 @@ macro_rules! words {
             }
 
             fn text(&self) -> String {
-                match self { $(Self::$word => $text.into(),)+ }
+                self.as_str().into()
             }
 
             fn schema() -> Json {
@@ -62,9 +69,13 @@ words! {
     pub enum Protocol {
         /// HTTP/1.1 in clear text.
         Http = "http",
+        /// Bytes both ways, whatever they mean; TLS is passed through.
+        Tcp = "tcp",
+        /// Packets both ways, whatever they mean.
+        Udp = "udp",
     }
     expected "the name of a protocol, such as \"http\""
-    later &["http2", "http3", "https", "grpc", "tcp", "tls", "tls-passthrough", "udp", "dns"]
+    later &["http2", "http3", "https", "grpc", "tls", "dns"]
 }
 
 words! {
@@ -87,6 +98,29 @@ fn no_such_word(text: &str, words: &[&str], later: &[&str]) -> String {
         return format!("{text:?} is not in this version; use one of {known}");
     }
     format!("{:?} is not known; use one of {known}", clip(text))
+}
+
+impl Text for ProxyVersion {
+    const EXPECTED: &'static str = "\"v1\" or \"v2\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "v1" => Ok(Self::V1),
+            "v2" => Ok(Self::V2),
+            _ => Err(no_such_word(text, &["v1", "v2"], &[])),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::V1 => "v1".into(),
+            Self::V2 => "v2".into(),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": ["v1", "v2"] })
+    }
 }
 
 impl Text for Policy {

@@ -6,12 +6,14 @@ use std::time::SystemTime;
 use balance::Tried;
 use http::h1;
 use model::{Endpoint, ServiceTable};
-use telemetry::{AccessRecord, Answerer};
+use telemetry::{AccessRecord, Answerer, Record};
+use wire::proxy_protocol::Tlvs;
 
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
 use super::session::{Cut, Next, Session};
+use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
 use crate::worker::InFlight;
 
@@ -144,7 +146,10 @@ impl Session {
     ) -> impl Future<Output = Result<Ended, Failed>> {
         async move {
             let endpoint = &service.endpoints[number];
-            let mut reused = pooled.then(|| self.worker.pool.take(endpoint)).flatten();
+            // A connection that begins with its client's address is that client's.
+            let shared = service.send_proxy.is_none();
+            let take = || self.worker.pool.take(endpoint);
+            let mut reused = (pooled && shared).then(take).flatten();
             let was_used = reused.is_some();
             // One place for either: a second one would make every exchange larger.
             let instance = match reused {
@@ -179,7 +184,7 @@ impl Session {
                 Some(cut) if cut.is_by_instance() => self.worker.attempt_failed(service, number),
                 Some(_) => {}
             }
-            let stays = answered.cut.is_none() && delivered && answered.instance_stays;
+            let stays = answered.cut.is_none() && delivered && answered.instance_stays && shared;
             if let Some(instance) = reused.filter(|_| stays && !self.worker.draining()) {
                 let (pool, now) = (&self.worker.pool, self.worker.now());
                 pool.put(endpoint, instance, now, service.keep_alive);
@@ -191,9 +196,35 @@ impl Session {
     async fn connect(&self, endpoint: &Endpoint, service: &ServiceTable) -> Result<Sock, Failed> {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
-        let connected = Sock::connect(reactor, endpoint.address).await;
+        let to = endpoint.address;
+        let from = self.worker.connect_from(service, to);
+        let connected = Sock::connect_from(reactor, to, from).await;
         endpoint.stats.connected(connected.is_ok());
-        connected.map_err(Failed::Connect)
+        let instance = connected.map_err(Failed::Connect)?;
+        self.introduce(&instance, service)
+            .map_err(Failed::Connect)?;
+        Ok(instance)
+    }
+
+    /// Sends the header that the instance expects in front of a connection. A new connection has room for it.
+    fn introduce(&self, instance: &Sock, service: &ServiceTable) -> std::io::Result<()> {
+        let Some(version) = service.send_proxy else {
+            return Ok(());
+        };
+        let plain = Introduced {
+            client: self.peer,
+            destination: None,
+            tlvs: Tlvs::default(),
+        };
+        let header = header(
+            version,
+            &self.client,
+            self.from.as_deref().unwrap_or(&plain),
+        );
+        match instance.try_send(&header)? == header.len() {
+            true => Ok(()),
+            false => Err(std::io::ErrorKind::WriteZero.into()),
+        }
     }
 
     /// Sends what the instance takes at once. Where the rest begins, if there is one that it may still take: when it has
@@ -339,7 +370,7 @@ impl Session {
         let endpoint = service
             .zip(ended.endpoint)
             .map(|(s, e)| (s, &s.endpoints[e]));
-        logger.push(AccessRecord {
+        logger.push(Record::Request(AccessRecord {
             at: SystemTime::now(),
             duration,
             client: self.peer,
@@ -356,7 +387,7 @@ impl Session {
             }),
             attempts: ended.attempts,
             ended: ended.cut.map_or("ok", Cut::as_str),
-        });
+        }));
     }
 }
 

@@ -177,7 +177,7 @@ impl Session {
                 return Poll::Ready(Err(Unanswered::Silent));
             }
             instance.wake_current();
-            self.client.wake_current();
+            self.client.wake_current_if_it_lasts();
             Poll::Pending
         })
     }

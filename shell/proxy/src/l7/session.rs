@@ -12,6 +12,7 @@ use model::{ListenerStats, ListenerTable, Moment, Timeouts};
 use super::begin::{Begun, Plan};
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
+use crate::l4::{Introduced, NoPreface, introduced};
 use crate::rt::{Sock, TimedOut};
 use crate::worker::{Snapshot, Worker};
 
@@ -26,6 +27,8 @@ pub(crate) struct Session {
     pub(super) worker: Rc<Worker>,
     pub(super) client: Sock,
     pub(super) peer: SocketAddr,
+    /// How a trusted peer introduced it, if one did.
+    pub(super) from: Option<Box<Introduced>>,
     pub(super) listener: usize,
     /// Bytes read and not yet used: the beginning of a head, or requests sent ahead of their turn.
     pub(super) held: RefCell<Vec<u8>>,
@@ -75,11 +78,12 @@ pub(crate) fn serve(
     listener: usize,
 ) -> impl Future<Output = ()> {
     let table = worker.snapshot().listener(listener).cloned();
-    let session = table.map(|table| Session {
+    let mut session = table.map(|table| Session {
         table: RefCell::new(table),
         worker,
         client,
         peer,
+        from: None,
         listener,
         held: RefCell::default(),
         scanned: Cell::new(0),
@@ -90,13 +94,51 @@ pub(crate) fn serve(
     async move {
         let _open = open;
         // Else the listener was taken away while the connection waited to be accepted.
-        if let Some(session) = &session {
+        let Some(session) = &mut session else {
+            return;
+        };
+        let plain = session.table.borrow().accept_proxy.is_empty();
+        if plain || Box::pin(session.is_introduced()).await {
             session.serve().await;
         }
     }
 }
 
+/// Ends a connection that does not begin as it has to.
+fn turn_away(worker: &Worker, table: &ListenerTable, client: &Sock, why: NoPreface) {
+    let stats = table.stats.of(worker.index);
+    stats.accepted.bump(1);
+    stats.closed.bump(1);
+    match why {
+        NoPreface::Left => {}
+        NoPreface::Late => stats.timed_out.bump(1),
+        NoPreface::Garbage => stats.refused.bump(1),
+    }
+    client.abort_on_close();
+}
+
 impl Session {
+    /// Reads who the client is, where a proxy in front of us says so first. False if the connection does not begin as it
+    /// has to; then it is over.
+    async fn is_introduced(&mut self) -> bool {
+        let table = self.table.borrow().clone();
+        let deadline = self.worker.now() + table.timeouts.request_head;
+        let (worker, client) = (&self.worker, &self.client);
+        let held = self.held.get_mut();
+        match introduced(worker, client, self.peer, &table, held, deadline).await {
+            Ok(introduced) => {
+                self.unseen.set(!held.is_empty());
+                self.peer = introduced.client;
+                self.from = Some(Box::new(introduced));
+                true
+            }
+            Err(why) => {
+                turn_away(&self.worker, &table, &self.client, why);
+                false
+            }
+        }
+    }
+
     async fn serve(&self) {
         self.count(|stats| stats.accepted.bump(1));
         let mut next = Next::Request;

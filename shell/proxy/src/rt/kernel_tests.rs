@@ -235,7 +235,7 @@ fn a_peer_that_leaves_is_noticed_by_a_task_that_goes_on_waiting_for_something_el
             if let Some(peer) = peer.take() {
                 reset(peer);
             }
-            sock.wake_current();
+            sock.wake_current_if_it_lasts();
             Poll::Pending
         })
         .await;

@@ -17,7 +17,9 @@ mod join;
 mod memory;
 mod reactor;
 mod sock;
+mod splice;
 mod timers;
+mod udp;
 
 #[cfg(test)]
 mod kernel_tests;
@@ -31,3 +33,5 @@ pub use join::{Either, race, try_join, yield_now};
 pub use memory::{Memory, Network};
 pub use reactor::{Reactor, TaskId};
 pub use sock::{Accepted, Listener, Sock, TimedOut};
+pub use splice::Pipe;
+pub use udp::{Batch, Offload, Outgoing, Packets, UdpSock};

@@ -154,6 +154,11 @@ impl Reactor {
         self.current.set(task);
     }
 
+    /// The task that is being polled.
+    pub(crate) fn current(&self) -> TaskId {
+        self.current.get()
+    }
+
     /// Gives the current task until `at`; waiting on a socket beyond that is [`super::TimedOut`].
     /// Replaces the deadline it had.
     pub fn set_deadline(&self, at: Moment) {

@@ -3,13 +3,15 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Poll;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_linger, set_tcp_nodelay, socket_error};
+use rustix::net::sockopt::{
+    set_socket_linger, set_socket_reuseaddr, set_tcp_nodelay, socket_error,
+};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
 };
@@ -23,14 +25,14 @@ pub struct TimedOut;
 
 /// A connected stream socket. Dropping it closes it.
 pub struct Sock {
-    reactor: Rc<Reactor>,
-    token: Token,
-    end: End,
-    received: Cell<u64>,
-    sent: Cell<u64>,
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) token: Token,
+    pub(super) end: End,
+    pub(super) received: Cell<u64>,
+    pub(super) sent: Cell<u64>,
     /// The kernel tells of a reset once: whoever sends may hear of it, and whoever reads then finds what looks
     /// like an end in order. A body that ends with its connection would be taken for whole.
-    broken: Cell<bool>,
+    pub(super) broken: Cell<bool>,
     watched: Cell<Watched>,
 }
 
@@ -44,7 +46,7 @@ enum Watched {
     Yes,
 }
 
-enum End {
+pub(super) enum End {
     Kernel(OwnedFd),
     Memory(EndId),
 }
@@ -81,7 +83,19 @@ impl Sock {
     /// # Errors
     /// Whatever the connection failed with; [`io::ErrorKind::TimedOut`] when the deadline passed.
     pub async fn connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
-        let sock = Self::begin_connect(reactor, address)?;
+        Self::connect_from(reactor, address, None).await
+    }
+
+    /// Connects to `address` from an address of ours, or from the one that the kernel chooses.
+    ///
+    /// # Errors
+    /// Whatever the connection failed with; [`io::ErrorKind::TimedOut`] when the deadline passed.
+    pub async fn connect_from(
+        reactor: &Rc<Reactor>,
+        address: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<Self> {
+        let sock = Self::begin_connect(reactor, address, from)?;
         sock.writable()
             .await
             .map_err(|TimedOut| io::Error::from(io::ErrorKind::TimedOut))?;
@@ -92,7 +106,11 @@ impl Sock {
         Ok(sock)
     }
 
-    fn begin_connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+    fn begin_connect(
+        reactor: &Rc<Reactor>,
+        address: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<Self> {
         if let Some(network) = reactor.network() {
             let token = reactor.add_source(false, false);
             let end = network.connect(token, address);
@@ -105,6 +123,11 @@ impl Sock {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         set_tcp_nodelay(&fd, true)?;
+        if let Some(from) = from {
+            // Shared, so that one port can serve connections to several instances.
+            set_socket_reuseaddr(&fd, true)?;
+            rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
+        }
         match rustix::net::connect(&fd, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(fault) => return Err(fault.into()),
@@ -189,11 +212,19 @@ impl Sock {
 
     /// Notes that the connection broke. With EPIPE alone the peer had ended its side in order before, and what it
     /// said is whole.
-    fn broke(&self, fault: Errno) -> io::Error {
+    pub(super) fn broke(&self, fault: Errno) -> io::Error {
         if fault != Errno::PIPE {
             self.broken.set(true);
         }
         fault.into()
+    }
+
+    /// The address of ours that it is bound to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.end {
+            End::Kernel(fd) => rustix::net::getsockname(fd).ok()?.try_into().ok(),
+            End::Memory(_) => None,
+        }
     }
 
     /// Bytes received so far.
@@ -255,6 +286,17 @@ impl Sock {
         self.wait(move |reactor, token| reactor.readable(token) || stop())
     }
 
+    /// Waits until something may be sent, or until `stop` holds when the task is woken.
+    ///
+    /// # Errors
+    /// [`TimedOut`] when the task's deadline passes first.
+    pub fn writable_unless(
+        &self,
+        stop: impl Fn() -> bool,
+    ) -> impl Future<Output = Result<(), TimedOut>> {
+        self.wait(move |reactor, token| reactor.writable(token) || stop())
+    }
+
     /// These are no `async fn`s, which would keep their arguments twice: waiting is what most connections do.
     fn wait(
         &self,
@@ -294,6 +336,11 @@ impl Sock {
         self.reactor.readable(self.token)
     }
 
+    /// Whether something may be sent, as far as is known without asking.
+    pub fn is_writable(&self) -> bool {
+        self.reactor.writable(self.token)
+    }
+
     /// Whether there is something to read (data or an error, not an orderly end), asking the kernel if it has not been
     /// watching.
     pub fn has_more(&self) -> bool {
@@ -306,9 +353,16 @@ impl Sock {
         }
     }
 
-    /// The current task is woken by this socket's next event, whatever it then finds. For a socket that is not watched
-    /// yet, only when the task goes on waiting for a while.
+    /// The current task is woken by this socket's next event, whatever it then finds.
     pub fn wake_current(&self) {
+        // A socket that cannot be watched is as one on which nothing happens: the task's deadline ends that.
+        self.watch();
+        self.reactor.wait_on(self.token);
+    }
+
+    /// The same, for an event that seldom comes while the task waits for another that is near: a socket that is not watched
+    /// yet will be when the task goes on waiting for a while.
+    pub fn wake_current_if_it_lasts(&self) {
         match self.watched.get() {
             Watched::No => {
                 self.watched.set(Watched::Soon);
@@ -330,6 +384,25 @@ impl Sock {
             .network()
             .expect("a simulated socket lives on a simulated network")
     }
+}
+
+/// Waits until a socket is ready.
+pub(super) async fn wait(
+    reactor: &Reactor,
+    token: Token,
+    ready: impl Fn(&Reactor, Token) -> bool,
+) -> Result<(), TimedOut> {
+    poll_fn(|_| {
+        if ready(reactor, token) {
+            return Poll::Ready(Ok(()));
+        }
+        if reactor.timed_out() {
+            return Poll::Ready(Err(TimedOut));
+        }
+        reactor.wait_on(token);
+        Poll::Pending
+    })
+    .await
 }
 
 impl Drop for Sock {

@@ -1,0 +1,324 @@
+//! Bytes both ways between two connections, until both sides have ended or one has broken.
+//!
+//! Copied while they are few: a read and a send cost least for a small message. When a read fills the buffer, more is
+//! behind it, and the direction goes over to splice(2), by way of a pipe that it holds only while bytes come.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use model::{Closed, Counter, ListenerStats, Moment, StreamStats};
+
+use super::lasting::Standing;
+use super::pipes::Pipes;
+use crate::buffers::Buffers;
+use crate::rt::{Pipe, Sock, yield_now};
+
+/// What is copied at a time. Measured: with 64 KiB a stream of 1 MB costs twice as much, for it leaves the cache.
+const COPY: usize = 32 * 1024;
+
+/// What is spliced at a time.
+const SPLICE: usize = 512 * 1024;
+
+/// Bytes that one direction moves before the other connections get their turn.
+const BUDGET: usize = 512 * 1024;
+
+/// Two connections and what limits them.
+pub(super) struct Pair<'a> {
+    pub(super) client: &'a Sock,
+    pub(super) instance: &'a Sock,
+    pub(super) buffers: &'a Buffers,
+    pub(super) pipes: &'a Pipes,
+    /// Where bytes are counted, each of them as soon as it is through.
+    pub(super) listener: &'a ListenerStats,
+    pub(super) route: &'a StreamStats,
+    pub(super) limits: Limits<'a>,
+}
+
+/// How long a connection may last.
+pub(super) struct Limits<'a> {
+    pub(super) idle: Duration,
+    /// The end of its life, whatever happens.
+    pub(super) ends: Moment,
+    /// The time that is left when its instance or listener goes away.
+    pub(super) drain: Duration,
+    pub(super) grounds: &'a [Standing; 2],
+}
+
+/// One direction.
+struct Way<'a> {
+    from: &'a Sock,
+    to: &'a Sock,
+    /// What the receiver has still to get.
+    unsent: Vec<u8>,
+    pipe: Option<Pipe>,
+    /// Whether its bytes come in bulk.
+    bulk: bool,
+    /// Bytes that moved since it last had to wait.
+    run: usize,
+    /// Where its bytes are counted.
+    counts: [&'a Counter; 2],
+    broken_from: Closed,
+    broken_to: Closed,
+    state: State,
+}
+
+/// What a direction is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It can go on at once.
+    Moving,
+    /// The sender has nothing at present.
+    WaitFrom,
+    /// The receiver takes nothing at present.
+    WaitTo,
+    /// The sender has ended, and the receiver has everything.
+    Ended,
+    /// The receiver has been told so, too.
+    Told,
+}
+
+/// What a step came to.
+enum Step {
+    Moved(usize),
+    WaitFrom,
+    WaitTo,
+    End,
+}
+
+impl Pair<'_> {
+    /// Carries bytes both ways; `ahead` goes to the instance first.
+    pub(super) async fn carry(&self, ahead: Vec<u8>) -> Closed {
+        let up = [&self.listener.received, &self.route.received];
+        let down = [&self.listener.sent, &self.route.sent];
+        let ends = [
+            (self.client, Closed::ClientReset),
+            (self.instance, Closed::InstanceReset),
+        ];
+        let way = |[(from, broken_from), (to, broken_to)]: [(_, _); 2], unsent, counts| Way {
+            from,
+            to,
+            unsent,
+            pipe: None,
+            bulk: false,
+            run: 0,
+            counts,
+            broken_from,
+            broken_to,
+            state: State::Moving,
+        };
+        let [client, instance] = ends;
+        let mut ways = [
+            way([client, instance], ahead, up),
+            way([instance, client], Vec::new(), down),
+        ];
+        loop {
+            for way in &mut ways {
+                if let Err(closed) = way.go_on(self.buffers, self.pipes) {
+                    return closed;
+                }
+            }
+            match ways.each_ref().map(|way| way.state) {
+                // When both have ended, closing tells the peers so.
+                [State::Ended | State::Told, State::Ended | State::Told] => return Closed::Done,
+                [State::Moving, _] | [_, State::Moving] => yield_now(self.client.reactor()).await,
+                _ => {
+                    ways.iter_mut().for_each(Way::pass_end_on);
+                    if let Err(closed) = self.wait(&ways).await {
+                        return closed;
+                    }
+                    ways.iter_mut().for_each(Way::look);
+                }
+            }
+        }
+    }
+
+    /// Waits until either direction can go on. Either's progress moves the deadline of both.
+    async fn wait(&self, ways: &[Way<'_>; 2]) -> Result<(), Closed> {
+        let reactor = self.client.reactor();
+        let since = reactor.now();
+        let mut leaves = self.limits.leaves();
+        let (deadline, mut why) = self.limits.deadline(since);
+        reactor.set_deadline(deadline);
+        poll_fn(|_| {
+            if ways.iter().any(Way::is_ready) {
+                return Poll::Ready(Ok(()));
+            }
+            // It may have been told that its instance goes away, or has come back.
+            if self.limits.leaves() != leaves {
+                leaves = self.limits.leaves();
+                let (deadline, now_why) = self.limits.deadline(since);
+                why = now_why;
+                reactor.set_deadline(deadline);
+            }
+            if reactor.timed_out() {
+                return Poll::Ready(Err(why));
+            }
+            self.client.wake_current();
+            self.instance.wake_current();
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Limits<'_> {
+    /// When it must end for its instance or listener.
+    fn leaves(&self) -> Moment {
+        let [a, b] = self.grounds;
+        a.leaving().min(b.leaving()) + self.drain
+    }
+
+    /// When it ends if nothing moves, and why then.
+    fn deadline(&self, now: Moment) -> (Moment, Closed) {
+        let ends = [
+            (now + self.idle, Closed::Idle),
+            (self.ends, Closed::Lifetime),
+            (self.leaves(), Closed::Drained),
+        ];
+        let [first, rest @ ..] = ends;
+        rest.into_iter()
+            .fold(first, |a, b| if b.0 < a.0 { b } else { a })
+    }
+}
+
+impl Way<'_> {
+    /// Moves bytes until it has to wait, or it is the others' turn.
+    fn go_on(&mut self, buffers: &Buffers, pipes: &Pipes) -> Result<(), Closed> {
+        let mut budget = BUDGET;
+        while self.state == State::Moving && budget > 0 {
+            match self.step(buffers, pipes)? {
+                Step::Moved(n) => budget = budget.saturating_sub(n),
+                Step::WaitTo => self.state = State::WaitTo,
+                Step::WaitFrom => {
+                    self.rest(buffers, pipes);
+                    self.state = State::WaitFrom;
+                }
+                Step::End => {
+                    self.rest(buffers, pipes);
+                    self.state = State::Ended;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        match self.state {
+            State::Moving => true,
+            State::WaitFrom => self.from.is_readable(),
+            State::WaitTo => self.to.is_writable(),
+            State::Ended | State::Told => false,
+        }
+    }
+
+    fn look(&mut self) {
+        if self.is_ready() {
+            self.state = State::Moving;
+        }
+    }
+
+    /// Tells the receiver that nothing more comes; the other direction goes on.
+    fn pass_end_on(&mut self) {
+        if self.state == State::Ended {
+            self.to.shutdown_write();
+            self.state = State::Told;
+        }
+    }
+
+    /// Moves what it can at once.
+    fn step(&mut self, buffers: &Buffers, pipes: &Pipes) -> Result<Step, Closed> {
+        if let Some(pipe) = self.pipe.take_if(|pipe| pipe.held() > 0) {
+            return self.drain_pipe(pipe);
+        }
+        if !self.unsent.is_empty() {
+            return self.send_rest(buffers);
+        }
+        if self.bulk
+            && self.from.can_splice()
+            && self.to.can_splice()
+            && let Some(pipe) = self.pipe.take().or_else(|| pipes.take())
+        {
+            return self.splice(pipe);
+        }
+        self.copy(buffers)
+    }
+
+    fn copy(&mut self, buffers: &Buffers) -> Result<Step, Closed> {
+        let mut scratch = buffers.scratch();
+        let room = &mut scratch[..COPY];
+        let n = match self.from.try_recv(room) {
+            Ok(None) if self.from.is_readable() => return Ok(Step::Moved(0)),
+            Ok(None) => return Ok(Step::WaitFrom),
+            Ok(Some(0)) => return Ok(Step::End),
+            Ok(Some(n)) => n,
+            Err(_) => return Err(self.broken_from),
+        };
+        self.bulk = n == COPY;
+        let sent = self.to.try_send(&room[..n]).map_err(|_| self.broken_to)?;
+        self.through(sent);
+        if sent < n {
+            self.unsent = buffers.take();
+            self.unsent.extend_from_slice(&room[sent..n]);
+            return Ok(Step::WaitTo);
+        }
+        Ok(Step::Moved(n))
+    }
+
+    fn send_rest(&mut self, buffers: &Buffers) -> Result<Step, Closed> {
+        let sent = self.to.try_send(&self.unsent).map_err(|_| self.broken_to)?;
+        self.through(sent);
+        if sent < self.unsent.len() {
+            self.unsent.drain(..sent);
+            return Ok(Step::WaitTo);
+        }
+        buffers.put(std::mem::take(&mut self.unsent));
+        Ok(Step::Moved(sent))
+    }
+
+    fn splice(&mut self, pipe: Pipe) -> Result<Step, Closed> {
+        match self.from.try_splice_to(&pipe, SPLICE) {
+            Ok(Some(0)) => {
+                self.pipe = Some(pipe);
+                Ok(Step::End)
+            }
+            Ok(Some(_)) => self.drain_pipe(pipe),
+            Ok(None) => {
+                self.pipe = Some(pipe);
+                Ok(Step::WaitFrom)
+            }
+            Err(_) => Err(self.broken_from),
+        }
+    }
+
+    fn drain_pipe(&mut self, pipe: Pipe) -> Result<Step, Closed> {
+        let sent = self.to.try_splice_from(&pipe).map_err(|_| self.broken_to)?;
+        self.through(sent);
+        let done = pipe.held() == 0;
+        self.pipe = Some(pipe);
+        Ok(match sent {
+            0 if !done => Step::WaitTo,
+            sent => Step::Moved(sent),
+        })
+    }
+
+    fn through(&mut self, n: usize) {
+        self.run += n;
+        for count in self.counts {
+            count.bump(n as u64);
+        }
+    }
+
+    /// Holds nothing while nothing comes.
+    fn rest(&mut self, buffers: &Buffers, pipes: &Pipes) {
+        // A run that would have fitted one read is no bulk.
+        self.bulk = self.run >= COPY;
+        self.run = 0;
+        if let Some(pipe) = self.pipe.take() {
+            pipes.put(pipe);
+        }
+        if self.unsent.capacity() != 0 {
+            buffers.put(std::mem::take(&mut self.unsent));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What connections last on, and how they hear that it is going away.
+//!
+//! A connection may be a week old, and looks at no routing table in that time. So the worker keeps a list of what
+//! its connections depend on: endpoints and listeners. Whenever a table is published, it looks at each of those
+//! once, and wakes the connections of those that changed: they then have so much time left as their listener
+//! grants.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use model::{Endpoint, EndpointStats, Incarnation, Moment, ServiceTable};
+use slab::Slab;
+use telemetry::Answerer;
+
+use crate::rt::{Handle, TaskId};
+use crate::worker::Snapshot;
+
+/// What the connections of one worker last on.
+#[derive(Default)]
+pub(crate) struct Lasting {
+    endpoints: RefCell<BTreeMap<Place, Rc<Upstream>>>,
+    listeners: RefCell<BTreeMap<usize, Rc<Ground>>>,
+}
+
+/// Which endpoint: the number of its service, where it is, and which of its lives.
+type Place = (usize, SocketAddr, Incarnation);
+
+/// Something that connections last on.
+pub(crate) struct Ground {
+    /// Since when it is going away; `NEVER` while it stays.
+    leaving: Cell<Moment>,
+    tasks: RefCell<Slab<TaskId>>,
+}
+
+/// An endpoint with connections.
+pub(crate) struct Upstream {
+    /// Who it is, for logs.
+    pub(crate) answerer: Answerer,
+    /// The number of its service.
+    number: usize,
+    /// What is known of it.
+    pub(crate) stats: Arc<EndpointStats>,
+    ground: Rc<Ground>,
+}
+
+/// A task that hears when a ground goes away, until it is dropped.
+pub(crate) struct Standing {
+    ground: Rc<Ground>,
+    place: usize,
+}
+
+impl Lasting {
+    /// The endpoint as connections see it.
+    pub(crate) fn upstream(
+        &self,
+        number: usize,
+        service: &ServiceTable,
+        endpoint: &Endpoint,
+    ) -> Rc<Upstream> {
+        let place = (number, endpoint.address, endpoint.incarnation);
+        let mut endpoints = self.endpoints.borrow_mut();
+        let known = endpoints.get(&place);
+        // The same place may have another instance by now.
+        if let Some(known) = known.filter(|k| Arc::ptr_eq(&k.stats, &endpoint.stats)) {
+            return known.clone();
+        }
+        let new = Rc::new(Upstream {
+            answerer: Answerer {
+                service: service.key.clone(),
+                id: endpoint.id.clone(),
+                address: endpoint.address,
+            },
+            number,
+            stats: endpoint.stats.clone(),
+            ground: Rc::new(Ground::new()),
+        });
+        endpoints.insert(place, new.clone());
+        new
+    }
+
+    /// The listener with this number as connections see it.
+    pub(crate) fn listener(&self, number: usize) -> Rc<Ground> {
+        let mut listeners = self.listeners.borrow_mut();
+        let ground = listeners
+            .entry(number)
+            .or_insert_with(|| Rc::new(Ground::new()));
+        ground.clone()
+    }
+
+    /// Looks at a new table: what went away, or came back, wakes those that last on it.
+    pub(crate) fn review(&self, table: &Snapshot, handle: &Handle, now: Moment) {
+        self.listeners.borrow_mut().retain(|number, ground| {
+            ground.turns(table.listener(*number).is_none(), handle, now);
+            Rc::strong_count(ground) > 1
+        });
+        self.endpoints
+            .borrow_mut()
+            .retain(|(service, ..), upstream| {
+                let stays = upstream.stays(table.service(*service));
+                upstream.ground.turns(!stays, handle, now);
+                Rc::strong_count(&upstream.ground) > 1
+            });
+    }
+}
+
+impl Upstream {
+    fn stays(&self, service: &ServiceTable) -> bool {
+        self.place_in(service).is_some_and(|place| {
+            let endpoint = &service.endpoints[place];
+            endpoint.enabled && !endpoint.drain && endpoint.weight.0 != 0
+        })
+    }
+
+    fn place_in(&self, service: &ServiceTable) -> Option<usize> {
+        let id = &self.answerer.id;
+        let place = service.endpoints.binary_search_by(|e| e.id.cmp(id)).ok()?;
+        let same = Arc::ptr_eq(&service.endpoints[place].stats, &self.stats);
+        same.then_some(place)
+    }
+
+    /// The number of its service, and its own there, if a table still has it.
+    pub(crate) fn find(&self, table: &Snapshot) -> Option<(usize, usize)> {
+        let place = self.place_in(table.service(self.number))?;
+        Some((self.number, place))
+    }
+
+    /// The present task hears when the endpoint goes away.
+    pub(crate) fn stand(&self, task: TaskId) -> Standing {
+        Standing::on(&self.ground, task)
+    }
+}
+
+impl Ground {
+    fn new() -> Self {
+        Self {
+            leaving: Cell::new(Moment::NEVER),
+            tasks: RefCell::default(),
+        }
+    }
+
+    fn turns(&self, leaving: bool, handle: &Handle, now: Moment) {
+        if leaving == (self.leaving.get() != Moment::NEVER) {
+            return;
+        }
+        self.leaving.set(if leaving { now } else { Moment::NEVER });
+        for (_, &task) in self.tasks.borrow().iter() {
+            handle.reactor().wake(task);
+        }
+    }
+}
+
+impl Standing {
+    pub(crate) fn on(ground: &Rc<Ground>, task: TaskId) -> Self {
+        Self {
+            place: ground.tasks.borrow_mut().insert(task),
+            ground: ground.clone(),
+        }
+    }
+
+    /// Since when the ground is going away; `NEVER` while it stays.
+    pub(crate) fn leaving(&self) -> Moment {
+        self.ground.leaving.get()
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.ground.tasks.borrow_mut().remove(self.place);
+    }
+}

@@ -1,0 +1,357 @@
+//! One client's connection: which service gets it, which instance, and what became of it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use balance::{Excess, Tried};
+use model::stream::{Arrival, find};
+use model::{
+    Closed, EndpointStats, ListenerStats, ListenerTable, Moment, ServiceTable, Speaks, Stream,
+    StreamRoute, TcpLimits,
+};
+use telemetry::{ConnectionRecord, Record};
+use wire::client_hello::ClientHello;
+
+use super::carry::{Limits, Pair};
+use super::gate::{Admitted, Gate};
+use super::lasting::{Standing, Upstream};
+use super::preface::{self, Introduced, NoPreface, introduced};
+use crate::inbox::Open;
+use crate::rt::Sock;
+use crate::worker::Worker;
+
+/// A connection from its acceptance to its end.
+struct Session {
+    worker: Rc<Worker>,
+    table: Arc<ListenerTable>,
+    client: Sock,
+    peer: SocketAddr,
+    listener: usize,
+    began: Moment,
+    /// What the client sent before it was known where to.
+    ahead: Vec<u8>,
+    sni: Option<Box<str>>,
+    /// How it was introduced, until the instance has been told.
+    introduced: Option<Box<Introduced>>,
+    outcome: Outcome,
+}
+
+/// What became of a connection so far.
+#[derive(Default)]
+struct Outcome {
+    route: Option<usize>,
+    upstream: Option<Rc<Upstream>>,
+    attempts: u8,
+    /// From the beginning until there was an instance.
+    connect: Duration,
+    /// Counted at its source for as long as this lives; `None` where nothing is limited.
+    admitted: Option<Admitted>,
+    /// Counted at the instance for as long as this lives.
+    occupied: Option<Occupied>,
+}
+
+/// Serves one connection until it ends. `None`: its listener was taken away while it waited to be accepted.
+pub(crate) fn serve(
+    worker: Rc<Worker>,
+    open: Open,
+    client: Sock,
+    peer: SocketAddr,
+    listener: usize,
+) -> Option<impl Future<Output = ()>> {
+    let table = worker.snapshot().listener(listener)?.clone();
+    let mut session = Session {
+        began: worker.now(),
+        worker,
+        table,
+        client,
+        peer,
+        listener,
+        ahead: Vec::new(),
+        sni: None,
+        introduced: None,
+        outcome: Outcome::default(),
+    };
+    // The arguments of an `async fn` would stay beside what is made of them, for as long as a connection lasts.
+    Some(async move {
+        session.stats().accepted.bump(1);
+        // Boxed: what finding an instance takes must not stay either.
+        let closed = match Box::pin(session.begin(&open)).await {
+            Ok(instance) => session.last(&instance).await,
+            Err(closed) => {
+                // No end in order: the client would take it for an answer of nothing.
+                session.client.abort_on_close();
+                closed
+            }
+        };
+        session.record(closed);
+        session.stats().closed.bump(1);
+    })
+}
+
+impl Session {
+    fn stream(&self) -> &Stream<TcpLimits> {
+        match &self.table.speaks {
+            Speaks::Tcp(stream) => stream,
+            Speaks::Http | Speaks::Udp(_) => {
+                unreachable!("connections come here by their listener")
+            }
+        }
+    }
+
+    fn stats(&self) -> &ListenerStats {
+        self.table.stats.of(self.worker.index)
+    }
+
+    /// Finds the connection an instance.
+    async fn begin(&mut self, open: &Open) -> Result<Sock, Closed> {
+        let hello = match self.preface().await {
+            Ok(hello) => hello,
+            Err(NoPreface::Left) => return Err(Closed::ClientReset),
+            Err(NoPreface::Late) => return Err(Closed::Idle),
+            Err(NoPreface::Garbage) => return Err(self.refuse()),
+        };
+        let Ok(admitted) = self.admit(open) else {
+            return Err(self.refuse());
+        };
+        self.outcome.admitted = admitted;
+        self.outcome.route = self.route(&hello);
+        self.sni = hello.server_name;
+        let route = self.outcome.route.ok_or(Closed::Unavailable)?;
+        self.reach(route).await
+    }
+
+    /// Reads what stands before the connection's own bytes, as far as that is needed.
+    async fn preface(&mut self) -> Result<ClientHello, NoPreface> {
+        let asks = |route: &StreamRoute| route.matches.asks_for_hello();
+        let hello = self.stream().routes.iter().any(asks);
+        let deadline = self.began + self.stream().limits.hello;
+        let (worker, client, ahead) = (&*self.worker, &self.client, &mut self.ahead);
+        let introduced =
+            introduced(worker, client, self.peer, &self.table, ahead, deadline).await?;
+        self.peer = introduced.client;
+        self.introduced = Some(Box::new(introduced));
+        match hello {
+            true => preface::hello(worker, client, ahead, deadline).await,
+            false => Ok(ClientHello::default()),
+        }
+    }
+
+    fn refuse(&self) -> Closed {
+        self.stats().refused.bump(1);
+        Closed::Refused
+    }
+
+    fn admit(&self, open: &Open) -> Result<Option<Admitted>, Excess> {
+        let (limits, now) = (&self.stream().limits, self.worker.now());
+        let stats = &self.table.stats;
+        let most = u64::from(limits.max_connections);
+        // This one is counted already.
+        if most != 0 && stats.total(|s| &s.accepted) - stats.total(|s| &s.closed) > most {
+            return Err(Excess::Open);
+        }
+        let source = self.peer.ip();
+        Gate::admit(open.fleet(), self.listener, source, &limits.sources, now)
+    }
+
+    fn route(&self, hello: &ClientHello) -> Option<usize> {
+        let alpn: Vec<&[u8]> = hello.alpn.iter().map(|name| &**name).collect();
+        let arrival = Arrival {
+            source: self.peer.ip(),
+            sni: hello.server_name.as_deref(),
+            alpn: &alpn,
+        };
+        find(&self.stream().routes, &arrival)
+    }
+
+    /// Attempts at instances until one accepts.
+    async fn reach(&mut self, route: usize) -> Result<Sock, Closed> {
+        let worker = self.worker.clone();
+        let snapshot = worker.snapshot();
+        let number = self.stream().routes[route].service;
+        let service = snapshot.service(number);
+        let stats = service.stats.of(worker.index);
+        stats.requests.bump(1);
+        let mut tried = Tried::default();
+        loop {
+            let Ok(chosen) = worker.pick(&snapshot, number, &tried) else {
+                stats
+                    .unavailable
+                    .bump(u64::from(self.outcome.attempts == 0));
+                return Err(Closed::Unavailable);
+            };
+            tried.add(chosen);
+            let endpoint = &service.endpoints[chosen];
+            // Counted from the attempt on: whoever picks next should see it.
+            let occupied = Occupied::begin(endpoint.stats.clone());
+            self.outcome.attempts += 1;
+            let connected = self.connect(endpoint.address, service).await;
+            match connected {
+                Ok(instance) => {
+                    self.introduce(service);
+                    endpoint.stats.connected(true);
+                    endpoint.stats.succeeded();
+                    let upstream = worker.lasting.upstream(number, service, endpoint);
+                    self.outcome.upstream = Some(upstream);
+                    self.outcome.occupied = Some(occupied);
+                    self.outcome.connect = worker.now().since(self.began);
+                    return Ok(instance);
+                }
+                Err(_) if self.client.is_hung_up() => return Err(Closed::ClientReset),
+                // Our own want of ports or descriptors says nothing of the instance.
+                Err(fault) if is_ours(&fault) => {}
+                Err(_) => {
+                    endpoint.stats.connected(false);
+                    worker.attempt_failed(service, chosen);
+                }
+            }
+            if self.outcome.attempts > service.retries {
+                return Err(Closed::Unavailable);
+            }
+            stats.retries.bump(1);
+        }
+    }
+
+    /// Puts the header that the instance expects before everything else.
+    fn introduce(&mut self, service: &ServiceTable) {
+        let introduced = self.introduced.take();
+        let (Some(version), Some(mut introduced)) = (service.send_proxy, introduced) else {
+            return;
+        };
+        let tlvs = &mut introduced.tlvs;
+        if tlvs.authority.is_none() {
+            tlvs.authority.clone_from(&self.sni);
+        }
+        // Who passes it on keeps its name; whoever is first gives it one.
+        let named = || {
+            Box::from(
+                [self.worker.draw(), self.worker.draw()]
+                    .map(u64::to_be_bytes)
+                    .concat(),
+            )
+        };
+        tlvs.unique_id.get_or_insert_with(named);
+        let header = preface::header(version, &self.client, &introduced);
+        self.ahead.splice(..0, header);
+    }
+
+    async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> io::Result<Sock> {
+        let reactor = self.worker.reactor();
+        reactor.set_timeout(service.connect_timeout);
+        Sock::connect_from(reactor, to, self.worker.connect_from(service, to)).await
+    }
+
+    /// Carries bytes until the connection ends.
+    async fn last(&mut self, instance: &Sock) -> Closed {
+        let ahead = std::mem::take(&mut self.ahead);
+        let (Some(route), Some(upstream)) = (self.outcome.route, &self.outcome.upstream) else {
+            unreachable!("a connection to an instance came by a route");
+        };
+        let worker = &self.worker;
+        let task = worker.reactor().current();
+        let grounds = [
+            upstream.stand(task),
+            Standing::on(&worker.lasting.listener(self.listener), task),
+        ];
+        let limits = &self.stream().limits;
+        let ends = match limits.lifetime.is_zero() {
+            true => Moment::NEVER,
+            false => self.began + limits.lifetime,
+        };
+        let pair = Pair {
+            client: &self.client,
+            instance,
+            buffers: &worker.buffers,
+            pipes: &worker.pipes,
+            route: self.stream().routes[route].stats.of(worker.index),
+            listener: self.stats(),
+            limits: Limits {
+                idle: limits.idle,
+                ends,
+                drain: limits.drain,
+                grounds: &grounds,
+            },
+        };
+        let closed = pair.carry(ahead).await;
+        match closed {
+            Closed::Done | Closed::Idle => {}
+            // What was cut must not look whole.
+            _ => {
+                self.client.abort_on_close();
+                instance.abort_on_close();
+            }
+        }
+        closed
+    }
+
+    fn record(&self, closed: Closed) {
+        let outcome = &self.outcome;
+        let route = outcome.route.map(|number| &self.stream().routes[number]);
+        let worker = &self.worker;
+        if let Some(route) = route {
+            route.stats.of(worker.index).ended(closed);
+        }
+        if matches!(closed, Closed::Idle | Closed::Lifetime) {
+            self.stats().timed_out.bump(1);
+        }
+        let Some(logger) = &worker.logger else {
+            return;
+        };
+        logger.push(Record::Connection(ConnectionRecord {
+            at: SystemTime::now(),
+            duration: worker.now().since(self.began),
+            connect: outcome.connect,
+            protocol: "tcp",
+            client: self.peer,
+            listener: self.table.name.clone(),
+            route: route.map(|route| route.name.clone()),
+            sni: self.sni.clone(),
+            received: self.client.received(),
+            sent: self.client.sent(),
+            instance: outcome.upstream.as_ref().map(|u| u.answerer.clone()),
+            attempts: outcome.attempts,
+            ended: closed.as_str(),
+        }));
+    }
+}
+
+/// A connection at an instance, counted until it is dropped. Unlike a request it may outlive every table.
+pub(super) struct Occupied(Arc<EndpointStats>);
+
+impl Occupied {
+    pub(super) fn begin(stats: Arc<EndpointStats>) -> Self {
+        stats.begin();
+        Self(stats)
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Whether a connection failed for want of something of ours: ports, descriptors, memory.
+fn is_ours(fault: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(fault),
+        Some(
+            Errno::ADDRNOTAVAIL
+                | Errno::AGAIN
+                | Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOBUFS
+                | Errno::NOMEM
+        )
+    )
+}
+
+/// The address to connect from: in turn, of those of the instance's family.
+pub(crate) fn turn(from: &[IpAddr], to: SocketAddr, turn: usize) -> Option<IpAddr> {
+    let usable = || from.iter().filter(|ip| ip.is_ipv4() == to.is_ipv4());
+    let count = usable().count();
+    usable().nth(turn.checked_rem(count)?).copied()
+}
