@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Files;
@@ -28,7 +29,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     for warning in &parsed.warnings {
         eprintln!("{warning}");
     }
+    take_all_descriptors();
     runtime()?.block_on(serve(options, parsed.config))
+}
+
+/// Raises the limit of open files to what the administrator allows at the most: the usual 1,024, made for select(2), are
+/// 500 proxied connections.
+fn take_all_descriptors() {
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: now.maximum,
+        ..now
+    };
+    // As many as before do, too.
+    let _ = setrlimit(Resource::Nofile, wanted);
 }
 
 /// The control plane's threads. Two are enough: what is hot runs on the workers.

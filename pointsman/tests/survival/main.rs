@@ -8,6 +8,7 @@ mod clock;
 mod crash;
 mod disk;
 mod killed_instance;
+mod layer4;
 mod slow_clients;
 mod stopped;
 
