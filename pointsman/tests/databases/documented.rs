@@ -25,8 +25,6 @@ fn the_configurations_of_the_page_have_no_fault() {
     let configurations = blocks("toml");
     assert_eq!(configurations.len(), 2);
     for (n, text) in configurations.into_iter().enumerate() {
-        // What it says of roles holds for every protocol.
-        let text = text.replace("protocol = \"tcp\"\n", "");
         let file = directory.write(&format!("{n}.toml"), text);
         let output = pointsman(["config", "check", "-c", file.to_str().expect("a path")]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -60,7 +60,7 @@ fn until_picked(node: &Node, role: &str, id: Option<&str>) {
 
 /// What explain says about an instance, asked about the listener of that name.
 fn why(node: &Node, listener: &str, id: &str) -> String {
-    let url = format!("/v1/explain?url=http://{}/", node.listener(listener));
+    let url = format!("/v1/explain?url={}", node.listener(listener));
     let explained = node.read(&url);
     let instances = explained["service"]["instances"]
         .as_array()
@@ -76,10 +76,12 @@ fn why(node: &Node, listener: &str, id: &str) -> String {
 const VIEWS: &str = r#"
     [listener.writes]
     bind = "127.0.0.1:0"
+    protocol = "tcp"
     service = "db"
     role = "primary"
     [listener.reads]
     bind = "127.0.0.1:0"
+    protocol = "tcp"
     service = "db"
     role = "replica"
 "#;

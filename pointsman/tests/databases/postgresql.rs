@@ -150,9 +150,13 @@ fn a_promotion_moves_the_primary_and_an_old_primary_that_comes_back_is_not_belie
     until_picked(&node, "primary", Some("a"));
     until_picked(&node, "replica", Some("b"));
     assert_eq!(why(&node, "writes", "b"), "it is a replica, and no primary");
-    programs.sql(a.port, "CREATE TABLE written (n int)");
+    let (writes, reads) = (
+        node.listener("writes").port(),
+        node.listener("reads").port(),
+    );
+    programs.sql(writes, "CREATE TABLE written (n int)");
     until("the table on the replica", || {
-        let there = programs.sql(b.port, "SELECT to_regclass('written') IS NOT NULL");
+        let there = programs.sql(reads, "SELECT to_regclass('written') IS NOT NULL");
         (there == "t").then_some(())
     });
 
@@ -170,7 +174,7 @@ fn a_promotion_moves_the_primary_and_an_old_primary_that_comes_back_is_not_belie
     );
     assert_eq!(
         programs
-            .sql(b.port, "INSERT INTO written VALUES (1) RETURNING n")
+            .sql(writes, "INSERT INTO written VALUES (1) RETURNING n")
             .lines()
             .next(),
         Some("1")

@@ -1,6 +1,6 @@
 //! Redis: passwords, a replica, a failover.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Directory, Home};
+use crate::harness::{Connection, Directory, Home, until};
 use crate::server::{self, Server};
 use crate::{two, until_critical, until_picked, until_role, until_well_without_role, why};
 
@@ -80,8 +80,29 @@ fn a_failover_moves_the_primary_and_back_again() {
     until_picked(&node, "primary", Some("a"));
     until_picked(&node, "replica", Some("b"));
 
+    // Through the two ports: writes, reads, and a connection that stays.
+    let (writes, reads) = (
+        node.listener("writes").port(),
+        node.listener("reads").port(),
+    );
+    assert_eq!(ask(writes, "SET k 1").as_deref(), Some("+OK"));
+    until("the write on the replica", || {
+        (ask(reads, "STRLEN k")? == ":1").then_some(())
+    });
+    assert!(ask(reads, "SET k 2").is_some_and(|answer| answer.starts_with("-READONLY")));
+    let mut old = Connection::open(node.listener("writes"));
+    old.send("AUTH \"se cret\\\"\"\r\n");
+    assert_eq!(old.take(5).expect("an answer"), b"+OK\r\n");
+
     assert_eq!(ask(b.port, "REPLICAOF NO ONE").as_deref(), Some("+OK"));
     until_picked(&node, "primary", Some("b"));
+    // A reset, for what is cut off must not look whole; not the end of our patience.
+    let end = old.stream.read(&mut [0; 64]).expect_err("a reset");
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    until("the port of writes on the new primary", || {
+        (ask(writes, "SET k 22")? == "+OK").then_some(())
+    });
+    assert_eq!(ask(b.port, "STRLEN k").as_deref(), Some(":2"));
     assert!(why(&node, "writes", "a").contains("another was promoted"));
     assert_eq!(
         ask(a.port, &format!("REPLICAOF 127.0.0.1 {}", b.port)).as_deref(),

@@ -166,7 +166,7 @@ impl Limits<'_> {
     /// When it must end for its instance or listener.
     fn leaves(&self) -> Moment {
         let [a, b] = self.grounds;
-        a.leaving().min(b.leaving()) + self.drain
+        a.ends(self.drain).min(b.ends(self.drain))
     }
 
     /// When it ends if nothing moves, and why then.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Endpoint, EndpointStats, Incarnation, Moment, ServiceTable};
 use slab::Slab;
@@ -32,6 +33,8 @@ type Place = (usize, SocketAddr, Incarnation);
 pub(crate) struct Ground {
     /// Since when it is going away; `NEVER` while it stays.
     leaving: Cell<Moment>,
+    /// It has lost the role that connections to it are bound to: they have no time left.
+    demoted: Cell<bool>,
     tasks: RefCell<Slab<TaskId>>,
 }
 
@@ -99,8 +102,10 @@ impl Lasting {
         self.endpoints
             .borrow_mut()
             .retain(|(service, ..), upstream| {
-                let stays = upstream.stays(table.service(*service));
-                upstream.ground.turns(!stays, handle, now);
+                let service = table.service(*service);
+                let demoted = service.role.is_some() && upstream.place_in(service).is_none();
+                upstream.ground.turns_demoted(demoted, handle);
+                upstream.ground.turns(!upstream.stays(service), handle, now);
                 Rc::strong_count(&upstream.ground) > 1
             });
     }
@@ -137,6 +142,7 @@ impl Ground {
     fn new() -> Self {
         Self {
             leaving: Cell::new(Moment::NEVER),
+            demoted: Cell::new(false),
             tasks: RefCell::default(),
         }
     }
@@ -146,6 +152,16 @@ impl Ground {
             return;
         }
         self.leaving.set(if leaving { now } else { Moment::NEVER });
+        self.wake(handle);
+    }
+
+    fn turns_demoted(&self, demoted: bool, handle: &Handle) {
+        if self.demoted.replace(demoted) != demoted {
+            self.wake(handle);
+        }
+    }
+
+    fn wake(&self, handle: &Handle) {
         for (_, &task) in self.tasks.borrow().iter() {
             handle.reactor().wake(task);
         }
@@ -160,9 +176,13 @@ impl Standing {
         }
     }
 
-    /// Since when the ground is going away; `NEVER` while it stays.
-    pub(crate) fn leaving(&self) -> Moment {
-        self.ground.leaving.get()
+    /// When work on it ends, if it may go on for `grace` once the ground goes away; `NEVER` while it stays. Writes on what
+    /// is no longer the primary would fail or be lost: there is no grace for them.
+    pub(crate) fn ends(&self, grace: Duration) -> Moment {
+        match self.ground.demoted.get() {
+            true => Moment::ZERO,
+            false => self.ground.leaving.get() + grace,
+        }
     }
 }
 

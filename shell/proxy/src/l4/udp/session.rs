@@ -137,13 +137,13 @@ impl Session {
                     port.end(&self, Closed::InstanceReset);
                 }
                 Ok(None) => {
-                    let leaving = standing.leaving();
-                    let (at, why) = self.deadline(idle, leaving);
+                    let ends = standing.ends(idle);
+                    let (at, why) = self.deadline(idle, ends);
                     reactor.set_deadline(at);
-                    let stop = || self.ended.get().is_some() || standing.leaving() != leaving;
+                    let stop = || self.ended.get().is_some() || standing.ends(idle) != ends;
                     let waited = self.sock.readable_unless(stop).await;
                     // The client may have sent something meanwhile.
-                    if waited.is_err() && self.deadline(idle, leaving).0 <= port.worker.now() {
+                    if waited.is_err() && self.deadline(idle, ends).0 <= port.worker.now() {
                         port.end(&self, why);
                     }
                 }
@@ -154,11 +154,11 @@ impl Session {
 
     /// When it ends if nothing moves. Packets go on to an instance that is leaving for as long as a silent client is
     /// waited for: nothing in UDP tells where one piece of work ends and the next begins.
-    fn deadline(&self, idle: Duration, leaving: Moment) -> (Moment, Closed) {
+    fn deadline(&self, idle: Duration, ends: Moment) -> (Moment, Closed) {
         let silent = self.moved.get() + idle;
-        match leaving + idle {
-            left if left < silent => (left, Closed::Drained),
-            _ => (silent, Closed::Idle),
+        match ends < silent {
+            true => (ends, Closed::Drained),
+            false => (silent, Closed::Idle),
         }
     }
 
