@@ -1,7 +1,9 @@
 //! The nouns of pointsman: what the registry stores, what the balancer reads, what every protocol is
 //! translated into. No I/O, no clock, no randomness.
 
+mod balancing;
 mod check;
+mod endpoint_stats;
 mod health;
 mod host;
 mod instance;
@@ -14,7 +16,9 @@ mod stats;
 mod table;
 mod units;
 
+pub use balancing::{Balancing, Ejecting, Ejection, HashOn, Reason};
 pub use check::{CheckKind, CheckSpec, HttpCheck, StatusRange};
+pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
 pub use health::Health;
 pub use host::Host;
 pub use instance::{Instance, Lease, Weight};
@@ -23,12 +27,9 @@ pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;
 pub use policy::Policy;
 pub use revision::Revision;
-pub use stats::{
-    Counter, DURATION_BOUNDS, EndpointStats, Incarnation, ListenerStats, RouteStats, ServiceStats,
-    Sharded,
-};
+pub use stats::{Counter, DURATION_BOUNDS, ListenerStats, RouteStats, ServiceStats, Sharded};
 pub use table::{
-    Action, Endpoint, HostPattern, ListenerTable, PathPattern, Redirect, Route, RoutingTable,
-    ServiceTable, Timeouts,
+    Action, EjectionStats, Endpoint, HostPattern, ListenerTable, PathPattern, PlacedMember,
+    Placement, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
 };
 pub use units::{ByteSize, Period, UnitError};

@@ -1,7 +1,9 @@
 //! Everything that can be counted, in the Prometheus text format.
 
 use cluster::Stats;
-use model::{Counter, DURATION_BOUNDS, Health, ListenerStats, RoutingTable, ServiceTable};
+use model::{
+    Counter, DURATION_BOUNDS, Health, ListenerStats, Moment, Reason, RoutingTable, ServiceTable,
+};
 use registry::Registry;
 use telemetry::{Exposition, Kind};
 
@@ -151,6 +153,16 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
             );
         }
     }
+    let name = "pointsman_service_ejections_total";
+    out.metric(name, Kind::Counter, "Instances ejected, by reason.");
+    for service in &table.services {
+        let key = service.key.to_string();
+        for reason in Reason::ALL {
+            let labels = [("service", &*key), ("reason", reason.as_str())];
+            let count = &service.ejections.total[reason as usize];
+            out.sample(name, &labels, count.value());
+        }
+    }
     let name = "pointsman_service_duration_seconds";
     out.metric(
         name,
@@ -189,47 +201,66 @@ fn endpoints(table: &RoutingTable, out: &mut Exposition) {
         &'static str,
         Kind,
         &'static str,
-        fn(&model::EndpointStats) -> u64,
+        fn(&model::EndpointStats, Moment) -> f64,
     );
-    let values: [Value; 5] = [
+    let values: [Value; 8] = [
         (
             "pointsman_instance_in_flight",
             Kind::Gauge,
             "Requests being served.",
-            |s| s.in_flight().into(),
+            |s, _| s.in_flight().into(),
         ),
         (
             "pointsman_instance_requests_total",
             Kind::Counter,
             "Attempts made there.",
-            |s| s.requests(),
+            |s, _| s.requests() as f64,
         ),
         (
             "pointsman_instance_failures_total",
             Kind::Counter,
             "Attempts that got no answer.",
-            |s| s.failures(),
+            |s, _| s.failures().into(),
         ),
         (
             "pointsman_instance_connects_total",
             Kind::Counter,
             "Connections tried.",
-            |s| s.connects(),
+            |s, _| s.connects().into(),
         ),
         (
             "pointsman_instance_connect_failures_total",
             Kind::Counter,
             "Connections that failed.",
-            |s| s.connect_failures(),
+            |s, _| s.connect_failures().into(),
+        ),
+        (
+            "pointsman_instance_errors_total",
+            Kind::Counter,
+            "Answers with 500, 502, 503 or 504.",
+            |s, _| s.errors().into(),
+        ),
+        (
+            "pointsman_instance_ejected",
+            Kind::Gauge,
+            "1 while it is taken out because of what was observed.",
+            |s, now| u8::from(s.ejection().is_some_and(|e| e.until > now)).into(),
+        ),
+        (
+            "pointsman_instance_latency_seconds",
+            Kind::Gauge,
+            "Recent mean time to the first byte, as the balancer learned it; failures count as 1 s or more.",
+            |s, _| f64::from(s.learned().y) / 1e9,
         ),
     ];
+    let now = proxy::now();
     for (name, kind, help, value) in values {
         out.metric(name, kind, help);
         for service in &table.services {
             let key = service.key.to_string();
             for endpoint in &service.endpoints {
                 let labels = [("service", &*key), ("instance", endpoint.id.as_str())];
-                out.sample(name, &labels, value(&endpoint.stats));
+                out.sample(name, &labels, value(&endpoint.stats, now));
             }
         }
     }

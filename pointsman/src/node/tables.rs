@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use config::{Config, RouteAction};
 use model::{
-    Action, Endpoint, EndpointStats, Health, Host, ListenerTable, Revision, Route, RoutingTable,
-    ServiceKey, ServiceTable, Sharded,
+    Action, Balancing, Endpoint, EndpointStats, Health, Host, ListenerTable, Moment, Revision,
+    Route, RoutingTable, ServiceKey, ServiceTable, Sharded,
 };
 use registry::{Record, Service};
 
@@ -18,6 +18,8 @@ pub(super) type Resolve<'a> = &'a dyn Fn(&Host) -> Option<IpAddr>;
 /// The latest tables and what they were made from.
 pub(super) struct Tables {
     workers: usize,
+    /// For whoever names neither a secret for hashing nor the node.
+    drawn: [u64; 2],
     config: Arc<Config>,
     /// For services of which the configuration says nothing.
     unconfigured: config::Service,
@@ -31,6 +33,7 @@ impl Tables {
     pub(super) fn new(workers: usize, config: &Arc<Config>) -> Self {
         let mut tables = Self {
             workers,
+            drawn: [fastrand::u64(..), fastrand::u64(..)],
             config: config.clone(),
             unconfigured: config::Service::default(),
             numbers: BTreeMap::new(),
@@ -177,23 +180,58 @@ impl Tables {
         resolve: Resolve<'_>,
     ) -> ServiceTable {
         let settings = self.settings(key);
-        let endpoints = service
+        let (now, zone) = (proxy::now(), self.config.node.zone.as_deref());
+        let zone = zone.filter(|_| settings.prefer_zone);
+        let tier = |record: &Record| match zone {
+            Some(_) if record.instance.zone.as_deref() != zone => 1,
+            _ => 0,
+        };
+        let endpoints: Vec<_> = service
             .into_iter()
             .flat_map(Service::instances)
-            .filter_map(|record| endpoint(record, before, resolve))
+            .filter_map(|record| endpoint(record, tier(record), before, resolve, now))
             .collect();
+        let balancing = self.balancing(settings);
+        let placed = before.and_then(|b| b.placement.as_ref());
+        let placement = balance::place(settings.policy, &balancing, &endpoints, placed);
         ServiceTable {
             key: key.clone(),
             policy: settings.policy,
+            balancing,
+            placement,
             endpoints,
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
             retries: settings.retries,
-            shun_for: settings.shun_for,
-            shun_after: settings.shun_after,
             keep_alive: settings.keep_alive,
             stats: before.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
+            ejections: before.map_or_else(Arc::default, |b| b.ejections.clone()),
         }
+    }
+
+    fn balancing(&self, settings: &config::Service) -> Balancing {
+        let node = &self.config.node;
+        let made_of = |text: &str, n| balance::key([n, 0], text.as_bytes());
+        Balancing {
+            hash_on: settings.hash_on.clone(),
+            hash_secret: match &node.hash_secret {
+                Some(text) => [made_of(text, 1), made_of(text, 2)],
+                None => self.drawn,
+            },
+            slow_start: settings.slow_start,
+            subset: settings.subset,
+            subset_salt: match &node.name {
+                Some(name) => made_of(name, 3),
+                None => self.drawn[0],
+            },
+            panic_below: settings.panic_below.0,
+            ejecting: settings.ejection,
+        }
+    }
+
+    /// The tables of all services that some routing table has.
+    pub(super) fn services(&self) -> &[Arc<ServiceTable>] {
+        &self.services
     }
 
     /// The routing table as of `revision`.
@@ -208,8 +246,10 @@ impl Tables {
 
 fn endpoint(
     record: &Record,
+    tier: u8,
     before: Option<&ServiceTable>,
     resolve: Resolve<'_>,
+    now: Moment,
 ) -> Option<Endpoint> {
     let instance = &record.instance;
     let address = SocketAddr::new(resolve(&instance.host)?, instance.port.get());
@@ -223,11 +263,14 @@ fn endpoint(
         let same = endpoint.incarnation == record.incarnation && endpoint.address == address;
         same.then_some(endpoint)
     });
-    if let Some(known) = known {
+    let mut since = known.map_or(now, |known| known.since);
+    if let Some(known) = known
+        && known.health == Health::Critical
+        && health != Health::Critical
+    {
         // A check has seen it well again: what workers saw before that no longer counts.
-        if known.health == Health::Critical && health != Health::Critical {
-            known.stats.forgive();
-        }
+        known.stats.forgive();
+        since = now;
     }
     Some(Endpoint {
         id: instance.id.clone(),
@@ -237,6 +280,8 @@ fn endpoint(
         health,
         drain: instance.drain,
         enabled: instance.enabled,
+        tier,
+        since,
         stats: known.map_or_else(|| Arc::new(EndpointStats::default()), |e| e.stats.clone()),
     })
 }
@@ -318,7 +363,11 @@ mod tests {
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let stats = refresh(&mut tables, &registry).endpoints[0].stats.clone();
-        stats.shun(u64::MAX);
+        stats.eject(Some(model::Ejection {
+            until: Moment::from_millis(1 << 40),
+            times: 1,
+            reason: model::Reason::Failures,
+        }));
         for health in [Health::Critical, Health::Passing] {
             let record = registry.instance(&key(), &"x".parse().unwrap()).unwrap();
             let verdict = Verdict {
@@ -332,7 +381,7 @@ mod tests {
             registry.apply(next, &Command::SetHealth(vec![verdict]));
             refresh(&mut tables, &registry);
         }
-        assert_eq!(stats.shunned_until(), 0);
+        assert_eq!(stats.ejection(), None);
     }
 
     #[test]

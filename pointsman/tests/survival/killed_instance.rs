@@ -148,7 +148,7 @@ fn node(servers: &[Server], checks: bool) -> Node {
     let config = format!(
         "[node]\nworkers = {WORKERS}\n[log.access]\nformat = \"off\"\n\
          [listener.web]\nbind = \"127.0.0.1:0\"\nservice = \"shop\"\n\
-         [service.shop]\nshun_for = \"{}s\"\n",
+         [service.shop.ejection]\ntime = \"{0}s\"\nmax_time = \"{0}s\"\n",
         SHUN.as_secs()
     );
     let node = Home::new(&config).start();

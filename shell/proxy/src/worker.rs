@@ -3,12 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use balance::{Balancer, Random, Tried, Unavailable};
-use model::{
-    EndpointStats, InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable,
-};
+use balance::{Balancer, Context, Lease, Outcome, Random, Unavailable};
+use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
 
 use crate::access::Logger;
 use crate::buffers::Buffers;
@@ -33,7 +32,7 @@ pub(crate) struct Worker {
     draining: Cell<bool>,
 }
 
-/// An endpoint that failed so often that it is passed over for a while: worth a check at once.
+/// An endpoint that failed so often that it was ejected: worth a check at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
     /// Its service.
@@ -112,25 +111,33 @@ impl Worker {
     }
 
     /// Chooses an instance for one attempt.
-    pub(crate) fn pick(
-        &self,
-        snapshot: &Snapshot,
+    pub(crate) fn pick<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
         service: usize,
-        tried: &Tried,
-    ) -> Result<usize, Unavailable> {
+        context: &Context,
+    ) -> Result<InFlight<'a>, Unavailable> {
         let table = &snapshot.0.0.services[service];
         let mut balancers = self.balancers.borrow_mut();
         if balancers.len() <= service {
             balancers.resize_with(service + 1, || None);
         }
-        let slot = match &mut balancers[service] {
-            Some(slot) if Arc::ptr_eq(&slot.service, table) => slot,
-            stale => stale.insert(Slot {
-                service: table.clone(),
-                balancer: Balancer::new(table, self.draw()),
-            }),
-        };
-        slot.balancer.pick(table, tried, self.now())
+        let slot = balancers[service].get_or_insert_with(|| Slot {
+            service: table.clone(),
+            balancer: Balancer::new(table, self.index, self.draw()),
+        });
+        if !Arc::ptr_eq(&slot.service, table) {
+            slot.service = table.clone();
+            slot.balancer.rebuild(table);
+        }
+        let since = self.now();
+        let lease = slot.balancer.pick(table, context, since)?;
+        Ok(InFlight {
+            worker: self,
+            service: table,
+            lease: Some(lease),
+            since,
+        })
     }
 
     /// 64 random bits.
@@ -150,37 +157,48 @@ impl Worker {
         self.handle.wake_all();
     }
 
-    /// An attempt at an endpoint failed: counts it, and passes the endpoint over when it was one too many.
-    pub(crate) fn attempt_failed(&self, service: &ServiceTable, endpoint: usize) {
-        let endpoint = &service.endpoints[endpoint];
-        let in_a_row = endpoint.stats.failed();
-        if service.shun_after == 0 || in_a_row < service.shun_after {
-            return;
-        }
-        let now = self.now();
-        let already = endpoint.stats.shunned_until() > now.as_nanos();
-        endpoint.stats.shun((now + service.shun_for).as_nanos());
-        if !already {
+    /// The end of an attempt. An endpoint that was ejected because of it is checked at once.
+    fn done(&self, service: &ServiceTable, lease: Lease, outcome: Outcome, latency: Duration) {
+        let endpoint = lease.endpoint();
+        let ejected = lease.done(service, outcome, latency, self.now());
+        if ejected.is_some() {
             (self.suspect)(Suspect {
                 service: service.key.clone(),
-                instance: endpoint.id.clone(),
+                instance: service.endpoints[endpoint].id.clone(),
             });
         }
     }
 }
 
-/// Work in flight at an endpoint, from the pick until it is dropped.
-pub(crate) struct InFlight<'a>(&'a EndpointStats);
+/// Work in flight at an endpoint, from the pick to [`InFlight::done`]. Dropped before, it was cancelled.
+pub(crate) struct InFlight<'a> {
+    worker: &'a Worker,
+    service: &'a ServiceTable,
+    lease: Option<Lease>,
+    since: Moment,
+}
 
-impl<'a> InFlight<'a> {
-    pub(crate) fn begin(stats: &'a EndpointStats) -> Self {
-        stats.begin();
-        Self(stats)
+impl InFlight<'_> {
+    /// The number of the endpoint.
+    pub(crate) fn endpoint(&self) -> usize {
+        self.lease.as_ref().map_or(0, Lease::endpoint)
+    }
+
+    /// What came of it, and when the instance was heard of first.
+    pub(crate) fn done(mut self, outcome: Outcome, heard: Moment) {
+        if let Some(lease) = self.lease.take() {
+            let latency = heard.since(self.since);
+            self.worker.done(self.service, lease, outcome, latency);
+        }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.end();
+        if let Some(lease) = self.lease.take() {
+            let latency = self.worker.now().since(self.since);
+            let cancelled = Outcome::Cancelled;
+            self.worker.done(self.service, lease, cancelled, latency);
+        }
     }
 }

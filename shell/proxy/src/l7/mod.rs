@@ -6,6 +6,7 @@
 
 mod begin;
 mod exchange;
+mod key;
 mod pump;
 mod respond;
 mod session;

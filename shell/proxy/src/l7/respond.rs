@@ -283,6 +283,7 @@ impl Session {
         head.clear();
         let message = &scratch[start..range.end];
         self.speaking.set(started.status);
+        self.heard.set(self.worker.now());
         // A client that is gone is noticed when the rest is sent.
         let sent = self.client.try_send(message).unwrap_or(0);
         head.extend_from_slice(&message[sent..]);

@@ -38,6 +38,8 @@ pub(crate) struct Session {
     /// The status of the answer of which the client has a part: whatever goes wrong now, it cannot be sent
     /// another. 0 between answers.
     pub(super) speaking: Cell<u16>,
+    /// When the instance was heard of first; [`Moment::NEVER`] before.
+    pub(super) heard: Cell<Moment>,
     /// The listener as last known: its limits hold on when it is taken away.
     pub(super) table: RefCell<Arc<ListenerTable>>,
 }
@@ -89,6 +91,7 @@ pub(crate) async fn serve(
         unseen: Cell::new(false),
         uploading: Cell::new(false),
         speaking: Cell::new(0),
+        heard: Cell::new(Moment::NEVER),
     };
     drop(snapshot);
     session.count(|stats| stats.accepted.bump(1));

@@ -1,0 +1,279 @@
+//! One tier's candidates, and the ways of choosing among them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use model::{Endpoint, EndpointStats, Moment, Policy};
+
+use crate::Random;
+use crate::alias::Alias;
+use crate::learn;
+use crate::stage::Tier;
+use crate::view::View;
+
+/// Up to this many endpoints, `least_conn` looks at all of them; beyond, at two (the power of two
+/// choices, Mitzenmacher 2001). 64 cache lines are read in about the time of one.
+const FULL_SCAN: usize = 64;
+
+/// One turn of an endpoint of weight 1; one of weight w waits 1/w of it. Divisible by all small weights,
+/// so that they interleave exactly.
+const TURN: u64 = 5_040 << 20;
+
+/// `least_time` looks at so many. More would find a better one now, and everybody the same.
+const SAMPLES: usize = 4;
+
+/// Predictions this close to each other are taken for equal.
+const TIE: f32 = 0.95;
+
+/// Nanoseconds that the workers' clock, which is read once for each batch of events, cannot tell apart.
+const INDISTINCT: f32 = 50_000.0;
+
+/// Draws that may fail before those that are left are counted.
+const DRAWS: usize = 8;
+
+/// Failures in a row weigh so many requests in flight each, for `least_conn`; and for how long.
+const CHARGE: u32 = 4;
+const CHARGED: u32 = 8;
+const CHARGED_FOR: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    pub(crate) candidates: Vec<Candidate>,
+    /// The weight of all of the tier, healthy or not.
+    pub(crate) whole: u64,
+    odds: Alias,
+    /// `round_robin`: candidates by the moment their turn comes.
+    turns: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) stats: Arc<EndpointStats>,
+    pub(crate) endpoint: u32,
+    pub(crate) weight: u32,
+    /// When its turn comes, in virtual time. `least_conn` settles ties by it.
+    turn: u64,
+    pub(crate) since: Moment,
+}
+
+/// What a balancer has learned of a service as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fleet {
+    /// The median of the endpoints' latencies, in nanoseconds; 0 as long as nothing is known.
+    pub(crate) latency: f32,
+    /// The in-flight per weight that five of six endpoints stay below.
+    hot: f32,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        tier: &Tier,
+        endpoints: &[Endpoint],
+        policy: Policy,
+        random: &mut Random,
+    ) -> Self {
+        let candidate = |&index: &u32| {
+            let endpoint = &endpoints[index as usize];
+            let weight = u32::from(endpoint.weight.0);
+            Candidate {
+                stats: endpoint.stats.clone(),
+                endpoint: index,
+                weight,
+                // Anywhere within its first turn: workers that start together do not choose in step.
+                turn: random.below(TURN / u64::from(weight)),
+                since: endpoint.since,
+            }
+        };
+        let candidates: Vec<_> = tier.endpoints.iter().map(candidate).collect();
+        let weights: Vec<u32> = candidates.iter().map(|c| c.weight).collect();
+        let turns = match policy {
+            Policy::RoundRobin => (0..)
+                .zip(&candidates)
+                .map(|(i, c)| Reverse((c.turn, i)))
+                .collect(),
+            _ => BinaryHeap::new(),
+        };
+        Self {
+            candidates,
+            whole: tier.whole,
+            odds: Alias::new(&weights),
+            turns,
+        }
+    }
+
+    /// A candidate drawn with P(i) = W(i) / ΣW among those that can be chosen.
+    pub(crate) fn draw(&self, view: &mut View<'_>) -> Option<usize> {
+        // Drawing again keeps the odds among the usable ones. Eight misses in a row mean that few are
+        // left: then the odds are computed among just those.
+        for _ in 0..DRAWS {
+            let index = self.odds.draw(view.random.draw());
+            if view.takes(&self.candidates[index]) {
+                return Some(index);
+            }
+        }
+        let share = |c| u64::from((view.share(c) * 256.0) as u32) * u64::from(c.weight);
+        let total: u64 = self.candidates.iter().map(share).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut ticket = view.random.below(total);
+        let share = |c| u64::from((view.share(c) * 256.0) as u32) * u64::from(c.weight);
+        self.candidates
+            .iter()
+            .position(|c| match ticket.checked_sub(share(c)) {
+                Some(rest) => {
+                    ticket = rest;
+                    false
+                }
+                None => true,
+            })
+    }
+
+    /// Earliest deadline first. Who cannot take its turn loses it.
+    pub(crate) fn next_turn(&mut self, view: &mut View<'_>) -> Option<usize> {
+        for _ in 0..self.candidates.len() {
+            let mut first = self.turns.peek_mut()?;
+            let Reverse((turn, index)) = *first;
+            let candidate = &self.candidates[index as usize];
+            *first = Reverse((turn + TURN / u64::from(candidate.weight), index));
+            if view.takes(candidate) {
+                return Some(index as usize);
+            }
+        }
+        // A heavy candidate that is unusable may have used up all the attempts above.
+        (0..self.candidates.len()).find(|&i| view.share(&self.candidates[i]) > 0.0)
+    }
+
+    /// The fewest in flight per weight: of all, or of two.
+    pub(crate) fn least_conn(&mut self, view: &mut View<'_>) -> Option<usize> {
+        match self.candidates.len() <= FULL_SCAN {
+            true => self.scan(view),
+            false => {
+                let (a, b) = (self.draw(view)?, self.draw(view)?);
+                let [first, second] = [a, b].map(|i| &self.candidates[i]);
+                let ours = (load(first, view.now) + 1) * u64::from(second.weight);
+                let theirs = (load(second, view.now) + 1) * u64::from(first.weight);
+                Some(if theirs < ours { b } else { a })
+            }
+        }
+    }
+
+    /// The fewest in flight per weight; among equals, whose turn it is.
+    fn scan(&mut self, view: &View<'_>) -> Option<usize> {
+        // Load and share of the best so far; weights in 256ths of what they are.
+        let mut best: Option<(usize, u64, u64)> = None;
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let share = (view.share(candidate) * 256.0) as u64;
+            if share == 0 {
+                continue;
+            }
+            let (load, weight) = (
+                load(candidate, view.now),
+                share * u64::from(candidate.weight),
+            );
+            let better = best.is_none_or(|(b, best_load, best_weight)| {
+                // load / weight < best_load / best_weight, without dividing.
+                let (ours, theirs) = (load * best_weight, best_load * weight);
+                ours < theirs || ours == theirs && candidate.turn < self.candidates[b].turn
+            });
+            if better {
+                best = Some((index, load, weight));
+            }
+        }
+        let (index, _, weight) = best?;
+        self.candidates[index].turn += TURN * 256 / weight;
+        Some(index)
+    }
+
+    /// The least predicted latency of a few, unless it is among the hottest sixth: then the least in flight. Without
+    /// that guard whoever was fast a moment ago is flooded before its answers tell.
+    pub(crate) fn least_time(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
+        let (mut fastest, mut coolest) = (None, None);
+        let (mut least_time, mut least_load) = (f32::INFINITY, f32::INFINITY);
+        for n in 0..SAMPLES {
+            let index = self.draw(view)?;
+            let candidate = &self.candidates[index];
+            if n == 0 {
+                fleet.see(&candidate.stats);
+            }
+            let q = learn::in_flight(&candidate.stats, view.now);
+            let load = q / candidate.weight as f32;
+            if load < least_load {
+                (coolest, least_load) = (Some(index), load);
+            }
+            let hot = fleet.is_hot(load);
+            if !hot {
+                let time = learn::predict(&candidate.stats, q, fleet.usual(), view.now);
+                // Those that are as good as equal are chosen by the draw's order, and so by weight.
+                if time + INDISTINCT < TIE * least_time {
+                    (fastest, least_time) = (Some(index), time);
+                }
+            }
+        }
+        fastest.or(coolest)
+    }
+
+    /// The better of two by peak-sensitive latency times what will be in flight.
+    pub(crate) fn peak_ewma(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
+        let (a, b) = (self.draw(view)?, self.draw(view)?);
+        fleet.see(&self.candidates[a].stats);
+        let [ours, theirs] = [a, b].map(|i| {
+            let candidate = &self.candidates[i];
+            let q = learn::in_flight(&candidate.stats, view.now);
+            let latency = learn::peak(&candidate.stats, fleet.usual(), view.now);
+            latency * (q + 1.0) / candidate.weight as f32
+        });
+        Some(if theirs < ours { b } else { a })
+    }
+
+    /// The weight of those that can be chosen now.
+    pub(crate) fn usable(&self, view: &View<'_>) -> u64 {
+        let usable = self.candidates.iter().filter(|c| view.share(c) > 0.0);
+        usable.map(|c| u64::from(c.weight)).sum()
+    }
+}
+
+/// What a candidate has in flight. Failures of the last second count as if they were still there: an instance
+/// that fails fast is always empty, and would draw everything.
+fn load(candidate: &Candidate, now: Moment) -> u64 {
+    let stats = &candidate.stats;
+    let bad = stats.bad_in_a_row();
+    let charged = bad != 0 && stats.learned_ago(now) < CHARGED_FOR;
+    let charge = if charged {
+        bad.min(CHARGED) * CHARGE
+    } else {
+        0
+    };
+    u64::from(stats.in_flight() + charge)
+}
+
+impl Fleet {
+    /// The latency of an ordinary endpoint, in nanoseconds. As long as nothing is known, any will do.
+    pub(crate) fn usual(&self) -> f32 {
+        self.latency.max(1.0)
+    }
+
+    /// Moves towards the median of what is seen: a step up or down, whatever the distance, so that a few
+    /// instances far out do not move it far.
+    fn see(&mut self, stats: &EndpointStats) {
+        let learned = stats.learned();
+        if learned.weight == 0.0 {
+            return;
+        }
+        self.latency = match self.latency == 0.0 {
+            true => learned.y,
+            false if learned.y > self.latency => self.latency * (1.0 + 1.0 / 64.0),
+            false => self.latency * (1.0 - 1.0 / 64.0),
+        };
+    }
+
+    /// Whether a load is above the quantile 0.84 of loads seen, which moves by this one.
+    fn is_hot(&mut self, load: f32) -> bool {
+        let hot = load > self.hot;
+        // Steps of 0.84 up and 0.16 down rest where one in six is above.
+        let step = self.hot.max(0.25) / 32.0;
+        self.hot += if hot { 0.84 * step } else { -0.16 * step };
+        hot
+    }
+}

@@ -1,0 +1,67 @@
+//! Finding a key's endpoint.
+
+use model::{Placement, Policy, ServiceTable};
+
+use crate::key::mix;
+use crate::view::View;
+
+/// Further places a key has, one after the other, when its first cannot take it. They differ from key to key, so
+/// that an instance that fails burdens all the others a little.
+const PLACES: usize = 16;
+
+/// No endpoint has more in flight than this part of its share, in hundredths, while others have less: one
+/// key that everybody wants does not flatten the instance that has it (Mirrokni, Thorup, Zadimoghaddam 2018).
+const BOUND: u128 = 125;
+
+/// The number of the endpoint that has `key`.
+pub(crate) fn find(
+    service: &ServiceTable,
+    placement: &Placement,
+    key: u64,
+    view: &mut View<'_>,
+) -> Option<u32> {
+    let bounded = service.policy == Policy::ConsistentHash;
+    // Who has the least per weight of those at their bound.
+    let mut least: Option<(u64, u64, u32)> = None;
+    let mut place = key;
+    for n in 0..PLACES as u64 {
+        let slot = (u128::from(place) * placement.slots.len() as u128) >> 64;
+        place = mix(key, n);
+        let number = placement.slots.get(slot as usize)?;
+        let Some(member) = placement.members.get(*number as usize).copied().flatten() else {
+            continue;
+        };
+        let stats = &service.endpoints[member.endpoint as usize].stats;
+        let share = view.share_of(stats, member.endpoint);
+        if !view.accepts(share) {
+            continue;
+        }
+        let (q, weight) = (u64::from(stats.in_flight()), u64::from(member.weight.0));
+        // The bound is never below 1, and the total takes a look at every worker's count.
+        if !bounded || q == 0 || q < bound(service, placement, weight) {
+            return Some(member.endpoint);
+        }
+        if least.is_none_or(|(load, of, _)| q * of < load * weight) {
+            least = Some((q, weight, member.endpoint));
+        }
+    }
+    if let Some((.., endpoint)) = least {
+        return Some(endpoint);
+    }
+    // Most cannot be chosen: the next that can, from a place of the key's own.
+    let members = placement.members.len();
+    let start = mix(key, PLACES as u64) as usize % members.max(1);
+    let order = (start..members).chain(0..start);
+    order
+        .filter_map(|number| placement.members[number])
+        .map(|member| member.endpoint)
+        .find(|&e| view.share_of(&service.endpoints[e as usize].stats, e) > 0.0)
+}
+
+/// What an endpoint of this weight may have in flight: its part of all there is, this one included, and a quarter
+/// more.
+fn bound(service: &ServiceTable, placement: &Placement, weight: u64) -> u64 {
+    let total = u128::from(service.stats.in_flight() + 1);
+    let whole = u128::from(placement.weight.max(1));
+    (BOUND * total * u128::from(weight)).div_ceil(100 * whole) as u64
+}
