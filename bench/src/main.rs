@@ -6,6 +6,7 @@ mod http;
 mod load;
 mod machine;
 mod origin;
+mod pick;
 mod pointsman;
 mod process;
 mod propagate;
@@ -21,6 +22,8 @@ use clap::Parser;
 enum Bench {
     /// The data plane beside nginx and HAProxy
     Http(http::Options),
+    /// What choosing an instance costs, for each policy
+    Pick(pick::Options),
     /// How soon a registration has traffic, and a deregistration has none
     Propagate(propagate::Options),
     /// Registrations, heartbeats, lookups, watchers, memory and cold start
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
     machine::raise_limits()?;
     match bench {
         Bench::Http(options) => http::run(&options),
+        Bench::Pick(options) => pick::run(&options),
         Bench::Propagate(options) => propagate::run(&options),
         Bench::Registry(options) => registry::run(&options),
         Bench::Origin(options) => origin::run(&options),

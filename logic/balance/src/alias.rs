@@ -44,10 +44,10 @@ impl Alias {
         let wide = u128::from(bits) * self.0.len() as u128;
         let index = (wide >> 64) as usize;
         let slot = self.0[index];
-        match ((wide as u64) >> 32) as u32 <= slot.threshold {
-            true => index,
-            false => slot.other as usize,
-        }
+        // Without a branch: it would be as hard to foretell as the draw.
+        let own = u32::from(((wide as u64) >> 32) as u32 <= slot.threshold);
+        let index = index as u32;
+        (slot.other ^ ((slot.other ^ index) & own.wrapping_neg())) as usize
     }
 }
 

@@ -4,8 +4,6 @@
 //! a ridge regression over decayed moments. So it learns how fast an instance is and how it suffers from load,
 //! corrects itself with every answer, and needs no help of the instance's.
 
-use std::time::Duration;
-
 use model::{EndpointStats, Learned, Moment};
 
 /// Samples that count at the most. Fewer follow changes faster, more are steadier.
@@ -39,13 +37,14 @@ pub(crate) fn charge(latency: f32, fleet: f32) -> f32 {
 }
 
 /// Takes in a sample: `x` was in flight when the request was sent, `y` nanoseconds it took.
+#[inline]
 pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, now: Moment) {
     let before = stats.learned();
     let age = stats.learned_ago(now);
     let mut weight = before.weight;
     // Most often a sample came a moment ago, and there is nothing to forget.
-    if age > Duration::from_millis(20) {
-        weight *= FADING / (FADING + age.as_secs_f32());
+    if age > 0.02 {
+        weight *= FADING / (FADING + age);
     }
     let weight = weight.min(MEMORY);
     let gain = 1.0 / (weight + 1.0);
@@ -54,14 +53,22 @@ pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, now: Moment) {
         weight: weight + 1.0,
         x: before.x + gain * dx,
         y: before.y + gain * dy,
-        xx: (1.0 - gain) * (before.xx + gain * dx * dx),
-        xy: (1.0 - gain) * (before.xy + gain * dx * dy),
+        xx: normal((1.0 - gain) * (before.xx + gain * dx * dx)),
+        xy: normal((1.0 - gain) * (before.xy + gain * dx * dy)),
     };
     stats.learn(learned, now);
 }
 
+/// What fades becomes 0 and not one of the numbers too small to be normal, which cost a hundred times as much to
+/// calculate with.
+#[inline]
+fn normal(value: f32) -> f32 {
+    if value.abs() < 1e-12 { 0.0 } else { value }
+}
+
 /// The latency, in nanoseconds, that a request has to expect with `q` in flight before it; `fleet` is what is
 /// usual in the service.
+#[inline]
 pub(crate) fn predict(stats: &EndpointStats, q: f32, fleet: f32, now: Moment) -> f32 {
     let Learned {
         weight,
@@ -79,10 +86,10 @@ pub(crate) fn predict(stats: &EndpointStats, q: f32, fleet: f32, now: Moment) ->
     let slope = (xy * (x + 1.0) + RIDGE * 0.5 * y) / ((x + 1.0) * (xx + RIDGE));
     let predicted = (y + slope.max(0.0) * (q - x)).max(FLOOR * y);
     let age = stats.learned_ago(now);
-    match age > Duration::from_millis(100) {
+    match age > 0.1 {
         false => predicted,
         true => {
-            let known = (1.0 - age.as_secs_f32() / FORGOTTEN).max(0.0);
+            let known = (1.0 - age / FORGOTTEN).max(0.0);
             let unknown = fleet * (1.0 + 0.5 * q);
             unknown + (predicted - unknown) * known
         }
@@ -92,7 +99,7 @@ pub(crate) fn predict(stats: &EndpointStats, q: f32, fleet: f32, now: Moment) ->
 /// Takes in a sample of the peak-sensitive average.
 pub(crate) fn peak_sample(stats: &EndpointStats, y: f32, now: Moment) {
     let before = stats.learned();
-    let age = stats.learned_ago(now).as_secs_f32();
+    let age = stats.learned_ago(now);
     let y = match before.weight == 0.0 || y > before.y {
         true => y,
         false => {
@@ -113,18 +120,19 @@ pub(crate) fn peak(stats: &EndpointStats, fleet: f32, now: Moment) -> f32 {
     let learned = stats.learned();
     match learned.weight == 0.0 {
         true => fleet,
-        false => learned.y * decay(stats.learned_ago(now).as_secs_f32() / PEAK_DECAY),
+        false => learned.y * decay(stats.learned_ago(now) / PEAK_DECAY),
     }
 }
 
 /// What is in flight at an endpoint: what we count, and what others have there by its own last report.
+#[inline]
 pub(crate) fn in_flight(stats: &EndpointStats, now: Moment) -> f32 {
     let ours = stats.in_flight() as f32;
     let others = stats.others();
     if others == 0.0 {
         return ours;
     }
-    let age = stats.learned_ago(now).as_secs_f32();
+    let age = stats.learned_ago(now);
     ours + others * (1.0 - age / REPORT_VALID).max(0.0)
 }
 

@@ -165,7 +165,7 @@ fn slow(service: &ServiceTable, now: Moment) -> Vec<Outlier> {
     if factor == 0.0 {
         return Vec::new();
     }
-    let fresh = |stats: &EndpointStats| stats.learned_ago(now) < Duration::from_secs(10);
+    let fresh = |stats: &EndpointStats| stats.learned_ago(now) < 10.0;
     let seen = (0..)
         .zip(&service.endpoints)
         .filter_map(|(index, endpoint)| {

@@ -18,13 +18,21 @@ const FULL_SCAN: usize = 64;
 
 /// One turn of an endpoint of weight 1; one of weight w waits 1/w of it. Divisible by all small weights,
 /// so that they interleave exactly.
-const TURN: u64 = 5_040 << 20;
+const TURN: u64 = 5_040 << 16;
+
+/// A turn and its candidate's number are one number, so that comparing them is one instruction: the number takes
+/// the lower bits. When the turns reach the end of the upper ones, all begin again.
+const NUMBER_BITS: u32 = 24;
+const LAST_TURN: u64 = 1 << (63 - NUMBER_BITS);
 
 /// `least_time` looks at so many. More would find a better one now, and everybody the same.
 const SAMPLES: usize = 4;
 
 /// Predictions this close to each other are taken for equal.
 const TIE: f32 = 0.95;
+
+/// More nanoseconds than any prediction has, for each request in flight per weight.
+const HOT: f32 = 1e30;
 
 /// Nanoseconds that the workers' clock, which is read once for each batch of events, cannot tell apart.
 const INDISTINCT: f32 = 50_000.0;
@@ -35,7 +43,7 @@ const DRAWS: usize = 8;
 /// Failures in a row weigh so many requests in flight each, for `least_conn`; and for how long.
 const CHARGE: u32 = 4;
 const CHARGED: u32 = 8;
-const CHARGED_FOR: std::time::Duration = std::time::Duration::from_secs(1);
+const CHARGED_FOR: f32 = 1.0;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
@@ -44,7 +52,7 @@ pub(crate) struct Pool {
     pub(crate) whole: u64,
     odds: Alias,
     /// `round_robin`: candidates by the moment their turn comes.
-    turns: BinaryHeap<Reverse<(u64, u32)>>,
+    turns: BinaryHeap<Reverse<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +60,7 @@ pub(crate) struct Candidate {
     pub(crate) stats: Arc<EndpointStats>,
     pub(crate) endpoint: u32,
     pub(crate) weight: u32,
+    per_weight: f32,
     /// When its turn comes, in virtual time. `least_conn` settles ties by it.
     turn: u64,
     pub(crate) since: Moment,
@@ -80,6 +89,7 @@ impl Pool {
                 stats: endpoint.stats.clone(),
                 endpoint: index,
                 weight,
+                per_weight: 1.0 / weight as f32,
                 // Anywhere within its first turn: workers that start together do not choose in step.
                 turn: random.below(TURN / u64::from(weight)),
                 since: endpoint.since,
@@ -90,7 +100,7 @@ impl Pool {
         let turns = match policy {
             Policy::RoundRobin => (0..)
                 .zip(&candidates)
-                .map(|(i, c)| Reverse((c.turn, i)))
+                .map(|(i, c)| Reverse(c.turn << NUMBER_BITS | i))
                 .collect(),
             _ => BinaryHeap::new(),
         };
@@ -103,6 +113,7 @@ impl Pool {
     }
 
     /// A candidate drawn with P(i) = W(i) / ΣW among those that can be chosen.
+    #[inline]
     pub(crate) fn draw(&self, view: &mut View<'_>) -> Option<usize> {
         // Drawing again keeps the odds among the usable ones. Eight misses in a row mean that few are
         // left: then the odds are computed among just those.
@@ -112,6 +123,11 @@ impl Pool {
                 return Some(index);
             }
         }
+        self.draw_among_few(view)
+    }
+
+    #[cold]
+    fn draw_among_few(&self, view: &mut View<'_>) -> Option<usize> {
         let share = |c| u64::from((view.share(c) * 256.0) as u32) * u64::from(c.weight);
         let total: u64 = self.candidates.iter().map(share).sum();
         if total == 0 {
@@ -134,15 +150,31 @@ impl Pool {
     pub(crate) fn next_turn(&mut self, view: &mut View<'_>) -> Option<usize> {
         for _ in 0..self.candidates.len() {
             let mut first = self.turns.peek_mut()?;
-            let Reverse((turn, index)) = *first;
-            let candidate = &self.candidates[index as usize];
-            *first = Reverse((turn + TURN / u64::from(candidate.weight), index));
+            let index = (first.0 & ((1 << NUMBER_BITS) - 1)) as usize;
+            let candidate = &self.candidates[index];
+            first.0 += (TURN / u64::from(candidate.weight)) << NUMBER_BITS;
+            let last = first.0 >> NUMBER_BITS >= LAST_TURN;
+            drop(first);
+            if last {
+                self.begin_again();
+            }
+            let candidate = &self.candidates[index];
             if view.takes(candidate) {
-                return Some(index as usize);
+                return Some(index);
             }
         }
         // A heavy candidate that is unusable may have used up all the attempts above.
         (0..self.candidates.len()).find(|&i| view.share(&self.candidates[i]) > 0.0)
+    }
+
+    /// Every turn minus the first one's.
+    fn begin_again(&mut self) {
+        let first = self.turns.peek().map_or(0, |first| first.0 >> NUMBER_BITS);
+        let turns = std::mem::take(&mut self.turns).into_vec();
+        let earlier = turns
+            .into_iter()
+            .map(|Reverse(t)| Reverse(t - (first << NUMBER_BITS)));
+        self.turns = earlier.collect();
     }
 
     /// The fewest in flight per weight: of all, or of two.
@@ -189,40 +221,37 @@ impl Pool {
     /// The least predicted latency of a few, unless it is among the hottest sixth: then the least in flight. Without
     /// that guard whoever was fast a moment ago is flooded before its answers tell.
     pub(crate) fn least_time(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
-        let (mut fastest, mut coolest) = (None, None);
-        let (mut least_time, mut least_load) = (f32::INFINITY, f32::INFINITY);
-        for n in 0..SAMPLES {
-            let index = self.draw(view)?;
-            let candidate = &self.candidates[index];
-            if n == 0 {
-                fleet.see(&candidate.stats);
-            }
-            let q = learn::in_flight(&candidate.stats, view.now);
-            let load = q / candidate.weight as f32;
-            if load < least_load {
-                (coolest, least_load) = (Some(index), load);
-            }
-            let hot = fleet.is_hot(load);
-            if !hot {
-                let time = learn::predict(&candidate.stats, q, fleet.usual(), view.now);
-                // Those that are as good as equal are chosen by the draw's order, and so by weight.
-                if time + INDISTINCT < TIE * least_time {
-                    (fastest, least_time) = (Some(index), time);
-                }
-            }
+        let mut drawn = [0; SAMPLES];
+        for index in &mut drawn {
+            *index = self.draw(view)?;
         }
-        fastest.or(coolest)
+        fleet.see(&self.candidates[drawn[0]]);
+        let usual = fleet.usual();
+        let mut best = (f32::INFINITY, 0);
+        for index in drawn {
+            let candidate = &self.candidates[index];
+            let q = learn::in_flight(&candidate.stats, view.now);
+            let load = q * candidate.per_weight;
+            let time = learn::predict(&candidate.stats, q, usual, view.now);
+            // The least load of those too hot is still worse than any time. Selections rather than branches: each
+            // branch would be a guess.
+            let score = if load > fleet.hot { load * HOT } else { time };
+            // Those that are as good as equal are chosen by the draw's order, and so by weight.
+            let better = score + INDISTINCT < TIE * best.0;
+            best = if better { (score, index) } else { best };
+        }
+        Some(best.1)
     }
 
     /// The better of two by peak-sensitive latency times what will be in flight.
     pub(crate) fn peak_ewma(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
         let (a, b) = (self.draw(view)?, self.draw(view)?);
-        fleet.see(&self.candidates[a].stats);
+        fleet.see(&self.candidates[a]);
         let [ours, theirs] = [a, b].map(|i| {
             let candidate = &self.candidates[i];
             let q = learn::in_flight(&candidate.stats, view.now);
             let latency = learn::peak(&candidate.stats, fleet.usual(), view.now);
-            latency * (q + 1.0) / candidate.weight as f32
+            latency * (q + 1.0) * candidate.per_weight
         });
         Some(if theirs < ours { b } else { a })
     }
@@ -254,26 +283,30 @@ impl Fleet {
         self.latency.max(1.0)
     }
 
-    /// Moves towards the median of what is seen: a step up or down, whatever the distance, so that a few
-    /// instances far out do not move it far.
-    fn see(&mut self, stats: &EndpointStats) {
-        let learned = stats.learned();
+    /// Moves towards the median of latencies and the quantile 0.84 of loads: a step up or down, whatever the
+    /// distance, so that a few instances far out do not move it far.
+    fn see(&mut self, candidate: &Candidate) {
+        let load = candidate.stats.in_flight() as f32 * candidate.per_weight;
+        // Steps of 0.84 up and 0.16 down rest where one in six is above.
+        let step = self.hot.max(0.25) * (1.0 / 16.0);
+        self.hot += if load > self.hot {
+            0.84 * step
+        } else {
+            -0.16 * step
+        };
+        let learned = candidate.stats.learned();
         if learned.weight == 0.0 {
             return;
         }
-        self.latency = match self.latency == 0.0 {
-            true => learned.y,
-            false if learned.y > self.latency => self.latency * (1.0 + 1.0 / 64.0),
-            false => self.latency * (1.0 - 1.0 / 64.0),
+        let towards = if learned.y > self.latency {
+            65.0 / 64.0
+        } else {
+            63.0 / 64.0
         };
-    }
-
-    /// Whether a load is above the quantile 0.84 of loads seen, which moves by this one.
-    fn is_hot(&mut self, load: f32) -> bool {
-        let hot = load > self.hot;
-        // Steps of 0.84 up and 0.16 down rest where one in six is above.
-        let step = self.hot.max(0.25) / 32.0;
-        self.hot += if hot { 0.84 * step } else { -0.16 * step };
-        hot
+        self.latency = if self.latency == 0.0 {
+            learned.y
+        } else {
+            self.latency * towards
+        };
     }
 }

@@ -23,10 +23,9 @@ pub(crate) fn find(
     let bounded = service.policy == Policy::ConsistentHash;
     // Who has the least per weight of those at their bound.
     let mut least: Option<(u64, u64, u32)> = None;
-    let mut place = key;
     for n in 0..PLACES as u64 {
+        let place = if n == 0 { key } else { mix(key, n) };
         let slot = (u128::from(place) * placement.slots.len() as u128) >> 64;
-        place = mix(key, n);
         let number = placement.slots.get(slot as usize)?;
         let Some(member) = placement.members.get(*number as usize).copied().flatten() else {
             continue;
@@ -37,8 +36,8 @@ pub(crate) fn find(
             continue;
         }
         let (q, weight) = (u64::from(stats.in_flight()), u64::from(member.weight.0));
-        // The bound is never below 1, and the total takes a look at every worker's count.
-        if !bounded || q == 0 || q < bound(service, placement, weight) {
+        // Its share is never below 1, and the total takes a look at every worker's count.
+        if !bounded || q == 0 || has_room(service, placement, q, weight) {
             return Some(member.endpoint);
         }
         if least.is_none_or(|(load, of, _)| q * of < load * weight) {
@@ -58,10 +57,9 @@ pub(crate) fn find(
         .find(|&e| view.share_of(&service.endpoints[e as usize].stats, e) > 0.0)
 }
 
-/// What an endpoint of this weight may have in flight: its part of all there is, this one included, and a quarter
-/// more.
-fn bound(service: &ServiceTable, placement: &Placement, weight: u64) -> u64 {
+/// Whether `q` is less than an endpoint of this weight may have in flight: its part of all there is, this one
+/// included, and a quarter more.
+fn has_room(service: &ServiceTable, placement: &Placement, q: u64, weight: u64) -> bool {
     let total = u128::from(service.stats.in_flight() + 1);
-    let whole = u128::from(placement.weight.max(1));
-    (BOUND * total * u128::from(weight)).div_ceil(100 * whole) as u64
+    u128::from(q) * u128::from(placement.weight) * 100 < BOUND * total * u128::from(weight)
 }

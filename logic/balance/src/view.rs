@@ -22,7 +22,8 @@ impl Tried {
     }
 
     fn has(&self, index: u32) -> bool {
-        self.endpoints[..usize::from(self.len)].contains(&index)
+        // Most often nobody was tried yet.
+        self.len != 0 && self.endpoints[..usize::from(self.len)].contains(&index)
     }
 }
 
@@ -61,6 +62,7 @@ impl<'a> View<'a> {
     }
 
     /// The part of its share that a candidate gets now: 0 is nothing, 1 all.
+    #[inline]
     pub(crate) fn share(&self, candidate: &Candidate) -> f32 {
         let share = self.share_of(&candidate.stats, candidate.endpoint);
         if self.now < self.ramping_until && !self.desperate {
@@ -70,6 +72,7 @@ impl<'a> View<'a> {
     }
 
     /// The same, but for slow start: keys that come and go would gain nothing by it.
+    #[inline]
     pub(crate) fn share_of(&self, stats: &EndpointStats, endpoint: u32) -> f32 {
         if self.tried.has(endpoint) {
             return 0.0;
@@ -85,11 +88,13 @@ impl<'a> View<'a> {
 
     /// Whether a candidate that came up in a draw or in turn takes it. One that has part of its share takes
     /// that part of them.
+    #[inline]
     pub(crate) fn takes(&mut self, candidate: &Candidate) -> bool {
         let share = self.share(candidate);
         self.accepts(share)
     }
 
+    #[inline]
     pub(crate) fn accepts(&mut self, share: f32) -> bool {
         share >= 1.0 || share > 0.0 && (self.random.draw() >> 40) as f32 * EVENLY < share
     }

@@ -1,7 +1,6 @@
 //! What the balancer knows of one endpoint.
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::{Ejection, Moment};
 
@@ -22,8 +21,8 @@ pub struct EndpointStats {
     /// An [`Ejection`], packed; 0 when there is none.
     ejection: AtomicU64,
     learned: [AtomicU32; 5],
-    /// When something was learned last, in [`TICK`]s; wraps every 78 hours, after which very old news counts
-    /// as fresh until the next sample.
+    /// When something was learned last, in [`TICK`]s; wraps every 78 hours, half of which later very old
+    /// news counts as fresh until the next sample.
     learned_at: AtomicU32,
     /// What other balancers have in flight there, by its own last report.
     others: AtomicU32,
@@ -60,28 +59,33 @@ pub struct Learned {
 
 impl EndpointStats {
     /// Requests and connections being served there now.
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         (self.load.load(Relaxed) & IN_FLIGHT) as u32
     }
 
     /// Work begins. Returns what was in flight before.
+    #[inline]
     pub fn begin(&self) -> u32 {
         let before = self.load.fetch_add((1 << IN_FLIGHT_BITS) | 1, Relaxed);
         (before & IN_FLIGHT) as u32
     }
 
     /// Work begun earlier ends.
+    #[inline]
     pub fn end(&self) {
         let before = self.load.fetch_sub(1, Relaxed);
         debug_assert_ne!(before & IN_FLIGHT, 0, "every end has its begin");
     }
 
     /// Requests ever sent there.
+    #[inline]
     pub fn requests(&self) -> u64 {
         self.load.load(Relaxed) >> IN_FLIGHT_BITS
     }
 
     /// An attempt was answered, and well.
+    #[inline]
     pub fn succeeded(&self) {
         // Read first: in the common case the line is not dirtied.
         if self.failures_in_a_row.load(Relaxed) != 0 {
@@ -113,12 +117,14 @@ impl EndpointStats {
     }
 
     /// Failures and errors since it last answered well.
+    #[inline]
     pub fn bad_in_a_row(&self) -> u32 {
         u32::from(self.failures_in_a_row.load(Relaxed))
             + u32::from(self.errors_in_a_row.load(Relaxed))
     }
 
     /// Why and until when it is, or was, taken out; `None` when it has a clean record.
+    #[inline]
     pub fn ejection(&self) -> Option<Ejection> {
         match self.ejection.load(Relaxed) {
             0 => None,
@@ -141,44 +147,40 @@ impl EndpointStats {
     }
 
     /// What was learned of it, possibly torn between two samples.
+    #[inline]
     pub fn learned(&self) -> Learned {
-        let [weight, x, y, xx, xy] =
-            [0, 1, 2, 3, 4].map(|i| f32::from_bits(self.learned[i].load(Relaxed)));
+        let value = |slot: &AtomicU32| f32::from_bits(slot.load(Relaxed));
         Learned {
-            weight,
-            x,
-            y,
-            xx,
-            xy,
+            weight: value(&self.learned[0]),
+            x: value(&self.learned[1]),
+            y: value(&self.learned[2]),
+            xx: value(&self.learned[3]),
+            xy: value(&self.learned[4]),
         }
     }
 
     /// Replaces what was learned.
+    #[inline]
     pub fn learn(&self, learned: Learned, now: Moment) {
-        let Learned {
-            weight,
-            x,
-            y,
-            xx,
-            xy,
-        } = learned;
-        for (slot, value) in self.learned.iter().zip([weight, x, y, xx, xy]) {
-            slot.store(value.to_bits(), Relaxed);
-        }
+        let set = |slot: &AtomicU32, value: f32| slot.store(value.to_bits(), Relaxed);
+        set(&self.learned[0], learned.weight);
+        set(&self.learned[1], learned.x);
+        set(&self.learned[2], learned.y);
+        set(&self.learned[3], learned.xx);
+        set(&self.learned[4], learned.xy);
         self.learned_at.store(ticks(now), Relaxed);
     }
 
-    /// How long ago something was learned.
-    pub fn learned_ago(&self, now: Moment) -> Duration {
-        let ticks = ticks(now).wrapping_sub(self.learned_at.load(Relaxed));
-        // A clock that stepped back, or a sample from a worker whose batch is younger: just now.
-        match ticks > u32::MAX / 2 {
-            true => Duration::ZERO,
-            false => Duration::from_nanos(u64::from(ticks) << TICK),
-        }
+    /// How many seconds ago something was learned. A plain number: it is asked for several times a request.
+    #[inline]
+    pub fn learned_ago(&self, now: Moment) -> f32 {
+        let ticks = ticks(now).wrapping_sub(self.learned_at.load(Relaxed)) as i32;
+        // Negative by a clock that stepped back, or a sample from a worker whose batch is younger: just now.
+        ticks.max(0) as f32 * ((1 << TICK) as f32 / 1e9)
     }
 
     /// What others had in flight there when it last reported.
+    #[inline]
     pub fn others(&self) -> f32 {
         f32::from_bits(self.others.load(Relaxed))
     }
@@ -256,11 +258,8 @@ mod tests {
     fn a_clock_that_stepped_back_makes_nothing_old() {
         let stats = EndpointStats::default();
         stats.learn(Learned::default(), Moment::from_millis(10_000));
-        assert_eq!(
-            stats.learned_ago(Moment::from_millis(9_000)),
-            Duration::ZERO
-        );
+        assert!(stats.learned_ago(Moment::from_millis(9_000)) == 0.0);
         let later = stats.learned_ago(Moment::from_millis(12_000));
-        assert!(later.abs_diff(Duration::from_secs(2)) < Duration::from_millis(1));
+        assert!((later - 2.0).abs() < 1e-3);
     }
 }
