@@ -144,7 +144,7 @@ const LOG2: [u64; 257] = {
         let mut log = 0;
         let mut digit = 0;
         while digit < 40 {
-            x = x * x >> 62;
+            x = (x * x) >> 62;
             log <<= 1;
             if x >= 1 << 63 {
                 x >>= 1;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Origin, get, until};
+use crate::harness::{Home, Origin, Reply, get, until};
 
 #[test]
 fn explain_says_of_every_instance_why_it_gets_work_or_not() {
@@ -60,7 +60,10 @@ fn explain_says_of_every_instance_why_it_gets_work_or_not() {
 fn an_instance_that_answers_with_errors_only_is_ejected_and_everybody_says_why() {
     let node = Home::new(crate::SHOP).start();
     let good = Origin::named("good");
-    let bad = Origin::answering(|_| crate::harness::Reply::status(500));
+    let bad = Origin::answering(|_| Reply {
+        status: 500,
+        ..Reply::text("no")
+    });
     node.register("shop", "good", &crate::lasting(&good));
     node.register("shop", "bad", &crate::lasting(&bad));
     node.until_eligible("/", 2);

@@ -93,7 +93,7 @@ fn forty_in_a_hundred_that_err_half_of_the_time_are_ejected_and_stay_out() {
     for policy in [Policy::RoundRobin, Policy::LeastTime] {
         let service = service(policy, &[1; 20]);
         let mut outliers = Outliers::default();
-        let errs = |endpoint, n| match endpoint < 8 && crate::key::mix(n, 1) % 2 == 0 {
+        let errs = |endpoint, n| match endpoint < 8 && crate::key::mix(n, 1).is_multiple_of(2) {
             true => Outcome::Error,
             false => Outcome::Answered,
         };
@@ -120,7 +120,7 @@ fn forty_in_a_hundred_that_err_half_of_the_time_are_ejected_and_stay_out() {
 fn what_all_have_in_common_ejects_nobody() {
     let service = service(Policy::RoundRobin, &[1; 20]);
     let mut outliers = Outliers::default();
-    let errs = |_, n: u64| match crate::key::mix(n, 1) % 2 == 0 {
+    let errs = |_, n: u64| match crate::key::mix(n, 1).is_multiple_of(2) {
         true => Outcome::Error,
         false => Outcome::Answered,
     };
