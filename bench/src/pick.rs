@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Rounds; medians are taken of them
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Only this policy
+    #[arg(long)]
+    policy: Option<String>,
     /// A short run, to see that everything works
     #[arg(long)]
     quick: bool,
@@ -57,7 +60,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     );
     let mut table = Table::new(&["policy", "10", "1,000", "10,000", "change at 1,000", "aim"]);
     let mut measured = Vec::new();
-    for policy in Policy::ALL {
+    let wanted = |policy: &Policy| {
+        options
+            .policy
+            .as_ref()
+            .is_none_or(|name| name == policy.as_str())
+    };
+    for policy in Policy::ALL.into_iter().filter(wanted) {
         let costs: Vec<Cost> = SIZES
             .iter()
             .map(|&n| cost(policy, n, rounds, picks))

@@ -46,7 +46,7 @@ pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, now: Moment) {
     if age > 0.02 {
         weight *= FADING / (FADING + age);
     }
-    let weight = weight.min(MEMORY);
+    let weight = if weight > MEMORY { MEMORY } else { weight };
     let gain = 1.0 / (weight + 1.0);
     let (dx, dy) = (x - before.x, y - before.y);
     let learned = Learned {
@@ -57,6 +57,12 @@ pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, now: Moment) {
         xy: normal((1.0 - gain) * (before.xy + gain * dx * dy)),
     };
     stats.learn(learned, now);
+}
+
+/// The greater of two numbers that are numbers: one instruction, where `f32::max` also minds those that are not.
+#[inline]
+fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }
 
 /// What fades becomes 0 and not one of the numbers too small to be normal, which cost a hundred times as much to
@@ -84,12 +90,12 @@ pub(crate) fn predict(stats: &EndpointStats, q: f32, fleet: f32, now: Moment) ->
     }
     // b = (xy + ridge · b0) / (xx + ridge) with b0 = y / 2(x + 1), as one division.
     let slope = (xy * (x + 1.0) + RIDGE * 0.5 * y) / ((x + 1.0) * (xx + RIDGE));
-    let predicted = (y + slope.max(0.0) * (q - x)).max(FLOOR * y);
+    let predicted = greater(y + greater(slope, 0.0) * (q - x), FLOOR * y);
     let age = stats.learned_ago(now);
     match age > 0.1 {
         false => predicted,
         true => {
-            let known = (1.0 - age / FORGOTTEN).max(0.0);
+            let known = greater(1.0 - age / FORGOTTEN, 0.0);
             let unknown = fleet * (1.0 + 0.5 * q);
             unknown + (predicted - unknown) * known
         }

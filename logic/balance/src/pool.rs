@@ -115,13 +115,22 @@ impl Pool {
     /// A candidate drawn with P(i) = W(i) / ΣW among those that can be chosen.
     #[inline]
     pub(crate) fn draw(&self, view: &mut View<'_>) -> Option<usize> {
+        let index = self.odds.draw(view.random.draw());
+        match view.is_ordinary(&self.candidates[index].stats) {
+            true => Some(index),
+            false => self.draw_again(index, view),
+        }
+    }
+
+    #[cold]
+    fn draw_again(&self, mut index: usize, view: &mut View<'_>) -> Option<usize> {
         // Drawing again keeps the odds among the usable ones. Eight misses in a row mean that few are
         // left: then the odds are computed among just those.
         for _ in 0..DRAWS {
-            let index = self.odds.draw(view.random.draw());
             if view.takes(&self.candidates[index]) {
                 return Some(index);
             }
+            index = self.odds.draw(view.random.draw());
         }
         self.draw_among_few(view)
     }
@@ -227,20 +236,25 @@ impl Pool {
         }
         fleet.see(&self.candidates[drawn[0]]);
         let usual = fleet.usual();
-        let mut best = (f32::INFINITY, 0);
-        for index in drawn {
+        // First all scores, so that the processor works on the four at a time; and as few branches as can be, since
+        // each would be a guess.
+        let mut scores = [0.0; SAMPLES];
+        for (score, index) in scores.iter_mut().zip(drawn) {
             let candidate = &self.candidates[index];
             let q = learn::in_flight(&candidate.stats, view.now);
             let load = q * candidate.per_weight;
             let time = learn::predict(&candidate.stats, q, usual, view.now);
-            // The least load of those too hot is still worse than any time. Selections rather than branches: each
-            // branch would be a guess.
-            let score = if load > fleet.hot { load * HOT } else { time };
-            // Those that are as good as equal are chosen by the draw's order, and so by weight.
-            let better = score + INDISTINCT < TIE * best.0;
-            best = if better { (score, index) } else { best };
+            // The least load of those too hot is still worse than any time.
+            let hot = f32::from(u8::from(load > fleet.hot));
+            *score = time + hot * load * HOT;
         }
-        Some(best.1)
+        let mut best = 0;
+        for n in 1..SAMPLES {
+            // Those that are as good as equal are chosen by the draw's order, and so by weight.
+            let better = usize::from(scores[n] + INDISTINCT < TIE * scores[best]);
+            best += better * (n - best);
+        }
+        Some(drawn[best])
     }
 
     /// The better of two by peak-sensitive latency times what will be in flight.
@@ -280,7 +294,12 @@ fn load(candidate: &Candidate, now: Moment) -> u64 {
 impl Fleet {
     /// The latency of an ordinary endpoint, in nanoseconds. As long as nothing is known, any will do.
     pub(crate) fn usual(&self) -> f32 {
-        self.latency.max(1.0)
+        // No `max`: it costs instructions for what is no number.
+        if self.latency > 1.0 {
+            self.latency
+        } else {
+            1.0
+        }
     }
 
     /// Moves towards the median of latencies and the quantile 0.84 of loads: a step up or down, whatever the

@@ -1,6 +1,6 @@
 //! Finding a key's endpoint.
 
-use model::{Placement, Policy, ServiceTable};
+use model::{PlacedMember, Placement, Policy, ServiceTable};
 
 use crate::key::mix;
 use crate::view::View;
@@ -14,7 +14,37 @@ const PLACES: usize = 16;
 const BOUND: u128 = 125;
 
 /// The number of the endpoint that has `key`.
+#[inline]
 pub(crate) fn find(
+    service: &ServiceTable,
+    placement: &Placement,
+    key: u64,
+    view: &mut View<'_>,
+) -> Option<u32> {
+    // The first place, with nothing to consider: nearly always.
+    if let Some(member) = member_at(placement, key) {
+        let stats = &service.endpoints[member.endpoint as usize].stats;
+        let (q, weight) = (u64::from(stats.in_flight()), u64::from(member.weight.0));
+        let bounded = service.policy == Policy::ConsistentHash;
+        if view.is_ordinary(stats)
+            && (!bounded || q == 0 || has_room(service, placement, q, weight))
+        {
+            return Some(member.endpoint);
+        }
+    }
+    find_further(service, placement, key, view)
+}
+
+/// Who has a place, if anybody has.
+#[inline]
+fn member_at(placement: &Placement, place: u64) -> Option<&PlacedMember> {
+    let slot = (u128::from(place) * placement.slots.len() as u128) >> 64;
+    let number = placement.slots.get(slot as usize)?;
+    placement.members.get(*number as usize)?.as_ref()
+}
+
+#[cold]
+fn find_further(
     service: &ServiceTable,
     placement: &Placement,
     key: u64,
@@ -25,9 +55,7 @@ pub(crate) fn find(
     let mut least: Option<(u64, u64, u32)> = None;
     for n in 0..PLACES as u64 {
         let place = if n == 0 { key } else { mix(key, n) };
-        let slot = (u128::from(place) * placement.slots.len() as u128) >> 64;
-        let number = placement.slots.get(slot as usize)?;
-        let Some(member) = placement.members.get(*number as usize).copied().flatten() else {
+        let Some(member) = member_at(placement, place) else {
             continue;
         };
         let stats = &service.endpoints[member.endpoint as usize].stats;

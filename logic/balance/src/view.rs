@@ -61,6 +61,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether there is nothing to consider about an endpoint: nearly always.
+    #[inline]
+    pub(crate) fn is_ordinary(&self, stats: &EndpointStats) -> bool {
+        self.tried.len == 0 && self.now >= self.ramping_until && stats.ejection().is_none()
+    }
+
     /// The part of its share that a candidate gets now: 0 is nothing, 1 all.
     #[inline]
     pub(crate) fn share(&self, candidate: &Candidate) -> f32 {
