@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::lease::Lease;
 use crate::pool::{Fleet, Pool};
 use crate::view::{Tried, View};
-use crate::{Random, slots, stage};
+use crate::{Random, Standing, slots, stage, standing};
 
 /// Why no endpoint was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -153,6 +153,18 @@ impl Balancer {
         chosen
             .map(|endpoint| endpoint as usize)
             .ok_or(Unavailable::AllTried)
+    }
+
+    /// What becomes of the endpoint with number `index` at `now`.
+    pub fn standing(&self, service: &ServiceTable, index: usize, now: Moment) -> Standing {
+        let uses = |pool: &Pool| pool.candidates.iter().any(|c| c.endpoint as usize == index);
+        match standing(&service.endpoints[index], now) {
+            // The tables of keys hold everybody.
+            Standing::Eligible if service.placement.is_none() && !self.pools.iter().any(uses) => {
+                Standing::OutsideSubset
+            }
+            standing => standing,
+        }
     }
 
     fn by_tier(

@@ -11,6 +11,8 @@ pub enum Standing {
     Reserve,
     /// Only while every eligible one is passed over too, because of what was observed.
     Ejected(Reason),
+    /// It would, but this node uses a subset of the instances that it is not in.
+    OutsideSubset,
     /// Its weight is 0 or it was told to drain.
     Draining,
     /// Taken out by hand.
@@ -25,6 +27,7 @@ impl fmt::Display for Standing {
             Self::Eligible => "eligible",
             Self::Reserve => "in reserve: no check has answered yet",
             Self::Ejected(reason) => return write!(f, "passed over: {reason}"),
+            Self::OutsideSubset => "not in the subset that this node uses",
             Self::Draining => "draining: no new work",
             Self::Disabled => "disabled",
             Self::Critical => "critical",

@@ -259,17 +259,17 @@ fn choice(service: &ServiceTable) -> Choice {
         namespace: service.key.namespace.to_string(),
         service: service.key.service.to_string(),
         policy: service.policy.as_str().into(),
-        instances: service
-            .endpoints
-            .iter()
-            .map(|endpoint| stands(endpoint, now))
+        instances: (0..service.endpoints.len())
+            .map(|index| {
+                let standing = balancer.standing(service, index, now);
+                stands(&service.endpoints[index], standing)
+            })
             .collect(),
         chosen: chosen.map(|index| service.endpoints[index].id.to_string()),
     }
 }
 
-fn stands(endpoint: &Endpoint, now: model::Moment) -> Stands {
-    let standing = standing(endpoint, now);
+fn stands(endpoint: &Endpoint, standing: Standing) -> Stands {
     let address: SocketAddr = endpoint.address;
     Stands {
         id: endpoint.id.to_string(),

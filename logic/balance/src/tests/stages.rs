@@ -148,6 +148,11 @@ fn a_subset_is_small_even_and_changes_little() {
     // 40 on average; six standard deviations of a binomial.
     assert!(users.iter().all(|u| (4..=78).contains(u)), "{users:?}");
     let before = used(&service);
+    let balancer = Balancer::new(&service, 0, 1);
+    for index in 0..200 {
+        let eligible = balancer.standing(&service, index, at(0)) == Standing::Eligible;
+        assert_eq!(eligible, before.contains(&index));
+    }
     service.endpoints[before[3]].health = Health::Critical;
     let after = used(&service);
     assert_eq!(before.iter().filter(|i| after.contains(i)).count(), 19);
