@@ -6,6 +6,7 @@ mod http;
 mod load;
 mod machine;
 mod origin;
+mod pick;
 mod pointsman;
 mod process;
 mod propagate;
@@ -24,6 +25,8 @@ enum Bench {
     Http(http::Options),
     /// TCP passed on, beside nginx and HAProxy
     Tcp(http::Options),
+    /// What choosing an instance costs, for each policy
+    Pick(pick::Options),
     /// How soon a registration has traffic, and a deregistration has none
     Propagate(propagate::Options),
     /// Registrations, heartbeats, lookups, watchers, memory and cold start
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
     match bench {
         Bench::Http(options) => http::run(&options, http::Layer::Http),
         Bench::Tcp(options) => http::run(&options, http::Layer::Tcp),
+        Bench::Pick(options) => pick::run(&options),
         Bench::Propagate(options) => propagate::run(&options),
         Bench::Registry(options) => registry::run(&options),
         Bench::Udp(options) => udp::run(&options),

@@ -1,19 +1,12 @@
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::time::Duration;
 
-use model::{Endpoint, Moment, Policy, ServiceTable};
+use model::{Moment, Policy, ServiceTable};
 use thiserror::Error;
 
-use crate::Random;
-use crate::standing::{Standing, is_shunned, lasting};
-
-/// Up to this many endpoints, `least_conn` looks at all of them; beyond, at two (the power of two
-/// choices, Mitzenmacher 2001). 64 cache lines are read in about the time of one.
-const FULL_SCAN: usize = 64;
-
-/// One turn of an endpoint of weight 1; one of weight w waits 1/w of it. Divisible by all small weights,
-/// so that they interleave exactly.
-const TURN: u64 = 5_040 << 20;
+use crate::lease::Lease;
+use crate::pool::{Fleet, Pool};
+use crate::view::{Tried, View};
+use crate::{Random, Standing, slots, stage, standing};
 
 /// Why no endpoint was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -29,218 +22,195 @@ pub enum Unavailable {
     AllTried,
 }
 
-/// The endpoints already tried for a request. Attempts are few: 8 are remembered.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tried {
-    endpoints: [u32; 8],
-    len: u8,
+/// What is to be placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// A request: latency says how an instance does.
+    #[default]
+    Request,
+    /// A connection: lifetimes are no latencies, so `least_time` and `peak_ewma` place it as `least_conn` does.
+    Connection,
 }
 
-impl Tried {
-    /// Remembers the endpoint with number `index`.
-    pub fn add(&mut self, index: usize) {
-        if let Some(slot) = self.endpoints.get_mut(usize::from(self.len)) {
-            *slot = index as u32;
-            self.len += 1;
-        }
-    }
-
-    fn has(&self, index: u32) -> bool {
-        self.endpoints[..usize::from(self.len)].contains(&index)
-    }
+/// What a pick goes by, beside the service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    /// What is to be placed.
+    pub unit: Unit,
+    /// For the hashing policies: see [`crate::key`]. A random number where there is no key.
+    pub key: u64,
+    /// Who was tried already.
+    pub tried: Tried,
 }
 
 /// One worker's view of one service: who may be chosen, and whose turn it is.
 #[derive(Clone, Debug)]
 pub struct Balancer {
-    /// Numbers of the endpoints that may be chosen, in the table's order.
-    candidates: Vec<Candidate>,
-    /// Sums of the candidates' weights up to and including each.
-    sums: Vec<u64>,
-    /// `round_robin`: candidates by the moment their turn comes.
-    turns: BinaryHeap<Reverse<(u64, u32)>>,
+    worker: usize,
+    /// By tier.
+    pools: Vec<Pool>,
+    /// How much of the traffic each tier gets, in 2^32nds.
+    spill: Vec<u64>,
+    spill_until: Moment,
+    panicking: bool,
+    ramping_until: Moment,
+    fleet: Fleet,
     random: Random,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    endpoint: u32,
-    weight: u32,
-    /// When its turn comes, in virtual time. `least_conn` settles ties by it.
-    turn: u64,
-}
+/// Ejections change what a tier can take; so often that is looked at, where there is more than one.
+const SPILL_VALID: Duration = Duration::from_millis(100);
 
 impl Balancer {
-    /// A balancer for `service` as it is now. Every change of the service needs a new one.
-    pub fn new(service: &ServiceTable, seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let of = |wanted| move |e: &(usize, &Endpoint)| lasting(e.1) == wanted;
-        let all = || service.endpoints.iter().enumerate();
-        let mut chosen: Vec<_> = all().filter(of(Standing::Eligible)).collect();
-        if chosen.is_empty() {
-            chosen = all().filter(of(Standing::Reserve)).collect();
-        }
-        let candidates: Vec<_> = chosen
-            .into_iter()
-            .map(|(index, endpoint)| Candidate {
-                endpoint: index as u32,
-                weight: u32::from(endpoint.weight.0),
-                // Anywhere within its first turn: workers that start together do not choose in step.
-                turn: random.below(TURN / u64::from(endpoint.weight.0)),
-            })
-            .collect();
-        let sums = candidates
-            .iter()
-            .scan(0, |sum, c| {
-                *sum += u64::from(c.weight);
-                Some(*sum)
-            })
-            .collect();
-        let turns = match service.policy {
-            Policy::RoundRobin => (0..)
-                .zip(&candidates)
-                .map(|(i, c)| Reverse((c.turn, i)))
-                .collect(),
-            Policy::Random | Policy::LeastConn => BinaryHeap::new(),
+    /// A balancer of the worker with number `worker` for `service` as it is now.
+    pub fn new(service: &ServiceTable, worker: usize, seed: u64) -> Self {
+        let mut balancer = Self {
+            worker,
+            pools: Vec::new(),
+            spill: Vec::new(),
+            spill_until: Moment::ZERO,
+            panicking: false,
+            ramping_until: Moment::ZERO,
+            fleet: Fleet::default(),
+            random: Random::new(seed),
         };
-        Self {
-            candidates,
-            sums,
-            turns,
-            random,
-        }
+        balancer.rebuild(service);
+        balancer
     }
 
-    /// The number of the endpoint that gets the next request.
+    /// Follows a change of the service. What was learned of it as a whole is kept.
+    pub fn rebuild(&mut self, service: &ServiceTable) {
+        let endpoints = &service.endpoints;
+        let (tiers, panicking) = stage::eligible(endpoints, &service.balancing);
+        let random = &mut self.random;
+        let pool = |tier| Pool::new(tier, endpoints, service.policy, random);
+        self.pools = tiers.iter().map(pool).collect();
+        self.panicking = panicking;
+        self.spill_until = Moment::ZERO;
+        let youngest = endpoints.iter().map(|e| e.since).max();
+        self.ramping_until = match service.balancing.slow_start {
+            Duration::ZERO => Moment::ZERO,
+            window => youngest.unwrap_or_default() + window,
+        };
+    }
+
+    /// Chooses who gets the next request or connection, and counts it there until the lease is done.
     ///
     /// # Errors
-    /// When there is none to choose.
+    /// When there is nobody to choose.
     pub fn pick(
         &mut self,
         service: &ServiceTable,
-        tried: &Tried,
+        context: &Context,
+        now: Moment,
+    ) -> Result<Lease, Unavailable> {
+        let endpoint = self.choose(service, context, now)?;
+        let (worker, fleet) = (self.worker, self.fleet.latency);
+        Ok(Lease::begin(
+            service,
+            endpoint,
+            worker,
+            context.unit,
+            fleet,
+            now,
+        ))
+    }
+
+    /// The number of the endpoint that gets the next request or connection, for those who count by themselves.
+    ///
+    /// # Errors
+    /// When there is nobody to choose.
+    pub fn choose(
+        &mut self,
+        service: &ServiceTable,
+        context: &Context,
         now: Moment,
     ) -> Result<usize, Unavailable> {
-        if self.candidates.is_empty() {
+        if self.pools.is_empty() {
             return Err(match service.endpoints.is_empty() {
                 true => Unavailable::NoInstances,
                 false => Unavailable::NoneEligible,
             });
         }
-        let usable = |c: &Candidate| {
-            !tried.has(c.endpoint) && !is_shunned(&service.endpoints[c.endpoint as usize], now)
+        let mut random = self.random.clone();
+        let mut view = View::new(service, &context.tried, now, &mut random);
+        view.ramping_until = self.ramping_until;
+        view.desperate = self.panicking;
+        let chosen = match (&service.placement, service.policy.is_hash()) {
+            (Some(placement), true) => slots::find(service, placement, context.key, &mut view),
+            _ => self.by_tier(service, context, &mut view),
         };
-        let chosen = match service.policy {
-            Policy::Random => self.draw_usable(usable),
-            Policy::RoundRobin => self.next_turn(usable),
-            Policy::LeastConn if self.candidates.len() <= FULL_SCAN => self.scan(service, usable),
-            Policy::LeastConn => self.better_of_two(service, usable),
-        };
-        // All that are left failed a moment ago: better one of them than none.
-        let chosen = chosen.or_else(|| self.scan(service, |c| !tried.has(c.endpoint)));
-        let chosen = chosen.ok_or(Unavailable::AllTried)?;
-        Ok(self.candidates[chosen].endpoint as usize)
+        let chosen = chosen.or_else(|| {
+            // All that are left were ejected: better one of them than none.
+            view.desperate = true;
+            let pools = self.pools.iter_mut();
+            pools.into_iter().find_map(|pool| {
+                let index = pool.least_conn(&mut view)?;
+                Some(pool.candidates[index].endpoint)
+            })
+        });
+        self.random = random;
+        chosen
+            .map(|endpoint| endpoint as usize)
+            .ok_or(Unavailable::AllTried)
     }
 
-    /// A candidate drawn with P(i) = W(i) / ΣW.
-    fn draw(&mut self) -> usize {
-        let total = self.sums[self.sums.len() - 1];
-        let ticket = self.random.below(total);
-        self.sums.partition_point(|&sum| sum <= ticket)
-    }
-
-    fn draw_usable(&mut self, usable: impl Fn(&Candidate) -> bool) -> Option<usize> {
-        // Drawing again keeps the odds among the usable ones. Eight misses in a row mean that few are
-        // left: then the odds are computed among just those.
-        for _ in 0..8 {
-            let index = self.draw();
-            if usable(&self.candidates[index]) {
-                return Some(index);
+    /// What becomes of the endpoint with number `index` at `now`.
+    pub fn standing(&self, service: &ServiceTable, index: usize, now: Moment) -> Standing {
+        let uses = |pool: &Pool| pool.candidates.iter().any(|c| c.endpoint as usize == index);
+        match standing(&service.endpoints[index], now) {
+            // The tables of keys hold everybody.
+            Standing::Eligible if service.placement.is_none() && !self.pools.iter().any(uses) => {
+                Standing::OutsideSubset
             }
+            standing => standing,
         }
-        let left = || (0..).zip(&self.candidates).filter(|(_, c)| usable(c));
-        let total: u64 = left().map(|(_, c)| u64::from(c.weight)).sum();
-        if total == 0 {
-            return None;
-        }
-        let mut ticket = self.random.below(total);
-        for (index, candidate) in left() {
-            match ticket.checked_sub(u64::from(candidate.weight)) {
-                Some(rest) => ticket = rest,
-                None => return Some(index),
+    }
+
+    fn by_tier(
+        &mut self,
+        service: &ServiceTable,
+        context: &Context,
+        view: &mut View<'_>,
+    ) -> Option<u32> {
+        let first = match self.pools.len() {
+            1 => 0,
+            _ => self.tier(view),
+        };
+        let tiers = std::iter::once(first).chain((0..self.pools.len()).filter(|&t| t != first));
+        for tier in tiers {
+            let (pool, fleet) = (&mut self.pools[tier], &mut self.fleet);
+            let connection = context.unit == Unit::Connection;
+            let index = match service.policy {
+                Policy::RoundRobin => pool.next_turn(view),
+                Policy::LeastTime if !connection => pool.least_time(fleet, view),
+                Policy::PeakEwma if !connection => pool.peak_ewma(fleet, view),
+                Policy::LeastConn | Policy::LeastTime | Policy::PeakEwma => pool.least_conn(view),
+                // The hashing ones come here only without a table of theirs.
+                Policy::Random | Policy::ConsistentHash | Policy::Maglev => pool.draw(view),
+            };
+            if let Some(index) = index {
+                return Some(pool.candidates[index].endpoint);
             }
         }
         None
     }
 
-    /// Earliest deadline first. Who cannot take its turn loses it.
-    fn next_turn(&mut self, usable: impl Fn(&Candidate) -> bool) -> Option<usize> {
-        for _ in 0..self.candidates.len() {
-            let mut first = self.turns.peek_mut()?;
-            let Reverse((turn, index)) = *first;
-            let candidate = &self.candidates[index as usize];
-            *first = Reverse((turn + TURN / u64::from(candidate.weight), index));
-            if usable(candidate) {
-                return Some(index as usize);
+    /// The tier that the next request goes to.
+    fn tier(&mut self, view: &mut View<'_>) -> usize {
+        let stale = view.now >= self.spill_until || view.now + SPILL_VALID < self.spill_until;
+        if stale {
+            let weights = self.pools.iter().map(|p| (p.usable(view), p.whole));
+            self.spill = stage::spill(&weights.collect::<Vec<_>>());
+            self.spill_until = view.now + SPILL_VALID;
+        }
+        let mut ticket = view.random.draw() >> 32;
+        for (tier, &share) in self.spill.iter().enumerate() {
+            match ticket.checked_sub(share) {
+                Some(rest) => ticket = rest,
+                None => return tier,
             }
         }
-        // A heavy candidate that is unusable may have used up all the attempts above.
-        (0..self.candidates.len()).find(|&i| usable(&self.candidates[i]))
+        0
     }
-
-    /// The fewest in flight per weight; among equals, whose turn it is.
-    fn scan(
-        &mut self,
-        service: &ServiceTable,
-        usable: impl Fn(&Candidate) -> bool,
-    ) -> Option<usize> {
-        let mut best: Option<(usize, u64)> = None;
-        for (index, candidate) in self.candidates.iter().enumerate() {
-            if !usable(candidate) {
-                continue;
-            }
-            let load = in_flight(service, candidate);
-            let better = best.is_none_or(|(b, best_load)| {
-                let rival = &self.candidates[b];
-                // load / weight < best_load / rival.weight, without dividing.
-                let (ours, theirs) = (
-                    load * u64::from(rival.weight),
-                    best_load * u64::from(candidate.weight),
-                );
-                ours < theirs || ours == theirs && candidate.turn < rival.turn
-            });
-            if better {
-                best = Some((index, load));
-            }
-        }
-        let (index, _) = best?;
-        self.take_turn(index);
-        Some(index)
-    }
-
-    fn take_turn(&mut self, index: usize) {
-        let candidate = &mut self.candidates[index];
-        candidate.turn += TURN / u64::from(candidate.weight);
-    }
-
-    fn better_of_two(
-        &mut self,
-        service: &ServiceTable,
-        usable: impl Fn(&Candidate) -> bool,
-    ) -> Option<usize> {
-        let a = self.draw_usable(&usable)?;
-        let b = self.draw_usable(&usable)?;
-        let (first, second) = (&self.candidates[a], &self.candidates[b]);
-        let ours = in_flight(service, first) * u64::from(second.weight);
-        let theirs = in_flight(service, second) * u64::from(first.weight);
-        Some(if theirs < ours { b } else { a })
-    }
-}
-
-fn in_flight(service: &ServiceTable, candidate: &Candidate) -> u64 {
-    u64::from(
-        service.endpoints[candidate.endpoint as usize]
-            .stats
-            .in_flight(),
-    )
 }

@@ -1,21 +1,46 @@
 //! Which instance gets the next request or connection.
 //!
-//! Two stages: [`standing`] says of every endpoint whether it may be chosen at all, and a policy chooses
-//! among those that may. State that a policy keeps (whose turn it is) lives in a [`Balancer`], one per
-//! worker and service; what is known of an endpoint lives in its [`model::EndpointStats`], shared by all
-//! workers.
+//! Stages around a policy: [`standing`] says of every endpoint whether it may be chosen at all; tiers and
+//! subsets narrow that down; a policy chooses among those; [`Lease::done`] tells what came of it, and
+//! [`Outliers`] compares the endpoints with each other from time to time. State that a policy keeps (whose turn
+//! it is) lives in a [`Balancer`], one per worker and service; what is known of an endpoint lives in its
+//! [`model::EndpointStats`], shared by all workers.
+//!
+//! ```text
+//! Balancer::pick(service, context, now) -> Lease … Lease::done(service, outcome, latency, now)
+//! ```
+//!
+//! Time and seeds are arguments, so that a simulation runs this very code.
 
+mod alias;
 mod balancer;
+mod eject;
 mod flows;
+mod key;
+mod learn;
+mod lease;
+mod maglev;
+mod outliers;
+mod place;
+mod pool;
 mod random;
+mod rendezvous;
+mod slots;
 mod sources;
+mod stage;
 mod standing;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
-pub use balancer::{Balancer, Tried, Unavailable};
+pub use balancer::{Balancer, Context, Unavailable, Unit};
 pub use flows::{Bounds, FlowId, Flows};
+pub use key::{identity, key};
+pub use lease::{Held, Lease, Outcome, broke};
+pub use outliers::{Outlier, Outliers};
+pub use place::place;
 pub use random::Random;
 pub use sources::{Excess, Sources, holder};
 pub use standing::{Standing, standing};
+pub use view::Tried;

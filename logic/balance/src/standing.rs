@@ -1,6 +1,6 @@
 use std::fmt;
 
-use model::{Endpoint, Health, Moment};
+use model::{Endpoint, Health, Moment, Reason};
 
 /// Whether an endpoint may be chosen, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,8 +9,10 @@ pub enum Standing {
     Eligible,
     /// Only while no other is eligible: no check has answered for it yet.
     Reserve,
-    /// Only while every eligible one is passed over too: it failed a moment ago.
-    Shunned,
+    /// Only while every eligible one is passed over too, because of what was observed.
+    Ejected(Reason),
+    /// It would, but this node uses a subset of the instances that it is not in.
+    OutsideSubset,
     /// Its weight is 0 or it was told to drain.
     Draining,
     /// Taken out by hand.
@@ -24,7 +26,8 @@ impl fmt::Display for Standing {
         f.write_str(match self {
             Self::Eligible => "eligible",
             Self::Reserve => "in reserve: no check has answered yet",
-            Self::Shunned => "passed over: it failed a moment ago",
+            Self::Ejected(reason) => return write!(f, "passed over: {reason}"),
+            Self::OutsideSubset => "not in the subset that this node uses",
             Self::Draining => "draining: no new work",
             Self::Disabled => "disabled",
             Self::Critical => "critical",
@@ -34,9 +37,11 @@ impl fmt::Display for Standing {
 
 /// What becomes of `endpoint` at `now`.
 pub fn standing(endpoint: &Endpoint, now: Moment) -> Standing {
-    match lasting(endpoint) {
-        Standing::Eligible if is_shunned(endpoint, now) => Standing::Shunned,
-        lasting => lasting,
+    match (lasting(endpoint), endpoint.stats.ejection()) {
+        (Standing::Eligible, Some(ejection)) if ejection.until > now => {
+            Standing::Ejected(ejection.reason)
+        }
+        (lasting, _) => lasting,
     }
 }
 
@@ -53,8 +58,4 @@ pub(crate) fn lasting(endpoint: &Endpoint) -> Standing {
         Health::Unknown => Standing::Reserve,
         Health::Critical => Standing::Critical,
     }
-}
-
-pub(crate) fn is_shunned(endpoint: &Endpoint, now: Moment) -> bool {
-    endpoint.stats.shunned_until() > now.as_nanos()
 }

@@ -10,6 +10,7 @@ mod check;
 mod declare;
 mod depth;
 mod diff;
+mod ejection;
 mod expand;
 mod fault;
 mod instance;

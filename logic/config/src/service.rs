@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::{CheckSpec, Instance, Policy, ProxyVersion};
+use model::{CheckSpec, Ejecting, HashOn, Instance, Policy, ProxyVersion};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
-use crate::rule::{absent, default};
+use crate::rule::{absent, default, section};
+use crate::text::Percent;
 use crate::top::{DAY, millis, secs};
 use crate::tree::Node;
 use crate::value::Resolved;
@@ -17,9 +18,29 @@ use crate::value::Resolved;
 declare! {
     /// How a service is balanced and checked, and its static instances.
     pub(crate) struct ServiceKeys {
-        /// How an instance is chosen: `"least_conn"`, `"round_robin"` or `"random"`.
-        // Follows slow instances and long requests, which the others do not see.
+        /// How an instance is chosen: `"least_conn"`, `"least_time"`, `"peak_ewma"`, `"round_robin"`, `"random"`,
+        /// `"consistent_hash"` or `"maglev"`.
+        // What is in flight tells of slow instances at once and needs nothing to be learned first.
         policy: Policy => default(Policy::LeastConn),
+        /// What `consistent_hash` and `maglev` go by: `"source_ip"`, `"url"`, `"header:NAME"`, `"cookie:NAME"` or
+        /// `"query:NAME"`. Requests without it go anywhere.
+        // Every request has one.
+        hash_on: HashOn => default(HashOn::SourceIp),
+        /// How long an instance that is new, or well again, takes to its full share. The hashing policies know no
+        /// slow start.
+        // Most need none, and it delays a scale-out.
+        slow_start: Duration => default(Duration::ZERO).within(Duration::ZERO..=DAY),
+        /// Instances of the node's own zone come first; others take what those have no room for. Without `node.zone`
+        /// it makes no difference.
+        // Traffic between zones is slower, and often paid for.
+        prefer_zone: bool => default(true),
+        /// Instances that this node uses at the most, so that many nodes do not each connect to all of a large
+        /// fleet; 0 for all. Not for the hashing policies.
+        // Few nodes in front of few instances are the common case.
+        subset: u32 => default(0u32).within(0..=1_000_000),
+        /// With less than this share of the instances healthy, by weight, health is ignored; `"0%"` never.
+        // The registry's guard holds mass losses already.
+        panic_below: Percent => default(Percent(0)).within(Percent(0)..=Percent(100)),
         /// How long opening a connection to an instance may take.
         // Within a data centre it takes a millisecond; one lost packet costs a second more.
         connect_timeout: Duration => default(secs(1)).within(millis(1)..=DAY),
@@ -29,12 +50,6 @@ declare! {
         /// Attempts after the first, on other instances, for requests that were not sent or may be repeated.
         // Two more instances: the third failure in a row is no accident of one of them.
         retries: u8 => default(2u8).within(0..=7),
-        /// Failures in a row after which an instance is passed over for `shun_for`; 0 never.
-        // nginx's. A retry hides the failure, and a shunned instance is checked at once if it has a check.
-        shun_after: u32 => default(1u32).within(0..=1_000_000),
-        /// How long an instance that failed is passed over.
-        // Some checks' time to find out, and not too long if it has none.
-        shun_for: Duration => default(secs(10)).within(millis(1)..=DAY),
         /// How long an unused connection to an instance is kept.
         // nginx's; an instance that closes sooner is noticed at once.
         keep_alive: Duration => default(secs(60)).within(Duration::ZERO..=DAY),
@@ -44,6 +59,8 @@ declare! {
         /// Addresses of this machine to connect from, in turn. One address has some 28,000 ports for connections
         /// to one instance.
         connect_from: Vec<IpAddr> => default(Vec::new()),
+        /// When instances are taken out because of what was observed.
+        ejection: Ejecting => section(),
         /// How the health of its instances is probed.
         check: Option<CheckSpec> => absent("they are not probed"),
         /// Static instances, which need no registration.
@@ -56,22 +73,30 @@ declare! {
 pub struct Service {
     /// How an instance is chosen.
     pub policy: Policy,
+    /// What the hashing policies go by.
+    pub hash_on: HashOn,
+    /// How long a new instance takes to its full share.
+    pub slow_start: Duration,
+    /// Whether instances of the node's own zone come first.
+    pub prefer_zone: bool,
+    /// Instances that this node uses at the most; 0 for all.
+    pub subset: u32,
+    /// With less than this share of the instances healthy, health is ignored.
+    pub panic_below: Percent,
     /// Opening a connection to an instance.
     pub connect_timeout: Duration,
     /// From the request sent to the response's head.
     pub response_timeout: Duration,
     /// Attempts after the first.
     pub retries: u8,
-    /// Failures in a row after which an instance is passed over; 0 never.
-    pub shun_after: u32,
-    /// How long an instance that failed is passed over.
-    pub shun_for: Duration,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect.
     pub send_proxy: Option<ProxyVersion>,
     /// Addresses to connect from; empty: the kernel's choice.
     pub connect_from: Vec<IpAddr>,
+    /// When instances are taken out because of what was observed.
+    pub ejection: Ejecting,
     /// How the health of its instances is probed, those that have no check of their own.
     pub check: Option<CheckSpec>,
     /// Static instances, no two with the same id. They have no lease, and the service's check.
@@ -98,14 +123,18 @@ impl Resolved for Service {
         }
         (cx.log.errors() == before).then_some(Self {
             policy: keys.policy,
+            hash_on: keys.hash_on,
+            slow_start: keys.slow_start,
+            prefer_zone: keys.prefer_zone,
+            subset: keys.subset,
+            panic_below: keys.panic_below,
             connect_timeout: keys.connect_timeout,
             response_timeout: keys.response_timeout,
             retries: keys.retries,
-            shun_after: keys.shun_after,
-            shun_for: keys.shun_for,
             keep_alive: keys.keep_alive,
             send_proxy: keys.send_proxy,
             connect_from: keys.connect_from,
+            ejection: keys.ejection,
             check: keys.check,
             instances: keys.instance,
         })
@@ -114,14 +143,18 @@ impl Resolved for Service {
     fn keys(&self) -> ServiceKeys {
         ServiceKeys {
             policy: self.policy,
+            hash_on: self.hash_on.clone(),
+            slow_start: self.slow_start,
+            prefer_zone: self.prefer_zone,
+            subset: self.subset,
+            panic_below: self.panic_below,
             connect_timeout: self.connect_timeout,
             response_timeout: self.response_timeout,
             retries: self.retries,
-            shun_after: self.shun_after,
-            shun_for: self.shun_for,
             keep_alive: self.keep_alive,
             send_proxy: self.send_proxy,
             connect_from: self.connect_from.clone(),
+            ejection: self.ejection,
             check: self.check.clone(),
             instance: self.instances.clone(),
         }

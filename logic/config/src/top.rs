@@ -54,6 +54,11 @@ declare! {
     pub struct Node {
         /// What this node calls itself in logs and metrics.
         name: Option<Box<str>> => absent("the machine's host name").restart(),
+        /// The failure domain it runs in: its instances come first where a service says `prefer_zone`.
+        zone: Option<Box<str>> => absent("all instances are equally near"),
+        /// Any text, for the hashing policies: the same on all nodes, so that they send a key to the same instance, and
+        /// known to no client, so that none can choose keys that meet at one instance.
+        hash_secret: Option<Box<str>> => absent("one of its own, drawn at each start"),
         /// The directory of the registry's log and snapshots.
         // Where the File Hierarchy Standard wants a service's state.
         data_dir: PathBuf => default("/var/lib/pointsman").restart(),

@@ -1,7 +1,9 @@
 //! The nouns of pointsman: what the registry stores, what the balancer reads, what every protocol is
 //! translated into. No I/O, no clock, no randomness.
 
+mod balancing;
 mod check;
+mod endpoint_stats;
 mod health;
 mod host;
 mod instance;
@@ -17,9 +19,11 @@ pub mod stream;
 mod table;
 mod units;
 
+pub use balancing::{Balancing, Ejecting, Ejection, HashOn, Reason};
 pub use check::{
     CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, StatusRange, Transport,
 };
+pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
 pub use health::Health;
 pub use host::Host;
 pub use instance::{Instance, Lease, Weight};
@@ -30,16 +34,13 @@ pub use policy::Policy;
 pub use revision::Revision;
 pub use role::{Role, View};
 pub use secret::Secret;
-pub use stats::{
-    Counter, DURATION_BOUNDS, EndpointStats, Incarnation, ListenerStats, RouteStats, ServiceStats,
-    Sharded,
-};
+pub use stats::{Counter, DURATION_BOUNDS, ListenerStats, RouteStats, ServiceStats, Sharded};
 pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,
     UdpLimits,
 };
 pub use table::{
-    Action, Endpoint, HostPattern, ListenerTable, PathPattern, ProxyVersion, Redirect, Route,
-    RoutingTable, ServiceTable, Timeouts,
+    Action, EjectionStats, Endpoint, HostPattern, ListenerTable, PathPattern, PlacedMember,
+    Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
 };
 pub use units::{ByteSize, Period, UnitError};

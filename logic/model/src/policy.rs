@@ -11,15 +11,44 @@ pub enum Policy {
     /// The fewest requests in flight per unit of weight.
     #[default]
     LeastConn,
+    /// The shortest latency predicted from what was learned of each instance and is in flight there now.
+    LeastTime,
+    /// The better of two by a moving average of latency that follows peaks at once, times what is in flight.
+    PeakEwma,
+    /// The same key to the same instance; a change of instances moves the keys it must and no others; no
+    /// instance gets far more than its share even so.
+    ConsistentHash,
+    /// The same key to the same instance, shares as even as can be; a change moves a few more keys.
+    Maglev,
 }
 
 impl Policy {
+    /// All of them, the default first.
+    pub const ALL: [Self; 7] = [
+        Self::LeastConn,
+        Self::LeastTime,
+        Self::PeakEwma,
+        Self::RoundRobin,
+        Self::Random,
+        Self::ConsistentHash,
+        Self::Maglev,
+    ];
+
     /// The word used in configuration, API and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Random => "random",
             Self::RoundRobin => "round_robin",
             Self::LeastConn => "least_conn",
+            Self::LeastTime => "least_time",
+            Self::PeakEwma => "peak_ewma",
+            Self::ConsistentHash => "consistent_hash",
+            Self::Maglev => "maglev",
         }
+    }
+
+    /// Whether it goes by a key of the request.
+    pub const fn is_hash(self) -> bool {
+        matches!(self, Self::ConsistentHash | Self::Maglev)
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers that workers write and everybody reads.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A count that only grows. Relaxed: a reader may be a moment behind, never wrong for good.
 #[derive(Debug, Default)]
@@ -84,6 +84,10 @@ pub struct ServiceStats {
     pub retries: Counter,
     /// Requests for which no instance could be chosen.
     pub unavailable: Counter,
+    /// Leases taken on endpoints, and given back: the difference is in flight, on all endpoints together.
+    pub begun: Counter,
+    /// See `begun`.
+    pub ended: Counter,
     /// Answers by time to their last byte: one count for each of [`DURATION_BOUNDS`], then one for more.
     pub durations: [Counter; DURATION_BOUNDS.len() + 1],
     /// Nanoseconds, summed over all answers.
@@ -96,110 +100,20 @@ pub const DURATION_BOUNDS: [u64; 14] = [
     2_500_000, 10_000_000,
 ];
 
+impl Sharded<ServiceStats> {
+    /// What is in flight at all endpoints of the service together, by all workers' count.
+    pub fn in_flight(&self) -> u64 {
+        // Ended first: what ends in between would otherwise make it negative.
+        let ended = self.total(|s| &s.ended);
+        self.total(|s| &s.begun).saturating_sub(ended)
+    }
+}
+
 impl ServiceStats {
     /// Counts an answer that took `nanos`.
     pub fn answered_in(&self, nanos: u64) {
         let bucket = DURATION_BOUNDS.partition_point(|&bound| bound * 1_000 < nanos);
         self.durations[bucket].bump(1);
         self.duration_sum.bump(nanos);
-    }
-}
-
-/// Which life of an instance this is: the revision at which it was registered under its present address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Incarnation(pub u64);
-
-/// What the balancer knows of one endpoint: shared by all workers and surviving routing-table swaps.
-///
-/// One cache line of its own, so that workers counting on neighbouring endpoints do not slow each other.
-/// In-flight is shared on purpose: a count per worker would make every worker a separate balancer that
-/// sees only its own load.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct EndpointStats {
-    in_flight: AtomicU32,
-    requests: Counter,
-    failures: Counter,
-    connects: Counter,
-    connect_failures: Counter,
-    /// Nanoseconds on the worker's clock until which a failed endpoint is passed over; 0 when it is not.
-    shunned_until: AtomicU64,
-    failures_in_a_row: AtomicU32,
-}
-
-impl EndpointStats {
-    /// Requests and connections being served there now.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
-    }
-
-    /// Work begins.
-    pub fn begin(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.requests.add(1);
-    }
-
-    /// Work begun earlier ends.
-    pub fn end(&self) {
-        let before = self.in_flight.fetch_sub(1, Relaxed);
-        debug_assert_ne!(before, 0, "every end has its begin");
-    }
-
-    /// An attempt was answered.
-    pub fn succeeded(&self) {
-        // Read first: in the common case the line is not dirtied.
-        if self.failures_in_a_row.load(Relaxed) != 0 {
-            self.forgive();
-        }
-    }
-
-    /// Whatever failed before no longer counts.
-    pub fn forgive(&self) {
-        self.failures_in_a_row.store(0, Relaxed);
-        self.shunned_until.store(0, Relaxed);
-    }
-
-    /// An attempt failed (no connection, or no answer). Returns how many have failed in a row.
-    pub fn failed(&self) -> u32 {
-        self.failures.add(1);
-        self.failures_in_a_row.fetch_add(1, Relaxed) + 1
-    }
-
-    /// Passes the endpoint over until `until` (nanoseconds).
-    pub fn shun(&self, until: u64) {
-        self.shunned_until.store(until, Relaxed);
-    }
-
-    /// Until when (nanoseconds) it is passed over; 0 when it is not.
-    pub fn shunned_until(&self) -> u64 {
-        self.shunned_until.load(Relaxed)
-    }
-
-    /// A connection was opened, or could not be.
-    pub fn connected(&self, ok: bool) {
-        self.connects.add(1);
-        if !ok {
-            self.connect_failures.add(1);
-        }
-    }
-
-    /// Requests ever sent there.
-    pub fn requests(&self) -> u64 {
-        self.requests.value()
-    }
-
-    /// Attempts that failed.
-    pub fn failures(&self) -> u64 {
-        self.failures.value()
-    }
-
-    /// Connections ever tried.
-    pub fn connects(&self) -> u64 {
-        self.connects.value()
-    }
-
-    /// Connections that could not be opened.
-    pub fn connect_failures(&self) -> u64 {
-        self.connect_failures.value()
     }
 }

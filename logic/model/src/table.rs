@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Network, Policy, Revision, Role,
-    RouteStats, ServiceKey, ServiceStats, Sharded, Speaks, View, Weight,
+    Balancing, Counter, EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Moment,
+    Network, Policy, Reason, Revision, Role, RouteStats, ServiceKey, ServiceStats, Sharded, Speaks,
+    View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -133,6 +135,10 @@ pub struct ServiceTable {
     pub role: Option<Role>,
     /// How an endpoint is chosen.
     pub policy: Policy,
+    /// The stages around it.
+    pub balancing: Balancing,
+    /// Which endpoint has which keys, for the policies that go by keys.
+    pub placement: Option<Arc<Placement>>,
     /// Every instance with a usable address, and with the role if there is one, in the order of their ids.
     pub endpoints: Vec<Endpoint>,
     /// Opening a connection to an instance.
@@ -141,10 +147,6 @@ pub struct ServiceTable {
     pub response_timeout: Duration,
     /// Attempts after the first.
     pub retries: u8,
-    /// How long an endpoint is passed over after `shun_after` failures in a row.
-    pub shun_for: Duration,
-    /// Failures in a row after which an endpoint is passed over; 0 never.
-    pub shun_after: u32,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect, if they do.
@@ -153,6 +155,39 @@ pub struct ServiceTable {
     pub connect_from: Vec<IpAddr>,
     /// What happened with it.
     pub stats: Arc<Sharded<ServiceStats>>,
+    /// Who was ejected.
+    pub ejections: Arc<EjectionStats>,
+}
+
+/// Ejections of one service.
+#[derive(Debug, Default)]
+pub struct EjectionStats {
+    /// Endpoints that are ejected now and count against the cap, as of the last sweep and those since.
+    pub now: AtomicU32,
+    /// Ejections ever, by [`Reason`].
+    pub total: [Counter; Reason::ALL.len()],
+}
+
+/// A table from keys to endpoints, made by `balance` whenever the service changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// By a key's uppermost bits: the number of a member.
+    pub slots: Box<[u32]>,
+    /// Members keep their numbers as long as they are there; a number that is free has `None`.
+    pub members: Vec<Option<PlacedMember>>,
+    /// All members' weights.
+    pub weight: u64,
+}
+
+/// An endpoint that has keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedMember {
+    /// Made from its id alone, so that every node and every order of arrival gives the same table.
+    pub identity: u64,
+    /// Its weight when the table was made.
+    pub weight: Weight,
+    /// Its number among the service's endpoints.
+    pub endpoint: u32,
 }
 
 impl ServiceTable {
@@ -191,6 +226,10 @@ pub struct Endpoint {
     pub drain: bool,
     /// Taken out of traffic by hand.
     pub enabled: bool,
+    /// 0 gets the traffic; what it cannot take spills over to 1, and so on. By zone: 0 is this node's own.
+    pub tier: u8,
+    /// When it came, or became well again: slow start begins here.
+    pub since: Moment,
     /// What is known of it, shared with every other table that lists it.
     pub stats: Arc<EndpointStats>,
 }

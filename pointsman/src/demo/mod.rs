@@ -97,8 +97,7 @@ fn configuration(options: &Options, data: &TemporaryDirectory) -> anyhow::Result
         "[node]\ndata_dir = {:?}\ndrain_timeout = \"2s\"\n\
          [api]\nbind = {:?}\n\
          [log.access]\nformat = \"off\"\n\
-         [listener.web]\nbind = {:?}\nservice = \"hello\"\n\
-         [service.hello]\npolicy = \"least_conn\"\n",
+         [listener.web]\nbind = {:?}\nservice = \"hello\"\n",
         data.0.display().to_string(),
         options.api,
         options.listen,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use cluster::Stats;
 use model::{
-    Closed, Counter, DURATION_BOUNDS, Health, ListenerStats, RoutingTable, ServiceTable,
-    StreamStats,
+    Closed, Counter, DURATION_BOUNDS, EndpointStats, Health, ListenerStats, Moment, Reason,
+    RoutingTable, ServiceTable, StreamStats,
 };
 use registry::Registry;
 use telemetry::{Exposition, Kind};
@@ -200,6 +200,16 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
             out.sample(name, &labels(&key, service), service.stats.total(count));
         }
     }
+    let name = "pointsman_service_ejections_total";
+    out.metric(name, Kind::Counter, "Instances ejected, by reason.");
+    for service in &table.services {
+        let key = service.key.to_string();
+        for reason in Reason::ALL {
+            let labels = [("service", &*key), ("reason", reason.as_str())];
+            let count = &service.ejections.total[reason as usize];
+            out.sample(name, &labels, count.value());
+        }
+    }
     let name = "pointsman_service_duration_seconds";
     out.metric(
         name,
@@ -239,46 +249,68 @@ fn histogram(service: &ServiceTable, out: &mut Exposition) {
     );
 }
 
+/// A metric of an instance: name, kind, meaning, value.
+type OfEndpoint = (
+    &'static str,
+    Kind,
+    &'static str,
+    fn(&EndpointStats, Moment) -> f64,
+);
+
+const ENDPOINT: [OfEndpoint; 8] = [
+    (
+        "pointsman_instance_in_flight",
+        Kind::Gauge,
+        "Requests being served, and connections and sessions that are open.",
+        |s, _| s.in_flight().into(),
+    ),
+    (
+        "pointsman_instance_requests_total",
+        Kind::Counter,
+        "Attempts made there.",
+        |s, _| s.requests() as f64,
+    ),
+    (
+        "pointsman_instance_failures_total",
+        Kind::Counter,
+        "Attempts that got no answer.",
+        |s, _| s.failures().into(),
+    ),
+    (
+        "pointsman_instance_connects_total",
+        Kind::Counter,
+        "Connections tried.",
+        |s, _| s.connects().into(),
+    ),
+    (
+        "pointsman_instance_connect_failures_total",
+        Kind::Counter,
+        "Connections that failed.",
+        |s, _| s.connect_failures().into(),
+    ),
+    (
+        "pointsman_instance_errors_total",
+        Kind::Counter,
+        "Answers with 500, 502, 503 or 504.",
+        |s, _| s.errors().into(),
+    ),
+    (
+        "pointsman_instance_ejected",
+        Kind::Gauge,
+        "1 while it is taken out because of what was observed.",
+        |s, now| u8::from(s.ejection().is_some_and(|e| e.until > now)).into(),
+    ),
+    (
+        "pointsman_instance_latency_seconds",
+        Kind::Gauge,
+        "Recent mean time to the first byte, as the balancer learned it; failures count as 1 s or more.",
+        |s, _| f64::from(s.learned().y) / 1e9,
+    ),
+];
+
 fn endpoints(table: &RoutingTable, out: &mut Exposition) {
-    type Value = (
-        &'static str,
-        Kind,
-        &'static str,
-        fn(&model::EndpointStats) -> u64,
-    );
-    let values: [Value; 5] = [
-        (
-            "pointsman_instance_in_flight",
-            Kind::Gauge,
-            "Requests being served, and connections and sessions that are open.",
-            |s| s.in_flight().into(),
-        ),
-        (
-            "pointsman_instance_requests_total",
-            Kind::Counter,
-            "Attempts made there.",
-            |s| s.requests(),
-        ),
-        (
-            "pointsman_instance_failures_total",
-            Kind::Counter,
-            "Attempts that got no answer.",
-            |s| s.failures(),
-        ),
-        (
-            "pointsman_instance_connects_total",
-            Kind::Counter,
-            "Connections tried.",
-            |s| s.connects(),
-        ),
-        (
-            "pointsman_instance_connect_failures_total",
-            Kind::Counter,
-            "Connections that failed.",
-            |s| s.connect_failures(),
-        ),
-    ];
-    for (name, kind, help, value) in values {
+    let now = proxy::now();
+    for (name, kind, help, value) in ENDPOINT {
         out.metric(name, kind, help);
         // An instance that is in several views has one set of numbers.
         let mut shown = BTreeSet::new();
@@ -289,7 +321,7 @@ fn endpoints(table: &RoutingTable, out: &mut Exposition) {
                     continue;
                 }
                 let labels = [("service", &*key), ("instance", endpoint.id.as_str())];
-                out.sample(name, &labels, value(&endpoint.stats));
+                out.sample(name, &labels, value(&endpoint.stats, now));
             }
         }
     }

@@ -12,12 +12,14 @@ mod traffic;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use balance::Outliers;
 use cluster::MassLoss;
 use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
 use health::{Prober, Reports};
-use model::{Counter, Revision};
+use model::{Counter, Revision, ServiceKey};
 use proxy::{Proxy, Suspect, Transport};
 use telemetry::AccessLog;
 use tokio::net::{TcpListener, TcpSocket};
@@ -326,6 +328,7 @@ fn spawn_tasks(
         tokio::spawn(take_verdicts(shared.clone(), reports)),
         tokio::spawn(hurry_checks(shared.clone(), suspected)),
         tokio::spawn(confirm_losses(shared.clone())),
+        tokio::spawn(compare_instances(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
 }
@@ -343,6 +346,27 @@ async fn take_verdicts(shared: Arc<Shared>, mut reports: Reports) {
 async fn hurry_checks(shared: Arc<Shared>, mut suspected: mpsc::Receiver<Suspect>) {
     while let Some(suspect) = suspected.recv().await {
         shared.prober.hurry(&suspect.service, &suspect.instance);
+    }
+}
+
+/// Compares the instances of each service with each other, and ejects who is far from what is usual.
+async fn compare_instances(shared: Arc<Shared>) {
+    let mut outliers: BTreeMap<ServiceKey, Outliers> = BTreeMap::new();
+    // Services come at any time; their first comparison is soon enough then.
+    let longest = Duration::from_millis(500);
+    loop {
+        let now = proxy::now();
+        let services = shared.tables().services().to_vec();
+        for service in &services {
+            let outliers = outliers.entry(service.key.clone()).or_default();
+            for outlier in outliers.handle_timeout(service, now) {
+                let instance = &service.endpoints[outlier.endpoint].id;
+                shared.prober.hurry(&service.key, instance);
+            }
+        }
+        let next = outliers.values().map(Outliers::next_deadline).min();
+        let pause = next.map_or(longest, |next| next.since(proxy::now()));
+        tokio::time::sleep(pause.clamp(Duration::from_millis(10), longest)).await;
     }
 }
 

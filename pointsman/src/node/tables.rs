@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use config::{Config, Protocol, RouteAction};
 use model::{
-    Action, Endpoint, EndpointStats, Health, Host, ListenerTable, Revision, Role, Route,
-    RoutingTable, ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
+    Action, Balancing, Endpoint, EndpointStats, Health, Host, ListenerTable, Moment, Revision,
+    Role, Route, RoutingTable, ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute,
+    View, stream,
 };
 use registry::{Record, Service};
 
@@ -18,6 +19,8 @@ pub(super) type Resolve<'a> = &'a dyn Fn(&Host) -> Option<IpAddr>;
 /// The latest tables and what they were made from.
 pub(super) struct Tables {
     workers: usize,
+    /// For whoever names neither a secret for hashing nor the node.
+    drawn: [u64; 2],
     config: Arc<Config>,
     /// For services of which the configuration says nothing.
     unconfigured: config::Service,
@@ -31,6 +34,7 @@ impl Tables {
     pub(super) fn new(workers: usize, config: &Arc<Config>) -> Self {
         let mut tables = Self {
             workers,
+            drawn: [fastrand::u64(..), fastrand::u64(..)],
             config: config.clone(),
             unconfigured: config::Service::default(),
             numbers: BTreeMap::new(),
@@ -240,27 +244,62 @@ impl Tables {
         resolve: Resolve<'_>,
     ) -> ServiceTable {
         let settings = self.settings(&view.service);
-        let endpoints = service
+        let (now, zone) = (proxy::now(), self.config.node.zone.as_deref());
+        let zone = zone.filter(|_| settings.prefer_zone);
+        let tier = |record: &Record| match zone {
+            Some(_) if record.instance.zone.as_deref() != zone => 1,
+            _ => 0,
+        };
+        let endpoints: Vec<_> = service
             .into_iter()
             .flat_map(|service| service.view(view.role))
-            .filter_map(|record| endpoint(record, before, resolve))
+            .filter_map(|record| endpoint(record, tier(record), before, resolve, now))
             .collect();
         let same = before.iter().find(|table| table.role == view.role);
+        let balancing = self.balancing(settings);
+        let placed = same.and_then(|b| b.placement.as_ref());
+        let placement = balance::place(settings.policy, &balancing, &endpoints, placed);
         ServiceTable {
             key: view.service.clone(),
             role: view.role,
             policy: settings.policy,
+            balancing,
+            placement,
             endpoints,
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
             retries: settings.retries,
-            shun_for: settings.shun_for,
-            shun_after: settings.shun_after,
             keep_alive: settings.keep_alive,
             send_proxy: settings.send_proxy,
             connect_from: settings.connect_from.clone(),
             stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
+            ejections: same.map_or_else(Arc::default, |b| b.ejections.clone()),
         }
+    }
+
+    fn balancing(&self, settings: &config::Service) -> Balancing {
+        let node = &self.config.node;
+        let made_of = |text: &str, n| balance::key([n, 0], text.as_bytes());
+        Balancing {
+            hash_on: settings.hash_on.clone(),
+            hash_secret: match &node.hash_secret {
+                Some(text) => [made_of(text, 1), made_of(text, 2)],
+                None => self.drawn,
+            },
+            slow_start: settings.slow_start,
+            subset: settings.subset,
+            subset_salt: match &node.name {
+                Some(name) => made_of(name, 3),
+                None => self.drawn[0],
+            },
+            panic_below: settings.panic_below.0,
+            ejecting: settings.ejection,
+        }
+    }
+
+    /// The tables of all services that some routing table has.
+    pub(super) fn services(&self) -> &[Arc<ServiceTable>] {
+        &self.services
     }
 
     /// The routing table as of `revision`.
@@ -275,8 +314,10 @@ impl Tables {
 
 fn endpoint(
     record: &Record,
+    tier: u8,
     before: &[Arc<ServiceTable>],
     resolve: Resolve<'_>,
+    now: Moment,
 ) -> Option<Endpoint> {
     let instance = &record.instance;
     let address = SocketAddr::new(resolve(&instance.host)?, instance.port.get());
@@ -290,11 +331,14 @@ fn endpoint(
         let same = endpoint.incarnation == record.incarnation && endpoint.address == address;
         same.then_some(endpoint)
     });
-    if let Some(known) = known {
+    let mut since = known.map_or(now, |known| known.since);
+    if let Some(known) = known
+        && known.health == Health::Critical
+        && health != Health::Critical
+    {
         // A check has seen it well again: what workers saw before that no longer counts.
-        if known.health == Health::Critical && health != Health::Critical {
-            known.stats.forgive();
-        }
+        known.stats.forgive();
+        since = now;
     }
     Some(Endpoint {
         id: instance.id.clone(),
@@ -304,6 +348,8 @@ fn endpoint(
         health,
         drain: instance.drain,
         enabled: instance.enabled,
+        tier,
+        since,
         stats: known.map_or_else(|| Arc::new(EndpointStats::default()), |e| e.stats.clone()),
     })
 }
@@ -385,7 +431,11 @@ mod tests {
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let stats = refresh(&mut tables, &registry).endpoints[0].stats.clone();
-        stats.shun(u64::MAX);
+        stats.eject(Some(model::Ejection {
+            until: Moment::from_millis(1 << 40),
+            times: 1,
+            reason: model::Reason::Failures,
+        }));
         for health in [Health::Critical, Health::Passing] {
             let record = registry.instance(&key(), &"x".parse().unwrap()).unwrap();
             let verdict = Verdict {
@@ -400,7 +450,7 @@ mod tests {
             registry.apply(next, &Command::SetHealth(vec![verdict]));
             refresh(&mut tables, &registry);
         }
-        assert_eq!(stats.shunned_until(), 0);
+        assert_eq!(stats.ejection(), None);
     }
 
     #[test]

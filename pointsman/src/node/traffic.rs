@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use balance::{Balancer, Standing, Tried, standing};
+use balance::{Balancer, Context, Standing, standing};
 use fronts::{
     Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing as Stands,
     Traffic,
@@ -40,14 +40,18 @@ impl Traffic for Shared {
         let Some(pick) = picks.get_mut(view) else {
             return Err(NoInstance::default());
         };
-        let mut tried = Tried::default();
+        // No key: whoever asks names none, so that the hashing policies spread what comes this way.
+        let mut context = Context {
+            key: fastrand::u64(..),
+            ..Context::default()
+        };
         let endpoints = &pick.table.endpoints;
         for (index, endpoint) in endpoints.iter().enumerate() {
             if except.contains(&endpoint.id) {
-                tried.add(index);
+                context.tried.add(index);
             }
         }
-        let chosen = pick.balancer.pick(&pick.table, &tried, now);
+        let chosen = pick.balancer.choose(&pick.table, &context, now);
         chosen
             .map(|index| endpoints[index].clone())
             .map_err(|_| NoInstance {
@@ -227,7 +231,7 @@ impl Shared {
 
 impl Pick {
     fn new(made_at: Option<Revision>, table: Arc<ServiceTable>) -> Self {
-        let balancer = Balancer::new(&table, fastrand::u64(..));
+        let balancer = Balancer::new(&table, 0, fastrand::u64(..));
         Self {
             made_at,
             table,
@@ -293,24 +297,28 @@ fn explained(route: &Route, table: &RoutingTable) -> ExplainedRoute {
 
 fn choice(service: &ServiceTable) -> Choice {
     let now = proxy::now();
-    let mut balancer = Balancer::new(service, fastrand::u64(..));
-    let chosen = balancer.pick(service, &Tried::default(), now).ok();
+    let mut balancer = Balancer::new(service, 0, fastrand::u64(..));
+    let context = Context {
+        key: fastrand::u64(..),
+        ..Context::default()
+    };
+    let chosen = balancer.choose(service, &context, now).ok();
     Choice {
         namespace: service.key.namespace.to_string(),
         service: service.key.service.to_string(),
         role: service.role,
         policy: service.policy.as_str().into(),
-        instances: service
-            .endpoints
-            .iter()
-            .map(|endpoint| stands(endpoint, now))
+        instances: (0..service.endpoints.len())
+            .map(|index| {
+                let standing = balancer.standing(service, index, now);
+                stands(&service.endpoints[index], standing)
+            })
             .collect(),
         chosen: chosen.map(|index| service.endpoints[index].id.to_string()),
     }
 }
 
-fn stands(endpoint: &Endpoint, now: model::Moment) -> Stands {
-    let standing = standing(endpoint, now);
+fn stands(endpoint: &Endpoint, standing: Standing) -> Stands {
     let address: SocketAddr = endpoint.address;
     Stands {
         id: endpoint.id.to_string(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Origin, get, until};
+use crate::harness::{Home, Origin, Reply, get, until};
 
 #[test]
 fn explain_says_of_every_instance_why_it_gets_work_or_not() {
@@ -54,6 +54,44 @@ fn explain_says_of_every_instance_why_it_gets_work_or_not() {
     for _ in 0..10 {
         assert_eq!(get(node.web(), "/").text(), "good");
     }
+}
+
+#[test]
+fn an_instance_that_answers_with_errors_only_is_ejected_and_everybody_says_why() {
+    let node = Home::new(crate::SHOP).start();
+    let good = Origin::named("good");
+    let bad = Origin::answering(|_| Reply {
+        status: 500,
+        ..Reply::text("no")
+    });
+    node.register("shop", "good", &crate::lasting(&good));
+    node.register("shop", "bad", &crate::lasting(&bad));
+    node.until_eligible("/", 2);
+    let url = format!("/v1/explain?url=http://{}/", node.web());
+    until("bad being ejected", || {
+        get(node.web(), "/");
+        let answer = node.read(&url);
+        let instances = answer["service"]["instances"].as_array()?;
+        let bad = instances.iter().find(|i| i["id"] == "bad")?;
+        (bad["why"].as_str()?.contains("answered with errors only")).then_some(())
+    });
+    for _ in 0..20 {
+        assert_eq!(get(node.web(), "/").text(), "good");
+    }
+    let labels = "{service=\"shop\",reason=\"errors\"}";
+    assert_eq!(
+        node.metric(&format!("pointsman_service_ejections_total{labels}")),
+        1.0
+    );
+    let labels = "{service=\"shop\",instance=\"bad\"}";
+    assert_eq!(
+        node.metric(&format!("pointsman_instance_ejected{labels}")),
+        1.0
+    );
+    assert_eq!(
+        node.metric(&format!("pointsman_instance_errors_total{labels}")),
+        5.0
+    );
 }
 
 #[test]

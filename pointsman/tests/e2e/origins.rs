@@ -230,7 +230,7 @@ fn what_may_be_repeated_is_tried_elsewhere_and_what_may_not_is_not() {
     });
     let good = Origin::named("good");
     let config = format!(
-        "{}\n[service.shop]\npolicy = \"round_robin\"\nshun_after = 0\n",
+        "{}\n[service.shop]\npolicy = \"round_robin\"\n[service.shop.ejection]\nfailures = 0\n",
         crate::SHOP
     );
     let node = Home::new(&config).start();

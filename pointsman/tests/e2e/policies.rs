@@ -67,7 +67,8 @@ fn least_conn_spares_an_instance_that_is_busy() {
         Reply::text("busy")
     });
     let idle = Origin::named("idle");
-    let node = Home::new(crate::SHOP).start();
+    let config = format!("{}\n[service.shop]\npolicy = \"least_conn\"\n", crate::SHOP);
+    let node = Home::new(&config).start();
     node.register("shop", "busy", &crate::lasting(&busy));
     node.until_eligible("/", 1);
     let mut held: Vec<_> = (0..1).map(|_| Connection::open(node.web())).collect();
@@ -84,6 +85,71 @@ fn least_conn_spares_an_instance_that_is_busy() {
     assert_eq!(shares.get("idle"), Some(&100), "{shares:?}");
     release.send(()).expect("somebody waits");
     assert_eq!(held[0].answer().text(), "busy");
+}
+
+#[test]
+fn a_header_decides_where_a_request_goes_and_goes_on_doing_so() {
+    let origins: Vec<_> = ["a", "b", "c"].map(Origin::named).into();
+    let config = format!(
+        "[node]\nhash_secret = \"s\"\n{}\n[service.shop]\npolicy = \"consistent_hash\"\nhash_on = \"header:X-User\"\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    let register = |n: usize| {
+        let id = ["a", "b", "c"][n];
+        node.register("shop", id, &crate::lasting(&origins[n]));
+    };
+    (0..2).for_each(register);
+    node.until_eligible("/", 2);
+    let mut connection = Connection::open(node.web());
+    let mut owners = || -> Vec<String> {
+        let ask = |user: usize| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-User: {user}\r\n\r\n");
+            connection.send(&head);
+            connection.answer().text().to_owned()
+        };
+        (0..60).map(ask).collect()
+    };
+    let before = owners();
+    assert_eq!(owners(), before);
+    for id in ["a", "b"] {
+        // A fair coin comes down less than 12 times in 60 once in a million.
+        assert!(
+            before.iter().filter(|o| *o == id).count() >= 12,
+            "{before:?}"
+        );
+    }
+    register(2);
+    node.until_eligible("/", 3);
+    let after = owners();
+    let moved = before.iter().zip(&after).filter(|(b, a)| b != a);
+    assert!(
+        moved.clone().all(|(_, to)| to == "c"),
+        "{before:?} {after:?}"
+    );
+    assert!(moved.count() > 0);
+}
+
+#[test]
+fn the_own_zone_has_the_traffic_while_it_can_take_it() {
+    let (near, far) = (Origin::named("near"), Origin::named("far"));
+    let config = format!("[node]\nzone = \"a\"\n{}", crate::SHOP);
+    let node = Home::new(&config).start();
+    for (origin, zone) in [(&near, "a"), (&far, "b")] {
+        let mut body = crate::lasting(origin);
+        body["zone"] = json!(zone);
+        node.register("shop", zone, &body);
+    }
+    node.until_eligible("/", 2);
+    assert_eq!(shares(&node, 50).get("near"), Some(&50));
+    let path = "/v1/services/shop/instances/a";
+    assert_eq!(
+        node.call("PATCH", path, &json!({ "drain": true })).status,
+        200
+    );
+    until("traffic in the other zone", || {
+        (shares(&node, 10).get("far") == Some(&10)).then_some(())
+    });
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn kill_one(kind: Kind, checks: bool, requests: u64, connections: usize) {
 
     reach(requests / 4);
     let live = attempts();
-    assert!(live > requests / 20, "{live} of {} went to it", served());
+    // A fair share is a twelfth; the policy prefers whoever happens to be faster.
+    assert!(live > requests / 50, "{live} of {} went to it", served());
     servers[0].kill();
     match checks {
         true => node.until_health("shop", "i0", "critical"),
@@ -148,7 +149,7 @@ fn node(servers: &[Server], checks: bool) -> Node {
     let config = format!(
         "[node]\nworkers = {WORKERS}\n[log.access]\nformat = \"off\"\n\
          [listener.web]\nbind = \"127.0.0.1:0\"\nservice = \"shop\"\n\
-         [service.shop]\nshun_for = \"{}s\"\n",
+         [service.shop.ejection]\ntime = \"{0}s\"\nmax_time = \"{0}s\"\n",
         SHUN.as_secs()
     );
     let node = Home::new(&config).start();

@@ -4,12 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use balance::{Balancer, Random, Tried, Unavailable};
-use model::{
-    EndpointStats, InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable,
-};
+use balance::{Balancer, Context, Held, Lease, Outcome, Random, Unavailable};
+use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
 
 use crate::access::Logger;
 use crate::buffers::Buffers;
@@ -38,7 +37,7 @@ pub(crate) struct Worker {
     connected: Cell<usize>,
 }
 
-/// An endpoint that failed so often that it is passed over for a while: worth a check at once.
+/// An endpoint that failed so often that it was ejected: worth a check at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
     /// Its service.
@@ -120,25 +119,33 @@ impl Worker {
     }
 
     /// Chooses an instance for one attempt.
-    pub(crate) fn pick(
-        &self,
-        snapshot: &Snapshot,
+    pub(crate) fn pick<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
         service: usize,
-        tried: &Tried,
-    ) -> Result<usize, Unavailable> {
+        context: &Context,
+    ) -> Result<InFlight<'a>, Unavailable> {
         let table = &snapshot.0.0.services[service];
         let mut balancers = self.balancers.borrow_mut();
         if balancers.len() <= service {
             balancers.resize_with(service + 1, || None);
         }
-        let slot = match &mut balancers[service] {
-            Some(slot) if Arc::ptr_eq(&slot.service, table) => slot,
-            stale => stale.insert(Slot {
-                service: table.clone(),
-                balancer: Balancer::new(table, self.draw()),
-            }),
-        };
-        slot.balancer.pick(table, tried, self.now())
+        let slot = balancers[service].get_or_insert_with(|| Slot {
+            service: table.clone(),
+            balancer: Balancer::new(table, self.index, self.draw()),
+        });
+        if !Arc::ptr_eq(&slot.service, table) {
+            slot.service = table.clone();
+            slot.balancer.rebuild(table);
+        }
+        let since = self.now();
+        let lease = slot.balancer.pick(table, context, since)?;
+        Ok(InFlight {
+            worker: self,
+            service: table,
+            lease: Some(lease),
+            since,
+        })
     }
 
     /// The address of ours to connect to an instance from; `None`: the kernel's choice.
@@ -173,42 +180,73 @@ impl Worker {
     /// An endpoint that was chosen a while ago failed.
     pub(crate) fn upstream_failed(&self, upstream: &Upstream) {
         let snapshot = self.snapshot();
-        if let Some((service, endpoint)) = upstream.find(&snapshot) {
-            self.attempt_failed(snapshot.service(service), endpoint);
+        if let Some((number, endpoint)) = upstream.find(&snapshot) {
+            let service = snapshot.service(number);
+            let ejected = balance::broke(service, endpoint, self.now());
+            self.suspect_if(ejected.is_some(), service, endpoint);
         }
     }
 
-    /// An attempt at an endpoint failed: counts it, and passes the endpoint over when it was one too many.
-    pub(crate) fn attempt_failed(&self, service: &ServiceTable, endpoint: usize) {
-        let endpoint = &service.endpoints[endpoint];
-        let in_a_row = endpoint.stats.failed();
-        if service.shun_after == 0 || in_a_row < service.shun_after {
-            return;
-        }
-        let now = self.now();
-        let already = endpoint.stats.shunned_until() > now.as_nanos();
-        endpoint.stats.shun((now + service.shun_for).as_nanos());
-        if !already {
+    /// The end of an attempt. An endpoint that was ejected because of it is checked at once.
+    fn done(&self, service: &ServiceTable, lease: Lease, outcome: Outcome, latency: Duration) {
+        let endpoint = lease.endpoint();
+        let ejected = lease.done(service, outcome, latency, self.now());
+        self.suspect_if(ejected.is_some(), service, endpoint);
+    }
+
+    fn suspect_if(&self, ejected: bool, service: &ServiceTable, endpoint: usize) {
+        if ejected {
             (self.suspect)(Suspect {
                 service: service.key.clone(),
-                instance: endpoint.id.clone(),
+                instance: service.endpoints[endpoint].id.clone(),
             });
         }
     }
 }
 
-/// Work in flight at an endpoint, from the pick until it is dropped.
-pub(crate) struct InFlight<'a>(&'a EndpointStats);
+/// What the policies that go by keys take for a client's address.
+pub(crate) fn source_key(service: &ServiceTable, source: IpAddr) -> u64 {
+    let secret = service.balancing.hash_secret;
+    match source.to_canonical() {
+        IpAddr::V4(ip) => balance::key(secret, &ip.octets()),
+        IpAddr::V6(ip) => balance::key(secret, &ip.octets()),
+    }
+}
 
-impl<'a> InFlight<'a> {
-    pub(crate) fn begin(stats: &'a EndpointStats) -> Self {
-        stats.begin();
-        Self(stats)
+/// Work in flight at an endpoint, from the pick to [`InFlight::done`]. Dropped before, it was cancelled.
+pub(crate) struct InFlight<'a> {
+    worker: &'a Worker,
+    service: &'a ServiceTable,
+    lease: Option<Lease>,
+    since: Moment,
+}
+
+impl InFlight<'_> {
+    /// The number of the endpoint.
+    pub(crate) fn endpoint(&self) -> usize {
+        self.lease.as_ref().map_or(0, Lease::endpoint)
+    }
+
+    /// What came of it, and when the instance was heard of first.
+    pub(crate) fn done(mut self, outcome: Outcome, heard: Moment) {
+        if let Some(lease) = self.lease.take() {
+            let latency = heard.since(self.since);
+            self.worker.done(self.service, lease, outcome, latency);
+        }
+    }
+
+    /// The connection stands: it counts until it is dropped, whatever becomes of the table.
+    pub(crate) fn stands(mut self) -> Option<Held> {
+        Some(self.lease.take()?.stands(self.service))
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.end();
+        if let Some(lease) = self.lease.take() {
+            let latency = self.worker.now().since(self.since);
+            let cancelled = Outcome::Cancelled;
+            self.worker.done(self.service, lease, cancelled, latency);
+        }
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use model::{
-    Action, Endpoint, EndpointStats, Health, HostPattern, Incarnation, ListenerStats,
-    ListenerTable, Moment, PathPattern, Route, RouteStats, RoutingTable, ServiceKey, ServiceStats,
-    ServiceTable, Sharded, Speaks, Weight,
+    Action, Balancing, Ejecting, Endpoint, EndpointStats, Health, HostPattern, Incarnation,
+    ListenerStats, ListenerTable, Moment, PathPattern, Route, RouteStats, RoutingTable, ServiceKey,
+    ServiceStats, ServiceTable, Sharded, Speaks, Weight,
 };
 use proxy::rt::{Listener, Network, Reactor};
 use proxy::{Simulated, simulate};
@@ -245,6 +245,8 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         health: Health::Passing,
         drain: i > 0 && rng.u8(..6) == 0,
         enabled: i == 0 || rng.u8(..6) != 0,
+        tier: 0,
+        since: model::Moment::ZERO,
         stats: numbers.endpoints[s][i].clone(),
     };
     Arc::new(ServiceTable {
@@ -255,8 +257,16 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         connect_timeout: CONNECT,
         response_timeout: RESPONSE,
         retries: service.retries,
-        shun_for: Duration::from_millis(300),
-        shun_after: 3,
+        balancing: Balancing {
+            ejecting: Ejecting {
+                failures: 3,
+                time: Duration::from_millis(300),
+                ..Ejecting::default()
+            },
+            ..Balancing::default()
+        },
+        placement: None,
+        ejections: Arc::default(),
         keep_alive: Duration::from_millis(700),
         send_proxy: None,
         connect_from: Vec::new(),

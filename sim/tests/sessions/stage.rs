@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Action, Endpoint, EndpointStats, Health, HostPattern, Incarnation, ListenerStats,
-    ListenerTable, Moment, PathPattern, Policy, Route, RouteStats, RoutingTable, ServiceKey,
-    ServiceStats, ServiceTable, Sharded, Speaks, Stream, StreamMatch, StreamRoute, StreamStats,
-    TcpLimits, Timeouts, Weight,
+    Action, Balancing, Ejecting, Endpoint, EndpointStats, Health, HostPattern, Incarnation,
+    ListenerStats, ListenerTable, Moment, PathPattern, Policy, Route, RouteStats, RoutingTable,
+    ServiceKey, ServiceStats, ServiceTable, Sharded, Speaks, Stream, StreamMatch, StreamRoute,
+    StreamStats, TcpLimits, Timeouts, Weight,
 };
 use proxy::rt::{Accepted, Handle, Listener, Memory, Network, Sock};
 use proxy::{Simulated, simulate};
@@ -108,6 +108,8 @@ impl Stage {
             health: Health::Passing,
             drain: false,
             enabled: true,
+            tier: 0,
+            since: model::Moment::ZERO,
             stats: stats.clone(),
         };
         let service = ServiceTable {
@@ -118,8 +120,16 @@ impl Stage {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(3),
             retries: self.retries,
-            shun_for: Duration::from_secs(10),
-            shun_after: 3,
+            balancing: Balancing {
+                ejecting: Ejecting {
+                    failures: 3,
+                    time: Duration::from_secs(10),
+                    ..Ejecting::default()
+                },
+                ..Balancing::default()
+            },
+            placement: None,
+            ejections: Arc::default(),
             keep_alive: Duration::from_secs(30),
             send_proxy: None,
             connect_from: Vec::new(),

@@ -43,7 +43,6 @@ fn what_the_design_has_and_this_version_has_not_is_told_apart() {
         "[front.zookeeper]\nbind = \"127.0.0.1:2181\"",
         &route("files = \"/srv\"\nservice = \"a\""),
         &listener("service = \"a\"\nprotocol = \"https\""),
-        &service("policy = \"least_time\""),
     ] {
         let fault = one(text);
         assert!(fault.contains("is not in this version"), "{fault}");

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use model::{CheckProtocol, Policy, ProxyVersion, Role};
+use model::{CheckProtocol, HashOn, Policy, ProxyVersion, Role};
 use serde_json::{Value as Json, json};
 
+use crate::text::Token;
 use crate::tree::clip;
 use crate::value::Text;
 
@@ -127,9 +128,8 @@ impl Text for Policy {
     const EXPECTED: &'static str = "the name of a policy, such as \"least_conn\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        const LATER: &[&str] = &["consistent_hash", "least_time", "maglev", "peak_ewma"];
-        let known = POLICIES.into_iter().find(|policy| policy.as_str() == text);
-        known.ok_or_else(|| no_such_word(text, &POLICIES.map(Self::as_str), LATER))
+        let known = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
+        known.ok_or_else(|| no_such_word(text, &Self::ALL.map(Self::as_str), &[]))
     }
 
     fn text(&self) -> String {
@@ -137,7 +137,7 @@ impl Text for Policy {
     }
 
     fn schema() -> Json {
-        json!({ "enum": POLICIES.map(Self::as_str) })
+        json!({ "enum": Self::ALL.map(Self::as_str) })
     }
 }
 
@@ -176,7 +176,44 @@ impl Text for Role {
     }
 }
 
-const POLICIES: [Policy; 3] = [Policy::LeastConn, Policy::RoundRobin, Policy::Random];
+impl Text for HashOn {
+    const EXPECTED: &'static str =
+        "\"source_ip\", \"url\", or \"header:\", \"cookie:\" or \"query:\" and a name";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fault = || format!("{:?} is not {}", clip(text), Self::EXPECTED);
+        let (kind, name) = match text {
+            "source_ip" => return Ok(Self::SourceIp),
+            "url" => return Ok(Self::Url),
+            _ => text.split_once(':').ok_or_else(fault)?,
+        };
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b";,=&".contains(&b))
+        {
+            return Err(fault());
+        }
+        match kind {
+            "header" => Ok(Self::Header(
+                Token::parse(name)?.text().to_ascii_lowercase().into(),
+            )),
+            "cookie" => Ok(Self::Cookie(name.into())),
+            "query" => Ok(Self::Query(name.into())),
+            _ => Err(fault()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::SourceIp => "source_ip".into(),
+            Self::Url => "url".into(),
+            Self::Header(name) => format!("header:{name}"),
+            Self::Cookie(name) => format!("cookie:{name}"),
+            Self::Query(name) => format!("query:{name}"),
+        }
+    }
+}
 
 /// Where a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

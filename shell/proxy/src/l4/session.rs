@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use balance::{Excess, Tried};
+use balance::{Context, Excess, Held, Unit};
 use model::stream::{Arrival, find};
 use model::{
-    Closed, EndpointStats, ListenerStats, ListenerTable, Moment, ServiceTable, Speaks, Stream,
-    StreamRoute, TcpLimits,
+    Closed, ListenerStats, ListenerTable, Moment, ServiceTable, Speaks, Stream, StreamRoute,
+    TcpLimits,
 };
 use telemetry::{ConnectionRecord, Record};
 use wire::client_hello::ClientHello;
@@ -21,7 +21,7 @@ use super::lasting::{Standing, Upstream};
 use super::preface::{self, Introduced, NoPreface, introduced};
 use crate::inbox::Open;
 use crate::rt::Sock;
-use crate::worker::Worker;
+use crate::worker::{Worker, source_key};
 
 /// A connection from its acceptance to its end.
 struct Session {
@@ -50,7 +50,7 @@ struct Outcome {
     /// Counted at its source for as long as this lives; `None` where nothing is limited.
     admitted: Option<Admitted>,
     /// Counted at the instance for as long as this lives.
-    occupied: Option<Occupied>,
+    held: Option<Held>,
 }
 
 /// Serves one connection until it ends. `None`: its listener was taken away while it waited to be accepted.
@@ -174,28 +174,31 @@ impl Session {
         let service = snapshot.service(number);
         let stats = service.stats.of(worker.index);
         stats.requests.bump(1);
-        let mut tried = Tried::default();
+        let mut context = Context {
+            unit: Unit::Connection,
+            key: source_key(service, self.peer.ip()),
+            ..Context::default()
+        };
         loop {
-            let Ok(chosen) = worker.pick(&snapshot, number, &tried) else {
+            // Counted from the attempt on: whoever picks next should see it.
+            let Ok(in_flight) = worker.pick(&snapshot, number, &context) else {
                 stats
                     .unavailable
                     .bump(u64::from(self.outcome.attempts == 0));
                 return Err(Closed::Unavailable);
             };
-            tried.add(chosen);
+            let chosen = in_flight.endpoint();
+            context.tried.add(chosen);
             let endpoint = &service.endpoints[chosen];
-            // Counted from the attempt on: whoever picks next should see it.
-            let occupied = Occupied::begin(endpoint.stats.clone());
             self.outcome.attempts += 1;
             let connected = self.connect(endpoint.address, service).await;
             match connected {
                 Ok(instance) => {
                     self.introduce(service);
                     endpoint.stats.connected(true);
-                    endpoint.stats.succeeded();
                     let upstream = worker.lasting.upstream(number, service, endpoint);
                     self.outcome.upstream = Some(upstream);
-                    self.outcome.occupied = Some(occupied);
+                    self.outcome.held = in_flight.stands();
                     self.outcome.connect = worker.now().since(self.began);
                     return Ok(instance);
                 }
@@ -204,7 +207,7 @@ impl Session {
                 Err(fault) if is_ours(&fault) => {}
                 Err(_) => {
                     endpoint.stats.connected(false);
-                    worker.attempt_failed(service, chosen);
+                    in_flight.done(balance::Outcome::Unreachable, worker.now());
                 }
             }
             if self.outcome.attempts > service.retries {
@@ -314,22 +317,6 @@ impl Session {
             attempts: outcome.attempts,
             ended: closed.as_str(),
         }));
-    }
-}
-
-/// A connection at an instance, counted until it is dropped. Unlike a request it may outlive every table.
-pub(super) struct Occupied(Arc<EndpointStats>);
-
-impl Occupied {
-    pub(super) fn begin(stats: Arc<EndpointStats>) -> Self {
-        stats.begin();
-        Self(stats)
-    }
-}
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) enum Plan {
 /// A request on its way to an instance.
 pub(super) struct Forward {
     pub(super) service: usize,
+    /// For policies that go by a key of the request.
+    pub(super) key: u64,
     /// The request as instances get it: its head, and as much of its body as came along.
     pub(super) message: Vec<u8>,
     /// Whether the rest of the body goes out in chunks.
@@ -94,7 +96,7 @@ impl Session {
                 404,
                 "no route of this listener serves this host and path",
             )),
-            Some(route) => self.plan(request, route, listener, id),
+            Some(route) => self.plan(request, route, (listener, snapshot), id),
         };
         let begun = Begun {
             at: self.worker.now(),
@@ -120,13 +122,11 @@ impl Session {
         &self,
         request: &h1::Request<'_>,
         route: &Route,
-        listener: &ListenerTable,
+        tables: (&ListenerTable, &Snapshot),
         id: &[u8],
     ) -> Plan {
         match &route.action {
-            Action::Service(service) => {
-                Plan::Forward(self.forward(request, *service, listener, id))
-            }
+            Action::Service(service) => Plan::Forward(self.forward(request, *service, tables, id)),
             Action::Redirect(redirect) => Plan::Answer(redirected(request, redirect)),
             Action::Fixed {
                 status,
@@ -144,7 +144,7 @@ impl Session {
         &self,
         request: &h1::Request<'_>,
         service: usize,
-        listener: &ListenerTable,
+        (listener, snapshot): (&ListenerTable, &Snapshot),
         id: &[u8],
     ) -> Forward {
         let client = self.peer.ip();
@@ -164,6 +164,7 @@ impl Session {
         h1::write_request(request, &forward, &mut message);
         Forward {
             service,
+            key: self.key(request, snapshot.service(service)),
             message,
             chunked: request.framing == h1::Framing::Chunked,
             upgrade: request.upgrade.is_some(),

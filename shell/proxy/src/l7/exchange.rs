@@ -3,9 +3,9 @@
 use std::pin::pin;
 use std::time::SystemTime;
 
-use balance::Tried;
+use balance::{Context, Outcome};
 use http::h1;
-use model::{Endpoint, ServiceTable};
+use model::{Endpoint, Moment, ServiceTable};
 use telemetry::{AccessRecord, Answerer, Record};
 use wire::proxy_protocol::Tlvs;
 
@@ -15,7 +15,6 @@ use super::respond::{Answered, Asked, Unanswered};
 use super::session::{Cut, Next, Session};
 use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
-use crate::worker::InFlight;
 
 /// How a request ended, for counters and the log.
 pub(super) struct Ended {
@@ -83,12 +82,15 @@ impl Session {
             let service = snapshot.service(forward.service);
             let stats = service.stats.of(self.worker.index);
             stats.requests.bump(1);
-            let mut tried = Tried::default();
+            let mut context = Context {
+                key: forward.key,
+                ..Context::default()
+            };
             let (mut attempts, mut retries) = (0, 0);
             let mut last: Option<Failed> = None;
             loop {
-                let endpoint = match self.worker.pick(&snapshot, forward.service, &tried) {
-                    Ok(endpoint) => endpoint,
+                let in_flight = match self.worker.pick(&snapshot, forward.service, &context) {
+                    Ok(in_flight) => in_flight,
                     Err(why) => {
                         stats.unavailable.bump(u64::from(last.is_none()));
                         let why = last.map_or_else(
@@ -98,16 +100,19 @@ impl Session {
                         return Box::pin(self.give_up(begun, attempts, why)).await;
                     }
                 };
-                tried.add(endpoint);
-                let in_flight = InFlight::begin(&service.endpoints[endpoint].stats);
+                let endpoint = in_flight.endpoint();
+                context.tried.add(endpoint);
                 attempts += 1;
+                self.heard.set(Moment::NEVER);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
                 if matches!(outcome, Err(Failed::Stale)) && may_retry(begun, &Failed::Stale) {
                     // No fault of the instance's: the same one again, on a new connection.
                     outcome =
                         Box::pin(self.attempt(begun, forward, service, endpoint, false)).await;
                 }
-                drop(in_flight);
+                // A long body, or a slow client, is no latency of the instance's.
+                let heard = self.heard.get().min(self.worker.now());
+                in_flight.done(told(&outcome), heard);
                 match outcome {
                     Ok(mut ended) => {
                         (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
@@ -119,9 +124,6 @@ impl Session {
                         return ended;
                     }
                     Err(failed) => {
-                        if !matches!(failed, Failed::Stale) {
-                            self.worker.attempt_failed(service, endpoint);
-                        }
                         if retries == service.retries || !may_retry(begun, &failed) {
                             let why = explain(&failed);
                             return Box::pin(self.give_up(begun, attempts, why)).await;
@@ -179,11 +181,6 @@ impl Session {
                 }
                 outcome => outcome?,
             };
-            match answered.cut {
-                None => endpoint.stats.succeeded(),
-                Some(cut) if cut.is_by_instance() => self.worker.attempt_failed(service, number),
-                Some(_) => {}
-            }
             let stays = answered.cut.is_none() && delivered && answered.instance_stays && shared;
             if let Some(instance) = reused.filter(|_| stays && !self.worker.draining()) {
                 let (pool, now) = (&self.worker.pool, self.worker.now());
@@ -388,6 +385,23 @@ impl Session {
             attempts: ended.attempts,
             ended: ended.cut.map_or("ok", Cut::as_str),
         }));
+    }
+}
+
+/// What an attempt tells of its instance.
+fn told(outcome: &Result<Ended, Failed>) -> Outcome {
+    match outcome {
+        Ok(ended) if ended.cut.is_some_and(Cut::is_by_instance) => Outcome::Broken,
+        // Others of the 5xx are about the request: not implemented, version not supported, loop detected.
+        Ok(ended) if matches!(ended.status, 500 | 502..=504) => Outcome::Error,
+        Ok(_) => Outcome::Answered,
+        Err(Failed::Connect(_)) => Outcome::Unreachable,
+        Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
+        Err(Failed::Unanswered(Unanswered::Left | Unanswered::Malformed)) => Outcome::Broken,
+        // No fault of the instance's.
+        Err(Failed::Stale | Failed::Client(_) | Failed::Unanswered(Unanswered::ClientLeft)) => {
+            Outcome::Cancelled
+        }
     }
 }
 

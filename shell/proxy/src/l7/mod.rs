@@ -10,6 +10,7 @@
 
 mod begin;
 mod exchange;
+mod key;
 mod pump;
 mod respond;
 mod session;

@@ -313,6 +313,7 @@ impl Session {
         head.clear();
         let message = &scratch[start..range.end];
         self.speaking.set(started.status);
+        self.heard.set(self.worker.now());
         // When it is the last that the client gets, its end follows at once.
         let last = decoded.done && !started.client_stays;
         let sent = match last {

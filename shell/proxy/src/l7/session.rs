@@ -41,6 +41,8 @@ pub(crate) struct Session {
     /// The status of the answer of which the client has a part: whatever goes wrong now, it cannot be sent
     /// another. 0 between answers.
     pub(super) speaking: Cell<u16>,
+    /// When the instance was heard of first; [`Moment::NEVER`] before.
+    pub(super) heard: Cell<Moment>,
     /// The listener as last known: its limits hold on when it is taken away.
     pub(super) table: RefCell<Arc<ListenerTable>>,
 }
@@ -90,6 +92,7 @@ pub(crate) fn serve(
         unseen: Cell::new(false),
         uploading: Cell::new(false),
         speaking: Cell::new(0),
+        heard: Cell::new(Moment::NEVER),
     });
     async move {
         let _open = open;

@@ -79,6 +79,8 @@ impl Memory {
             health: record.health(),
             drain: record.instance.drain,
             enabled: record.instance.enabled,
+            tier: 0,
+            since: Moment::ZERO,
             incarnation: record.incarnation,
             stats: self.stats(&record.instance.id),
         };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use balance::{Bounds, Flows, Tried};
+use balance::{Bounds, Context, Flows, Unit};
 use model::stream::{Arrival, find};
 use model::{Closed, ListenerTable, SourceLimits, Speaks, Stream, UdpLimits};
 
@@ -14,7 +14,7 @@ use super::session::{Parts, Session, Unsent};
 use crate::inbox::Fleet;
 use crate::l4::gate::Gate;
 use crate::rt::{Batch, Offload, Packets, TaskId, UdpSock, yield_now};
-use crate::worker::{Snapshot, Worker};
+use crate::worker::{Snapshot, Worker, source_key};
 
 /// Receptions a call, and calls before others get their turn.
 const RECEIVE: usize = 32;
@@ -207,11 +207,16 @@ impl Port {
         let service = snapshot.service(number);
         let counts = service.stats.of(self.worker.index);
         counts.requests.bump(1);
-        let Ok(chosen) = self.worker.pick(snapshot, number, &Tried::default()) else {
+        let context = Context {
+            unit: Unit::Connection,
+            key: source_key(service, client.ip()),
+            ..Context::default()
+        };
+        let Ok(in_flight) = self.worker.pick(snapshot, number, &context) else {
             counts.unavailable.bump(1);
             return None;
         };
-        let endpoint = &service.endpoints[chosen];
+        let endpoint = &service.endpoints[in_flight.endpoint()];
         let from = self.worker.connect_from(service, endpoint.address);
         let sock = UdpSock::connected(self.worker.reactor(), endpoint.address, from).ok()?;
         self.make_room(client);
@@ -227,6 +232,7 @@ impl Port {
                 upstream,
                 table: table.clone(),
                 route,
+                held: in_flight.stands(),
             },
         ));
         let mut sessions = self.sessions.borrow_mut();

@@ -6,13 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use balance::FlowId;
+use balance::{FlowId, Held};
 use model::{Closed, ListenerTable, Moment, Speaks, StreamRoute, UdpLimits};
 use telemetry::{ConnectionRecord, Record};
 
 use super::port::Port;
 use crate::l4::lasting::Upstream;
-use crate::l4::session::Occupied;
 use crate::rt::{Offload, Packets, TaskId, UdpSock, yield_now};
 
 /// Receptions before the other tasks get their turn.
@@ -40,7 +39,7 @@ pub(super) struct Session {
     expected: Cell<u32>,
     received: Cell<u64>,
     sent: Cell<u64>,
-    _occupied: Occupied,
+    _held: Option<Held>,
 }
 
 /// Why a packet could not be sent: the instance has no such port.
@@ -55,6 +54,8 @@ pub(super) struct Parts {
     pub(super) upstream: Rc<Upstream>,
     pub(super) table: Arc<ListenerTable>,
     pub(super) route: usize,
+    /// Counted at the instance for as long as this lives.
+    pub(super) held: Option<Held>,
 }
 
 impl Session {
@@ -67,7 +68,7 @@ impl Session {
             local: parts.local,
             task: Cell::new(port.worker.reactor().current()),
             ended: Cell::new(None),
-            _occupied: Occupied::begin(parts.upstream.stats.clone()),
+            _held: parts.held,
             upstream: parts.upstream,
             offload: port.offload.clone(),
             table: parts.table,

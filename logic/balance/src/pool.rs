@@ -1,0 +1,331 @@
+//! One tier's candidates, and the ways of choosing among them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use model::{Endpoint, EndpointStats, Moment, Policy};
+
+use crate::Random;
+use crate::alias::Alias;
+use crate::learn;
+use crate::stage::Tier;
+use crate::view::View;
+
+/// Up to this many endpoints, `least_conn` looks at all of them; beyond, at two (the power of two
+/// choices, Mitzenmacher 2001). 64 cache lines are read in about the time of one.
+const FULL_SCAN: usize = 64;
+
+/// One turn of an endpoint of weight 1; one of weight w waits 1/w of it. Divisible by all small weights,
+/// so that they interleave exactly.
+const TURN: u64 = 5_040 << 16;
+
+/// A turn and its candidate's number are one number, so that comparing them is one instruction: the number takes
+/// the lower bits. When the turns reach the end of the upper ones, all begin again.
+const NUMBER_BITS: u32 = 24;
+const LAST_TURN: u64 = 1 << (63 - NUMBER_BITS);
+
+/// `least_time` looks at so many. More would find a better one now, and everybody the same.
+const SAMPLES: usize = 4;
+
+/// Predictions this close to each other are taken for equal.
+const TIE: f32 = 0.95;
+
+/// More nanoseconds than any prediction has, for each request in flight per weight.
+const HOT: f32 = 1e30;
+
+/// Nanoseconds that the workers' clock, which is read once for each batch of events, cannot tell apart.
+const INDISTINCT: f32 = 50_000.0;
+
+/// Draws that may fail before those that are left are counted.
+const DRAWS: usize = 8;
+
+/// Failures in a row weigh so many requests in flight each, for `least_conn`; and for how long.
+const CHARGE: u32 = 4;
+const CHARGED: u32 = 8;
+const CHARGED_FOR: f32 = 1.0;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    pub(crate) candidates: Vec<Candidate>,
+    /// The weight of all of the tier, healthy or not.
+    pub(crate) whole: u64,
+    odds: Alias,
+    /// `round_robin`: candidates by the moment their turn comes.
+    turns: BinaryHeap<Reverse<u64>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) stats: Arc<EndpointStats>,
+    pub(crate) endpoint: u32,
+    pub(crate) weight: u32,
+    per_weight: f32,
+    /// When its turn comes, in virtual time. `least_conn` settles ties by it.
+    turn: u64,
+    pub(crate) since: Moment,
+}
+
+/// What a balancer has learned of a service as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fleet {
+    /// The median of the endpoints' latencies, in nanoseconds; 0 as long as nothing is known.
+    pub(crate) latency: f32,
+    /// The in-flight per weight that five of six endpoints stay below.
+    hot: f32,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        tier: &Tier,
+        endpoints: &[Endpoint],
+        policy: Policy,
+        random: &mut Random,
+    ) -> Self {
+        let candidate = |&index: &u32| {
+            let endpoint = &endpoints[index as usize];
+            let weight = u32::from(endpoint.weight.0);
+            Candidate {
+                stats: endpoint.stats.clone(),
+                endpoint: index,
+                weight,
+                per_weight: 1.0 / weight as f32,
+                // Anywhere within its first turn: workers that start together do not choose in step.
+                turn: random.below(TURN / u64::from(weight)),
+                since: endpoint.since,
+            }
+        };
+        let candidates: Vec<_> = tier.endpoints.iter().map(candidate).collect();
+        let weights: Vec<u32> = candidates.iter().map(|c| c.weight).collect();
+        let turns = match policy {
+            Policy::RoundRobin => (0..)
+                .zip(&candidates)
+                .map(|(i, c)| Reverse(c.turn << NUMBER_BITS | i))
+                .collect(),
+            _ => BinaryHeap::new(),
+        };
+        Self {
+            candidates,
+            whole: tier.whole,
+            odds: Alias::new(&weights),
+            turns,
+        }
+    }
+
+    /// A candidate drawn with P(i) = W(i) / ΣW among those that can be chosen.
+    #[inline]
+    pub(crate) fn draw(&self, view: &mut View<'_>) -> Option<usize> {
+        let index = self.odds.draw(view.random.draw());
+        match view.is_ordinary(&self.candidates[index].stats) {
+            true => Some(index),
+            false => self.draw_again(index, view),
+        }
+    }
+
+    #[cold]
+    fn draw_again(&self, mut index: usize, view: &mut View<'_>) -> Option<usize> {
+        // Drawing again keeps the odds among the usable ones. Eight misses in a row mean that few are
+        // left: then the odds are computed among just those.
+        for _ in 0..DRAWS {
+            if view.takes(&self.candidates[index]) {
+                return Some(index);
+            }
+            index = self.odds.draw(view.random.draw());
+        }
+        self.draw_among_few(view)
+    }
+
+    #[cold]
+    fn draw_among_few(&self, view: &mut View<'_>) -> Option<usize> {
+        let share = |c| u64::from((view.share(c) * 256.0) as u32) * u64::from(c.weight);
+        let total: u64 = self.candidates.iter().map(share).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut ticket = view.random.below(total);
+        let share = |c| u64::from((view.share(c) * 256.0) as u32) * u64::from(c.weight);
+        self.candidates
+            .iter()
+            .position(|c| match ticket.checked_sub(share(c)) {
+                Some(rest) => {
+                    ticket = rest;
+                    false
+                }
+                None => true,
+            })
+    }
+
+    /// Earliest deadline first. Who cannot take its turn loses it.
+    pub(crate) fn next_turn(&mut self, view: &mut View<'_>) -> Option<usize> {
+        for _ in 0..self.candidates.len() {
+            let mut first = self.turns.peek_mut()?;
+            let index = (first.0 & ((1 << NUMBER_BITS) - 1)) as usize;
+            let candidate = &self.candidates[index];
+            first.0 += (TURN / u64::from(candidate.weight)) << NUMBER_BITS;
+            let last = first.0 >> NUMBER_BITS >= LAST_TURN;
+            drop(first);
+            if last {
+                self.begin_again();
+            }
+            let candidate = &self.candidates[index];
+            if view.takes(candidate) {
+                return Some(index);
+            }
+        }
+        // A heavy candidate that is unusable may have used up all the attempts above.
+        (0..self.candidates.len()).find(|&i| view.share(&self.candidates[i]) > 0.0)
+    }
+
+    /// Every turn minus the first one's.
+    fn begin_again(&mut self) {
+        let first = self.turns.peek().map_or(0, |first| first.0 >> NUMBER_BITS);
+        let turns = std::mem::take(&mut self.turns).into_vec();
+        let earlier = turns
+            .into_iter()
+            .map(|Reverse(t)| Reverse(t - (first << NUMBER_BITS)));
+        self.turns = earlier.collect();
+    }
+
+    /// The fewest in flight per weight: of all, or of two.
+    pub(crate) fn least_conn(&mut self, view: &mut View<'_>) -> Option<usize> {
+        match self.candidates.len() <= FULL_SCAN {
+            true => self.scan(view),
+            false => {
+                let (a, b) = (self.draw(view)?, self.draw(view)?);
+                let [first, second] = [a, b].map(|i| &self.candidates[i]);
+                let ours = (load(first, view.now) + 1) * u64::from(second.weight);
+                let theirs = (load(second, view.now) + 1) * u64::from(first.weight);
+                Some(if theirs < ours { b } else { a })
+            }
+        }
+    }
+
+    /// The fewest in flight per weight; among equals, whose turn it is.
+    fn scan(&mut self, view: &View<'_>) -> Option<usize> {
+        // Load and share of the best so far; weights in 256ths of what they are.
+        let mut best: Option<(usize, u64, u64)> = None;
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let share = (view.share(candidate) * 256.0) as u64;
+            if share == 0 {
+                continue;
+            }
+            let (load, weight) = (
+                load(candidate, view.now),
+                share * u64::from(candidate.weight),
+            );
+            let better = best.is_none_or(|(b, best_load, best_weight)| {
+                // load / weight < best_load / best_weight, without dividing.
+                let (ours, theirs) = (load * best_weight, best_load * weight);
+                ours < theirs || ours == theirs && candidate.turn < self.candidates[b].turn
+            });
+            if better {
+                best = Some((index, load, weight));
+            }
+        }
+        let (index, _, weight) = best?;
+        self.candidates[index].turn += TURN * 256 / weight;
+        Some(index)
+    }
+
+    /// The least predicted latency of a few, unless it is among the hottest sixth: then the least in flight. Without
+    /// that guard whoever was fast a moment ago is flooded before its answers tell.
+    pub(crate) fn least_time(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
+        let mut drawn = [0; SAMPLES];
+        for index in &mut drawn {
+            *index = self.draw(view)?;
+        }
+        fleet.see(&self.candidates[drawn[0]]);
+        let usual = fleet.usual();
+        // First all scores, so that the processor works on the four at a time; and as few branches as can be, since
+        // each would be a guess.
+        let mut scores = [0.0; SAMPLES];
+        for (score, index) in scores.iter_mut().zip(drawn) {
+            let candidate = &self.candidates[index];
+            let q = learn::in_flight(&candidate.stats, view.now);
+            let load = q * candidate.per_weight;
+            let time = learn::predict(&candidate.stats, q, usual, view.now);
+            // The least load of those too hot is still worse than any time.
+            let hot = f32::from(u8::from(load > fleet.hot));
+            *score = time + hot * load * HOT;
+        }
+        let mut best = 0;
+        for n in 1..SAMPLES {
+            // Those that are as good as equal are chosen by the draw's order, and so by weight.
+            let better = usize::from(scores[n] + INDISTINCT < TIE * scores[best]);
+            best += better * (n - best);
+        }
+        Some(drawn[best])
+    }
+
+    /// The better of two by peak-sensitive latency times what will be in flight.
+    pub(crate) fn peak_ewma(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
+        let (a, b) = (self.draw(view)?, self.draw(view)?);
+        fleet.see(&self.candidates[a]);
+        let [ours, theirs] = [a, b].map(|i| {
+            let candidate = &self.candidates[i];
+            let q = learn::in_flight(&candidate.stats, view.now);
+            let latency = learn::peak(&candidate.stats, fleet.usual(), view.now);
+            latency * (q + 1.0) * candidate.per_weight
+        });
+        Some(if theirs < ours { b } else { a })
+    }
+
+    /// The weight of those that can be chosen now.
+    pub(crate) fn usable(&self, view: &View<'_>) -> u64 {
+        let usable = self.candidates.iter().filter(|c| view.share(c) > 0.0);
+        usable.map(|c| u64::from(c.weight)).sum()
+    }
+}
+
+/// What a candidate has in flight. Failures of the last second count as if they were still there: an instance
+/// that fails fast is always empty, and would draw everything.
+fn load(candidate: &Candidate, now: Moment) -> u64 {
+    let stats = &candidate.stats;
+    let bad = stats.bad_in_a_row();
+    let charged = bad != 0 && stats.learned_ago(now) < CHARGED_FOR;
+    let charge = if charged {
+        bad.min(CHARGED) * CHARGE
+    } else {
+        0
+    };
+    u64::from(stats.in_flight() + charge)
+}
+
+impl Fleet {
+    /// The latency of an ordinary endpoint, in nanoseconds. As long as nothing is known, any will do.
+    pub(crate) fn usual(&self) -> f32 {
+        // No `max`: it costs instructions for what is no number.
+        if self.latency > 1.0 {
+            self.latency
+        } else {
+            1.0
+        }
+    }
+
+    /// Moves towards the median of latencies and the quantile 0.84 of loads: a step up or down, whatever the
+    /// distance, so that a few instances far out do not move it far.
+    fn see(&mut self, candidate: &Candidate) {
+        let load = candidate.stats.in_flight() as f32 * candidate.per_weight;
+        // Steps of 0.84 up and 0.16 down rest where one in six is above.
+        let step = self.hot.max(0.25) * (1.0 / 16.0);
+        self.hot += if load > self.hot {
+            0.84 * step
+        } else {
+            -0.16 * step
+        };
+        let learned = candidate.stats.learned();
+        if learned.weight == 0.0 {
+            return;
+        }
+        let towards = if learned.y > self.latency {
+            65.0 / 64.0
+        } else {
+            63.0 / 64.0
+        };
+        self.latency = if self.latency == 0.0 {
+            learned.y
+        } else {
+            self.latency * towards
+        };
+    }
+}

@@ -1,0 +1,136 @@
+//! Each policy does what its name says.
+
+use model::{Moment, Policy};
+
+use super::*;
+use crate::{Random, Unit};
+
+#[test]
+fn every_policy_honours_weights() {
+    for policy in Policy::ALL {
+        let counts = spread(&service(policy, &[1, 2, 5, 0]), 80_000);
+        for (count, ideal) in counts.iter().zip([10_000, 20_000, 50_000, 0]) {
+            assert!(
+                count.abs_diff(ideal) <= ideal / 20,
+                "{policy:?}: {counts:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn round_robin_interleaves_weights_smoothly() {
+    let service = service(Policy::RoundRobin, &[1, 1, 2]);
+    let mut balancer = Balancer::new(&service, 0, 3);
+    let picks: Vec<usize> = (0..400)
+        .map(|_| balancer.choose(&service, &keyed(0), Moment::ZERO).unwrap())
+        .collect();
+    for window in picks[4..].windows(4) {
+        let heavy = window.iter().filter(|&&i| i == 2).count();
+        assert!((1..=3).contains(&heavy), "{window:?}");
+    }
+}
+
+#[test]
+fn least_conn_fills_the_emptiest_per_weight() {
+    let service = service(Policy::LeastConn, &[1, 3]);
+    let mut balancer = Balancer::new(&service, 0, 1);
+    let leases: Vec<_> = (0..40)
+        .map(|_| pick(&mut balancer, &service, 0, Moment::ZERO).unwrap())
+        .collect();
+    assert_eq!(in_flight(&service), [10, 30]);
+    for lease in leases {
+        lease.done(&service, Outcome::Answered, Duration::ZERO, Moment::ZERO);
+    }
+    assert_eq!(in_flight(&service), [0, 0]);
+}
+
+#[test]
+fn two_choices_keep_a_large_fleet_even() {
+    for policy in [Policy::LeastConn, Policy::PeakEwma, Policy::LeastTime] {
+        let service = service(policy, &[1; 200]);
+        let mut balancer = Balancer::new(&service, 0, 1);
+        let leases: Vec<_> = (0..2_000)
+            .map(|_| pick(&mut balancer, &service, 0, Moment::ZERO).unwrap())
+            .collect();
+        let most = in_flight(&service).into_iter().max();
+        // Random placement would put about 20 on the fullest of 200; the bound for two choices is ~mean + log log n.
+        assert!(most <= Some(14), "{policy:?}: {most:?}");
+        drop(leases);
+    }
+}
+
+#[test]
+fn connections_go_where_the_fewest_are_whatever_was_learned() {
+    for policy in [Policy::LeastTime, Policy::PeakEwma] {
+        let service = service(policy, &[1, 1]);
+        let mut balancer = Balancer::new(&service, 0, 1);
+        // The first looks a thousand times slower.
+        crate::learn::sample(&service.endpoints[0].stats, 0.0, 1e9, at(0));
+        crate::learn::sample(&service.endpoints[1].stats, 0.0, 1e6, at(0));
+        let connection = Context {
+            unit: Unit::Connection,
+            ..Context::default()
+        };
+        for _ in 0..100 {
+            let lease = balancer.pick(&service, &connection, at(0));
+            drop(lease);
+        }
+        assert_eq!(in_flight(&service), [50, 50], "{policy:?}");
+    }
+}
+
+/// A fleet in which some are slower than others, each serving one request at a time; returns the mean latency in
+/// milliseconds. Open loop: requests come whatever becomes of the earlier ones.
+fn queueing(policy: Policy, service_times: &[u64], load: f64, seed: u64) -> f64 {
+    let service = service(policy, &vec![1; service_times.len()]);
+    let mut balancer = Balancer::new(&service, 0, seed);
+    let mut random = Random::new(seed + 1);
+    let capacity: f64 = service_times.iter().map(|&t| 1e6 / t as f64).sum();
+    let gap = 1e6 / (capacity * load);
+    let mut free_at = vec![0_u64; service_times.len()];
+    let mut under_way = std::collections::BTreeMap::new();
+    let (mut now, mut total, requests) = (0_u64, 0_u64, 60_000);
+    for n in 0..requests {
+        let uniform = (random.draw() >> 11) as f64 / (1_u64 << 53) as f64;
+        now += (-uniform.max(1e-12).ln() * gap) as u64;
+        while let Some(entry) = under_way.first_entry() {
+            let (end, _): (u64, u64) = *entry.key();
+            if end > now {
+                break;
+            }
+            let (lease, begun): (Lease, u64) = entry.remove();
+            let latency = Duration::from_micros(end - begun);
+            lease.done(
+                &service,
+                Outcome::Answered,
+                latency,
+                Moment::from_nanos(end * 1_000),
+            );
+        }
+        let lease = pick(&mut balancer, &service, n, Moment::from_nanos(now * 1_000)).unwrap();
+        let server = lease.endpoint();
+        let uniform = (random.draw() >> 11) as f64 / (1_u64 << 53) as f64;
+        let work = -uniform.max(1e-12).ln() * service_times[server] as f64;
+        free_at[server] = free_at[server].max(now) + work as u64;
+        // The first quarter warms up.
+        if n >= requests / 4 {
+            total += free_at[server] - now;
+        }
+        under_way.insert((free_at[server], n), (lease, now));
+    }
+    total as f64 / (requests - requests / 4) as f64 / 1e3
+}
+
+#[test]
+fn least_time_learns_which_instances_are_slow() {
+    // Half of them at 0.6 of the others' speed, and nobody has said so by weights.
+    let times: Vec<u64> = (0..100).map(|i| 6_000 + i % 2 * 4_000).collect();
+    let mean = |policy| queueing(policy, &times, 0.85, 11);
+    let ours = mean(Policy::LeastTime);
+    for policy in [Policy::LeastConn, Policy::PeakEwma, Policy::RoundRobin] {
+        let theirs = mean(policy);
+        println!("least_time {ours:.2}, {policy:?} {theirs:.2}");
+        assert!(ours < 0.95 * theirs, "{policy:?}: {ours} {theirs}");
+    }
+}

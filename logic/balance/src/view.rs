@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use model::{EndpointStats, Moment, ServiceTable};
+
+use crate::Random;
+use crate::pool::Candidate;
+
+/// The endpoints already tried for a request. Attempts are few: 8 are remembered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    endpoints: [u32; 8],
+    len: u8,
+}
+
+impl Tried {
+    /// Remembers the endpoint with number `index`.
+    pub fn add(&mut self, index: usize) {
+        if let Some(slot) = self.endpoints.get_mut(usize::from(self.len)) {
+            *slot = index as u32;
+            self.len += 1;
+        }
+    }
+
+    fn has(&self, index: u32) -> bool {
+        // Most often nobody was tried yet.
+        self.len != 0 && self.endpoints[..usize::from(self.len)].contains(&index)
+    }
+}
+
+/// What one pick sees of the endpoints.
+pub(crate) struct View<'a> {
+    pub(crate) tried: &'a Tried,
+    pub(crate) now: Moment,
+    pub(crate) random: &'a mut Random,
+    /// Until when some endpoint of the service starts slowly.
+    pub(crate) ramping_until: Moment,
+    pub(crate) slow_start: Duration,
+    pub(crate) probation: Duration,
+    /// Whether observations are left out of account, for want of anybody better.
+    pub(crate) desperate: bool,
+}
+
+/// An endpoint never gets less than this part of its share while it starts: it has to be seen working.
+const LEAST_RAMP: f32 = 0.1;
+
+impl<'a> View<'a> {
+    pub(crate) fn new(
+        service: &ServiceTable,
+        tried: &'a Tried,
+        now: Moment,
+        random: &'a mut Random,
+    ) -> Self {
+        Self {
+            tried,
+            now,
+            random,
+            ramping_until: Moment::ZERO,
+            slow_start: service.balancing.slow_start,
+            probation: service.balancing.ejecting.time,
+            desperate: false,
+        }
+    }
+
+    /// Whether there is nothing to consider about an endpoint: nearly always.
+    #[inline]
+    pub(crate) fn is_ordinary(&self, stats: &EndpointStats) -> bool {
+        self.tried.len == 0 && self.now >= self.ramping_until && stats.ejection().is_none()
+    }
+
+    /// The part of its share that a candidate gets now: 0 is nothing, 1 all.
+    #[inline]
+    pub(crate) fn share(&self, candidate: &Candidate) -> f32 {
+        let share = self.share_of(&candidate.stats, candidate.endpoint);
+        if self.now < self.ramping_until && !self.desperate {
+            return share * ramp(candidate.since, self.slow_start, self.now);
+        }
+        share
+    }
+
+    /// The same, but for slow start: keys that come and go would gain nothing by it.
+    #[inline]
+    pub(crate) fn share_of(&self, stats: &EndpointStats, endpoint: u32) -> f32 {
+        if self.tried.has(endpoint) {
+            return 0.0;
+        }
+        match stats.ejection() {
+            None => 1.0,
+            Some(_) if self.desperate => 1.0,
+            Some(ejection) if ejection.until > self.now => 0.0,
+            // On probation. Those that were ejected together do not come back like a wave.
+            Some(ejection) => ramp(ejection.until, self.probation, self.now),
+        }
+    }
+
+    /// Whether a candidate that came up in a draw or in turn takes it. One that has part of its share takes
+    /// that part of them.
+    #[inline]
+    pub(crate) fn takes(&mut self, candidate: &Candidate) -> bool {
+        let share = self.share(candidate);
+        self.accepts(share)
+    }
+
+    #[inline]
+    pub(crate) fn accepts(&mut self, share: f32) -> bool {
+        share >= 1.0 || share > 0.0 && (self.random.draw() >> 40) as f32 * EVENLY < share
+    }
+}
+
+/// Makes 24 random bits a number from 0 to 1.
+const EVENLY: f32 = 1.0 / (1 << 24) as f32;
+
+fn ramp(since: Moment, window: Duration, now: Moment) -> f32 {
+    // A clock that stepped back: it has just begun.
+    let elapsed = now.since(since);
+    match elapsed >= window {
+        true => 1.0,
+        false => (elapsed.as_secs_f32() / window.as_secs_f32()).max(LEAST_RAMP),
+    }
+}

@@ -1,0 +1,70 @@
+//! What the hashing policies look at in a request.
+
+use http::h1::Request;
+use model::{HashOn, ServiceTable};
+
+use super::session::Session;
+use crate::worker::source_key;
+
+impl Session {
+    /// The key of a request; anything where its service's policy does not go by one.
+    pub(super) fn key(&self, request: &Request<'_>, service: &ServiceTable) -> u64 {
+        if !service.policy.is_hash() {
+            return 0;
+        }
+        let secret = service.balancing.hash_secret;
+        let hash = |bytes: &[u8]| balance::key(secret, bytes);
+        let part = match &service.balancing.hash_on {
+            HashOn::SourceIp => return source_key(service, self.peer.ip()),
+            HashOn::Url => {
+                let path = hash(request.target.path());
+                let query = request.target.query().map(hash);
+                return path ^ query.unwrap_or(0).rotate_left(1);
+            }
+            HashOn::Header(name) => request.fields.find(name),
+            HashOn::Cookie(name) => request.fields.find("cookie").and_then(|c| cookie(c, name)),
+            HashOn::Query(name) => request.target.query().and_then(|q| parameter(q, name)),
+        };
+        // Those without a key are spread, not sent to one instance together.
+        part.map_or_else(|| self.worker.draw(), hash)
+    }
+}
+
+/// A cookie's value in the `Cookie` field (RFC 6265 §4.2.1).
+fn cookie<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    field.split(|&b| b == b';').find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let value = pair.strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
+}
+
+/// A parameter's value as it was sent, percent codes and all.
+fn parameter<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut pairs = query.split(|&b| b == b'&');
+    pairs.find_map(|pair| match pair.strip_prefix(name.as_bytes())? {
+        [b'=', value @ ..] => Some(value),
+        [] => Some(&[][..]),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let field = b"xsid=1; sid=abc=; id=2";
+        assert_eq!(cookie(field, "sid"), Some(&b"abc="[..]));
+        assert_eq!(cookie(field, "id"), Some(&b"2"[..]));
+        assert_eq!(cookie(field, "si"), None);
+    }
+
+    #[test]
+    fn a_parameter_is_found_by_its_whole_name() {
+        assert_eq!(parameter(b"user=7&u=8&flag", "u"), Some(&b"8"[..]));
+        assert_eq!(parameter(b"user=7&u=8&flag", "flag"), Some(&b""[..]));
+        assert_eq!(parameter(b"user=7", "use"), None);
+    }
+}
