@@ -11,6 +11,7 @@ mod pointsman;
 mod process;
 mod propagate;
 mod registry;
+mod relay;
 mod report;
 mod scratch;
 mod udp;
@@ -39,6 +40,9 @@ enum Bench {
     /// The instance behind the proxies
     #[command(hide = true)]
     Origin(origin::Options),
+    /// A proxy that understands nothing
+    #[command(hide = true)]
+    Relay(relay::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,5 +57,6 @@ fn main() -> anyhow::Result<()> {
         Bench::Udp(options) => udp::run(&options),
         Bench::UdpEcho(options) => udp::echo(&options),
         Bench::Origin(options) => origin::run(&options),
+        Bench::Relay(options) => relay::run(&options),
     }
 }

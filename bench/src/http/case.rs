@@ -1,5 +1,7 @@
 //! What is asked for.
 
+use super::contender::Contender;
+
 use super::Layer;
 
 /// One kind of load.
@@ -104,6 +106,15 @@ impl Case {
             rate: 20_000.0,
             target: 0.80,
             user_target: Some(1.5),
+        }
+    }
+
+    /// Whether the contender is run in this case.
+    pub(super) fn suits(&self, contender: &Contender) -> bool {
+        match self.large || self.close {
+            // The relay knows neither where a message ends nor that a connection should.
+            true => !contender.floor && (self.large || !contender.only_large),
+            false => !contender.only_large,
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Contender {
     pub(super) address: SocketAddr,
     /// Its settings are for large answers; with small ones it is not run.
     pub(super) only_large: bool,
+    /// It is no proxy that anybody would run, but shows what none can go below.
+    pub(super) floor: bool,
     program: PathBuf,
     arguments: Vec<String>,
 }
@@ -47,7 +49,7 @@ pub(super) fn find(
     scratch: &Scratch,
     origin: SocketAddr,
 ) -> anyhow::Result<Vec<Contender>> {
-    let mut contenders = vec![ours(layer, scratch, origin)?];
+    let mut contenders = vec![ours(layer, scratch, origin)?, relay(origin)?];
     match found("NGINX_BIN", "nginx") {
         Some(program) => contenders.push(nginx(layer, program, scratch, origin)?),
         None => println!("nginx is not there and is left out (apt install nginx, or NGINX_BIN)"),
@@ -76,8 +78,31 @@ fn ours(layer: Layer, scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<C
         configuration,
         address,
         only_large: false,
+        floor: false,
         program,
         arguments: vec!["serve".into(), "-c".into(), file.display().to_string()],
+    })
+}
+
+/// Understands nothing: the kernel's share of the work, and a runtime's.
+fn relay(origin: SocketAddr) -> anyhow::Result<Contender> {
+    let address = free_address()?;
+    let arguments = [
+        "relay",
+        "--bind",
+        &address.to_string(),
+        "--to",
+        &origin.to_string(),
+    ];
+    Ok(Contender {
+        name: "relay",
+        version: "a loop that copies bytes both ways, for comparison".into(),
+        configuration: String::new(),
+        address,
+        only_large: false,
+        floor: true,
+        program: std::env::current_exe()?,
+        arguments: arguments.map(String::from).into(),
     })
 }
 
@@ -97,6 +122,7 @@ fn nginx(
         configuration,
         address,
         only_large: false,
+        floor: false,
         program,
         arguments: vec!["-c".into(), file, "-e".into(), "stderr".into()],
     })
@@ -118,6 +144,7 @@ fn haproxy(
         configuration,
         address,
         only_large: variant.only_large,
+        floor: false,
         program: program.into(),
         arguments: vec!["-db".into(), "-f".into(), file.display().to_string()],
     })

@@ -147,11 +147,8 @@ impl Bench {
     /// Runs every round of a case, shows them, and sums them up.
     fn case(&self, case: &Case) -> anyhow::Result<Value> {
         println!("\n{}", case.name);
-        let contenders: Vec<&Contender> = self
-            .contenders
-            .iter()
-            .filter(|c| case.large || !c.only_large)
-            .collect();
+        let contenders: Vec<&Contender> =
+            self.contenders.iter().filter(|c| case.suits(c)).collect();
         let mut rounds: Vec<Vec<Round>> = contenders.iter().map(|_| Vec::new()).collect();
         let mut running = Vec::new();
         for contender in &contenders {

@@ -20,7 +20,7 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
         "rounds",
     ]);
     let mut best: Option<(f64, &str)> = None;
-    let mut ours = None;
+    let (mut ours, mut floor) = (None, None);
     let mut json_rows = Vec::new();
     for (contender, rounds) in contenders.iter().zip(rounds) {
         let clean: Vec<&Round> = rounds.iter().filter(|round| round.is_clean()).collect();
@@ -46,6 +46,7 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
         }
         match contender.is_ours() {
             true => ours = Some((cpu, user)),
+            false if contender.floor => floor = Some(cpu),
             false => {
                 best = best
                     .filter(|(least, _)| *least <= cpu)
@@ -60,10 +61,14 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
             "  CPU, ours / {peer}: {ratio:.2} (target ≤ {:.2})",
             case.target
         );
+        let floor = floor.map(|floor| floor / least);
+        if let Some(floor) = floor {
+            println!("  CPU, relay / {peer}: {floor:.2}: the kernel's work, which no proxy of user space does without");
+        }
         if let Some(target) = case.user_target {
             println!("  user space, ours: {user:.2} µs (target ≤ {target})");
         }
-        json!({ "peer": peer, "cpu": ratio, "target": case.target })
+        json!({ "peer": peer, "cpu": ratio, "target": case.target, "floor": floor })
     });
     json!({ "case": case.name, "contenders": json_rows, "ratio": ratio })
 }

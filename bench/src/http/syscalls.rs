@@ -29,7 +29,7 @@ impl Bench {
         }
         let mut table = Table::new(&["", "calls", "most frequent"]);
         let mut rows = Vec::new();
-        for contender in self.contenders.iter().filter(|c| !c.only_large) {
+        for contender in self.contenders.iter().filter(|c| !c.only_large && !c.floor) {
             let process = contender.start(&self.scratch)?;
             let report = self
                 .scratch

@@ -1,0 +1,71 @@
+//! A proxy that understands nothing: bytes of a connection go to the origin and back, on the product's own runtime. What it
+//! costs is the kernel's work for two connections, and no proxy in user space goes below.
+
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+
+use clap::Args;
+use proxy::rt::{Accepted, Executor, Handle, Listener, Reactor, Sock};
+use rustix::net::sockopt::set_tcp_nodelay;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where to listen
+    #[arg(long)]
+    bind: SocketAddr,
+    /// Where everything goes
+    #[arg(long)]
+    to: SocketAddr,
+}
+
+/// As much as the proxy reads at a time.
+const READ: usize = 64 << 10;
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(options.bind)?;
+    listener.set_nonblocking(true)?;
+    set_tcp_nodelay(&listener, true)?;
+    let reactor = Reactor::on_kernel()?;
+    let executor = Executor::new(reactor.clone());
+    let listener = Listener::from_kernel(&reactor, listener.into())?;
+    let handle = executor.handle();
+    handle.spawn(accept(handle.clone(), listener, options.to));
+    Ok(executor.run()?)
+}
+
+async fn accept(handle: Handle, listener: Listener, to: SocketAddr) {
+    let scratch = Rc::new(RefCell::new(vec![0; READ]));
+    loop {
+        listener.acceptable_unless(|| false).await;
+        if let Ok(Some((Accepted::Fd(fd), _))) = listener.try_accept() {
+            let client = Sock::from_accepted(handle.reactor(), fd);
+            handle.spawn(relay(client, to, scratch.clone()));
+        }
+    }
+}
+
+/// One message each way in turn, as requests and small answers come.
+async fn relay(client: Sock, to: SocketAddr, scratch: Rc<RefCell<Vec<u8>>>) {
+    let Ok(origin) = Sock::connect(client.reactor(), to).await else {
+        return;
+    };
+    while pass(&client, &origin, &scratch).await.is_some()
+        && pass(&origin, &client, &scratch).await.is_some()
+    {}
+}
+
+/// Passes on what is read at once; `None` at the end.
+async fn pass(from: &Sock, to: &Sock, scratch: &RefCell<Vec<u8>>) -> Option<()> {
+    loop {
+        let read = from.try_recv(&mut scratch.borrow_mut());
+        match read.ok()? {
+            Some(0) => return None,
+            Some(n) => {
+                let sent = to.try_send(&scratch.borrow()[..n]);
+                return (sent.ok()? == n).then_some(());
+            }
+            None => from.readable().await.ok()?,
+        }
+    }
+}
