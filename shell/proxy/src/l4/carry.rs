@@ -255,14 +255,38 @@ impl Way<'_> {
             Err(_) => return Err(self.broken_from),
         };
         self.bulk = n == COPY;
-        let sent = self.to.try_send(&room[..n]).map_err(|_| self.broken_to)?;
+        // The sender has ended: when this is the last of it, it leaves in one segment with the end, which follows at once.
+        let (n, last) = match self.from.has_ended() && n < COPY {
+            true => self.rest_of(room, n),
+            false => (n, false),
+        };
+        let sent = match last {
+            true => self.to.try_send_last(&room[..n]),
+            false => self.to.try_send(&room[..n]),
+        };
+        let sent = sent.map_err(|_| self.broken_to)?;
         self.through(sent);
         if sent < n {
             self.unsent = buffers.take();
             self.unsent.extend_from_slice(&room[sent..n]);
             return Ok(Step::WaitTo);
         }
-        Ok(Step::Moved(n))
+        Ok(match last {
+            true => Step::End,
+            false => Step::Moved(n),
+        })
+    }
+
+    /// Reads on behind `n` bytes: how many there are, and whether they are the last. A break is for the next read to find.
+    fn rest_of(&self, room: &mut [u8], mut n: usize) -> (usize, bool) {
+        while n < room.len() {
+            match self.from.try_recv(&mut room[n..]) {
+                Ok(Some(0)) => return (n, true),
+                Ok(Some(more)) => n += more,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        (n, false)
     }
 
     fn send_rest(&mut self, buffers: &Buffers) -> Result<Step, Closed> {

@@ -304,6 +304,10 @@ impl Reactor {
         self.with_source(token, |s| s.writable)
     }
 
+    pub(super) fn peer_closed(&self, token: Token) -> bool {
+        self.with_source(token, |s| s.peer_closed)
+    }
+
     pub(super) fn hung_up(&self, token: Token) -> bool {
         self.with_source(token, |s| s.hung_up)
     }

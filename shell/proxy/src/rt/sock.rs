@@ -338,6 +338,11 @@ impl Sock {
         self.reactor.readable(self.token)
     }
 
+    /// Whether the peer is known to have ended its side; what it sent before may still be unread.
+    pub fn has_ended(&self) -> bool {
+        self.reactor.peer_closed(self.token)
+    }
+
     /// Whether something may be sent, as far as is known without asking.
     pub fn is_writable(&self) -> bool {
         self.reactor.writable(self.token)
