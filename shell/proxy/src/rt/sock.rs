@@ -288,17 +288,6 @@ impl Sock {
         self.wait(move |reactor, token| reactor.readable(token) || stop())
     }
 
-    /// Waits until something may be sent, or until `stop` holds when the task is woken.
-    ///
-    /// # Errors
-    /// [`TimedOut`] when the task's deadline passes first.
-    pub fn writable_unless(
-        &self,
-        stop: impl Fn() -> bool,
-    ) -> impl Future<Output = Result<(), TimedOut>> {
-        self.wait(move |reactor, token| reactor.writable(token) || stop())
-    }
-
     /// These are no `async fn`s, which would keep their arguments twice: waiting is what most connections do.
     fn wait(
         &self,
