@@ -197,6 +197,7 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
         tier: 0,
         since: Moment::ZERO,
         stats: Arc::new(EndpointStats::default()),
+        connections: Arc::default(),
     };
     let endpoints: Vec<_> = (0..endpoints).map(endpoint).collect();
     let balancing = Balancing::default();
@@ -215,5 +216,6 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
         connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
         ejections: Arc::default(),
+        least_moves: Arc::default(),
     }
 }

@@ -145,7 +145,7 @@ impl Balancer {
             view.desperate = true;
             let pools = self.pools.iter_mut();
             pools.into_iter().find_map(|pool| {
-                let index = pool.least_conn(&mut view)?;
+                let index = pool.least_conn(context.unit, &mut view)?;
                 Some(pool.candidates[index].endpoint)
             })
         });
@@ -185,7 +185,9 @@ impl Balancer {
                 Policy::RoundRobin => pool.next_turn(view),
                 Policy::LeastTime if !connection => pool.least_time(fleet, view),
                 Policy::PeakEwma if !connection => pool.peak_ewma(fleet, view),
-                Policy::LeastConn | Policy::LeastTime | Policy::PeakEwma => pool.least_conn(view),
+                Policy::LeastConn | Policy::LeastTime | Policy::PeakEwma => {
+                    pool.least_conn(context.unit, view)
+                }
                 // The hashing ones come here only without a table of theirs.
                 Policy::Random | Policy::ConsistentHash | Policy::Maglev => pool.draw(view),
             };

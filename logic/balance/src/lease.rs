@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{EndpointStats, Moment, Policy, Reason, ServiceStats, ServiceTable, Sharded};
+use model::{
+    EndpointStats, LongConnections, Moment, Policy, Reason, ServiceStats, ServiceTable, Sharded,
+};
 
 use crate::balancer::Unit;
 use crate::{eject, learn};
@@ -43,6 +45,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Held {
     endpoint: Arc<EndpointStats>,
+    connections: Arc<LongConnections>,
     service: Arc<Sharded<ServiceStats>>,
     worker: usize,
 }
@@ -50,6 +53,7 @@ pub struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.endpoint.end();
+        self.connections.end();
         self.service.of(self.worker).ended.bump(1);
     }
 }
@@ -145,10 +149,12 @@ impl Lease {
 
     /// A connection stands, and may outlive the table.
     pub fn stands(self, service: &ServiceTable) -> Held {
-        let endpoint = service.endpoints[self.endpoint()].stats.clone();
-        endpoint.succeeded();
+        let endpoint = &service.endpoints[self.endpoint()];
+        endpoint.stats.succeeded();
+        endpoint.connections.begin();
         Held {
-            endpoint,
+            endpoint: endpoint.stats.clone(),
+            connections: endpoint.connections.clone(),
             service: service.stats.clone(),
             worker: usize::from(self.worker),
         }

@@ -8,6 +8,7 @@ use model::{Endpoint, EndpointStats, Moment, Policy};
 
 use crate::Random;
 use crate::alias::Alias;
+use crate::balancer::Unit;
 use crate::learn;
 use crate::stage::Tier;
 use crate::view::View;
@@ -15,6 +16,9 @@ use crate::view::View;
 /// Up to this many endpoints, `least_conn` looks at all of them; beyond, at two (the power of two
 /// choices, Mitzenmacher 2001). 64 cache lines are read in about the time of one.
 const FULL_SCAN: usize = 64;
+
+/// Of connections there are fewer, and each is there to stay: microseconds are well spent on its place.
+const FULL_SCAN_OF_CONNECTIONS: usize = 2_048;
 
 /// One turn of an endpoint of weight 1; one of weight w waits 1/w of it. Divisible by all small weights,
 /// so that they interleave exactly.
@@ -187,8 +191,12 @@ impl Pool {
     }
 
     /// The fewest in flight per weight: of all, or of two.
-    pub(crate) fn least_conn(&mut self, view: &mut View<'_>) -> Option<usize> {
-        match self.candidates.len() <= FULL_SCAN {
+    pub(crate) fn least_conn(&mut self, unit: Unit, view: &mut View<'_>) -> Option<usize> {
+        let scanned = match unit {
+            Unit::Request => FULL_SCAN,
+            Unit::Connection => FULL_SCAN_OF_CONNECTIONS,
+        };
+        match self.candidates.len() <= scanned {
             true => self.scan(view),
             false => {
                 let (a, b) = (self.draw(view)?, self.draw(view)?);

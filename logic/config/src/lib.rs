@@ -17,6 +17,7 @@ mod instance;
 mod listener;
 mod reader;
 mod reference;
+mod respread;
 mod route;
 mod rule;
 mod service;

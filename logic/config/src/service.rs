@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::{CheckSpec, Ejecting, HashOn, Instance, Policy, ProxyVersion};
+use model::{CheckSpec, Ejecting, HashOn, Instance, Policy, ProxyVersion, Respreading};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
@@ -61,6 +61,8 @@ declare! {
         connect_from: Vec<IpAddr> => default(Vec::new()),
         /// When instances are taken out because of what was observed.
         ejection: Ejecting => section(),
+        /// How long connections follow a change of what instances should have.
+        respread: Respreading => section(),
         /// How the health of its instances is probed.
         check: Option<CheckSpec> => absent("they are not probed"),
         /// Static instances, which need no registration.
@@ -97,6 +99,8 @@ pub struct Service {
     pub connect_from: Vec<IpAddr>,
     /// When instances are taken out because of what was observed.
     pub ejection: Ejecting,
+    /// How long connections follow a change of what instances should have.
+    pub respread: Respreading,
     /// How the health of its instances is probed, those that have no check of their own.
     pub check: Option<CheckSpec>,
     /// Static instances, no two with the same id. They have no lease, and the service's check.
@@ -121,6 +125,13 @@ impl Resolved for Service {
                 cx.at_key(Severity::Error, &path, what, hint);
             }
         }
+        if keys.respread.rate != 0 && !keys.policy.is_load_aware() {
+            let policy = keys.policy.as_str();
+            let what = format!("{policy} would not send a client to an instance that has fewer");
+            let hint = "choose least_conn as the policy, or leave respread out";
+            let path = format!("{}.respread.rate", cx.path());
+            cx.at_key(Severity::Error, &path, what, hint);
+        }
         (cx.log.errors() == before).then_some(Self {
             policy: keys.policy,
             hash_on: keys.hash_on,
@@ -135,6 +146,7 @@ impl Resolved for Service {
             send_proxy: keys.send_proxy,
             connect_from: keys.connect_from,
             ejection: keys.ejection,
+            respread: keys.respread,
             check: keys.check,
             instances: keys.instance,
         })
@@ -155,6 +167,7 @@ impl Resolved for Service {
             send_proxy: self.send_proxy,
             connect_from: self.connect_from.clone(),
             ejection: self.ejection,
+            respread: self.respread,
             check: self.check.clone(),
             instance: self.instances.clone(),
         }

@@ -24,6 +24,8 @@ pub struct Balancing {
     pub panic_below: u8,
     /// When instances are ejected.
     pub ejecting: Ejecting,
+    /// How fast long connections follow a change of what instances should have.
+    pub respreading: Respreading,
 }
 
 impl Default for Balancing {
@@ -36,8 +38,20 @@ impl Default for Balancing {
             subset_salt: 0,
             panic_below: 0,
             ejecting: Ejecting::default(),
+            respreading: Respreading::default(),
         }
     }
+}
+
+/// How fast long connections follow a change of what instances should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Respreading {
+    /// The share (percent) of a service's connections that may be closed each second; 0 never.
+    pub rate: u8,
+    /// How long a connection has been at rest before it may be closed.
+    pub rest: Duration,
+    /// Whether a connection can have a transaction open, which must not be broken, and says so as PostgreSQL does.
+    pub transactions: bool,
 }
 
 /// What the hashing policies look at. What has none is sent anywhere.

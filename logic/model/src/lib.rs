@@ -19,7 +19,7 @@ pub mod stream;
 mod table;
 mod units;
 
-pub use balancing::{Balancing, Ejecting, Ejection, HashOn, Reason};
+pub use balancing::{Balancing, Ejecting, Ejection, HashOn, Reason, Respreading};
 pub use check::{
     CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, StatusRange, Transport,
 };
@@ -34,7 +34,9 @@ pub use policy::Policy;
 pub use revision::Revision;
 pub use role::{Role, View};
 pub use secret::Secret;
-pub use stats::{Counter, DURATION_BOUNDS, ListenerStats, RouteStats, ServiceStats, Sharded};
+pub use stats::{
+    Counter, DURATION_BOUNDS, ListenerStats, LongConnections, RouteStats, ServiceStats, Sharded,
+};
 pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,
     UdpLimits,

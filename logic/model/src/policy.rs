@@ -47,6 +47,11 @@ impl Policy {
         }
     }
 
+    /// Whether it looks at what instances have, so that a connection that comes back is placed where there are fewer.
+    pub const fn is_load_aware(self) -> bool {
+        matches!(self, Self::LeastConn | Self::LeastTime | Self::PeakEwma)
+    }
+
     /// Whether it goes by a key of the request.
     pub const fn is_hash(self) -> bool {
         matches!(self, Self::ConsistentHash | Self::Maglev)

@@ -1,6 +1,6 @@
 //! Numbers that workers write and everybody reads.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// A count that only grows. Relaxed: a reader may be a moment behind, never wrong for good.
 #[derive(Debug, Default)]
@@ -46,6 +46,33 @@ impl<T: Default> Sharded<T> {
     /// The total of one count over all workers.
     pub fn total(&self, count: impl Fn(&T) -> &Counter) -> u64 {
         self.0.iter().map(|shard| count(&shard.0).value()).sum()
+    }
+}
+
+/// The long connections of one endpoint: TCP connections, UDP sessions and tunnels, by all workers. Apart from
+/// [`crate::EndpointStats`], which every request reads.
+#[derive(Debug, Default)]
+pub struct LongConnections {
+    open: AtomicU32,
+    /// Closed so that their clients come back to an instance that has fewer.
+    pub moved: Counter,
+}
+
+impl LongConnections {
+    /// How many there are.
+    pub fn open(&self) -> u32 {
+        self.open.load(Relaxed)
+    }
+
+    /// One more.
+    pub fn begin(&self) {
+        self.open.fetch_add(1, Relaxed);
+    }
+
+    /// One less.
+    pub fn end(&self) {
+        let before = self.open.fetch_sub(1, Relaxed);
+        debug_assert_ne!(before, 0, "every end has its begin");
     }
 }
 

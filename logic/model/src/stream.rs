@@ -126,6 +126,8 @@ pub enum Closed {
     Lifetime,
     /// Its instance or listener went away, and the time to drain was over.
     Drained,
+    /// Its instance had more than its share, and its client will be given another.
+    Moved,
     /// It made room for others.
     Evicted,
     /// No instance could be chosen or reached.
@@ -136,13 +138,14 @@ pub enum Closed {
 
 impl Closed {
     /// Every way to end.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Done,
         Self::ClientReset,
         Self::InstanceReset,
         Self::Idle,
         Self::Lifetime,
         Self::Drained,
+        Self::Moved,
         Self::Evicted,
         Self::Unavailable,
         Self::Refused,
@@ -157,6 +160,7 @@ impl Closed {
             Self::Idle => "idle",
             Self::Lifetime => "lifetime",
             Self::Drained => "drained",
+            Self::Moved => "moved",
             Self::Evicted => "evicted",
             Self::Unavailable => "unavailable",
             Self::Refused => "refused",

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    Balancing, Counter, EndpointStats, Health, Incarnation, InstanceId, ListenerStats, Moment,
-    Network, Policy, Reason, Revision, Role, RouteStats, ServiceKey, ServiceStats, Sharded, Speaks,
-    View, Weight,
+    Balancing, Counter, EndpointStats, Health, Incarnation, InstanceId, ListenerStats,
+    LongConnections, Moment, Network, Policy, Reason, Revision, Role, RouteStats, ServiceKey,
+    ServiceStats, Sharded, Speaks, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -157,6 +157,9 @@ pub struct ServiceTable {
     pub stats: Arc<Sharded<ServiceStats>>,
     /// Who was ejected.
     pub ejections: Arc<EjectionStats>,
+    /// The fewest moves that would have made the spread of long connections even, each time that it was not:
+    /// [`LongConnections::moved`] has those that were made.
+    pub least_moves: Arc<Counter>,
 }
 
 /// Ejections of one service.
@@ -232,4 +235,6 @@ pub struct Endpoint {
     pub since: Moment,
     /// What is known of it, shared with every other table that lists it.
     pub stats: Arc<EndpointStats>,
+    /// Its long connections, shared in the same way.
+    pub connections: Arc<LongConnections>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cluster::Stats;
 use model::{
-    Closed, Counter, DURATION_BOUNDS, EndpointStats, Health, ListenerStats, Moment, Reason,
+    Closed, Counter, DURATION_BOUNDS, Endpoint, Health, ListenerStats, Moment, Reason,
     RoutingTable, ServiceTable, StreamStats,
 };
 use registry::Registry;
@@ -176,6 +176,13 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
         &'static str,
         fn(&model::ServiceStats) -> &Counter,
     );
+    let name = "pointsman_service_least_moves_total";
+    let help = "The fewest connections to move that would have made their spread even, each time it was not.";
+    out.metric(name, Kind::Counter, help);
+    for service in &table.services {
+        let key = service.key.to_string();
+        out.sample(name, &labels(&key, service), service.least_moves.value());
+    }
     let counts: [Count; 3] = [
         (
             "pointsman_service_requests_total",
@@ -254,57 +261,76 @@ type OfEndpoint = (
     &'static str,
     Kind,
     &'static str,
-    fn(&EndpointStats, Moment) -> f64,
+    fn(&Endpoint, Moment) -> f64,
 );
 
-const ENDPOINT: [OfEndpoint; 8] = [
+const ENDPOINT: [OfEndpoint; 10] = [
     (
         "pointsman_instance_in_flight",
         Kind::Gauge,
         "Requests being served, and connections and sessions that are open.",
-        |s, _| s.in_flight().into(),
+        |e, _| e.stats.in_flight().into(),
+    ),
+    (
+        "pointsman_instance_connections",
+        Kind::Gauge,
+        "TCP connections and UDP sessions that are open.",
+        |e, _| e.connections.open().into(),
+    ),
+    (
+        "pointsman_instance_connections_moved_total",
+        Kind::Counter,
+        "Connections closed so that their clients go where there are fewer.",
+        |e, _| e.connections.moved.value() as f64,
     ),
     (
         "pointsman_instance_requests_total",
         Kind::Counter,
         "Attempts made there.",
-        |s, _| s.requests() as f64,
+        |e, _| e.stats.requests() as f64,
     ),
     (
         "pointsman_instance_failures_total",
         Kind::Counter,
         "Attempts that got no answer.",
-        |s, _| s.failures().into(),
+        |e, _| e.stats.failures().into(),
     ),
     (
         "pointsman_instance_connects_total",
         Kind::Counter,
         "Connections tried.",
-        |s, _| s.connects().into(),
+        |e, _| e.stats.connects().into(),
     ),
     (
         "pointsman_instance_connect_failures_total",
         Kind::Counter,
         "Connections that failed.",
-        |s, _| s.connect_failures().into(),
+        |e, _| e.stats.connect_failures().into(),
     ),
     (
         "pointsman_instance_errors_total",
         Kind::Counter,
         "Answers with 500, 502, 503 or 504.",
-        |s, _| s.errors().into(),
+        |e, _| e.stats.errors().into(),
     ),
     (
         "pointsman_instance_ejected",
         Kind::Gauge,
         "1 while it is taken out because of what was observed.",
-        |s, now| u8::from(s.ejection().is_some_and(|e| e.until > now)).into(),
+        |e, now| {
+            u8::from(
+                e.stats
+                    .ejection()
+                    .is_some_and(|ejection| ejection.until > now),
+            )
+            .into()
+        },
     ),
     (
         "pointsman_instance_latency_seconds",
         Kind::Gauge,
         "Recent mean time to the first byte, as the balancer learned it; failures count as 1 s or more.",
-        |s, _| f64::from(s.learned().y) / 1e9,
+        |e, _| f64::from(e.stats.learned().y) / 1e9,
     ),
 ];
 
@@ -321,7 +347,7 @@ fn endpoints(table: &RoutingTable, out: &mut Exposition) {
                     continue;
                 }
                 let labels = [("service", &*key), ("instance", endpoint.id.as_str())];
-                out.sample(name, &labels, value(&endpoint.stats, now));
+                out.sample(name, &labels, value(endpoint, now));
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use balance::Outliers;
+use balance::{Outliers, Respread};
 use cluster::MassLoss;
 use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
 use health::{Prober, Reports};
@@ -329,6 +329,7 @@ fn spawn_tasks(
         tokio::spawn(hurry_checks(shared.clone(), suspected)),
         tokio::spawn(confirm_losses(shared.clone())),
         tokio::spawn(compare_instances(shared.clone())),
+        tokio::spawn(respread_connections(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
 }
@@ -367,6 +368,26 @@ async fn compare_instances(shared: Arc<Shared>) {
         let next = outliers.values().map(Outliers::next_deadline).min();
         let pause = next.map_or(longest, |next| next.since(proxy::now()));
         tokio::time::sleep(pause.clamp(Duration::from_millis(10), longest)).await;
+    }
+}
+
+/// Closes long connections where there are more of them than there should be.
+async fn respread_connections(shared: Arc<Shared>) {
+    let mut spreads: Vec<Respread> = Vec::new();
+    loop {
+        let now = proxy::now();
+        // A service keeps its number for good.
+        let services = shared.tables().services().to_vec();
+        spreads.resize_with(services.len(), Respread::default);
+        for (number, (service, spread)) in services.iter().zip(&mut spreads).enumerate() {
+            for surplus in spread.handle_timeout(service, now) {
+                let endpoint = &service.endpoints[surplus.endpoint];
+                let respreading = &service.balancing.respreading;
+                let proxy = &shared.proxy;
+                proxy.give_up(number, endpoint, surplus.connections, respreading);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use config::{Config, Protocol, RouteAction};
 use model::{
-    Action, Balancing, Endpoint, EndpointStats, Health, Host, ListenerTable, Moment, Revision,
-    Role, Route, RoutingTable, ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute,
-    View, stream,
+    Action, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats, Health, Host,
+    ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable, ServiceKey,
+    ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
 };
 use registry::{Record, Service};
 
@@ -274,6 +274,7 @@ impl Tables {
             connect_from: settings.connect_from.clone(),
             stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
             ejections: same.map_or_else(Arc::default, |b| b.ejections.clone()),
+            least_moves: same.map_or_else(Arc::default, |b| b.least_moves.clone()),
         }
     }
 
@@ -294,6 +295,10 @@ impl Tables {
             },
             panic_below: settings.panic_below.0,
             ejecting: settings.ejection,
+            respreading: Respreading {
+                transactions: settings.check.as_ref().is_some_and(is_postgresql),
+                ..settings.respread
+            },
         }
     }
 
@@ -309,6 +314,13 @@ impl Tables {
             listeners: self.listeners.clone(),
             services: self.services.clone(),
         }
+    }
+}
+
+fn is_postgresql(check: &CheckSpec) -> bool {
+    match &check.kind {
+        CheckKind::Protocol(check) => check.protocol == CheckProtocol::PostgreSql,
+        CheckKind::Tcp | CheckKind::Http(_) | CheckKind::Exchange(_) => false,
     }
 }
 
@@ -351,6 +363,7 @@ fn endpoint(
         tier,
         since,
         stats: known.map_or_else(|| Arc::new(EndpointStats::default()), |e| e.stats.clone()),
+        connections: known.map_or_else(Arc::default, |e| e.connections.clone()),
     })
 }
 

@@ -13,6 +13,7 @@ mod policies;
 mod preface;
 mod registration;
 mod reload;
+mod respread;
 mod routes;
 mod shutdown;
 mod start;

@@ -10,7 +10,7 @@ use model::Counter;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::bind::Transport;
-use crate::l4::Gate;
+use crate::l4::{Gate, Surplus};
 
 /// Something a worker is to do.
 pub(crate) enum Order {
@@ -20,6 +20,8 @@ pub(crate) enum Order {
     Unlisten(Ear),
     /// Serve a connection that another worker accepted for this listener.
     Adopt(usize, OwnedFd, SocketAddr, Open),
+    /// Close connections that an endpoint has beyond its share.
+    GiveUp(Arc<Surplus>),
     /// Accept nothing more; end connections as their requests finish.
     Drain,
     /// End at once.

@@ -20,13 +20,15 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use model::{Counter, Moment, RoutingTable};
+use l4::{Rest, Surplus};
+use model::{Counter, Endpoint, Moment, Respreading, RoutingTable};
 use telemetry::Record;
 
 pub use bind::{BindError, Transport};
@@ -126,6 +128,22 @@ impl Proxy {
 
     fn bound(&self) -> MutexGuard<'_, Vec<(Transport, SocketAddr)>> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes `connections` of the long ones at an endpoint of the table's service `number`: such as have been at rest
+    /// for as long as the service wants. There may not be as many.
+    pub fn give_up(&self, number: usize, endpoint: &Endpoint, connections: u32, how: &Respreading) {
+        let open = endpoint.connections.open().max(1);
+        let surplus = Arc::new(Surplus {
+            place: (number, endpoint.address, endpoint.incarnation),
+            left: AtomicU32::new(connections),
+            share: f64::from(connections) / f64::from(open),
+            rest: match how.transactions {
+                true => (how.rest, Rest::Ready),
+                false => (how.rest, Rest::Answered),
+            },
+        });
+        self.fleet.order_all(|| Order::GiveUp(surplus.clone()));
     }
 
     /// Open client connections of each worker.

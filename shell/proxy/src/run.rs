@@ -101,6 +101,10 @@ fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &
             let sock = Sock::from_accepted(worker.reactor(), fd);
             serve(worker, open, sock, peer, number);
         }
+        Order::GiveUp(surplus) => {
+            let lasting = &worker.lasting;
+            lasting.give_up(&surplus, &worker.handle, worker.now());
+        }
         Order::Drain => worker.drain(),
         Order::Stop => worker.handle.stop(),
     }

@@ -247,6 +247,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         enabled: i == 0 || rng.u8(..6) != 0,
         tier: 0,
         since: model::Moment::ZERO,
+        connections: Arc::default(),
         stats: numbers.endpoints[s][i].clone(),
     };
     Arc::new(ServiceTable {
@@ -267,6 +268,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         },
         placement: None,
         ejections: Arc::default(),
+        least_moves: Arc::default(),
         keep_alive: Duration::from_millis(700),
         send_proxy: None,
         connect_from: Vec::new(),

@@ -110,6 +110,7 @@ impl Stage {
             enabled: true,
             tier: 0,
             since: model::Moment::ZERO,
+            connections: Arc::default(),
             stats: stats.clone(),
         };
         let service = ServiceTable {
@@ -130,6 +131,7 @@ impl Stage {
             },
             placement: None,
             ejections: Arc::default(),
+            least_moves: Arc::default(),
             keep_alive: Duration::from_secs(30),
             send_proxy: None,
             connect_from: Vec::new(),

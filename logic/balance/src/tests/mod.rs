@@ -1,6 +1,7 @@
 mod ejection;
 mod hashing;
 mod policies;
+mod respread;
 mod stages;
 mod survival;
 
@@ -26,6 +27,7 @@ fn endpoint(number: usize, weight: u16) -> Endpoint {
         tier: 0,
         since: Moment::ZERO,
         stats: Arc::new(EndpointStats::default()),
+        connections: Arc::default(),
     }
 }
 
@@ -46,6 +48,7 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
         connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
         ejections: Arc::default(),
+        least_moves: Arc::default(),
     };
     replace(&mut service);
     service

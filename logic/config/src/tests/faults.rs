@@ -50,6 +50,21 @@ fn what_the_design_has_and_this_version_has_not_is_told_apart() {
 }
 
 #[test]
+fn connections_cannot_be_respread_by_a_policy_that_would_not_place_them_better() {
+    for policy in ["round_robin", "random", "consistent_hash", "maglev"] {
+        assert_eq!(
+            one(&service(&format!(
+                "policy = {policy:?}\nrespread = {{ rate = \"1%\" }}"
+            ))),
+            format!(
+                "a.toml:3:14: error: service.shop.respread.rate: {policy} would not send a client to an instance \
+                 that has fewer; choose least_conn as the policy, or leave respread out"
+            )
+        );
+    }
+}
+
+#[test]
 fn a_value_of_the_wrong_kind_names_both_kinds() {
     for (text, expected) in [
         (

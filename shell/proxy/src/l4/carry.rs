@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::{Closed, Counter, ListenerStats, Moment, StreamStats};
 
-use super::lasting::Standing;
+use super::lasting::{Rest, Standing};
 use super::pipes::Pipes;
 use crate::buffers::Buffers;
 use crate::rt::{Pipe, Sock, yield_now};
@@ -42,6 +42,7 @@ pub(super) struct Limits<'a> {
     pub(super) ends: Moment,
     /// The time that is left when its instance or listener goes away.
     pub(super) drain: Duration,
+    /// Its instance, and its listener.
     pub(super) grounds: &'a [Standing; 2],
 }
 
@@ -56,12 +57,19 @@ struct Way<'a> {
     bulk: bool,
     /// Bytes that moved since it last had to wait.
     run: usize,
+    /// Whether any have since that was last asked.
+    moved: bool,
     /// Where its bytes are counted.
     counts: [&'a Counter; 2],
     broken_from: Closed,
     broken_to: Closed,
+    /// The last bytes that came this way, if they are known.
+    tail: [u8; READY.len()],
     state: State,
 }
+
+/// PostgreSQL's `ReadyForQuery` outside of a transaction (protocol 3.0, message formats).
+const READY: [u8; 6] = [b'Z', 0, 0, 0, 5, b'I'];
 
 /// What a direction is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,9 +110,11 @@ impl Pair<'_> {
             pipe: None,
             bulk: false,
             run: 0,
+            moved: false,
             counts,
             broken_from,
             broken_to,
+            tail: [0; _],
             state: State::Moving,
         };
         let [client, instance] = ends;
@@ -112,11 +122,18 @@ impl Pair<'_> {
             way([client, instance], ahead, up),
             way([instance, client], Vec::new(), down),
         ];
+        let mut answered = true;
         loop {
             for way in &mut ways {
                 if let Err(closed) = way.go_on(self.buffers, self.pipes) {
                     return closed;
                 }
+            }
+            // What moved both ways at once may be an answer to something else.
+            match ways.each_mut().map(|way| std::mem::take(&mut way.moved)) {
+                [true, _] => answered = false,
+                [false, true] => answered = true,
+                [false, false] => {}
             }
             match ways.each_ref().map(|way| way.state) {
                 // When both have ended, closing tells the peers so.
@@ -124,7 +141,7 @@ impl Pair<'_> {
                 [State::Moving, _] | [_, State::Moving] => yield_now(self.client.reactor()).await,
                 _ => {
                     ways.iter_mut().for_each(Way::pass_end_on);
-                    if let Err(closed) = self.wait(&ways).await {
+                    if let Err(closed) = self.wait(&ways, answered).await {
                         return closed;
                     }
                     ways.iter_mut().for_each(Way::look);
@@ -134,9 +151,11 @@ impl Pair<'_> {
     }
 
     /// Waits until either direction can go on. Either's progress moves the deadline of both.
-    async fn wait(&self, ways: &[Way<'_>; 2]) -> Result<(), Closed> {
+    async fn wait(&self, ways: &[Way<'_>; 2], answered: bool) -> Result<(), Closed> {
         let reactor = self.client.reactor();
         let since = reactor.now();
+        let [upstream, _] = self.limits.grounds;
+        upstream.rests(rest(ways, answered), since);
         let mut leaves = self.limits.leaves();
         let (deadline, mut why) = self.limits.deadline(since);
         reactor.set_deadline(deadline);
@@ -154,11 +173,24 @@ impl Pair<'_> {
             if reactor.timed_out() {
                 return Poll::Ready(Err(why));
             }
+            if upstream.is_told() {
+                return Poll::Ready(Err(Closed::Moved));
+            }
             self.client.wake_current();
             self.instance.wake_current();
             Poll::Pending
         })
         .await
+    }
+}
+
+/// Whether a connection that waits could be closed without harm.
+fn rest(ways: &[Way<'_>; 2], answered: bool) -> Rest {
+    let quiet = ways.iter().all(|way| way.state == State::WaitFrom);
+    match quiet && answered {
+        true if ways[1].tail == READY => Rest::Ready,
+        true => Rest::Answered,
+        false => Rest::Busy,
     }
 }
 
@@ -266,6 +298,7 @@ impl Way<'_> {
         };
         let sent = sent.map_err(|_| self.broken_to)?;
         self.through(sent);
+        self.tail = room[..n].last_chunk().copied().unwrap_or_default();
         if sent < n {
             self.unsent = buffers.take();
             self.unsent.extend_from_slice(&room[sent..n]);
@@ -301,6 +334,7 @@ impl Way<'_> {
     }
 
     fn splice(&mut self, pipe: Pipe) -> Result<Step, Closed> {
+        self.tail = [0; _];
         match self.from.try_splice_to(&pipe, SPLICE) {
             Ok(Some(0)) => {
                 self.pipe = Some(pipe);
@@ -328,6 +362,7 @@ impl Way<'_> {
 
     fn through(&mut self, n: usize) {
         self.run += n;
+        self.moved |= n != 0;
         for count in self.counts {
             count.bump(n as u64);
         }

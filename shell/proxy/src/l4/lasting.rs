@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::{Endpoint, EndpointStats, Incarnation, Moment, ServiceTable};
+use model::{Endpoint, EndpointStats, Incarnation, LongConnections, Moment, ServiceTable};
 use slab::Slab;
 use telemetry::Answerer;
 
@@ -27,7 +28,7 @@ pub(crate) struct Lasting {
 }
 
 /// Which endpoint: the number of its service, where it is, and which of its lives.
-type Place = (usize, SocketAddr, Incarnation);
+pub(crate) type Place = (usize, SocketAddr, Incarnation);
 
 /// Something that connections last on.
 pub(crate) struct Ground {
@@ -35,7 +36,39 @@ pub(crate) struct Ground {
     leaving: Cell<Moment>,
     /// It has lost the role that connections to it are bound to: they have no time left.
     demoted: Cell<bool>,
-    tasks: RefCell<Slab<TaskId>>,
+    tasks: RefCell<Slab<Lodger>>,
+}
+
+/// A task that stands on a ground.
+struct Lodger {
+    task: TaskId,
+    /// Since when it has been at rest, and how.
+    rest: Cell<(Moment, Rest)>,
+    /// It is to end if it is still at rest.
+    told: Cell<bool>,
+}
+
+/// Whether a connection could be closed without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rest {
+    /// Something is under way, or asked and not answered.
+    Busy,
+    /// The instance had the last word.
+    Answered,
+    /// That word was PostgreSQL's "ready, and in no transaction".
+    Ready,
+}
+
+/// Connections to an endpoint that are to be closed, so that their clients come back elsewhere.
+pub(crate) struct Surplus {
+    /// The number of the service, and which endpoint.
+    pub(crate) place: Place,
+    /// How many all workers close together; each takes from it what it does.
+    pub(crate) left: AtomicU32,
+    /// That many of how many there are.
+    pub(crate) share: f64,
+    /// How long they have been at rest, and how.
+    pub(crate) rest: (Duration, Rest),
 }
 
 /// An endpoint with connections.
@@ -46,6 +79,8 @@ pub(crate) struct Upstream {
     number: usize,
     /// What is known of it.
     pub(crate) stats: Arc<EndpointStats>,
+    /// Its long connections.
+    pub(crate) connections: Arc<LongConnections>,
     ground: Rc<Ground>,
 }
 
@@ -78,6 +113,7 @@ impl Lasting {
             },
             number,
             stats: endpoint.stats.clone(),
+            connections: endpoint.connections.clone(),
             ground: Rc::new(Ground::new()),
         });
         endpoints.insert(place, new.clone());
@@ -108,6 +144,35 @@ impl Lasting {
                 upstream.ground.turns(!upstream.stays(service), handle, now);
                 Rc::strong_count(&upstream.ground) > 1
             });
+    }
+
+    /// Tells this worker's part of a surplus to end, those first that have been at rest longest.
+    pub(crate) fn give_up(&self, surplus: &Surplus, handle: &Handle, now: Moment) {
+        let endpoints = self.endpoints.borrow();
+        let Some(upstream) = endpoints.get(&surplus.place) else {
+            return;
+        };
+        let lodgers = upstream.ground.tasks.borrow();
+        let (rested, how) = surplus.rest;
+        let resting = lodgers.iter().filter(|(_, lodger)| {
+            let (since, rest) = lodger.rest.get();
+            rest >= how && now.since(since) >= rested
+        });
+        let mut resting: Vec<&Lodger> = resting.map(|(_, lodger)| lodger).collect();
+        resting.sort_unstable_by_key(|lodger| lodger.rest.get().0);
+        let part = (lodgers.len() as f64 * surplus.share).ceil() as usize;
+        for lodger in resting.into_iter().take(part) {
+            let one_less = |left: u32| left.checked_sub(1);
+            if surplus
+                .left
+                .fetch_update(Relaxed, Relaxed, one_less)
+                .is_err()
+            {
+                break;
+            }
+            lodger.told.set(true);
+            handle.reactor().wake(lodger.task);
+        }
     }
 }
 
@@ -162,18 +227,35 @@ impl Ground {
     }
 
     fn wake(&self, handle: &Handle) {
-        for (_, &task) in self.tasks.borrow().iter() {
-            handle.reactor().wake(task);
+        for (_, lodger) in self.tasks.borrow().iter() {
+            handle.reactor().wake(lodger.task);
         }
     }
 }
 
 impl Standing {
     pub(crate) fn on(ground: &Rc<Ground>, task: TaskId) -> Self {
+        let lodger = Lodger {
+            task,
+            rest: Cell::new((Moment::NEVER, Rest::Busy)),
+            told: Cell::new(false),
+        };
         Self {
-            place: ground.tasks.borrow_mut().insert(task),
+            place: ground.tasks.borrow_mut().insert(lodger),
             ground: ground.clone(),
         }
+    }
+
+    /// From now on it is at rest, or not. Whatever it was told before was meant for the rest before.
+    pub(crate) fn rests(&self, rest: Rest, now: Moment) {
+        let lodger = &self.ground.tasks.borrow()[self.place];
+        lodger.rest.set((now, rest));
+        lodger.told.set(false);
+    }
+
+    /// Whether it is to end, having been at rest.
+    pub(crate) fn is_told(&self) -> bool {
+        self.ground.tasks.borrow()[self.place].told.get()
     }
 
     /// When work on it ends, if it may go on for `grace` once the ground goes away; `NEVER` while it stays. Writes on what

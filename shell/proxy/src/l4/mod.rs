@@ -13,7 +13,7 @@ mod session;
 mod udp;
 
 pub(crate) use gate::Gate;
-pub(crate) use lasting::{Lasting, Upstream};
+pub(crate) use lasting::{Lasting, Rest, Surplus, Upstream};
 pub(crate) use pipes::Pipes;
 pub(crate) use preface::{Introduced, NoPreface, header, introduced};
 pub(crate) use session::{serve, turn};

@@ -280,6 +280,7 @@ impl Session {
         let closed = pair.carry(ahead).await;
         match closed {
             Closed::Done | Closed::Idle => {}
+            Closed::Moved => upstream.connections.moved.add(1),
             // What was cut must not look whole.
             _ => {
                 self.client.abort_on_close();
