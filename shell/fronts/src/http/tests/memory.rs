@@ -83,6 +83,7 @@ impl Memory {
             since: Moment::ZERO,
             incarnation: record.incarnation,
             stats: self.stats(&record.instance.id),
+            connections: Arc::default(),
         };
         records.map(endpoint).collect()
     }
