@@ -211,11 +211,13 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
         connect_timeout: Duration::from_secs(1),
         response_timeout: Duration::from_secs(1),
         retries: 2,
+        retry_budget: 100,
         keep_alive: Duration::from_secs(60),
         send_proxy: None,
         connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
         ejections: Arc::default(),
         least_moves: Arc::default(),
+        admission: Arc::new(model::Admission::new(1)),
     }
 }

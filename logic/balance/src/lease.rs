@@ -119,13 +119,20 @@ impl Lease {
     ) -> Option<Reason> {
         let stats = &service.endpoints[self.endpoint()].stats;
         stats.end();
-        service.stats.of(usize::from(self.worker)).ended.bump(1);
+        let shard = service.stats.of(usize::from(self.worker));
+        shard.ended.bump(1);
         let nanos = latency.as_nanos() as f32;
         let ejecting = &service.balancing.ejecting;
         let (row, most, reason) = match outcome {
             Outcome::Answered => {
                 stats.succeeded();
+                shard.accepted.bump(1);
                 self.learn(service, nanos, now);
+                if service.balancing.limiting.adaptive {
+                    let seen = service.admission.latency.of(usize::from(self.worker));
+                    seen.answers.bump(1);
+                    seen.nanos.bump(latency.as_nanos() as u64);
+                }
                 return None;
             }
             Outcome::Cancelled => {
@@ -152,6 +159,8 @@ impl Lease {
         let endpoint = &service.endpoints[self.endpoint()];
         endpoint.stats.succeeded();
         endpoint.connections.begin();
+        let shard = service.stats.of(usize::from(self.worker));
+        shard.accepted.bump(1);
         Held {
             endpoint: endpoint.stats.clone(),
             connections: endpoint.connections.clone(),

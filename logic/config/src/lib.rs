@@ -14,6 +14,7 @@ mod ejection;
 mod expand;
 mod fault;
 mod instance;
+mod limits;
 mod listener;
 mod reader;
 mod reference;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, HostPattern, Network, PathPattern, Role, ServiceKey, StreamMatch, TcpLimits,
-    Timeouts, UdpLimits, View,
+    ByteSize, HostPattern, Network, PathPattern, Priority, Role, ServiceKey, StreamMatch,
+    TcpLimits, Timeouts, UdpLimits, View,
 };
 
 use crate::declare::{declare, resolved};
@@ -172,6 +172,7 @@ impl Resolved for Listener {
                 host: HostPattern::Any,
                 path: PathPattern::Prefix("/".into()),
                 stream: StreamMatch::ANYTHING,
+                priority: Priority::Normal,
                 action: RouteAction::Service(View {
                     service,
                     role: keys.role,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use model::{HostPattern, Network, PathPattern, Redirect, Role, ServiceKey, StreamMatch, View};
+use model::{
+    HostPattern, Network, PathPattern, Priority, Redirect, Role, ServiceKey, StreamMatch, View,
+};
 
 use crate::declare::{declare, resolved};
 use crate::reader::Reader;
@@ -22,6 +24,8 @@ pub struct Route {
     pub path: PathPattern,
     /// Connections it takes, if its listener speaks no HTTP.
     pub stream: StreamMatch,
+    /// Whether its requests go first when a service has no room for all.
+    pub priority: Priority,
     /// What it does.
     pub action: RouteAction,
 }
@@ -73,6 +77,9 @@ declare! {
         /// Only to instances of the service that have this role, as its check found it: `"primary"`, of which there is
         /// one, or `"replica"`.
         role: Option<Role> => absent("all of the service"),
+        /// Who goes first when the service has no room for all (its `limits`): `"high"`, `"normal"` or `"low"`.
+        // Nobody's requests matter less than others' unless somebody says so.
+        priority: Priority => default(Priority::Normal),
         /// Answers with another address.
         redirect: Option<Redirect> => absent("see service and answer"),
         /// Answers with a text.
@@ -163,6 +170,7 @@ impl Resolved for Route {
                 alpn: keys.alpn,
                 source: keys.source,
             },
+            priority: keys.priority,
             action: action?,
         })
     }
@@ -191,6 +199,7 @@ impl Resolved for Route {
             source: self.stream.source.clone(),
             service,
             role,
+            priority: self.priority,
             redirect,
             answer,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::{CheckSpec, Ejecting, HashOn, Instance, Policy, ProxyVersion, Respreading};
+use model::{CheckSpec, Ejecting, HashOn, Instance, Limiting, Policy, ProxyVersion, Respreading};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
@@ -50,6 +50,10 @@ declare! {
         /// Attempts after the first, on other instances, for requests that were not sent or may be repeated.
         // Two more instances: the third failure in a row is no accident of one of them.
         retries: u8 => default(2u8).within(0..=7),
+        /// Retries as a share of the requests of the last 10 seconds; ten a second are free on each worker. When hardly
+        /// anything is answered at all, there are fewer still.
+        // Finagle's and Envoy's: when all instances fail, retries do not multiply the load that made them fail.
+        retry_budget: Percent => default(Percent(20)).within(Percent(0)..=Percent(100)),
         /// How long an unused connection to an instance is kept.
         // nginx's; an instance that closes sooner is noticed at once.
         keep_alive: Duration => default(secs(60)).within(Duration::ZERO..=DAY),
@@ -61,6 +65,8 @@ declare! {
         connect_from: Vec<IpAddr> => default(Vec::new()),
         /// When instances are taken out because of what was observed.
         ejection: Ejecting => section(),
+        /// How many requests it takes at a time.
+        limits: Limiting => section(),
         /// How long connections follow a change of what instances should have.
         respread: Respreading => section(),
         /// How the health of its instances is probed.
@@ -91,6 +97,8 @@ pub struct Service {
     pub response_timeout: Duration,
     /// Attempts after the first.
     pub retries: u8,
+    /// Retries as a share of requests.
+    pub retry_budget: Percent,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect.
@@ -99,6 +107,8 @@ pub struct Service {
     pub connect_from: Vec<IpAddr>,
     /// When instances are taken out because of what was observed.
     pub ejection: Ejecting,
+    /// How many requests it takes at a time.
+    pub limits: Limiting,
     /// How long connections follow a change of what instances should have.
     pub respread: Respreading,
     /// How the health of its instances is probed, those that have no check of their own.
@@ -142,10 +152,12 @@ impl Resolved for Service {
             connect_timeout: keys.connect_timeout,
             response_timeout: keys.response_timeout,
             retries: keys.retries,
+            retry_budget: keys.retry_budget,
             keep_alive: keys.keep_alive,
             send_proxy: keys.send_proxy,
             connect_from: keys.connect_from,
             ejection: keys.ejection,
+            limits: keys.limits,
             respread: keys.respread,
             check: keys.check,
             instances: keys.instance,
@@ -163,10 +175,12 @@ impl Resolved for Service {
             connect_timeout: self.connect_timeout,
             response_timeout: self.response_timeout,
             retries: self.retries,
+            retry_budget: self.retry_budget,
             keep_alive: self.keep_alive,
             send_proxy: self.send_proxy,
             connect_from: self.connect_from.clone(),
             ejection: self.ejection,
+            limits: self.limits,
             respread: self.respread,
             check: self.check.clone(),
             instance: self.instances.clone(),

@@ -26,6 +26,8 @@ pub struct Balancing {
     pub ejecting: Ejecting,
     /// How fast long connections follow a change of what instances should have.
     pub respreading: Respreading,
+    /// How many requests the service takes at a time.
+    pub limiting: Limiting,
 }
 
 impl Default for Balancing {
@@ -39,6 +41,7 @@ impl Default for Balancing {
             panic_below: 0,
             ejecting: Ejecting::default(),
             respreading: Respreading::default(),
+            limiting: Limiting::default(),
         }
     }
 }
@@ -52,6 +55,57 @@ pub struct Respreading {
     pub rest: Duration,
     /// Whether a connection can have a transaction open, which must not be broken, and says so as PostgreSQL does.
     pub transactions: bool,
+}
+
+/// How many requests a service takes at a time, and how long others wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limiting {
+    /// Requests at all instances together, from this node; 0 for any number.
+    pub max: u32,
+    /// Whether the limit follows the instances' latency. It never exceeds `max`.
+    pub adaptive: bool,
+    /// Nor falls below this.
+    pub min: u32,
+    /// Requests that wait, on each worker.
+    pub queue: u32,
+    /// How long, while the queue empties now and then.
+    pub wait: Duration,
+    /// And while it does not.
+    pub wait_overloaded: Duration,
+}
+
+impl Limiting {
+    /// Whether there is any limit.
+    pub const fn is_on(&self) -> bool {
+        self.adaptive || self.max != 0
+    }
+}
+
+/// Who goes first when not all can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// What can be left undone: prefetching, reports.
+    Low,
+    /// What people wait for.
+    #[default]
+    Normal,
+    /// What must not fail: logging in, paying.
+    High,
+}
+
+impl Priority {
+    /// All of them, by their number.
+    pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
+
+    /// The word used in configuration and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
 }
 
 /// What the hashing policies look at. What has none is sent anywhere.

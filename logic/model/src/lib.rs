@@ -19,7 +19,9 @@ pub mod stream;
 mod table;
 mod units;
 
-pub use balancing::{Balancing, Ejecting, Ejection, HashOn, Reason, Respreading};
+pub use balancing::{
+    Balancing, Ejecting, Ejection, HashOn, Limiting, Priority, Reason, Respreading,
+};
 pub use check::{
     CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, StatusRange, Transport,
 };
@@ -35,7 +37,8 @@ pub use revision::Revision;
 pub use role::{Role, View};
 pub use secret::Secret;
 pub use stats::{
-    Counter, DURATION_BOUNDS, ListenerStats, LongConnections, RouteStats, ServiceStats, Sharded,
+    Admission, Counter, DURATION_BOUNDS, Latency, ListenerStats, LongConnections, RouteStats,
+    ServiceStats, Sharded,
 };
 pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,

@@ -1,5 +1,7 @@
 //! Numbers that workers write and everybody reads.
 
+use crate::Priority;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// A count that only grows. Relaxed: a reader may be a moment behind, never wrong for good.
@@ -76,6 +78,69 @@ impl LongConnections {
     }
 }
 
+/// Requests of a service that are admitted while their number is limited, by all workers.
+#[derive(Debug)]
+pub struct Admission {
+    admitted: AtomicU32,
+    limit: AtomicU32,
+    /// Turned away for want of room, by [`crate::Priority`].
+    pub shed: [Counter; Priority::ALL.len()],
+    /// How long answered attempts took.
+    pub latency: Sharded<Latency>,
+}
+
+/// How long attempts took that were answered, to the first byte.
+#[derive(Debug, Default)]
+pub struct Latency {
+    /// How many.
+    pub answers: Counter,
+    /// All together.
+    pub nanos: Counter,
+}
+
+impl Admission {
+    /// Counts for `workers` workers, without a limit.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            admitted: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
+            shed: Default::default(),
+            latency: Sharded::new(workers),
+        }
+    }
+
+    /// How many are admitted now.
+    pub fn admitted(&self) -> u32 {
+        self.admitted.load(Relaxed)
+    }
+
+    /// How many may be; 0 for any number.
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Relaxed)
+    }
+
+    /// From now on so many may be.
+    pub fn set_limit(&self, limit: u32) {
+        // Read first: most often nothing has changed, and workers read it with every request.
+        if self.limit() != limit {
+            self.limit.store(limit, Relaxed);
+        }
+    }
+
+    /// Admits one more if there is room: whoever is told so calls [`Admission::leave`] once.
+    pub fn enter(&self) -> bool {
+        let limit = self.limit();
+        let room = |admitted: u32| (limit == 0 || admitted < limit).then_some(admitted + 1);
+        self.admitted.fetch_update(Relaxed, Relaxed, room).is_ok()
+    }
+
+    /// One that was admitted is done.
+    pub fn leave(&self) {
+        let before = self.admitted.fetch_sub(1, Relaxed);
+        debug_assert_ne!(before, 0, "every end has its begin");
+    }
+}
+
 /// What happened at a listener.
 #[derive(Debug, Default)]
 pub struct ListenerStats {
@@ -111,6 +176,8 @@ pub struct ServiceStats {
     pub retries: Counter,
     /// Requests for which no instance could be chosen.
     pub unavailable: Counter,
+    /// Attempts that were answered, and not with an error of the instance's own.
+    pub accepted: Counter,
     /// Leases taken on endpoints, and given back: the difference is in flight, on all endpoints together.
     pub begun: Counter,
     /// See `begun`.

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    Balancing, Counter, EndpointStats, Health, Incarnation, InstanceId, ListenerStats,
-    LongConnections, Moment, Network, Policy, Reason, Revision, Role, RouteStats, ServiceKey,
-    ServiceStats, Sharded, Speaks, View, Weight,
+    Admission, Balancing, Counter, EndpointStats, Health, Incarnation, InstanceId, ListenerStats,
+    LongConnections, Moment, Network, Policy, Priority, Reason, Revision, Role, RouteStats,
+    ServiceKey, ServiceStats, Sharded, Speaks, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -70,6 +70,8 @@ pub struct Route {
     pub host: HostPattern,
     /// Paths it serves.
     pub path: PathPattern,
+    /// Whether its requests go first when a service has no room for all.
+    pub priority: Priority,
     /// What it does.
     pub action: Action,
     /// What happened here.
@@ -147,6 +149,8 @@ pub struct ServiceTable {
     pub response_timeout: Duration,
     /// Attempts after the first.
     pub retries: u8,
+    /// How many of them there may be for each request, in percent.
+    pub retry_budget: u8,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect, if they do.
@@ -160,6 +164,8 @@ pub struct ServiceTable {
     /// The fewest moves that would have made the spread of long connections even, each time that it was not:
     /// [`LongConnections::moved`] has those that were made.
     pub least_moves: Arc<Counter>,
+    /// Who is admitted, while their number is limited.
+    pub admission: Arc<Admission>,
 }
 
 /// Ejections of one service.

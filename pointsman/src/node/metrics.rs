@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use cluster::Stats;
 use model::{
-    Closed, Counter, DURATION_BOUNDS, Endpoint, Health, ListenerStats, Moment, Reason,
-    RoutingTable, ServiceTable, StreamStats,
+    Admission, Closed, Counter, DURATION_BOUNDS, Endpoint, Health, ListenerStats, Moment, Priority,
+    Reason, RoutingTable, ServiceTable, StreamStats,
 };
 use registry::Registry;
 use telemetry::{Exposition, Kind};
@@ -176,6 +176,7 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
         &'static str,
         fn(&model::ServiceStats) -> &Counter,
     );
+    limits(table, out);
     let name = "pointsman_service_least_moves_total";
     let help = "The fewest connections to move that would have made their spread even, each time it was not.";
     out.metric(name, Kind::Counter, help);
@@ -225,6 +226,47 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
     );
     for service in &table.services {
         histogram(service, out);
+    }
+}
+
+/// Of services that take only so many requests at a time.
+fn limits(table: &RoutingTable, out: &mut Exposition) {
+    let limited = || {
+        let services = table.services.iter();
+        services.filter(|s| s.balancing.limiting.is_on())
+    };
+    type Gauge = (&'static str, &'static str, fn(&Admission) -> u32);
+    let gauges: [Gauge; 2] = [
+        (
+            "pointsman_service_limit",
+            "How many requests it takes at a time.",
+            Admission::limit,
+        ),
+        (
+            "pointsman_service_admitted",
+            "Requests that it has now.",
+            Admission::admitted,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.metric(name, Kind::Gauge, help);
+        for service in limited() {
+            let key = service.key.to_string();
+            out.sample(name, &labels(&key, service), value(&service.admission));
+        }
+    }
+    let name = "pointsman_service_shed_total";
+    out.metric(name, Kind::Counter, "Requests that it had no room for.");
+    for service in limited() {
+        let key = service.key.to_string();
+        for priority in Priority::ALL {
+            let labels = [&*labels(&key, service), &[("priority", priority.as_str())]].concat();
+            out.sample(
+                name,
+                &labels,
+                service.admission.shed[priority as usize].value(),
+            );
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use balance::{Outliers, Respread};
+use balance::{Gradient, Outliers, Respread};
 use cluster::MassLoss;
 use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
 use health::{Prober, Reports};
@@ -330,6 +330,7 @@ fn spawn_tasks(
         tokio::spawn(confirm_losses(shared.clone())),
         tokio::spawn(compare_instances(shared.clone())),
         tokio::spawn(respread_connections(shared.clone())),
+        tokio::spawn(find_limits(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
 }
@@ -388,6 +389,21 @@ async fn respread_connections(shared: Arc<Shared>) {
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Finds out how many requests services take at a time.
+async fn find_limits(shared: Arc<Shared>) {
+    let mut gradients: Vec<Gradient> = Vec::new();
+    loop {
+        let now = proxy::now();
+        // A service keeps its number for good.
+        let services = shared.tables().services().to_vec();
+        gradients.resize_with(services.len(), Gradient::default);
+        for (service, gradient) in services.iter().zip(&mut gradients) {
+            gradient.handle_timeout(service, now);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use config::{Config, Protocol, RouteAction};
 use model::{
-    Action, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats, Health, Host,
-    ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable, ServiceKey,
-    ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
+    Action, Admission, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats,
+    Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
+    ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
 };
 use registry::{Record, Service};
 
@@ -104,6 +104,7 @@ impl Tables {
                 host: route.host.clone(),
                 path: route.path.clone(),
                 stats: known(&route.name),
+                priority: route.priority,
                 action: self.action(&route.action),
             })
             .collect();
@@ -269,11 +270,16 @@ impl Tables {
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
             retries: settings.retries,
+            retry_budget: settings.retry_budget.0,
             keep_alive: settings.keep_alive,
             send_proxy: settings.send_proxy,
             connect_from: settings.connect_from.clone(),
             stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
             ejections: same.map_or_else(Arc::default, |b| b.ejections.clone()),
+            admission: same.map_or_else(
+                || Arc::new(Admission::new(self.workers)),
+                |b| b.admission.clone(),
+            ),
             least_moves: same.map_or_else(Arc::default, |b| b.least_moves.clone()),
         }
     }
@@ -295,6 +301,7 @@ impl Tables {
             },
             panic_below: settings.panic_below.0,
             ejecting: settings.ejection,
+            limiting: settings.limits,
             respreading: Respreading {
                 transactions: settings.check.as_ref().is_some_and(is_postgresql),
                 ..settings.respread

@@ -7,6 +7,7 @@ mod command_line;
 mod explain;
 mod hostile;
 mod input;
+mod limits;
 mod observe;
 mod origins;
 mod policies;

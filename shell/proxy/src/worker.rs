@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use balance::{Balancer, Context, Held, Lease, Outcome, Random, Unavailable};
+use balance::{Balancer, Context, Held, Lease, Outcome, Random, Retries, Unavailable};
 use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
 
 use crate::access::Logger;
 use crate::buffers::Buffers;
 use crate::date::Date;
 use crate::l4::{Lasting, Pipes, Upstream, turn};
+use crate::l7::Waiters;
 use crate::pool::Pool;
 use crate::rt::{Handle, Reactor};
 
@@ -25,6 +26,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) pipes: Pipes,
     pub(crate) lasting: Lasting,
+    pub(crate) waiters: Waiters,
     pub(crate) buffers: Buffers,
     pub(crate) date: Date,
     pub(crate) logger: Option<Logger>,
@@ -50,6 +52,7 @@ pub struct Suspect {
 struct Slot {
     service: Arc<ServiceTable>,
     balancer: Balancer,
+    retries: Retries,
 }
 
 /// What a request holds while it is served: the table it began with, whatever is published meanwhile.
@@ -85,6 +88,7 @@ impl Worker {
             pool: Pool::default(),
             pipes: Pipes::default(),
             lasting: Lasting::default(),
+            waiters: Waiters::default(),
             buffers: Buffers::new(),
             date: Date::default(),
             logger,
@@ -133,6 +137,7 @@ impl Worker {
         let slot = balancers[service].get_or_insert_with(|| Slot {
             service: table.clone(),
             balancer: Balancer::new(table, self.index, self.draw()),
+            retries: Retries::default(),
         });
         if !Arc::ptr_eq(&slot.service, table) {
             slot.service = table.clone();
@@ -146,6 +151,16 @@ impl Worker {
             lease: Some(lease),
             since,
         })
+    }
+
+    /// Whether a service can bear one more attempt after one that failed.
+    pub(crate) fn may_retry(&self, snapshot: &Snapshot, number: usize) -> bool {
+        let service = snapshot.service(number);
+        let (stats, draw) = (service.stats.of(self.index), self.draw());
+        let mut balancers = self.balancers.borrow_mut();
+        let slot = balancers.get_mut(number).and_then(Option::as_mut);
+        let may = |slot: &mut Slot| slot.retries.may(service, stats, draw, self.now());
+        slot.is_some_and(may)
     }
 
     /// The address of ours to connect to an instance from; `None`: the kernel's choice.

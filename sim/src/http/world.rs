@@ -212,6 +212,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             name: format!("route-{s}").into(),
             host: HostPattern::Any,
             path: PathPattern::Prefix(format!("/s{s}").into()),
+            priority: model::Priority::Normal,
             action: Action::Service(s),
             stats: numbers.routes[number][s].clone(),
         });
@@ -258,6 +259,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         connect_timeout: CONNECT,
         response_timeout: RESPONSE,
         retries: service.retries,
+        retry_budget: 100,
         balancing: Balancing {
             ejecting: Ejecting {
                 failures: 3,
@@ -269,6 +271,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         placement: None,
         ejections: Arc::default(),
         least_moves: Arc::default(),
+        admission: Arc::new(model::Admission::new(1)),
         keep_alive: Duration::from_millis(700),
         send_proxy: None,
         connect_from: Vec::new(),

@@ -120,6 +120,7 @@ impl Stage {
             endpoints: stats.iter().enumerate().map(endpoint).collect(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(3),
+            retry_budget: 100,
             retries: self.retries,
             balancing: Balancing {
                 ejecting: Ejecting {
@@ -132,6 +133,7 @@ impl Stage {
             placement: None,
             ejections: Arc::default(),
             least_moves: Arc::default(),
+            admission: Arc::new(model::Admission::new(1)),
             keep_alive: Duration::from_secs(30),
             send_proxy: None,
             connect_from: Vec::new(),
@@ -141,6 +143,7 @@ impl Stage {
             name: "r".into(),
             host: HostPattern::Any,
             path: PathPattern::Prefix("/".into()),
+            priority: model::Priority::Normal,
             action: Action::Service(0),
             stats: self.route_stats.clone(),
         };

@@ -1,7 +1,10 @@
 mod ejection;
+mod gradient;
 mod hashing;
 mod policies;
+mod queue;
 mod respread;
+mod retries;
 mod stages;
 mod survival;
 
@@ -43,12 +46,14 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
         connect_timeout: Duration::from_secs(1),
         response_timeout: Duration::from_secs(1),
         retries: 2,
+        retry_budget: 100,
         keep_alive: Duration::from_secs(10),
         send_proxy: None,
         connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
         ejections: Arc::default(),
         least_moves: Arc::default(),
+        admission: Arc::new(model::Admission::new(1)),
     };
     replace(&mut service);
     service

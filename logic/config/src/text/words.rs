@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use model::{CheckProtocol, HashOn, Policy, ProxyVersion, Role};
+use model::{CheckProtocol, HashOn, Policy, Priority, ProxyVersion, Role};
 use serde_json::{Value as Json, json};
 
 use crate::text::Token;
@@ -159,21 +159,31 @@ impl Text for CheckProtocol {
     }
 }
 
-impl Text for Role {
-    const EXPECTED: &'static str = "\"primary\" or \"replica\"";
+/// Enumerations of the model with few members, all of them known by `ALL` and `as_str`.
+macro_rules! known {
+    ($($name:ident: $expected:literal,)+) => {$(
+        impl Text for $name {
+            const EXPECTED: &'static str = $expected;
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        known.ok_or_else(|| no_such_word(text, &Self::ALL.map(Self::as_str), &[]))
-    }
+            fn parse(text: &str) -> Result<Self, String> {
+                let known = Self::ALL.into_iter().find(|word| word.as_str() == text);
+                known.ok_or_else(|| no_such_word(text, &Self::ALL.map(Self::as_str), &[]))
+            }
 
-    fn text(&self) -> String {
-        self.as_str().into()
-    }
+            fn text(&self) -> String {
+                self.as_str().into()
+            }
 
-    fn schema() -> Json {
-        json!({ "enum": Self::ALL.map(Self::as_str) })
-    }
+            fn schema() -> Json {
+                json!({ "enum": Self::ALL.map(Self::as_str) })
+            }
+        }
+    )+};
+}
+
+known! {
+    Priority: "\"high\", \"normal\" or \"low\"",
+    Role: "\"primary\" or \"replica\"",
 }
 
 impl Text for HashOn {

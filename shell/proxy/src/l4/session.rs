@@ -210,7 +210,7 @@ impl Session {
                     in_flight.done(balance::Outcome::Unreachable, worker.now());
                 }
             }
-            if self.outcome.attempts > service.retries {
+            if self.outcome.attempts > service.retries || !worker.may_retry(&snapshot, number) {
                 return Err(Closed::Unavailable);
             }
             stats.retries.bump(1);

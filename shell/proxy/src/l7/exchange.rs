@@ -9,6 +9,7 @@ use model::{Endpoint, Moment, ServiceTable};
 use telemetry::{AccessRecord, Answerer, Record};
 use wire::proxy_protocol::Tlvs;
 
+use super::admit::admit;
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
@@ -66,7 +67,11 @@ impl Session {
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
-                let ended = self.exchange(begun, forward).await;
+                let ended = match self.is_admitted(begun, forward).await {
+                    true => self.exchange(begun, forward).await,
+                    false => Box::pin(self.turn_away(begun, forward)).await,
+                };
+                self.admitted.take();
                 let message = std::mem::take(&mut forward.message);
                 self.worker.buffers.put(message);
                 (ended, Some(forward.service))
@@ -74,6 +79,29 @@ impl Session {
         };
         self.record(begun, &ended, service);
         ended.next
+    }
+
+    /// Whether the service has room for it, at once or after a wait.
+    async fn is_admitted(&self, begun: &Begun, forward: &Forward) -> bool {
+        let service = begun.snapshot.service(forward.service);
+        if !service.balancing.limiting.is_on() {
+            return true;
+        }
+        let listener = self.table.borrow().clone();
+        let route = begun.route.and_then(|number| listener.routes.get(number));
+        let priority = route.map(|route| route.priority).unwrap_or_default();
+        let admitted = Box::pin(admit(&self.worker, forward.service, service, priority)).await;
+        let is = admitted.is_some();
+        self.admitted.set(admitted.map(Box::new));
+        is
+    }
+
+    async fn turn_away(&self, begun: &Begun, forward: &Forward) -> Ended {
+        let key = &begun.snapshot.service(forward.service).key;
+        let mut answer = Answer::text(503, &format!("service {key} has no room for more requests"));
+        // A burst is over by then.
+        answer.fields.push(("retry-after", "1".into()));
+        self.answer(begun, &answer).await
     }
 
     fn exchange(&self, begun: &mut Begun, forward: &Forward) -> impl Future<Output = Ended> {
@@ -124,7 +152,10 @@ impl Session {
                         return ended;
                     }
                     Err(failed) => {
-                        if retries == service.retries || !may_retry(begun, &failed) {
+                        if retries == service.retries
+                            || !may_retry(begun, &failed)
+                            || !self.worker.may_retry(&snapshot, forward.service)
+                        {
                             let why = explain(&failed);
                             return Box::pin(self.give_up(begun, attempts, why)).await;
                         }

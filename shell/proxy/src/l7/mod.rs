@@ -8,6 +8,7 @@
 // connection larger, the same is written as a block, which keeps them once.
 #![expect(clippy::manual_async_fn, reason = "a block keeps its arguments once")]
 
+mod admit;
 mod begin;
 mod exchange;
 mod key;
@@ -17,4 +18,5 @@ mod session;
 mod tunnel;
 mod upload;
 
+pub(crate) use admit::Waiters;
 pub(crate) use session::serve;

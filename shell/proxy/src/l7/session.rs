@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::h1;
 use model::{ListenerStats, ListenerTable, Moment, Timeouts};
 
+use super::admit::Admitted;
 use super::begin::{Begun, Plan};
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
@@ -43,6 +44,8 @@ pub(crate) struct Session {
     pub(super) speaking: Cell<u16>,
     /// When the instance was heard of first; [`Moment::NEVER`] before.
     pub(super) heard: Cell<Moment>,
+    /// Its room at a service that has no room for all. A tunnel gives it back.
+    pub(super) admitted: Cell<Option<Box<Admitted>>>,
     /// The listener as last known: its limits hold on when it is taken away.
     pub(super) table: RefCell<Arc<ListenerTable>>,
 }
@@ -92,6 +95,7 @@ pub(crate) fn serve(
         unseen: Cell::new(false),
         uploading: Cell::new(false),
         speaking: Cell::new(0),
+        admitted: Cell::new(None),
         heard: Cell::new(Moment::NEVER),
     });
     async move {

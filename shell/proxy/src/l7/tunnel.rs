@@ -12,6 +12,7 @@ impl Session {
         // What the client sent ahead belongs to the new protocol.
         let mut ahead = std::mem::take(&mut *self.held.borrow_mut());
         self.unseen.set(false);
+        self.admitted.take();
         let up = self.one_way(&self.client, instance, &mut ahead);
         let down = self.one_way(instance, &self.client, unsent);
         let outcome = try_join(up, down).await;
