@@ -5,5 +5,6 @@
 
 #![warn(missing_docs)]
 
+pub mod balance;
 pub mod http;
 pub mod peer;
