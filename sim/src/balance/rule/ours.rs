@@ -159,6 +159,7 @@ fn endpoint(member: &Member, stats: Arc<EndpointStats>) -> Endpoint {
         enabled: true,
         tier: 0,
         since: Moment::from_nanos(member.since),
+        connections: Arc::default(),
         stats,
     }
 }
@@ -178,6 +179,9 @@ fn table(policy: Policy, balancing: Balancing, endpoints: Vec<Endpoint>) -> Serv
         send_proxy: None,
         connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
+        least_moves: Arc::default(),
+        admission: Arc::new(model::Admission::new(1)),
+        retry_budget: 100,
         ejections: Arc::default(),
     }
 }
