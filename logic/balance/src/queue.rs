@@ -16,10 +16,10 @@ pub struct Ticket(u64);
 /// What became of one who came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joined {
-    /// It waits, until then at most.
-    Waits(Ticket, Moment),
+    /// It waits.
+    Waits(Ticket),
     /// It waits in the place of one who matters less, who is sent away.
-    Instead(Ticket, Moment, Ticket),
+    Instead(Ticket, Ticket),
     /// The queue is full of those that matter as much.
     Full,
 }
@@ -71,32 +71,35 @@ impl Queue {
         let until = now + patience;
         self.lanes[priority as usize].push_back(Waiting { ticket, until });
         match evicted {
-            Some(evicted) => Joined::Instead(ticket, until, evicted.ticket),
-            None => Joined::Waits(ticket, until),
+            Some(evicted) => Joined::Instead(ticket, evicted.ticket),
+            None => Joined::Waits(ticket),
         }
     }
 
-    /// There is room for one more: whose turn it is. Those whose time is over are not.
+    /// There is room for one more: whose turn it is.
     pub fn next(&mut self, limiting: &Limiting, now: Moment) -> Option<Ticket> {
         let newest_first = self.stands(limiting, now);
         let lane = self.lanes.iter_mut().rev();
-        let next = lane.into_iter().find_map(|lane| {
-            lane.retain(|waiting| now < waiting.until);
-            match newest_first {
-                true => lane.pop_back(),
-                false => lane.pop_front(),
-            }
+        let next = lane.into_iter().find_map(|lane| match newest_first {
+            true => lane.pop_back(),
+            false => lane.pop_front(),
         });
         self.see(now);
         next.map(|waiting| waiting.ticket)
     }
 
-    /// It waits no more.
-    pub fn leave(&mut self, ticket: Ticket, now: Moment) {
+    /// Those whose time is over: they wait no more.
+    pub fn handle_timeout(&mut self, now: Moment) -> Vec<Ticket> {
+        let mut over = Vec::new();
         for lane in &mut self.lanes {
-            lane.retain(|waiting| waiting.ticket != ticket);
+            lane.retain(|waiting| {
+                let waits = now < waiting.until;
+                over.extend((!waits).then_some(waiting.ticket));
+                waits
+            });
         }
         self.see(now);
+        over
     }
 
     fn see(&mut self, now: Moment) {

@@ -17,7 +17,7 @@ const LIMITING: Limiting = Limiting {
 #[track_caller]
 fn join(queue: &mut Queue, priority: Priority, millis: u64) -> Ticket {
     match queue.join(priority, &LIMITING, at(millis)) {
-        Joined::Waits(ticket, _) => ticket,
+        Joined::Waits(ticket) => ticket,
         other => panic!("{other:?}"),
     }
 }
@@ -37,43 +37,19 @@ fn a_burst_is_served_in_order_and_those_that_matter_first() {
 #[test]
 fn in_a_queue_that_stands_the_newest_go_first_and_none_waits_for_long() {
     let mut queue = Queue::default();
-    let limit = |joined| match joined {
-        Joined::Waits(_, until) => until,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(
-        limit(queue.join(Priority::Normal, &LIMITING, at(0))),
-        at(100)
-    );
-    assert_eq!(
-        limit(queue.join(Priority::Normal, &LIMITING, at(50))),
-        at(150)
-    );
-    // The first has gone, but it has not been empty for 100 ms.
-    assert!(queue.next(&LIMITING, at(60)).is_some());
-    assert_eq!(
-        limit(queue.join(Priority::Normal, &LIMITING, at(101))),
-        at(106)
-    );
+    let [first, second] = [0, 50].map(|millis| join(&mut queue, Priority::Normal, millis));
+    assert_eq!(queue.next(&LIMITING, at(60)), Some(first));
+    // It has not been empty for 100 ms.
+    let third = join(&mut queue, Priority::Normal, 101);
     let newest = join(&mut queue, Priority::Normal, 102);
     assert_eq!(queue.next(&LIMITING, at(103)), Some(newest));
-}
-
-#[test]
-fn whoever_waited_too_long_is_passed_over() {
-    let mut queue = Queue::default();
-    join(&mut queue, Priority::Normal, 0);
-    let second = join(&mut queue, Priority::Normal, 60);
-    assert_eq!(queue.next(&LIMITING, at(100)), Some(second));
-    join(&mut queue, Priority::High, 101);
-    assert_eq!(queue.next(&LIMITING, at(500)), None);
+    assert_eq!(queue.handle_timeout(at(105)), []);
+    assert_eq!(queue.handle_timeout(at(106)), [third]);
+    assert_eq!(queue.handle_timeout(at(150)), [second]);
     assert!(queue.is_empty());
-    let joined = queue.join(Priority::Low, &LIMITING, at(501));
-    let expected = at(601);
-    assert!(
-        matches!(joined, Joined::Waits(_, until) if until == expected),
-        "it has been empty"
-    );
+    let burst = join(&mut queue, Priority::Low, 151);
+    assert_eq!(queue.handle_timeout(at(250)), [], "it has been empty");
+    assert_eq!(queue.handle_timeout(at(251)), [burst]);
 }
 
 #[test]
@@ -85,7 +61,7 @@ fn a_full_queue_takes_those_that_matter_more_in_place_of_those_that_matter_less(
     }
     assert_eq!(queue.join(Priority::Low, &LIMITING, at(1)), Joined::Full);
     let joined = queue.join(Priority::High, &LIMITING, at(1));
-    assert!(matches!(joined, Joined::Instead(_, _, evicted) if evicted == low));
+    assert!(matches!(joined, Joined::Instead(_, evicted) if evicted == low));
     assert!(matches!(
         queue.join(Priority::High, &LIMITING, at(1)),
         Joined::Instead(..)
@@ -95,19 +71,11 @@ fn a_full_queue_takes_those_that_matter_more_in_place_of_those_that_matter_less(
 }
 
 #[test]
-fn whoever_leaves_is_not_called() {
-    let mut queue = Queue::default();
-    let [a, b] = [0, 0].map(|millis| join(&mut queue, Priority::Normal, millis));
-    queue.leave(a, at(1));
-    queue.leave(a, at(1));
-    assert_eq!(queue.next(&LIMITING, at(1)), Some(b));
-}
-
-#[test]
 fn a_clock_that_stepped_back_makes_no_queue_stand() {
     let mut queue = Queue::default();
     join(&mut queue, Priority::Normal, 1_000_000);
-    let second = queue.join(Priority::Normal, &LIMITING, at(10));
-    assert!(matches!(second, Joined::Waits(_, until) if until == at(110)));
+    let second = join(&mut queue, Priority::Normal, 10);
     assert!(queue.next(&LIMITING, at(20)).is_some());
+    assert_eq!(queue.handle_timeout(at(109)), []);
+    assert_eq!(queue.handle_timeout(at(110)), [second]);
 }

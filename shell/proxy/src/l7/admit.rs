@@ -6,16 +6,12 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use balance::{Joined, Queue, Ticket};
 use model::{Admission, Limiting, Priority, ServiceTable};
 
 use crate::rt::TaskId;
 use crate::worker::Worker;
-
-/// Room may come from another worker's requests, which do not know who waits here.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A request that was admitted, until it is dropped.
 pub(crate) struct Admitted {
@@ -74,25 +70,15 @@ async fn wait(
     service: &ServiceTable,
     priority: Priority,
 ) -> Option<Admitted> {
-    let reactor = worker.reactor();
-    let (ticket, until, verdict) = join(worker, number, service, priority)?;
-    reactor.set_deadline(until);
+    let verdict = join(worker, number, service, priority)?;
     poll_fn(|_| match &*verdict.borrow() {
-        Verdict::None if !reactor.timed_out() => Poll::Pending,
+        Verdict::None => Poll::Pending,
         _ => Poll::Ready(()),
     })
     .await;
     match verdict.replace(Verdict::SentAway) {
         Verdict::Admitted(admitted) => Some(admitted),
-        Verdict::SentAway => None,
-        Verdict::None => {
-            let mut lines = worker.waiters.0.borrow_mut();
-            if let Some(line) = lines.get_mut(&number) {
-                line.queue.leave(ticket, worker.now());
-                line.waiting.remove(&ticket);
-            }
-            None
-        }
+        Verdict::None | Verdict::SentAway => None,
     }
 }
 
@@ -102,19 +88,17 @@ fn join(
     number: usize,
     service: &ServiceTable,
     priority: Priority,
-) -> Option<(Ticket, model::Moment, Rc<RefCell<Verdict>>)> {
+) -> Option<Rc<RefCell<Verdict>>> {
     let mut lines = worker.waiters.0.borrow_mut();
     let line = lines.entry(number).or_insert_with(|| Line::new(service));
     line.limiting = service.balancing.limiting;
     let was_empty = line.queue.is_empty();
-    let (ticket, until) = match line.queue.join(priority, &line.limiting, worker.now()) {
+    let ticket = match line.queue.join(priority, &line.limiting, worker.now()) {
         Joined::Full => return None,
-        Joined::Waits(ticket, until) => (ticket, until),
-        Joined::Instead(ticket, until, other) => {
-            if let Some(other) = line.waiting.remove(&other) {
-                other.hears(Verdict::SentAway, worker);
-            }
-            (ticket, until)
+        Joined::Waits(ticket) => ticket,
+        Joined::Instead(ticket, other) => {
+            line.send_away(other, worker);
+            ticket
         }
     };
     let verdict = Rc::new(RefCell::new(Verdict::None));
@@ -126,14 +110,16 @@ fn join(
     if was_empty {
         worker.handle.spawn(look_again(worker.clone(), number));
     }
-    Some((ticket, until, verdict))
+    Some(verdict)
 }
 
-/// Lets those in who wait, for as long as anybody does.
+/// Lets those in who wait, and sends them away in time, for as long as anybody does. Room may come from another worker's
+/// requests, which do not know who waits here.
 async fn look_again(worker: Rc<Worker>, number: usize) {
     while !worker.waiters.are_none(number) {
-        worker.reactor().sleep(LOOK_AGAIN).await;
+        worker.reactor().a_moment().await;
         worker.waiters.fill(number, &worker);
+        worker.waiters.send_away(number, &worker);
     }
 }
 
@@ -176,6 +162,16 @@ impl Waiters {
             waiting.hears(Verdict::Admitted(admitted), worker);
         }
     }
+
+    /// Those who waited for long enough.
+    fn send_away(&self, number: usize, worker: &Worker) {
+        let mut lines = self.0.borrow_mut();
+        if let Some(line) = lines.get_mut(&number) {
+            for ticket in line.queue.handle_timeout(worker.now()) {
+                line.send_away(ticket, worker);
+            }
+        }
+    }
 }
 
 impl Line {
@@ -185,6 +181,12 @@ impl Line {
             limiting: service.balancing.limiting,
             admission: service.admission.clone(),
             waiting: BTreeMap::new(),
+        }
+    }
+
+    fn send_away(&mut self, ticket: Ticket, worker: &Worker) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            waiting.hears(Verdict::SentAway, worker);
         }
     }
 }

@@ -218,7 +218,18 @@ impl Reactor {
         self.soon.borrow_mut().push_back((at, self.current.get()));
     }
 
-    /// Waits for `time`. Uses the task's deadline.
+    /// Waits for a moment (2 ms): what timers, which are made for seconds, are too coarse for.
+    pub(crate) async fn a_moment(&self) {
+        let until = self.now() + SOON;
+        self.wake_soon();
+        poll_fn(|_| match self.now() >= until {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+
+    /// Waits for `time`, and up to 34 ms more. Uses the task's deadline.
     pub async fn sleep(&self, time: Duration) {
         self.set_timeout(time);
         poll_fn(|_| match self.timed_out() {
