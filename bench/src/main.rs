@@ -2,6 +2,7 @@
 //! measured and how, and assert nothing: see `docs/benchmarks.md`.
 
 mod api;
+mod balance;
 mod http;
 mod load;
 mod machine;
@@ -22,6 +23,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(about, disable_help_subcommand = true)]
 enum Bench {
+    /// Latency by rule of balancing, beside nginx and HAProxy, and beside the simulator
+    Balance(balance::Options),
     /// The data plane beside nginx and HAProxy
     Http(http::Options),
     /// TCP passed on, beside nginx and HAProxy
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     let bench = Bench::parse();
     machine::raise_limits()?;
     match bench {
+        Bench::Balance(options) => balance::run(&options),
         Bench::Http(options) => http::run(&options, http::Layer::Http),
         Bench::Tcp(options) => http::run(&options, http::Layer::Tcp),
         Bench::Pick(options) => pick::run(&options),

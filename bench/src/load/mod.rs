@@ -40,6 +40,8 @@ pub(crate) enum Pace {
     Closed,
     /// So many a second.
     Open(f64),
+    /// So many a second on average, at random times (a Poisson process), from this seed.
+    Random(f64, u64),
 }
 
 /// What came of it.
@@ -105,6 +107,9 @@ pub(crate) struct Generator {
     unsent: Vec<usize>,
     under_way: usize,
     issued: u64,
+    /// Of a random pace: when the next request is due, since the beginning.
+    next: Duration,
+    random: fastrand::Rng,
     began: Instant,
     events: Vec<Event>,
     scratch: Vec<u8>,
@@ -130,6 +135,11 @@ impl Generator {
             free: free.collect(),
             unsent: Vec::new(),
             under_way: 0,
+            next: Duration::ZERO,
+            random: match plan.pace {
+                Pace::Random(_, seed) => fastrand::Rng::with_seed(seed),
+                Pace::Closed | Pace::Open(_) => fastrand::Rng::with_seed(0),
+            },
             issued: 0,
             began: Instant::now(),
             events: Vec::with_capacity(256),
@@ -167,6 +177,7 @@ impl Generator {
             Pace::Open(rate) => {
                 Some(self.began + Duration::from_secs_f64(self.issued as f64 / rate))
             }
+            Pace::Random(..) => Some(self.began + self.next),
         }
     }
 
@@ -188,7 +199,16 @@ impl Generator {
             connection.under_way.push_back(due);
             self.unsent.push(number);
             self.under_way += 1;
-            self.issued += 1;
+            self.count();
+        }
+    }
+
+    /// One more was due.
+    fn count(&mut self) {
+        self.issued += 1;
+        if let Pace::Random(rate, _) = self.plan.pace {
+            let gap = -(1.0 - self.random.f64()).ln() / rate;
+            self.next += Duration::from_secs_f64(gap);
         }
     }
 
@@ -300,7 +320,7 @@ impl Generator {
     fn outcome(mut self) -> Outcome {
         self.outcome.took = self.began.elapsed();
         // What is unanswered at the end has waited that long already, sent or not: left out, a stall at the end would not show.
-        if let Pace::Open(_) = self.plan.pace {
+        if let Pace::Open(_) | Pace::Random(..) = self.plan.pace {
             let now = Instant::now();
             let mut waiting: Vec<Instant> = self
                 .connections
@@ -309,7 +329,7 @@ impl Generator {
                 .collect();
             while let Some(due) = self.due().filter(|due| *due < now && !self.exhausted) {
                 waiting.push(due);
-                self.issued += 1;
+                self.count();
             }
             for due in waiting {
                 let age = now.saturating_duration_since(due).as_nanos() as u64;
