@@ -145,7 +145,7 @@ fn compare(
             results.push(play(scenario, contender, round, seconds, scratch)?);
         }
     }
-    let kinds: Vec<_> = contenders.iter().map(|c| c.kind.clone()).collect();
+    let kinds: Vec<_> = contenders.iter().map(|c| c.kind).collect();
     let simulated = study(std::slice::from_ref(scenario), &kinds, 10).remove(0);
     println!(
         "  {:<30} {:>9} {:>9} {:>9} {:>7} {:>9}   {:>9} {:>9}  {:>8}",
