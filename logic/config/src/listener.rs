@@ -16,7 +16,7 @@ use crate::reference::Shape;
 use crate::route::{Route, RouteAction};
 use crate::rule::{absent, default, required, section};
 use crate::shown::Shown;
-use crate::stream::{no_foreign_keys, own_keys};
+use crate::stream::{LIFE, no_foreign_keys, own_keys};
 use crate::text::Protocol;
 use crate::top::{DAY, secs};
 use crate::tree::Node;
@@ -103,6 +103,12 @@ declare! {
         /// How long a tunnel (WebSocket and other upgrades) may move no byte.
         // An hour, as HAProxy's guides advise: many applications ping seldom or never.
         tunnel: Duration => default(secs(3_600)).within(secs(1)..=DAY),
+        /// How long a tunnel may last at the most.
+        tunnel_lifetime: Option<Duration> => absent("as long as its two sides like").if_given_within(secs(1)..=LIFE),
+        /// How long tunnels go on whose instance or listener was drained or removed. A WebSocket's client is then told to
+        /// connect again (status 1012).
+        // As for TCP connections.
+        tunnel_drain: Duration => default(secs(30)).within(Duration::ZERO..=LIFE),
         /// Bytes a second below which a client that has been sending or taking a message for longer than
         /// `stall` is cut off.
         // The slowest real links (GPRS) do ten times as much.
@@ -140,6 +146,8 @@ impl Resolved for Timeouts {
             idle: keys.idle,
             stall: keys.stall,
             tunnel: keys.tunnel,
+            tunnel_lifetime: keys.tunnel_lifetime.unwrap_or_default(),
+            tunnel_drain: keys.tunnel_drain,
             min_rate: u32::try_from(keys.min_rate.0).ok()?,
         })
     }
@@ -150,6 +158,8 @@ impl Resolved for Timeouts {
             idle: self.idle,
             stall: self.stall,
             tunnel: self.tunnel,
+            tunnel_lifetime: (!self.tunnel_lifetime.is_zero()).then_some(self.tunnel_lifetime),
+            tunnel_drain: self.tunnel_drain,
             min_rate: ByteSize(self.min_rate.into()),
         }
     }

@@ -16,7 +16,7 @@ use crate::tree::Node;
 use crate::value::Resolved;
 
 /// Twenty years: a connection's life may well be longer than the day that bounds other periods.
-const LIFE: Duration = secs(20 * 365 * 86_400);
+pub(crate) const LIFE: Duration = secs(20 * 365 * 86_400);
 
 /// More than any machine has descriptors for.
 const MOST: u32 = 100_000_000;

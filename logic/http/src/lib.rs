@@ -2,3 +2,4 @@
 
 pub mod h1;
 pub mod route;
+pub mod ws;

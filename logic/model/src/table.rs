@@ -56,6 +56,10 @@ pub struct Timeouts {
     pub stall: Duration,
     /// A tunnel (WebSocket and other upgrades) on which no byte moves.
     pub tunnel: Duration,
+    /// The whole life of a tunnel; zero: as long as it likes.
+    pub tunnel_lifetime: Duration,
+    /// How long tunnels go on whose instance or listener was drained or removed.
+    pub tunnel_drain: Duration,
     /// Bytes a second below which a client that has been sending or taking a message for longer than
     /// `stall` is cut off.
     pub min_rate: u32,

@@ -185,6 +185,11 @@ impl Worker {
         self.draining.get()
     }
 
+    /// The same, for whoever looks often.
+    pub(crate) const fn stopping(&self) -> &Cell<bool> {
+        &self.draining
+    }
+
     /// From now on connections end after their present request; idle ones end at once.
     pub(crate) fn drain(&self) {
         self.draining.set(true);

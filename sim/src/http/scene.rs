@@ -77,6 +77,8 @@ pub const TIMEOUTS: Timeouts = Timeouts {
     idle: Duration::from_millis(1_500),
     stall: Duration::from_millis(400),
     tunnel: Duration::from_millis(800),
+    tunnel_lifetime: Duration::ZERO,
+    tunnel_drain: Duration::from_secs(30),
     min_rate: 200,
 };
 /// Opening a connection to an instance.

@@ -22,6 +22,8 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     idle: Duration::from_secs(5),
     stall: Duration::from_secs(1),
     tunnel: Duration::from_secs(20),
+    tunnel_lifetime: Duration::ZERO,
+    tunnel_drain: Duration::from_secs(30),
     min_rate: 1_000,
 };
 

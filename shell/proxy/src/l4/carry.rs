@@ -3,11 +3,13 @@
 //! Copied while they are few: a read and a send cost least for a small message. When a read fills the buffer, more is
 //! behind it, and the direction goes over to splice(2), by way of a pipe that it holds only while bytes come.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use model::{Closed, Counter, ListenerStats, Moment, StreamStats};
+use http::ws::{Frames, SERVICE_RESTART};
+use model::{Closed, Counter, Moment};
 
 use super::lasting::{Rest, Standing};
 use super::pipes::Pipes;
@@ -23,27 +25,40 @@ const SPLICE: usize = 512 * 1024;
 /// Bytes that one direction moves before the other connections get their turn.
 const BUDGET: usize = 512 * 1024;
 
+/// How long a client may take to say goodbye, too.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// Two connections and what limits them.
-pub(super) struct Pair<'a> {
-    pub(super) client: &'a Sock,
-    pub(super) instance: &'a Sock,
-    pub(super) buffers: &'a Buffers,
-    pub(super) pipes: &'a Pipes,
-    /// Where bytes are counted, each of them as soon as it is through.
-    pub(super) listener: &'a ListenerStats,
-    pub(super) route: &'a StreamStats,
-    pub(super) limits: Limits<'a>,
+pub(crate) struct Pair<'a> {
+    pub(crate) client: &'a Sock,
+    pub(crate) instance: &'a Sock,
+    pub(crate) buffers: &'a Buffers,
+    pub(crate) pipes: &'a Pipes,
+    /// Where bytes are counted, each of them as soon as it is through: the client's, and the instance's.
+    pub(crate) counts: [&'a [&'a Counter]; 2],
+    pub(crate) limits: Limits<'a>,
+    /// Whether they speak WebSocket: then an end that we make is one that they understand.
+    pub(crate) websocket: bool,
+}
+
+/// How a connection ended.
+pub(crate) struct End {
+    pub(crate) why: Closed,
+    /// Whether both sides know that this was the end, and nothing is missing.
+    pub(crate) told: bool,
 }
 
 /// How long a connection may last.
-pub(super) struct Limits<'a> {
-    pub(super) idle: Duration,
+pub(crate) struct Limits<'a> {
+    pub(crate) idle: Duration,
     /// The end of its life, whatever happens.
-    pub(super) ends: Moment,
+    pub(crate) ends: Moment,
     /// The time that is left when its instance or listener goes away.
-    pub(super) drain: Duration,
+    pub(crate) drain: Duration,
     /// Its instance, and its listener.
-    pub(super) grounds: &'a [Standing; 2],
+    pub(crate) grounds: &'a [Standing; 2],
+    /// Whether the process is about to end.
+    pub(crate) stopping: &'a Cell<bool>,
 }
 
 /// One direction.
@@ -60,7 +75,9 @@ struct Way<'a> {
     /// Whether any have since that was last asked.
     moved: bool,
     /// Where its bytes are counted.
-    counts: [&'a Counter; 2],
+    counts: &'a [&'a Counter],
+    /// Where its frames begin and end, if it has any.
+    frames: Option<Box<Frames>>,
     broken_from: Closed,
     broken_to: Closed,
     /// The last bytes that came this way, if they are known.
@@ -95,38 +112,39 @@ enum Step {
 }
 
 impl Pair<'_> {
-    /// Carries bytes both ways; `ahead` goes to the instance first.
-    pub(super) async fn carry(&self, ahead: Vec<u8>) -> Closed {
-        let up = [&self.listener.received, &self.route.received];
-        let down = [&self.listener.sent, &self.route.sent];
+    /// Carries bytes both ways; `ahead` goes to the instance and to the client first.
+    pub(crate) async fn carry(&self, ahead: [Vec<u8>; 2]) -> End {
         let ends = [
             (self.client, Closed::ClientReset),
             (self.instance, Closed::InstanceReset),
         ];
-        let way = |[(from, broken_from), (to, broken_to)]: [(_, _); 2], unsent, counts| Way {
-            from,
-            to,
-            unsent,
-            pipe: None,
-            bulk: false,
-            run: 0,
-            moved: false,
-            counts,
-            broken_from,
-            broken_to,
-            tail: [0; _],
-            state: State::Moving,
-        };
+        let way =
+            |[(from, broken_from), (to, broken_to)]: [(_, _); 2], unsent: Vec<u8>, counts| Way {
+                frames: self.websocket.then(|| frames(&unsent)),
+                from,
+                to,
+                unsent,
+                pipe: None,
+                bulk: false,
+                run: 0,
+                moved: false,
+                counts,
+                broken_from,
+                broken_to,
+                tail: [0; _],
+                state: State::Moving,
+            };
         let [client, instance] = ends;
+        let ([up, down], counts) = (ahead, self.counts);
         let mut ways = [
-            way([client, instance], ahead, up),
-            way([instance, client], Vec::new(), down),
+            way([client, instance], up, counts[0]),
+            way([instance, client], down, counts[1]),
         ];
         let mut answered = true;
         loop {
             for way in &mut ways {
-                if let Err(closed) = way.go_on(self.buffers, self.pipes) {
-                    return closed;
+                if let Err(why) = way.go_on(self.buffers, self.pipes) {
+                    return End { why, told: false };
                 }
             }
             // What moved both ways at once may be an answer to something else.
@@ -137,12 +155,16 @@ impl Pair<'_> {
             }
             match ways.each_ref().map(|way| way.state) {
                 // When both have ended, closing tells the peers so.
-                [State::Ended | State::Told, State::Ended | State::Told] => return Closed::Done,
+                [State::Ended | State::Told, State::Ended | State::Told] => {
+                    let why = Closed::Done;
+                    return End { why, told: true };
+                }
                 [State::Moving, _] | [_, State::Moving] => yield_now(self.client.reactor()).await,
                 _ => {
                     ways.iter_mut().for_each(Way::pass_end_on);
-                    if let Err(closed) = self.wait(&ways, answered).await {
-                        return closed;
+                    if let Err(why) = self.wait(&ways, answered).await {
+                        let told = Box::pin(self.say_goodbye(&mut ways)).await;
+                        return End { why, told };
                     }
                     ways.iter_mut().for_each(Way::look);
                 }
@@ -176,6 +198,9 @@ impl Pair<'_> {
             if upstream.is_told() {
                 return Poll::Ready(Err(Closed::Moved));
             }
+            if self.limits.stopping.get() && are_between_frames(ways) {
+                return Poll::Ready(Err(Closed::Drained));
+            }
             self.client.wake_current();
             self.instance.wake_current();
             Poll::Pending
@@ -187,10 +212,62 @@ impl Pair<'_> {
 /// Whether a connection that waits could be closed without harm.
 fn rest(ways: &[Way<'_>; 2], answered: bool) -> Rest {
     let quiet = ways.iter().all(|way| way.state == State::WaitFrom);
-    match quiet && answered {
+    let ended = match ways[1].frames {
+        Some(_) => are_between_frames(ways),
+        None => answered,
+    };
+    match quiet && ended {
         true if ways[1].tail == READY => Rest::Ready,
         true => Rest::Answered,
         false => Rest::Busy,
+    }
+}
+
+/// Whether both sides of a WebSocket wait for each other between frames.
+fn are_between_frames(ways: &[Way<'_>; 2]) -> bool {
+    let between = |way: &Way<'_>| way.frames.as_ref().is_some_and(|f| f.is_between());
+    ways.iter()
+        .all(|way| way.state == State::WaitFrom && between(way))
+}
+
+fn frames(ahead: &[u8]) -> Box<Frames> {
+    let mut frames = Box::new(Frames::default());
+    frames.see(ahead);
+    frames
+}
+
+impl Pair<'_> {
+    /// An end that we make: a WebSocket's client is told to connect again, and its answer is its instance's goodbye. Returns
+    /// whether it was told.
+    async fn say_goodbye(&self, ways: &mut [Way<'_>; 2]) -> bool {
+        if !are_between_frames(ways)
+            || self.client.try_send(&SERVICE_RESTART).ok() != Some(SERVICE_RESTART.len())
+        {
+            return false;
+        }
+        let [up, _] = ways;
+        let reactor = self.client.reactor();
+        reactor.set_timeout(GOODBYE);
+        loop {
+            up.state = State::Moving;
+            let moved = up.go_on(self.buffers, self.pipes);
+            let closed = up.frames.as_ref().is_some_and(|f| f.has_closed());
+            if moved.is_err() || closed && up.state != State::WaitTo || up.state == State::Ended {
+                return true;
+            }
+            let ready = poll_fn(|_| match (up.is_ready(), reactor.timed_out()) {
+                (true, _) => Poll::Ready(true),
+                (_, true) => Poll::Ready(false),
+                _ => {
+                    self.client.wake_current();
+                    self.instance.wake_current();
+                    Poll::Pending
+                }
+            });
+            if !ready.await {
+                return true;
+            }
+        }
     }
 }
 
@@ -267,6 +344,7 @@ impl Way<'_> {
             return self.send_rest(buffers);
         }
         if self.bulk
+            && self.frames.is_none()
             && self.from.can_splice()
             && self.to.can_splice()
             && let Some(pipe) = self.pipe.take().or_else(|| pipes.take())
@@ -299,6 +377,9 @@ impl Way<'_> {
         let sent = sent.map_err(|_| self.broken_to)?;
         self.through(sent);
         self.tail = room[..n].last_chunk().copied().unwrap_or_default();
+        if let Some(frames) = &mut self.frames {
+            frames.see(&room[..n]);
+        }
         if sent < n {
             self.unsent = buffers.take();
             self.unsent.extend_from_slice(&room[sent..n]);

@@ -12,8 +12,9 @@ mod preface;
 mod session;
 mod udp;
 
+pub(crate) use carry::{End, Limits, Pair};
 pub(crate) use gate::Gate;
-pub(crate) use lasting::{Lasting, Rest, Surplus, Upstream};
+pub(crate) use lasting::{Lasting, Rest, Standing, Surplus, Upstream};
 pub(crate) use pipes::Pipes;
 pub(crate) use preface::{Introduced, NoPreface, header, introduced};
 pub(crate) use session::{serve, turn};

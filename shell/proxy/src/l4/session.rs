@@ -15,7 +15,7 @@ use model::{
 use telemetry::{ConnectionRecord, Record};
 use wire::client_hello::ClientHello;
 
-use super::carry::{Limits, Pair};
+use super::carry::{End, Limits, Pair};
 use super::gate::{Admitted, Gate};
 use super::lasting::{Standing, Upstream};
 use super::preface::{self, Introduced, NoPreface, introduced};
@@ -263,31 +263,38 @@ impl Session {
             true => Moment::NEVER,
             false => self.began + limits.lifetime,
         };
+        let (listener, route) = (self.stats(), &self.stream().routes[route].stats);
+        let route = route.of(worker.index);
         let pair = Pair {
             client: &self.client,
             instance,
             buffers: &worker.buffers,
             pipes: &worker.pipes,
-            route: self.stream().routes[route].stats.of(worker.index),
-            listener: self.stats(),
+            counts: [
+                &[&listener.received, &route.received],
+                &[&listener.sent, &route.sent],
+            ],
             limits: Limits {
                 idle: limits.idle,
                 ends,
                 drain: limits.drain,
                 grounds: &grounds,
+                stopping: worker.stopping(),
             },
+            websocket: false,
         };
-        let closed = pair.carry(ahead).await;
-        match closed {
-            Closed::Done | Closed::Idle => {}
+        let End { why, told } = pair.carry([ahead, Vec::new()]).await;
+        match why {
+            Closed::Idle => {}
             Closed::Moved => upstream.connections.moved.add(1),
+            _ if told => {}
             // What was cut must not look whole.
             _ => {
                 self.client.abort_on_close();
                 instance.abort_on_close();
             }
         }
-        closed
+        why
     }
 
     fn record(&self, closed: Closed) {

@@ -51,6 +51,8 @@ pub(super) struct Forward {
     pub(super) chunked: bool,
     /// Whether the client asked to speak another protocol from here on.
     pub(super) upgrade: bool,
+    /// Whether that is WebSocket.
+    pub(super) websocket: bool,
 }
 
 /// An answer made here.
@@ -168,6 +170,9 @@ impl Session {
             message,
             chunked: request.framing == h1::Framing::Chunked,
             upgrade: request.upgrade.is_some(),
+            websocket: request
+                .upgrade
+                .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")),
         }
     }
 

@@ -14,6 +14,7 @@ use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
 use super::session::{Cut, Next, Session};
+use super::tunnel::Upgraded;
 use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
 
@@ -72,6 +73,7 @@ impl Session {
                     false => Box::pin(self.turn_away(begun, forward)).await,
                 };
                 self.admitted.take();
+                self.upgraded.take();
                 let message = std::mem::take(&mut forward.message);
                 self.worker.buffers.put(message);
                 (ended, Some(forward.service))
@@ -189,6 +191,15 @@ impl Session {
                 Some(ref instance) => instance,
                 None => reused.insert(Box::pin(self.connect(endpoint, service)).await?),
             };
+            if forward.upgrade {
+                let (lasting, websocket) = (&self.worker.lasting, forward.websocket);
+                let upstream = lasting.upstream(forward.service, service, endpoint);
+                let upgraded = Upgraded {
+                    upstream,
+                    websocket,
+                };
+                self.upgraded.set(Some(Box::new(upgraded)));
+            }
             let before = instance.received();
             let asked = Asked::of(begun, forward);
             let unsent = self.send_request(instance, begun, forward);
@@ -304,6 +315,7 @@ impl Session {
     /// What becomes of the client's connection after an instance's answer.
     fn settle(&self, begun: &Begun, answered: &Answered) -> Ended {
         let next = match answered.cut {
+            Some(Cut::Ended { told: true, .. }) => Next::Close,
             Some(_) => self.abort(),
             None if answered.client_stays => Next::Request,
             None => self.closing(begun),

@@ -346,10 +346,13 @@ impl Session {
     /// Carries what is left of the answer.
     async fn carry(&self, instance: &Sock, mut started: Started, mut unsent: Vec<u8>) -> Answered {
         let outcome = match started.status {
-            101 => self.tunnel(instance, &mut unsent).await,
-            _ => self.carry_body(instance, &mut started, &mut unsent).await,
+            101 => Box::pin(self.tunnel(instance, unsent)).await,
+            _ => {
+                let outcome = self.carry_body(instance, &mut started, &mut unsent).await;
+                self.worker.buffers.put(unsent);
+                outcome
+            }
         };
-        self.worker.buffers.put(unsent);
         if outcome.is_ok() {
             self.speaking.set(0);
         }

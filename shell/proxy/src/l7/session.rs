@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::h1;
-use model::{ListenerStats, ListenerTable, Moment, Timeouts};
+use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 
 use super::admit::Admitted;
 use super::begin::{Begun, Plan};
+use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
 use crate::l4::{Introduced, NoPreface, introduced};
@@ -46,6 +47,8 @@ pub(crate) struct Session {
     pub(super) heard: Cell<Moment>,
     /// Its room at a service that has no room for all. A tunnel gives it back.
     pub(super) admitted: Cell<Option<Box<Admitted>>>,
+    /// What a tunnel needs, if the present request asks for one.
+    pub(super) upgraded: Cell<Option<Box<Upgraded>>>,
     /// The listener as last known: its limits hold on when it is taken away.
     pub(super) table: RefCell<Arc<ListenerTable>>,
 }
@@ -96,6 +99,7 @@ pub(crate) fn serve(
         uploading: Cell::new(false),
         speaking: Cell::new(0),
         admitted: Cell::new(None),
+        upgraded: Cell::new(None),
         heard: Cell::new(Moment::NEVER),
     });
     async move {
@@ -387,6 +391,13 @@ pub(super) enum Cut {
     InstanceSilent,
     /// The instance sent something that is no HTTP.
     InstanceMalformed,
+    /// A tunnel was ended here.
+    Ended {
+        /// Why.
+        why: Closed,
+        /// Whether both sides were told in their own protocol.
+        told: bool,
+    },
 }
 
 impl Cut {
@@ -407,6 +418,7 @@ impl Cut {
             Self::InstanceLeft => "instance_left",
             Self::InstanceSilent => "instance_silent",
             Self::InstanceMalformed => "instance_malformed",
+            Self::Ended { why, .. } => why.as_str(),
         }
     }
 }

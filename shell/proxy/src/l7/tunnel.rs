@@ -1,73 +1,94 @@
 //! After an upgrade (RFC 9110 §7.8): bytes both ways until both sides have ended, or one has broken.
 
-use http::h1;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use super::pump::{BUDGET, Broken, Frame, Step};
+use model::{Closed, LongConnections, Moment};
+
 use super::session::{Cut, Session};
-use crate::rt::{Sock, TimedOut, try_join, yield_now};
+use crate::l4::{End, Limits, Pair, Standing, Upstream};
+use crate::rt::Sock;
+
+/// What a tunnel needs to know of the request that asked for it.
+pub(super) struct Upgraded {
+    pub(super) upstream: Rc<Upstream>,
+    pub(super) websocket: bool,
+}
+
+/// A tunnel is counted as long as this lives.
+struct Counted(Arc<LongConnections>);
+
+impl Counted {
+    fn new(connections: &Arc<LongConnections>) -> Self {
+        connections.begin();
+        Self(connections.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
 
 impl Session {
     /// Carries bytes both ways. `unsent` is what the client has still to get.
-    pub(super) async fn tunnel(&self, instance: &Sock, unsent: &mut Vec<u8>) -> Result<(), Cut> {
+    pub(super) async fn tunnel(&self, instance: &Sock, unsent: Vec<u8>) -> Result<(), Cut> {
         // What the client sent ahead belongs to the new protocol.
-        let mut ahead = std::mem::take(&mut *self.held.borrow_mut());
+        let ahead = std::mem::take(&mut *self.held.borrow_mut());
         self.unseen.set(false);
+        // It may last for days, and is no request any more.
         self.admitted.take();
-        let up = self.one_way(&self.client, instance, &mut ahead);
-        let down = self.one_way(instance, &self.client, unsent);
-        let outcome = try_join(up, down).await;
-        if outcome.is_err() {
+        let Some(upgraded) = self.upgraded.take() else {
+            return Err(Cut::InstanceMalformed);
+        };
+        let Upgraded {
+            upstream,
+            websocket,
+        } = *upgraded;
+        let connections = &upstream.connections;
+        let counted = Counted::new(connections);
+        let (worker, limits) = (&self.worker, self.timeouts());
+        let task = worker.reactor().current();
+        let grounds = [
+            upstream.stand(task),
+            Standing::on(&worker.lasting.listener(self.listener), task),
+        ];
+        let pair = Pair {
+            client: &self.client,
+            instance,
+            buffers: &worker.buffers,
+            pipes: &worker.pipes,
+            // The session counts what its sockets carry.
+            counts: [&[], &[]],
+            limits: Limits {
+                idle: limits.tunnel,
+                ends: match limits.tunnel_lifetime.is_zero() {
+                    true => Moment::NEVER,
+                    false => worker.now() + limits.tunnel_lifetime,
+                },
+                drain: limits.tunnel_drain,
+                grounds: &grounds,
+                stopping: worker.stopping(),
+            },
+            websocket,
+        };
+        let End { why, told } = pair.carry([ahead, unsent]).await;
+        // Its client may be back before the rest is done.
+        drop(counted);
+        if why == Closed::Moved {
+            connections.moved.add(1);
+        }
+        if !told {
             // One side broke: the other must not take it for an end in order.
             instance.abort_on_close();
         }
-        outcome
-    }
-
-    /// Carries what comes from one side to the other, and then its end; the other side may go on.
-    async fn one_way(&self, from: &Sock, to: &Sock, unsent: &mut Vec<u8>) -> Result<(), Cut> {
-        let mut body = h1::BodyDecoder::new(h1::Framing::UntilClose);
-        let mut budget = BUDGET;
-        loop {
-            let mut sent = 0;
-            while sent < unsent.len() {
-                match to.try_send(&unsent[sent..]) {
-                    Ok(0) => self.tunnel_wait(to.writable()).await?,
-                    Ok(n) => sent += n,
-                    Err(_) => return Err(self.left(to)),
-                }
-            }
-            unsent.clear();
-            match self.step(from, to, &mut body, Frame::Plain, unsent, |_| {}) {
-                Ok(Step::Done) => break,
-                Ok(Step::Moved(n)) => {
-                    budget = budget.saturating_sub(n);
-                    if budget == 0 {
-                        budget = BUDGET;
-                        yield_now(self.worker.reactor()).await;
-                    }
-                }
-                Ok(Step::WaitFrom) => self.tunnel_wait(from.readable()).await?,
-                Err(Broken::To) => return Err(self.left(to)),
-                Err(_) => return Err(self.left(from)),
-            }
+        match why {
+            Closed::Done => Ok(()),
+            Closed::ClientReset => Err(Cut::Left),
+            Closed::InstanceReset => Err(Cut::InstanceLeft),
+            Closed::Idle => Err(Cut::Slow),
+            why => Err(Cut::Ended { why, told }),
         }
-        to.shutdown_write();
-        Ok(())
-    }
-
-    fn left(&self, side: &Sock) -> Cut {
-        match std::ptr::eq(side, &raw const self.client) {
-            true => Cut::Left,
-            false => Cut::InstanceLeft,
-        }
-    }
-
-    /// Either direction's progress moves the deadline of both.
-    async fn tunnel_wait(
-        &self,
-        ready: impl Future<Output = Result<(), TimedOut>>,
-    ) -> Result<(), Cut> {
-        self.worker.reactor().set_timeout(self.timeouts().tunnel);
-        ready.await.map_err(|TimedOut| Cut::Slow)
     }
 }
