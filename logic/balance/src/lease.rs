@@ -18,7 +18,7 @@ pub struct Lease {
     unit: Unit,
     /// What was in flight before it.
     x: f32,
-    /// The fleet's latency at the pick, in nanoseconds.
+    /// The fleet's pace at the pick, in nanoseconds.
     fleet: f32,
 }
 
@@ -115,7 +115,10 @@ impl Lease {
     ) -> Option<Reason> {
         let stats = &service.endpoints[self.endpoint()].stats;
         stats.end();
-        service.stats.of(usize::from(self.worker)).ended.bump(1);
+        service
+            .stats
+            .of(usize::from(self.worker))
+            .end(self.endpoint);
         let nanos = latency.as_nanos() as f32;
         let ejecting = &service.balancing.ejecting;
         let (row, most, reason) = match outcome {
@@ -160,7 +163,7 @@ impl Lease {
             // How long a connection took to open says nothing about what its requests will take.
             (Unit::Connection, _) => {}
             (Unit::Request, Policy::PeakEwma) => learn::peak_sample(stats, nanos, now),
-            (Unit::Request, _) => learn::sample(stats, self.x, nanos, now),
+            (Unit::Request, _) => learn::sample(stats, self.x, nanos, self.fleet, now),
         }
     }
 }

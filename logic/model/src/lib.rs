@@ -34,7 +34,9 @@ pub use policy::Policy;
 pub use revision::Revision;
 pub use role::{Role, View};
 pub use secret::Secret;
-pub use stats::{Counter, DURATION_BOUNDS, ListenerStats, RouteStats, ServiceStats, Sharded};
+pub use stats::{
+    Counter, DURATION_BOUNDS, FREED, ListenerStats, RouteStats, ServiceStats, Sharded,
+};
 pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,
     UdpLimits,

@@ -112,6 +112,12 @@ fn steady(extent: Extent) -> Vec<Scenario> {
             .map(|i| one(Build::sharing(speed(i), weight(i))))
             .collect()
     };
+    let four_cores = mixed(25).into_iter().map(|b| Build {
+        stride: 0.25,
+        speed: 4.0 * b.speed,
+        ..b
+    });
+    let four_cores = four_cores.collect();
     vec![
         with(
             "equal 0.7",
@@ -162,6 +168,13 @@ fn steady(extent: Extent) -> Vec<Scenario> {
             fifo(false),
             0.7,
             1,
+        ),
+        with(
+            "four cores",
+            "25 servers of four cores, one job has one, half of them at 0.6 speed, nobody is told; load 0.8, 4 balancers",
+            four_cores,
+            0.8,
+            4,
         ),
         Scenario {
             pauses: Some(Pauses {
