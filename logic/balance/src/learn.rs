@@ -29,6 +29,10 @@ const PSEUDO: f32 = 2.0;
 /// two one endpoint or another is flooded until requests time out.
 const FLOOR: f32 = 0.125;
 
+/// What a request in flight counts as: more than itself, for the new one slows it down as well. At 1 everybody would do
+/// what is best for itself, and instances that are slow but idle would be used too late; at 2 the tail grows.
+const CROWDING: f32 = 1.5;
+
 /// Nanoseconds that the workers' clock, which is read once for each batch of events, cannot tell apart. What takes less
 /// counts as that, and in-flight decides.
 pub(crate) const INDISTINCT: f32 = 50_000.0;
@@ -87,7 +91,7 @@ pub(crate) fn predict(stats: &EndpointStats, q: f32, fleet: f32, now: Moment) ->
         false => pace,
         true => faded(pace, age, fleet),
     };
-    greater(pace, greater(FLOOR * fleet, INDISTINCT)) * (q + 1.0)
+    greater(pace, greater(FLOOR * fleet, INDISTINCT)) * (1.0 + CROWDING * q)
 }
 
 /// The greater of two numbers that are numbers: one instruction, where `f32::max` also minds those that are not.

@@ -9,12 +9,14 @@
 
 pub mod agenda;
 pub mod catalogue;
+pub mod check;
 pub mod draw;
 pub mod measure;
 pub mod rule;
 pub mod scenario;
 pub mod server;
 pub mod study;
+pub mod sweep;
 pub mod world;
 
 pub use rule::Kind;
