@@ -29,7 +29,7 @@ pub fn settings() -> Vec<Vec<Kind>> {
     for probes in [2.0, 3.0, 5.0] {
         pools.push(prequal(probes, PREQUAL.hot, PREQUAL.window, PREQUAL.age));
     }
-    for hot in [0.6, 0.75, 0.9, 0.95] {
+    for hot in [0.3, 0.45, 0.75, 0.84, 0.9] {
         pools.push(prequal(3.0, hot, PREQUAL.window, PREQUAL.age));
     }
     for (window, age) in [(4, 2.0), (8, 1.0), (32, 2.0), (32, 5.0), (64, 2.0)] {
