@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use sim::http;
+use sim::{balance, http};
 
 /// Seeded simulations of pointsman.
 #[derive(Parser)]
@@ -16,6 +16,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    /// Balancing rules, ours and others', in one scenario after another.
+    Balance(balance::command::Options),
     /// Whole HTTP sessions through the data plane.
     Http {
         /// How many seeds to run.
@@ -34,12 +36,24 @@ enum What {
 }
 
 fn main() -> ExitCode {
-    let What::Http {
-        seeds,
-        seed,
-        trace,
-        keep_going,
-    } = Arguments::parse().what;
+    match Arguments::parse().what {
+        What::Balance(options) => match balance::command::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why:#}");
+                ExitCode::FAILURE
+            }
+        },
+        What::Http {
+            seeds,
+            seed,
+            trace,
+            keep_going,
+        } => sessions(seeds, seed, trace, keep_going),
+    }
+}
+
+fn sessions(seeds: u64, seed: Option<u64>, trace: bool, keep_going: bool) -> ExitCode {
     let first = seed.unwrap_or(0);
     let count = if seed.is_some() && seeds == 1_000 {
         1

@@ -3,6 +3,7 @@
 mod bench;
 mod docs;
 mod project;
+mod sim;
 mod test;
 mod tidy;
 mod tools;
@@ -15,6 +16,7 @@ const USAGE: &str = "\
 cargo xtask test              everything that must hold: format, lints, tidiness, tests
 cargo xtask tidy              the rules that compilers do not check, all faults at once
 cargo xtask docs              write docs/configuration.md anew
+cargo xtask sim [--quick]     simulate balancing rules; writes target/sim/balance.html
 cargo xtask bench NAME ARGS   run a benchmark of the bench package, in release";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(&project),
         ["tidy"] => tidy::run(&project),
         ["docs"] => docs::run(&project),
+        ["sim", args @ ..] => sim::run(&project, args),
         ["bench", args @ ..] => bench::run(&project, args),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -68,6 +68,19 @@ const STEPS: &[Step] = &[
         ]),
     ),
     step(
+        "simulation of balancing",
+        Only::Package("pointsman-sim"),
+        Run::Cargo(&[
+            "run",
+            "--release",
+            "--package",
+            "pointsman-sim",
+            "--",
+            "balance",
+            "--check",
+        ]),
+    ),
+    step(
         "fuzzing, briefly",
         Only::Package("pointsman-fuzz"),
         Run::Cargo(&[

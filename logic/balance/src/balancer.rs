@@ -105,7 +105,7 @@ impl Balancer {
         now: Moment,
     ) -> Result<Lease, Unavailable> {
         let endpoint = self.choose(service, context, now)?;
-        let (worker, fleet) = (self.worker, self.fleet.latency);
+        let (worker, fleet) = (self.worker, self.fleet.pace);
         Ok(Lease::begin(
             service,
             endpoint,
@@ -133,7 +133,7 @@ impl Balancer {
             });
         }
         let mut random = self.random.clone();
-        let mut view = View::new(service, &context.tried, now, &mut random);
+        let mut view = View::new(service, self.worker, &context.tried, now, &mut random);
         view.ramping_until = self.ramping_until;
         view.desperate = self.panicking;
         let chosen = match (&service.placement, service.policy.is_hash()) {

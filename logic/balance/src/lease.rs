@@ -20,7 +20,7 @@ pub struct Lease {
     unit: Unit,
     /// What was in flight before it.
     x: f32,
-    /// The fleet's latency at the pick, in nanoseconds.
+    /// The fleet's pace at the pick, in nanoseconds.
     fleet: f32,
 }
 
@@ -120,7 +120,7 @@ impl Lease {
         let stats = &service.endpoints[self.endpoint()].stats;
         stats.end();
         let shard = service.stats.of(usize::from(self.worker));
-        shard.ended.bump(1);
+        shard.end(self.endpoint);
         let nanos = latency.as_nanos() as f32;
         let ejecting = &service.balancing.ejecting;
         let (row, most, reason) = match outcome {
@@ -175,7 +175,7 @@ impl Lease {
             // How long a connection took to open says nothing about what its requests will take.
             (Unit::Connection, _) => {}
             (Unit::Request, Policy::PeakEwma) => learn::peak_sample(stats, nanos, now),
-            (Unit::Request, _) => learn::sample(stats, self.x, nanos, now),
+            (Unit::Request, _) => learn::sample(stats, self.x, nanos, self.fleet, now),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use model::{Endpoint, EndpointStats, Moment, Policy};
+use model::{Endpoint, EndpointStats, FREED, Moment, Policy};
 
 use crate::Random;
 use crate::alias::Alias;
@@ -13,8 +13,7 @@ use crate::learn;
 use crate::stage::Tier;
 use crate::view::View;
 
-/// Up to this many endpoints, `least_conn` looks at all of them; beyond, at two (the power of two
-/// choices, Mitzenmacher 2001). 64 cache lines are read in about the time of one.
+/// Up to this many endpoints, `least_conn` looks at all of them; beyond, at a shortlist. 64 cache lines are read in about the time of one.
 const FULL_SCAN: usize = 64;
 
 /// Of connections there are fewer, and each is there to stay: microseconds are well spent on its place.
@@ -29,17 +28,15 @@ const TURN: u64 = 5_040 << 16;
 const NUMBER_BITS: u32 = 24;
 const LAST_TURN: u64 = 1 << (63 - NUMBER_BITS);
 
-/// `least_time` looks at so many. More would find a better one now, and everybody the same.
-const SAMPLES: usize = 4;
+/// Candidates on the shortlist, and drawn to challenge them. In simulation, 8 and 2 come close to looking at all.
+const SEATS: usize = 8;
+const DRAWN: usize = 2;
+
+/// The number of no candidate.
+const VACANT: u32 = u32::MAX;
 
 /// Predictions this close to each other are taken for equal.
 const TIE: f32 = 0.95;
-
-/// More nanoseconds than any prediction has, for each request in flight per weight.
-const HOT: f32 = 1e30;
-
-/// Nanoseconds that the workers' clock, which is read once for each batch of events, cannot tell apart.
-const INDISTINCT: f32 = 50_000.0;
 
 /// Draws that may fail before those that are left are counted.
 const DRAWS: usize = 8;
@@ -57,6 +54,10 @@ pub(crate) struct Pool {
     odds: Alias,
     /// `round_robin`: candidates by the moment their turn comes.
     turns: BinaryHeap<Reverse<u64>>,
+    /// The best candidates of those seen lately.
+    shortlist: [u32; SEATS],
+    /// Leases of this worker that had been given back at the last pick.
+    ended: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -73,10 +74,8 @@ pub(crate) struct Candidate {
 /// What a balancer has learned of a service as a whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fleet {
-    /// The median of the endpoints' latencies, in nanoseconds; 0 as long as nothing is known.
-    pub(crate) latency: f32,
-    /// The in-flight per weight that five of six endpoints stay below.
-    hot: f32,
+    /// The median of the endpoints' paces, in nanoseconds; 0 as long as nothing is known.
+    pub(crate) pace: f32,
 }
 
 impl Pool {
@@ -113,6 +112,8 @@ impl Pool {
             whole: tier.whole,
             odds: Alias::new(&weights),
             turns,
+            shortlist: [VACANT; SEATS],
+            ended: 0,
         }
     }
 
@@ -190,7 +191,7 @@ impl Pool {
         self.turns = earlier.collect();
     }
 
-    /// The fewest in flight per weight: of all, or of two.
+    /// The fewest in flight per weight: of all, or of a shortlist.
     pub(crate) fn least_conn(&mut self, unit: Unit, view: &mut View<'_>) -> Option<usize> {
         let scanned = match unit {
             Unit::Request => FULL_SCAN,
@@ -199,12 +200,101 @@ impl Pool {
         match self.candidates.len() <= scanned {
             true => self.scan(view),
             false => {
-                let (a, b) = (self.draw(view)?, self.draw(view)?);
-                let [first, second] = [a, b].map(|i| &self.candidates[i]);
-                let ours = (load(first, view.now) + 1) * u64::from(second.weight);
-                let theirs = (load(second, view.now) + 1) * u64::from(first.weight);
-                Some(if theirs < ours { b } else { a })
+                let cost = |candidate: &Candidate, now| {
+                    (load(candidate, now) + 1) as f32 * candidate.per_weight
+                };
+                self.least(view, cost).map(|(chosen, _)| chosen)
             }
+        }
+    }
+
+    /// The least predicted latency of a shortlist.
+    pub(crate) fn least_time(&mut self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
+        let usual = fleet.usual();
+        let (chosen, drawn) = self.least(view, |candidate, now| {
+            let q = learn::in_flight(&candidate.stats, now);
+            learn::predict(&candidate.stats, q, usual, now)
+        })?;
+        // Not the one that was chosen: those are better than the usual.
+        fleet.see(&self.candidates[drawn]);
+        Some(chosen)
+    }
+
+    /// The least of a shortlist, by `cost`, and one that was drawn. Those on it are challenged by who has just answered, and so has one less
+    /// to do, and by some that are drawn, so that everybody is looked at from time to time. It finds about whom a look
+    /// at all would find, since whoever has become better than those on the list has just answered, or was idle for
+    /// long; and two balancers with the same view have different lists, so that they do not run after the same one.
+    #[inline]
+    fn least(
+        &mut self,
+        view: &mut View<'_>,
+        cost: impl Fn(&Candidate, Moment) -> f32,
+    ) -> Option<(usize, usize)> {
+        let mut costs = [f32::INFINITY; SEATS];
+        for (seat, of) in self.shortlist.iter_mut().zip(&mut costs) {
+            match self.candidates.get(*seat as usize) {
+                Some(candidate) if view.is_full(candidate) => *of = cost(candidate, view.now),
+                _ => *seat = VACANT,
+            }
+        }
+        let ended = view.worked.ended.value();
+        let news = self.ended.max(ended.saturating_sub(FREED as u64))..ended;
+        self.ended = ended;
+        for n in news {
+            let freed = self.candidate(view.worked.freed(n));
+            if let Some(freed) = freed.filter(|&f| view.is_full(&self.candidates[f])) {
+                self.challenge(freed, &mut costs, &cost, view.now);
+            }
+        }
+        let drawn = self.draw(view)?;
+        let of = self.challenge(drawn, &mut costs, &cost, view.now);
+        for _ in 1..DRAWN {
+            let another = self.draw(view)?;
+            self.challenge(another, &mut costs, &cost, view.now);
+        }
+        let best = (1..SEATS).fold(0, |best, n| if costs[n] < costs[best] { n } else { best });
+        // Among those that are as good as equal the draw decides, and so the weights.
+        let chosen = match costs[best] >= TIE * of {
+            true => drawn,
+            false => self.shortlist[best] as usize,
+        };
+        Some((chosen, drawn))
+    }
+
+    /// Takes the worst one's seat, if it is better. Returns its cost.
+    #[inline]
+    fn challenge(
+        &mut self,
+        candidate: usize,
+        costs: &mut [f32; SEATS],
+        cost: impl Fn(&Candidate, Moment) -> f32,
+        now: Moment,
+    ) -> f32 {
+        let number = candidate as u32;
+        if let Some(seat) = self.shortlist.iter().position(|&seat| seat == number) {
+            return costs[seat];
+        }
+        let of = cost(&self.candidates[candidate], now);
+        let worst = (1..SEATS).fold(
+            0,
+            |worst, n| if costs[n] > costs[worst] { n } else { worst },
+        );
+        if of < costs[worst] {
+            (costs[worst], self.shortlist[worst]) = (of, number);
+        }
+        of
+    }
+
+    /// The candidate that the endpoint with this number is, if it is one.
+    #[inline]
+    fn candidate(&self, endpoint: u32) -> Option<usize> {
+        // Most often all endpoints are candidates, in the same order.
+        match self.candidates.get(endpoint as usize) {
+            Some(candidate) if candidate.endpoint == endpoint => Some(endpoint as usize),
+            _ => self
+                .candidates
+                .binary_search_by_key(&endpoint, |c| c.endpoint)
+                .ok(),
         }
     }
 
@@ -233,36 +323,6 @@ impl Pool {
         let (index, _, weight) = best?;
         self.candidates[index].turn += TURN * 256 / weight;
         Some(index)
-    }
-
-    /// The least predicted latency of a few, unless it is among the hottest sixth: then the least in flight. Without
-    /// that guard whoever was fast a moment ago is flooded before its answers tell.
-    pub(crate) fn least_time(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
-        let mut drawn = [0; SAMPLES];
-        for index in &mut drawn {
-            *index = self.draw(view)?;
-        }
-        fleet.see(&self.candidates[drawn[0]]);
-        let usual = fleet.usual();
-        // First all scores, so that the processor works on the four at a time; and as few branches as can be, since
-        // each would be a guess.
-        let mut scores = [0.0; SAMPLES];
-        for (score, index) in scores.iter_mut().zip(drawn) {
-            let candidate = &self.candidates[index];
-            let q = learn::in_flight(&candidate.stats, view.now);
-            let load = q * candidate.per_weight;
-            let time = learn::predict(&candidate.stats, q, usual, view.now);
-            // The least load of those too hot is still worse than any time.
-            let hot = f32::from(u8::from(load > fleet.hot));
-            *score = time + hot * load * HOT;
-        }
-        let mut best = 0;
-        for n in 1..SAMPLES {
-            // Those that are as good as equal are chosen by the draw's order, and so by weight.
-            let better = usize::from(scores[n] + INDISTINCT < TIE * scores[best]);
-            best += better * (n - best);
-        }
-        Some(drawn[best])
     }
 
     /// The better of two by peak-sensitive latency times what will be in flight.
@@ -300,40 +360,32 @@ fn load(candidate: &Candidate, now: Moment) -> u64 {
 }
 
 impl Fleet {
-    /// The latency of an ordinary endpoint, in nanoseconds. As long as nothing is known, any will do.
+    /// The pace of an ordinary endpoint, in nanoseconds. As long as nothing is known, any will do.
     pub(crate) fn usual(&self) -> f32 {
         // No `max`: it costs instructions for what is no number.
-        if self.latency > 1.0 {
-            self.latency
+        if self.pace > learn::INDISTINCT {
+            self.pace
         } else {
-            1.0
+            learn::INDISTINCT
         }
     }
 
-    /// Moves towards the median of latencies and the quantile 0.84 of loads: a step up or down, whatever the
-    /// distance, so that a few instances far out do not move it far.
+    /// Moves towards the median of paces: a step up or down, whatever the distance, so that a few instances far out do
+    /// not move it far.
     fn see(&mut self, candidate: &Candidate) {
-        let load = candidate.stats.in_flight() as f32 * candidate.per_weight;
-        // Steps of 0.84 up and 0.16 down rest where one in six is above.
-        let step = self.hot.max(0.25) * (1.0 / 16.0);
-        self.hot += if load > self.hot {
-            0.84 * step
-        } else {
-            -0.16 * step
-        };
-        let learned = candidate.stats.learned();
-        if learned.weight == 0.0 {
+        let pace = candidate.stats.pace();
+        if pace == 0.0 {
             return;
         }
-        let towards = if learned.y > self.latency {
+        let step = if pace > self.pace {
             65.0 / 64.0
         } else {
             63.0 / 64.0
         };
-        self.latency = if self.latency == 0.0 {
-            learned.y
+        self.pace = if self.pace == 0.0 {
+            pace
         } else {
-            self.latency * towards
+            self.pace * step
         };
     }
 }

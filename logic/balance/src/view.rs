@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use model::{EndpointStats, Moment, ServiceTable};
+use model::{EndpointStats, Moment, ServiceStats, ServiceTable};
 
 use crate::Random;
 use crate::pool::Candidate;
@@ -38,6 +38,8 @@ pub(crate) struct View<'a> {
     pub(crate) probation: Duration,
     /// Whether observations are left out of account, for want of anybody better.
     pub(crate) desperate: bool,
+    /// What this worker has done with the service.
+    pub(crate) worked: &'a ServiceStats,
 }
 
 /// An endpoint never gets less than this part of its share while it starts: it has to be seen working.
@@ -45,7 +47,8 @@ const LEAST_RAMP: f32 = 0.1;
 
 impl<'a> View<'a> {
     pub(crate) fn new(
-        service: &ServiceTable,
+        service: &'a ServiceTable,
+        worker: usize,
         tried: &'a Tried,
         now: Moment,
         random: &'a mut Random,
@@ -58,6 +61,7 @@ impl<'a> View<'a> {
             slow_start: service.balancing.slow_start,
             probation: service.balancing.ejecting.time,
             desperate: false,
+            worked: service.stats.of(worker),
         }
     }
 
@@ -90,6 +94,12 @@ impl<'a> View<'a> {
             // On probation. Those that were ejected together do not come back like a wave.
             Some(ejection) => ramp(ejection.until, self.probation, self.now),
         }
+    }
+
+    /// Whether a candidate gets its whole share.
+    #[inline]
+    pub(crate) fn is_full(&self, candidate: &Candidate) -> bool {
+        self.is_ordinary(&candidate.stats) || self.share(candidate) >= 1.0
     }
 
     /// Whether a candidate that came up in a draw or in turn takes it. One that has part of its share takes

@@ -20,7 +20,7 @@ pub struct EndpointStats {
     load: AtomicU64,
     /// An [`Ejection`], packed; 0 when there is none.
     ejection: AtomicU64,
-    learned: [AtomicU32; 5],
+    learned: [AtomicU32; 4],
     /// When something was learned last, in [`TICK`]s; wraps every 78 hours, half of which later very old
     /// news counts as fresh until the next sample.
     learned_at: AtomicU32,
@@ -41,20 +41,17 @@ const IN_FLIGHT: u64 = (1 << IN_FLIGHT_BITS) - 1;
 /// 65.5 microseconds, in bits of nanoseconds.
 const TICK: u32 = 16;
 
-/// Decayed moments of an endpoint's samples: x is what was in flight when a request was sent, y its latency in
-/// nanoseconds.
+/// What an endpoint's samples say: x is what was in flight when a request was sent, y its latency in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Learned {
     /// The samples' weight; 0 means that nothing is known.
     pub weight: f32,
-    /// Mean in-flight.
+    /// Decayed mean of the requests in flight.
     pub x: f32,
-    /// Mean latency, or its peak-sensitive average, as the policy learns it.
+    /// Decayed mean of the latency, or its peak-sensitive average, as the policy learns it.
     pub y: f32,
-    /// Variance of x.
-    pub xx: f32,
-    /// Covariance of x and y.
-    pub xy: f32,
+    /// What a request would take that has the endpoint to itself, in nanoseconds: y / (x + 1).
+    pub pace: f32,
 }
 
 impl EndpointStats {
@@ -154,9 +151,14 @@ impl EndpointStats {
             weight: value(&self.learned[0]),
             x: value(&self.learned[1]),
             y: value(&self.learned[2]),
-            xx: value(&self.learned[3]),
-            xy: value(&self.learned[4]),
+            pace: value(&self.learned[3]),
         }
+    }
+
+    /// [`Learned::pace`] alone; 0 if nothing is known.
+    #[inline]
+    pub fn pace(&self) -> f32 {
+        f32::from_bits(self.learned[3].load(Relaxed))
     }
 
     /// Replaces what was learned.
@@ -166,8 +168,7 @@ impl EndpointStats {
         set(&self.learned[0], learned.weight);
         set(&self.learned[1], learned.x);
         set(&self.learned[2], learned.y);
-        set(&self.learned[3], learned.xx);
-        set(&self.learned[4], learned.xy);
+        set(&self.learned[3], learned.pace);
         self.learned_at.store(ticks(now), Relaxed);
     }
 

@@ -37,8 +37,8 @@ pub use revision::Revision;
 pub use role::{Role, View};
 pub use secret::Secret;
 pub use stats::{
-    Admission, Counter, DURATION_BOUNDS, Latency, ListenerStats, LongConnections, RouteStats,
-    ServiceStats, Sharded,
+    Admission, Counter, DURATION_BOUNDS, FREED, Latency, ListenerStats, LongConnections,
+    RouteStats, ServiceStats, Sharded,
 };
 pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,

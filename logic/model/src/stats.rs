@@ -182,11 +182,16 @@ pub struct ServiceStats {
     pub begun: Counter,
     /// See `begun`.
     pub ended: Counter,
+    /// Whose leases were given back last: see [`ServiceStats::freed`].
+    freed: [AtomicU32; FREED],
     /// Answers by time to their last byte: one count for each of [`DURATION_BOUNDS`], then one for more.
     pub durations: [Counter; DURATION_BOUNDS.len() + 1],
     /// Nanoseconds, summed over all answers.
     pub duration_sum: Counter,
 }
+
+/// Endpoints remembered that were freed last: as many as answer within one batch of events, most often.
+pub const FREED: usize = 8;
 
 /// Upper bounds of the duration histogram, in microseconds.
 pub const DURATION_BOUNDS: [u64; 14] = [
@@ -204,6 +209,20 @@ impl Sharded<ServiceStats> {
 }
 
 impl ServiceStats {
+    /// A lease on the endpoint with this number is given back.
+    #[inline]
+    pub fn end(&self, endpoint: u32) {
+        self.freed[self.ended.value() as usize % FREED].store(endpoint, Relaxed);
+        self.ended.bump(1);
+    }
+
+    /// The number of the endpoint that gave back the n-th lease, counted from 0, if n is among the last [`FREED`]. A
+    /// hint: where connections ended, or the table changed, it is another's.
+    #[inline]
+    pub fn freed(&self, n: u64) -> u32 {
+        self.freed[n as usize % FREED].load(Relaxed)
+    }
+
     /// Counts an answer that took `nanos`.
     pub fn answered_in(&self, nanos: u64) {
         let bucket = DURATION_BOUNDS.partition_point(|&bound| bound * 1_000 < nanos);

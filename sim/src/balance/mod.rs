@@ -9,12 +9,17 @@
 
 pub mod agenda;
 pub mod catalogue;
+pub mod check;
+pub mod command;
 pub mod draw;
+pub mod html;
 pub mod measure;
 pub mod rule;
 pub mod scenario;
 pub mod server;
 pub mod study;
+pub mod sweep;
+pub mod table;
 pub mod world;
 
 pub use rule::Kind;

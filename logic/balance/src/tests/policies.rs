@@ -46,7 +46,7 @@ fn least_conn_fills_the_emptiest_per_weight() {
 }
 
 #[test]
-fn two_choices_keep_a_large_fleet_even() {
+fn looking_at_a_few_keeps_a_large_fleet_even() {
     for policy in [Policy::LeastConn, Policy::PeakEwma, Policy::LeastTime] {
         let service = service(policy, &[1; 200]);
         let mut balancer = Balancer::new(&service, 0, 1);
@@ -66,8 +66,8 @@ fn connections_go_where_the_fewest_are_whatever_was_learned() {
         let service = service(policy, &[1, 1]);
         let mut balancer = Balancer::new(&service, 0, 1);
         // The first looks a thousand times slower.
-        crate::learn::sample(&service.endpoints[0].stats, 0.0, 1e9, at(0));
-        crate::learn::sample(&service.endpoints[1].stats, 0.0, 1e6, at(0));
+        crate::learn::sample(&service.endpoints[0].stats, 0.0, 1e9, 0.0, at(0));
+        crate::learn::sample(&service.endpoints[1].stats, 0.0, 1e6, 0.0, at(0));
         let connection = Context {
             unit: Unit::Connection,
             ..Context::default()
@@ -124,9 +124,9 @@ fn queueing(policy: Policy, service_times: &[u64], load: f64, seed: u64) -> f64 
 
 #[test]
 fn least_time_learns_which_instances_are_slow() {
-    // Half of them at 0.6 of the others' speed, and nobody has said so by weights.
-    let times: Vec<u64> = (0..100).map(|i| 6_000 + i % 2 * 4_000).collect();
-    let mean = |policy| queueing(policy, &times, 0.85, 11);
+    // Half of them four times as fast as the others, and nobody has said so by weights.
+    let times: Vec<u64> = (0..100).map(|i| 6_000 + i % 2 * 18_000).collect();
+    let mean = |policy| queueing(policy, &times, 0.5, 11);
     let ours = mean(Policy::LeastTime);
     for policy in [Policy::LeastConn, Policy::PeakEwma, Policy::RoundRobin] {
         let theirs = mean(policy);
