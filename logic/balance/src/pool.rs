@@ -1,6 +1,6 @@
 //! One tier's candidates, and the ways of choosing among them.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
@@ -66,8 +66,8 @@ pub(crate) struct Candidate {
     pub(crate) endpoint: u32,
     pub(crate) weight: u32,
     per_weight: f32,
-    /// When its turn comes, in virtual time. `least_conn` settles ties by it.
-    turn: u64,
+    /// How far it is in front of others with as little to do.
+    advance: i64,
     pub(crate) since: Moment,
 }
 
@@ -93,8 +93,8 @@ impl Pool {
                 endpoint: index,
                 weight,
                 per_weight: 1.0 / weight as f32,
-                // Anywhere within its first turn: workers that start together do not choose in step.
-                turn: random.below(TURN / u64::from(weight)),
+                // Workers that start together do not choose in step.
+                advance: random.below(256 * u64::from(weight)) as i64,
                 since: endpoint.since,
             }
         };
@@ -103,7 +103,8 @@ impl Pool {
         let turns = match policy {
             Policy::RoundRobin => (0..)
                 .zip(&candidates)
-                .map(|(i, c)| Reverse(c.turn << NUMBER_BITS | i))
+                // Anywhere within its first turn, for the same reason.
+                .map(|(i, c)| Reverse(random.below(TURN / u64::from(c.weight)) << NUMBER_BITS | i))
                 .collect(),
             _ => BinaryHeap::new(),
         };
@@ -200,9 +201,8 @@ impl Pool {
         match self.candidates.len() <= scanned {
             true => self.scan(view),
             false => {
-                let cost = |candidate: &Candidate, now| {
-                    (load(candidate, now) + 1) as f32 * candidate.per_weight
-                };
+                let cost =
+                    |candidate: &Candidate, now| load(candidate, now) as f32 * candidate.per_weight;
                 self.least(view, cost).map(|(chosen, _)| chosen)
             }
         }
@@ -298,30 +298,52 @@ impl Pool {
         }
     }
 
-    /// The fewest in flight per weight; among equals, whose turn it is.
+    /// The fewest in flight per weight. Those that are equal take turns, smoothly by weight as nginx has it: in
+    /// simulation, the least recently chosen of them, or any, makes the tail a twentieth longer.
     fn scan(&mut self, view: &View<'_>) -> Option<usize> {
-        // Load and share of the best so far; weights in 256ths of what they are.
+        // Load and share of the best so far, and how many are equal; weights in 256ths of what they are.
         let mut best: Option<(usize, u64, u64)> = None;
+        let mut equals = 0;
         for (index, candidate) in self.candidates.iter().enumerate() {
-            let share = (view.share(candidate) * 256.0) as u64;
-            if share == 0 {
+            let Some((load, weight)) = burden(candidate, view) else {
                 continue;
-            }
-            let (load, weight) = (
-                load(candidate, view.now),
-                share * u64::from(candidate.weight),
-            );
-            let better = best.is_none_or(|(b, best_load, best_weight)| {
-                // load / weight < best_load / best_weight, without dividing.
-                let (ours, theirs) = (load * best_weight, best_load * weight);
-                ours < theirs || ours == theirs && candidate.turn < self.candidates[b].turn
+            };
+            let order = best.map_or(Ordering::Less, |(_, best_load, best_weight)| {
+                // load / weight against best_load / best_weight, without dividing.
+                (load * best_weight).cmp(&(best_load * weight))
             });
-            if better {
-                best = Some((index, load, weight));
+            match order {
+                Ordering::Less => (best, equals) = (Some((index, load, weight)), 1),
+                Ordering::Equal => equals += 1,
+                Ordering::Greater => {}
             }
         }
-        let (index, _, weight) = best?;
-        self.candidates[index].turn += TURN * 256 / weight;
+        let (index, load, weight) = best?;
+        match equals {
+            1 => Some(index),
+            _ => self.next_of_equals(view, load, weight),
+        }
+    }
+
+    /// Among those with this load for this weight: all advance by their weight, and the foremost pays for all.
+    fn next_of_equals(&mut self, view: &View<'_>, load: u64, weight: u64) -> Option<usize> {
+        let (mut first, mut total) = (None, 0);
+        for index in 0..self.candidates.len() {
+            let Some((ours, share)) = burden(&self.candidates[index], view) else {
+                continue;
+            };
+            if ours * weight != load * share {
+                continue;
+            }
+            total += share as i64;
+            let candidate = &mut self.candidates[index];
+            candidate.advance += share as i64;
+            if first.is_none_or(|(_, advance)| candidate.advance > advance) {
+                first = Some((index, candidate.advance));
+            }
+        }
+        let (index, _) = first?;
+        self.candidates[index].advance -= total;
         Some(index)
     }
 
@@ -343,6 +365,17 @@ impl Pool {
         let usable = self.candidates.iter().filter(|c| view.share(c) > 0.0);
         usable.map(|c| u64::from(c.weight)).sum()
     }
+}
+
+/// What a candidate that can be chosen has in flight, and its weight in 256ths.
+fn burden(candidate: &Candidate, view: &View<'_>) -> Option<(u64, u64)> {
+    let share = (view.share(candidate) * 256.0) as u64;
+    (share != 0).then(|| {
+        (
+            load(candidate, view.now),
+            share * u64::from(candidate.weight),
+        )
+    })
 }
 
 /// What a candidate has in flight. Failures of the last second count as if they were still there: an instance
