@@ -94,125 +94,98 @@ pub fn ramp(balancers: usize, seconds: f64) -> Scenario {
     scenario
 }
 
-fn steady(extent: Extent) -> Vec<Scenario> {
-    let s = extent.seconds(20.0);
-    let with = |name: &str, about: &str, servers, load, balancers| Scenario {
-        balancers,
-        ..Scenario::new(name, about, servers, load, s)
-    };
-    let unequal = "speeds 1:2:2:4";
-    let fifo = |known: bool| -> Vec<Build> {
-        let one = |b: Build| Build {
+/// Servers that serve one job after the other, half of them four times as fast.
+fn one_at_a_time(known: bool) -> Vec<Build> {
+    let server = |i: usize| {
+        let fast = i.is_multiple_of(2);
+        let weight = if known && fast { 4 } else { 1 };
+        Build {
             concurrency: 1,
-            ..b
-        };
-        let speed = |i: usize| if i.is_multiple_of(2) { 2.0 } else { 0.5 };
-        let weight = |i: usize| if known && i.is_multiple_of(2) { 4 } else { 1 };
-        (0..20)
-            .map(|i| one(Build::sharing(speed(i), weight(i))))
-            .collect()
+            ..Build::sharing(if fast { 2.0 } else { 0.5 }, weight)
+        }
     };
-    let four_cores = mixed(25).into_iter().map(|b| Build {
+    (0..20).map(server).collect()
+}
+
+/// Servers of four cores, of which a job has one, half of them at 0.6 of the others' speed.
+fn four_cores() -> Vec<Build> {
+    let four = |b: Build| Build {
         stride: 0.25,
         speed: 4.0 * b.speed,
         ..b
-    });
-    let four_cores = four_cores.collect();
-    vec![
-        with(
-            "equal 0.7",
-            "100 equal servers, exponential work, load 0.7, 4 balancers",
-            equal(100),
-            0.7,
-            4,
-        ),
-        with("equal 0.9", "the same, load 0.9", equal(100), 0.9, 4),
-        with(
+    };
+    mixed(25).into_iter().map(four).collect()
+}
+
+fn steady(extent: Extent) -> Vec<Scenario> {
+    let unequal = "100 servers, speeds 1:2:2:4";
+    let one = "20 servers that serve one job after the other, half of them 4 x faster";
+    let cores = "25 servers of four cores, one job has one, half of them at 0.6 speed";
+    // Name, what it is, servers, load, balancers.
+    let all: [(&str, &str, Vec<Build>, f64, usize); 9] = [
+        ("equal 0.7", "100 equal servers", equal(100), 0.7, 4),
+        ("equal 0.9", "100 equal servers", equal(100), 0.9, 4),
+        (
             "equal 0.9, 1 balancer",
-            "the same, load 0.9, one balancer",
+            "100 equal servers",
             equal(100),
             0.9,
             1,
         ),
-        with(
+        (
             "equal 20 at 0.8, 1 balancer",
-            "20 equal servers, load 0.8, one balancer",
+            "20 equal servers",
             equal(20),
             0.8,
             1,
         ),
-        with(
-            "uneven, weights known",
-            &format!("100 servers, {unequal}, weights say so, load 0.8, 4 balancers"),
-            uneven(100, true),
-            0.8,
-            4,
-        ),
-        with(
+        ("uneven, weights known", unequal, uneven(100, true), 0.8, 4),
+        (
             "uneven, weights unknown",
-            &format!("100 servers, {unequal}, nobody is told, load 0.8, 4 balancers"),
+            unequal,
             uneven(100, false),
             0.8,
             4,
         ),
-        with(
-            "one at a time, known",
-            "20 servers that serve one job after the other, half of them 4 x faster, weights say so, load 0.7, one balancer",
-            fifo(true),
-            0.7,
-            1,
-        ),
-        with(
-            "one at a time, unknown",
-            "the same, nobody is told",
-            fifo(false),
-            0.7,
-            1,
-        ),
-        with(
-            "four cores",
-            "25 servers of four cores, one job has one, half of them at 0.6 speed, nobody is told; load 0.8, 4 balancers",
-            four_cores,
-            0.8,
-            4,
-        ),
+        ("one at a time, known", one, one_at_a_time(true), 0.7, 1),
+        ("one at a time, unknown", one, one_at_a_time(false), 0.7, 1),
+        ("four cores", cores, four_cores(), 0.8, 4),
+    ];
+    let scenario = |(name, servers, builds, load, balancers): (&str, &str, _, f64, usize)| {
+        let about = format!("{servers}, exponential work, load {load}, {balancers} balancers");
         Scenario {
-            pauses: Some(Pauses {
-                every: 5.0,
-                length: 0.2,
-            }),
-            ..with(
-                "pauses",
-                "100 equal servers, each stops for 200 ms about every 5 s; load 0.7, 4 balancers",
-                equal(100),
-                0.7,
-                4,
-            )
+            balancers,
+            ..Scenario::new(name, &about, builds, load, extent.seconds(10.0))
+        }
+    };
+    let mut all: Vec<Scenario> = all.into_iter().map(scenario).collect();
+    let hard = |name: &str, about: &str| {
+        let about = format!("100 equal servers, {about}; load 0.7, 4 balancers");
+        Scenario::new(name, &about, equal(100), 0.7, extent.seconds(10.0))
+    };
+    let pauses = Pauses {
+        every: 5.0,
+        length: 0.2,
+    };
+    let bimodal = Work::Bimodal {
+        long: 0.05,
+        times: 20.0,
+    };
+    all.extend([
+        Scenario {
+            pauses: Some(pauses),
+            ..hard("pauses", "each stops for 200 ms about every 5 s")
         },
         Scenario {
-            work: Work::Bimodal {
-                long: 0.05,
-                times: 20.0,
-            },
-            ..with(
-                "bimodal",
-                "100 equal servers, one job in 20 takes 20 x as long; load 0.7, 4 balancers",
-                equal(100),
-                0.7,
-                4,
-            )
+            work: bimodal,
+            ..hard("bimodal", "one job in 20 takes 20 x as long")
         },
         Scenario {
             work: Work::Pareto(1.5),
-            ..with(
-                "Pareto",
-                "100 equal servers, work is Pareto with exponent 1.5; load 0.7, 4 balancers",
-                equal(100),
-                0.7,
-                4,
-            )
+            ..hard("Pareto", "work is Pareto with exponent 1.5")
         },
-    ]
+    ]);
+    all
 }
 
 fn changing(extent: Extent) -> Vec<Scenario> {
@@ -240,7 +213,7 @@ fn changing(extent: Extent) -> Vec<Scenario> {
         "40 equal servers at load 1.05 of their number get 20 more, cold: 30 s to full capacity; 4 balancers",
         60,
         0.9,
-        if quick { 10.0 } else { 40.0 },
+        if quick { 10.0 } else { 30.0 },
     );
     out.present = 40;
     out.load = vec![(0.0, 0.9), (5.0, 1.05)];
@@ -264,7 +237,7 @@ fn changing(extent: Extent) -> Vec<Scenario> {
 }
 
 fn failing(extent: Extent) -> Vec<Scenario> {
-    let seconds = extent.seconds(40.0);
+    let seconds = extent.seconds(20.0);
     let scenario = |part: usize, state: State| {
         let how = if state == State::Failing {
             "failing fast"
@@ -294,12 +267,12 @@ fn failing(extent: Extent) -> Vec<Scenario> {
 
 /// All scenarios.
 pub fn scenarios(extent: Extent) -> Vec<Scenario> {
-    let seconds = extent.seconds(25.0);
+    let seconds = extent.seconds(10.0);
     let mut all: Vec<Scenario> = [1, 4, 16, 50]
         .into_iter()
         .flat_map(|balancers| [0.9, 1.27].map(|load| antagonists(load, balancers, seconds)))
         .collect();
-    all.extend([4, 50].map(|balancers| ramp(balancers, extent.seconds(12.0))));
+    all.extend([4, 50].map(|balancers| ramp(balancers, extent.seconds(4.0))));
     all.extend(steady(extent));
     all.extend(changing(extent));
     all.extend(failing(extent));

@@ -22,7 +22,7 @@ pub struct Options {
     /// Only the checks: against theory, of the books, of a few orderings
     #[arg(long)]
     check: bool,
-    /// From how many seeds (default: 10, or 3 with --quick)
+    /// From how many seeds (default: 10, or 2 with --quick)
     #[arg(long)]
     seeds: Option<u64>,
     /// Only scenarios whose name contains this
@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     } else {
         Extent::Full
     };
-    let seeds = options.seeds.unwrap_or(if options.quick { 3 } else { 10 });
+    let seeds = options.seeds.unwrap_or(if options.quick { 2 } else { 10 });
     let mut scenarios = catalogue::scenarios(extent);
     scenarios.retain(|s| s.name.contains(&options.scenario));
     let mut rules = catalogue::rules();

@@ -77,7 +77,7 @@ pub fn settings() -> Vec<Vec<Kind>> {
 /// Tries all of them under antagonists, at two loads, with 4 and with 50 balancers. By rule, the best first.
 pub fn sweep(extent: Extent) -> Vec<Vec<Tried>> {
     let (seconds, seeds) = match extent {
-        Extent::Full => (12.0, 3),
+        Extent::Full => (8.0, 3),
         Extent::Quick => (2.0, 1),
     };
     let scenarios = [(0.9, 4), (1.27, 4), (0.9, 50), (1.27, 50)];

@@ -94,7 +94,7 @@ impl Pooled {
     }
 
     fn by_rank(&self, worst: bool) -> Option<usize> {
-        let better = |a: (bool, f64), b: (bool, f64)| (a.0, a.1) < (b.0, b.1);
+        let better = |a: (bool, f64), b: (bool, f64)| a < b;
         let mut best: Option<(usize, (bool, f64))> = None;
         for (n, entry) in self.pool.iter().enumerate() {
             let rank = self.rank(entry);
