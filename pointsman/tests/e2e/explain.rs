@@ -58,7 +58,9 @@ fn explain_says_of_every_instance_why_it_gets_work_or_not() {
 
 #[test]
 fn an_instance_that_answers_with_errors_only_is_ejected_and_everybody_says_why() {
-    let node = Home::new(crate::SHOP).start();
+    // least_time would hardly ask it again after the first error.
+    let config = format!("{}[service.shop]\npolicy = \"round_robin\"\n", crate::SHOP);
+    let node = Home::new(&config).start();
     let good = Origin::named("good");
     let bad = Origin::answering(|_| Reply {
         status: 500,
