@@ -60,7 +60,8 @@ pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, fleet: f32, now: Mom
     let mut weight = before.weight;
     // Most often a sample came a moment ago, and there is nothing to forget.
     if age > 0.02 {
-        weight *= FADING / (FADING + age);
+        // Who was forgotten begins anew: what its failures were charged must not outlive its recovery.
+        weight *= greater(1.0 - age / FORGOTTEN, 0.0) * FADING / (FADING + age);
     }
     let weight = if weight > MEMORY { MEMORY } else { weight };
     let gain = 1.0 / (weight + 1.0);

@@ -18,10 +18,10 @@ use crate::value::Resolved;
 declare! {
     /// How a service is balanced and checked, and its static instances.
     pub(crate) struct ServiceKeys {
-        /// How an instance is chosen: `"least_time"`, `"least_conn"`, `"peak_ewma"`, `"round_robin"`, `"random"`,
+        /// How an instance is chosen: `"least_conn"`, `"least_time"`, `"peak_ewma"`, `"round_robin"`, `"random"`,
         /// `"consistent_hash"` or `"maglev"`.
-        // In simulation no other serves as much at the same tail: docs/balancing.md.
-        policy: Policy => default(Policy::LeastTime),
+        // What is in flight tells of slow instances at once and needs nothing to be learned first.
+        policy: Policy => default(Policy::LeastConn),
         /// What `consistent_hash` and `maglev` go by: `"source_ip"`, `"url"`, `"header:NAME"`, `"cookie:NAME"` or
         /// `"query:NAME"`. Requests without it go anywhere.
         // Every request has one.

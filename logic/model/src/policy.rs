@@ -9,9 +9,9 @@ pub enum Policy {
     /// In turn, by earliest deadline, so that weights interleave smoothly.
     RoundRobin,
     /// The fewest requests in flight per unit of weight.
+    #[default]
     LeastConn,
     /// The shortest latency predicted from what was learned of each instance and is in flight there now.
-    #[default]
     LeastTime,
     /// The better of two by a moving average of latency that follows peaks at once, times what is in flight.
     PeakEwma,
@@ -25,8 +25,8 @@ pub enum Policy {
 impl Policy {
     /// All of them, the default first.
     pub const ALL: [Self; 7] = [
-        Self::LeastTime,
         Self::LeastConn,
+        Self::LeastTime,
         Self::PeakEwma,
         Self::RoundRobin,
         Self::Random,
