@@ -8,6 +8,7 @@ mod names;
 mod statics;
 mod tables;
 mod traffic;
+mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ pub(crate) struct Node {
     api_task: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     access_log: Option<AccessLog>,
+    zookeeper: Option<fronts::zookeeper::Front>,
 }
 
 /// What the node's parts share.
@@ -75,6 +77,7 @@ impl Node {
         let api = listen(address)
             .map_err(|cause| proxy::BindError { address, cause })
             .context("the API cannot be served")?;
+        let zookeeper = zookeeper::bind(&config).context("ZooKeeper's clients cannot be served")?;
         let registry = open_registry(&config)?;
         let access_log = open_access_log(&config)?;
         let (suspects, suspected) = mpsc::channel(1_024);
@@ -108,6 +111,7 @@ impl Node {
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
         let api_task = serve_api(api, &shared, &config, stopped);
+        let zookeeper = zookeeper.map(|bound| zookeeper::start(bound, &shared, &config));
         Ok(Self {
             shared,
             api: api_address,
@@ -115,7 +119,15 @@ impl Node {
             api_task,
             tasks,
             access_log,
+            zookeeper: zookeeper.transpose()?,
         })
+    }
+
+    /// Where ZooKeeper's clients are served, if they are.
+    pub(crate) fn zookeeper(&self) -> Option<SocketAddr> {
+        self.zookeeper
+            .as_ref()
+            .map(fronts::zookeeper::Front::address)
     }
 
     /// Where the API is.
@@ -165,6 +177,7 @@ impl Node {
         // The API goes on while the workers drain: clients that leave must be able to say so.
         let _ = self.api_stop.send(());
         self.api_task.await?;
+        drop(self.zookeeper);
         for task in &self.tasks {
             task.abort();
         }
