@@ -4,7 +4,7 @@ use wire::zookeeper::{ErrorCode, MultiResult, OpCode, Out, StatFields};
 
 use crate::clients::{Clients, Key};
 use crate::connection::Phase;
-use crate::requests::{Ticket, result_code};
+use crate::requests::Ticket;
 
 impl Clients {
     /// Tells a client what became of its command.
@@ -78,17 +78,17 @@ impl Clients {
 
 fn write_results(
     out: &mut Out<'_>,
-    ops: &[OpCode],
+    lasting: &[bool],
     result: &Result<Vec<Outcome>, (usize, Refusal)>,
 ) {
     match result {
         Ok(outcomes) => {
-            for (op, outcome) in ops.iter().zip(outcomes) {
-                write_result(out, *op, outcome);
+            for (lasting, outcome) in lasting.iter().zip(outcomes) {
+                write_result(out, *lasting, outcome);
             }
         }
         Err((failed, refusal)) => {
-            for index in 0..ops.len() {
+            for index in 0..lasting.len() {
                 let code = result_code(index, *failed, code(*refusal));
                 out.result(&MultiResult::Failed(code));
             }
@@ -97,21 +97,32 @@ fn write_results(
     out.results_end();
 }
 
-fn write_result(out: &mut Out<'_>, op: OpCode, outcome: &Outcome) {
+/// `lasting` says of a creation that it was of a container or a node with a time to live: within transactions,
+/// ZooKeeper answers only those with their statistics, whatever operation asked for it.
+fn write_result(out: &mut Out<'_>, lasting: bool, outcome: &Outcome) {
     match outcome {
-        Outcome::Created(path, stat) => {
-            let stat = fields(stat);
-            let shown = (op != OpCode::Create).then_some(&stat);
-            // Whatever kind of node it was that was created: answers know the two forms only.
-            let op = match shown {
-                Some(_) => OpCode::Create2,
-                None => OpCode::Create,
-            };
-            out.result(&MultiResult::Created(op, path, shown));
+        Outcome::Created(path, stat) if lasting => {
+            out.result(&MultiResult::Created(
+                OpCode::Create2,
+                path,
+                Some(&fields(stat)),
+            ));
+        }
+        Outcome::Created(path, _) => {
+            out.result(&MultiResult::Created(OpCode::Create, path, None));
         }
         Outcome::Set(stat) => out.result(&MultiResult::Set(&fields(stat))),
         Outcome::Deleted => out.result(&MultiResult::Deleted),
         Outcome::Checked => out.result(&MultiResult::Checked),
+    }
+}
+
+/// What is said of each operation of a transaction of which one failed.
+fn result_code(index: usize, failed: usize, code: ErrorCode) -> i32 {
+    match index.cmp(&failed) {
+        std::cmp::Ordering::Less => 0,
+        std::cmp::Ordering::Equal => code.code(),
+        std::cmp::Ordering::Greater => ErrorCode::RuntimeInconsistency.code(),
     }
 }
 
@@ -147,5 +158,6 @@ fn code(refusal: Refusal) -> ErrorCode {
         Refusal::NoChildrenForEphemerals => ErrorCode::NoChildrenForEphemerals,
         Refusal::SessionExpired => ErrorCode::SessionExpired,
         Refusal::QuotaExceeded => ErrorCode::QuotaExceeded,
+        Refusal::InvalidAccess => ErrorCode::InvalidAcl,
     }
 }

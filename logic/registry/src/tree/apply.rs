@@ -153,6 +153,8 @@ impl Tree {
                 next_version(node.record.version, *version)?;
                 Ok(Outcome::Checked)
             }
+            Op::Impossible { access: true, .. } => Err(Refusal::InvalidAccess),
+            Op::Impossible { access: false, .. } => Err(Refusal::BadArguments),
         }
     }
 

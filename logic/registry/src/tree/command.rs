@@ -109,6 +109,14 @@ pub enum Op {
         /// The version that its data must have.
         version: i32,
     },
+    /// Cannot be carried out, whatever the tree is like. It has its turn among others all the same, for the first
+    /// that fails is the one that is told.
+    Impossible {
+        /// On which one.
+        path: Box<str>,
+        /// Whether it is the access list that is at fault, and not another argument.
+        access: bool,
+    },
 }
 
 /// What kind of node is created.
@@ -218,7 +226,8 @@ impl Op {
             | Self::Delete { path, .. }
             | Self::SetData { path, .. }
             | Self::SetAccess { path, .. }
-            | Self::Check { path, .. } => path,
+            | Self::Check { path, .. }
+            | Self::Impossible { path, .. } => path,
         }
     }
 
@@ -229,6 +238,7 @@ impl Op {
             Self::SetData { .. } => 3,
             Self::SetAccess { .. } => 4,
             Self::Check { .. } => 5,
+            Self::Impossible { .. } => 6,
         };
         w.byte(kind);
         w.text(self.path());
@@ -260,6 +270,7 @@ impl Op {
                 w.signed(*version);
             }
             Self::Delete { version, .. } | Self::Check { version, .. } => w.signed(*version),
+            Self::Impossible { access, .. } => w.flag(*access),
         }
     }
 
@@ -299,6 +310,10 @@ impl Op {
             5 => Self::Check {
                 path,
                 version: r.signed()?,
+            },
+            6 => Self::Impossible {
+                path,
+                access: r.flag()?,
             },
             _ => return Err(r.fault("an operation of the tree")),
         })

@@ -139,6 +139,8 @@ pub enum Refusal {
     SessionExpired,
     /// A quota's hard limit would be exceeded.
     QuotaExceeded,
+    /// There are no such identities.
+    InvalidAccess,
 }
 
 /// Sees the tree's changes at the moment at which they take effect: no reader can have seen them before.

@@ -164,7 +164,7 @@ impl Znode {
     pub(super) fn sum(&self, path: &str, totals: &mut Totals) {
         let mut path = path.to_owned();
         self.walk(&mut path, &mut |path, node| {
-            node.count(path.len(), totals, 1)
+            node.count(path.len(), totals, 1);
         });
     }
 
@@ -193,7 +193,10 @@ pub(super) fn initial_root() -> Znode {
         Znode::new(name, empty, access, Record::default())
     };
     let mut zookeeper = plain("zookeeper", AccessList::OPEN);
-    put(&mut zookeeper, plain("config", access::read_only()));
+    let mut config = plain("config", access::read_only());
+    // As ZooKeeper shows it: its access list was never set by anybody.
+    config.record.aversion = -1;
+    put(&mut zookeeper, config);
     put(&mut zookeeper, plain("quota", AccessList::OPEN));
     let mut root = plain("", AccessList::OPEN);
     put(&mut root, zookeeper);

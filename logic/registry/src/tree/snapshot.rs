@@ -85,22 +85,12 @@ fn encode_node(w: &mut Writer<'_>, depth: usize, node: &Znode) {
 }
 
 /// A tree being read from pieces.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Rebuild {
     tree: Tree,
     /// The path of the last node, and where each of its elements ends.
     path: String,
     ends: Vec<usize>,
-}
-
-impl Default for Rebuild {
-    fn default() -> Self {
-        Self {
-            tree: Tree::default(),
-            path: String::new(),
-            ends: Vec::new(),
-        }
-    }
 }
 
 impl Rebuild {

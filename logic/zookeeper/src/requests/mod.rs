@@ -6,7 +6,6 @@ mod watch;
 mod writes;
 
 use wire::zookeeper::{ErrorCode, Fields, OpCode, Out, Request, xid};
-pub(crate) use writes::result_code;
 
 use crate::clients::{Clients, Key};
 use crate::connection::World;
@@ -20,8 +19,8 @@ pub enum Ticket {
     Close(i32),
     /// To one operation: the number, and what was asked for.
     One(i32, OpCode),
-    /// To several.
-    Many(i32, Box<[OpCode]>),
+    /// To several: the number, and of each whether it creates a container or a node with a time to live.
+    Many(i32, Box<[bool]>),
 }
 
 /// Why a request is not answered with what it asks for.

@@ -18,11 +18,14 @@ impl Clients {
     ) -> Result<(), Fault> {
         let tree = world.registry.tree();
         match request {
+            Request::Exists { path, .. } if path.contains('\0') => {
+                return Err(ErrorCode::BadArguments.into());
+            }
             Request::Exists { path, watch } => {
-                if watch && !path.is_empty() {
+                if watch {
                     self.watch(key, path, DATA);
                 }
-                let node = tree.node(path).ok_or(ErrorCode::NoNode)?;
+                let node = find(tree, path).ok_or(ErrorCode::NoNode)?;
                 self.reply(key, number, world, |out| out.stat(&stat_fields(node)));
             }
             Request::GetData { path, watch } => {
@@ -80,7 +83,7 @@ impl Clients {
     }
 
     fn readable<'t>(&self, key: Key, tree: &'t Tree, path: &str) -> Result<&'t Znode, ErrorCode> {
-        let node = tree.node(path).ok_or(ErrorCode::NoNode)?;
+        let node = find(tree, path).ok_or(ErrorCode::NoNode)?;
         let who = self.peek(key).map_or(&[][..], |c| &c.who);
         match node.access.allows(Permission::Read, who) {
             true => Ok(node),
@@ -96,7 +99,7 @@ impl Clients {
         path: &str,
         world: &World<'_>,
     ) -> Result<(), Fault> {
-        let node = world.registry.tree().node(path).ok_or(ErrorCode::NoNode)?;
+        let node = find(world.registry.tree(), path).ok_or(ErrorCode::NoNode)?;
         let who = self.peek(key).map_or(&[][..], |c| &c.who);
         let admin = node.access.allows(Permission::Admin, who);
         if !admin && !node.access.allows(Permission::Read, who) {
@@ -179,6 +182,11 @@ impl Connection {
     fn identities(&self) -> std::sync::Arc<[registry::tree::Identity]> {
         self.who.clone()
     }
+}
+
+/// The node at that path; clients with a chroot of `/` ask for the root by nothing.
+fn find<'t>(tree: &'t Tree, path: &str) -> Option<&'t Znode> {
+    tree.node(if path.is_empty() { "/" } else { path })
 }
 
 fn read_result(out: &mut Out<'_>, node: Result<&Znode, ErrorCode>, data: bool) {

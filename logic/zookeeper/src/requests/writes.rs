@@ -1,5 +1,5 @@
-use registry::tree::{Data, Kind, Mode, Op, TreeCommand};
-use wire::zookeeper::{Create, ErrorCode, MultiOps, MultiResult, OpCode, Request};
+use registry::tree::{Data, Kind, Mode, Op, TreeCommand, valid};
+use wire::zookeeper::{Create, ErrorCode, MultiOps, OpCode, Request};
 
 use super::{Fault, Ticket};
 use crate::access::resolve;
@@ -29,24 +29,15 @@ impl Clients {
         }
         let who = connection.who.clone();
         if let Request::Multi(ops) = request {
-            return match several(connection, ops)? {
-                Ok((ops, codes)) => {
-                    let ticket = Ticket::Many(number, codes.into());
-                    let command = TreeCommand::Many {
-                        session,
-                        who,
-                        at,
-                        ops,
-                    };
-                    self.submit(key, command, ticket);
-                    Ok(())
-                }
-                Err((failed, of, code)) if connection.in_flight == 0 => {
-                    self.failed_multi(key, number, failed, of, code, world);
-                    Ok(())
-                }
-                Err((_, _, code)) => Err(code.into()),
+            let (ops, lasting) = several(connection, ops)?;
+            let command = TreeCommand::Many {
+                session,
+                who,
+                at,
+                ops,
             };
+            self.submit(key, command, Ticket::Many(number, lasting.into()));
+            return Ok(());
         }
         let op = operation(connection, &request)?;
         let command = TreeCommand::One {
@@ -58,56 +49,46 @@ impl Clients {
         self.submit(key, command, Ticket::One(number, code));
         Ok(())
     }
-
-    /// A transaction that cannot be carried out whatever the tree is like.
-    fn failed_multi(
-        &mut self,
-        key: Key,
-        number: i32,
-        failed: usize,
-        of: usize,
-        code: ErrorCode,
-        world: &World<'_>,
-    ) {
-        self.reply(key, number, world, |out| {
-            for index in 0..of {
-                out.result(&MultiResult::Failed(result_code(index, failed, code)));
-            }
-            out.results_end();
-        });
-    }
 }
 
-/// What is said of each operation of a transaction of which one failed.
-pub(crate) fn result_code(index: usize, failed: usize, code: ErrorCode) -> i32 {
-    match index.cmp(&failed) {
-        std::cmp::Ordering::Less => 0,
-        std::cmp::Ordering::Equal => code.code(),
-        std::cmp::Ordering::Greater => ErrorCode::RuntimeInconsistency.code(),
-    }
-}
-
-/// The operations of a multi; or which one of how many makes no sense, and why.
-type Several = Result<(Vec<Op>, Vec<OpCode>), (usize, usize, ErrorCode)>;
-
-fn several(connection: &Connection, mut ops: MultiOps<'_>) -> Result<Several, ErrorCode> {
-    let (mut operations, mut codes) = (Vec::new(), Vec::new());
-    let mut failed = None;
-    while let Some((code, request)) = ops.next_op().map_err(|_| ErrorCode::Marshalling)? {
+/// The operations of a multi, and of each whether it creates a container or a node with a time to live.
+fn several(
+    connection: &Connection,
+    mut ops: MultiOps<'_>,
+) -> Result<(Vec<Op>, Vec<bool>), ErrorCode> {
+    let (mut operations, mut lasting) = (Vec::new(), Vec::new());
+    while let Some((_, request)) = ops.next_op().map_err(|_| ErrorCode::Marshalling)? {
         if let Request::SetAcl { .. } = request {
             return Err(ErrorCode::Marshalling);
         }
-        match operation(connection, &request) {
-            Ok(op) => operations.push(op),
-            Err(ErrorCode::Unimplemented) => return Err(ErrorCode::Marshalling),
-            Err(why) => failed = failed.or(Some((codes.len(), why))),
-        }
-        codes.push(code);
+        let op = match operation(connection, &request) {
+            Ok(op) => op,
+            Err(why @ (ErrorCode::InvalidAcl | ErrorCode::BadArguments)) => Op::Impossible {
+                path: request_path(&request).into(),
+                access: why == ErrorCode::InvalidAcl,
+            },
+            Err(_) => return Err(ErrorCode::Marshalling),
+        };
+        lasting.push(matches!(
+            &op,
+            Op::Create {
+                mode: Mode {
+                    kind: Kind::Container | Kind::Ttl(_),
+                    ..
+                },
+                ..
+            }
+        ));
+        operations.push(op);
     }
-    Ok(match failed {
-        None => Ok((operations, codes)),
-        Some((index, why)) => Err((index, codes.len(), why)),
-    })
+    Ok((operations, lasting))
+}
+
+fn request_path<'a>(request: &Request<'a>) -> &'a str {
+    match request {
+        Request::Create(create) => create.path,
+        _ => "",
+    }
 }
 
 fn operation(connection: &Connection, request: &Request<'_>) -> Result<Op, ErrorCode> {
@@ -126,6 +107,7 @@ fn operation(connection: &Connection, request: &Request<'_>) -> Result<Op, Error
             data: owned(*data),
             version: *version,
         },
+        Request::SetAcl { path, .. } if !valid(path) => return Err(ErrorCode::BadArguments),
         Request::SetAcl { path, acl, version } => Op::SetAccess {
             path: (*path).into(),
             access: resolve(acl, &connection.who).ok_or(ErrorCode::InvalidAcl)?,
