@@ -8,6 +8,7 @@ import random
 import struct
 import sys
 import time
+import zlib
 
 import wire
 from servers import Pointsman, ZooKeeper
@@ -111,9 +112,12 @@ class Script:
     def watching(self, session):
         r = self.random
         if session == LASTING:
+            path = self.path()
+            # For the same reason, a path is watched either recursively or not.
+            mode = struct.pack(">i", zlib.crc32(path.encode()) % 2)
             return r.choice([
-                (wire.ADD_WATCH, wire.text(self.path()) + struct.pack(">i", r.choice([0, 1]))),
-                (wire.REMOVE_WATCHES, wire.versioned(self.path(), 3)),
+                (wire.ADD_WATCH, wire.text(path) + mode),
+                (wire.REMOVE_WATCHES, wire.versioned(path, 3)),
             ])
         # Not whether there is a watch: ZooKeeper 3.8 says yes if anybody has one.
         return wire.REMOVE_WATCHES, wire.versioned(self.path(), r.choice([1, 2, 3]))
@@ -146,7 +150,8 @@ class Script:
         if kind < 0.92:
             return wire.CONTAINER, wire.create(self.path(), b"c", self.acl(), 4)
         if kind < 0.93:
-            return wire.ALL_CHILDREN, wire.text(self.path())
+            # Of the root ZooKeeper counts one name of its own too many.
+            return wire.ALL_CHILDREN, wire.text(r.choice(["/t", "/t/a", "/t/b/c", "/none"]))
         if kind < 0.94:
             return wire.EPHEMERALS, wire.text(r.choice(["/", "/t", "/t/a", "/none"]))
         if kind < 0.95:
@@ -244,7 +249,7 @@ def compare(zxids, theirs, ours):
 
 
 def run(operations, seed):
-    script, zxids, differences, done = Script(seed), Zxids(), 0, {}
+    script, zxids, differences, unordered = Script(seed), Zxids(), 0, set()
     with ZooKeeper() as zookeeper, Pointsman() as pointsman:
         sides = [Side(zookeeper), Side(pointsman)]
         for side in sides:
@@ -255,7 +260,11 @@ def run(operations, seed):
             if TRACE:
                 print(number, index, op, record)
             answers = [perform(side, index, op, record) for side in sides]
-            done[op] = done.get(op, 0) + 1
+            if op == "reopen":
+                # The ephemeral nodes of a session go in no order that ZooKeeper would promise.
+                unordered = set(range(SESSIONS))
+            if index in unordered and op in ("reopen", "reconnect"):
+                answers = [(*answer[:-1], sorted(answer[-1])) for answer in answers]
             if not compare(zxids, *answers):
                 differences += 1
                 print(f"operation {number}, session {index}: {op} {record!r}\n  ZooKeeper {answers[0]}\n  pointsman {answers[1]}")
@@ -263,7 +272,10 @@ def run(operations, seed):
                 for i in range(SESSIONS):
                     for side in sides:
                         side.clients[i].ping()
-                    heard = [sorted_together(side.clients[i]) for side in sides]
+                    heard = [taken(side.clients[i]) for side in sides]
+                    if i in unordered:
+                        heard = [sorted(events) for events in heard]
+                        unordered.discard(i)
                     if heard[0] != heard[1]:
                         differences += 1
                         print(f"after operation {number}, session {i} heard\n  ZooKeeper {heard[0]}\n  pointsman {heard[1]}")
@@ -274,7 +286,7 @@ def run(operations, seed):
     return differences
 
 
-def sorted_together(client):
+def taken(client):
     heard, client.heard = client.heard, []
     return heard
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use model::Secret;
+use model::tree_pattern::TreePattern;
 
 use crate::declare::declare;
 use crate::rule::{absent, default};
@@ -21,6 +22,17 @@ declare! {
 impl Zookeeper {
     // The port that clients are configured with. Nothing listens beyond loopback without being told to.
     const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2181);
+
+    fn catalog() -> Vec<TreePattern> {
+        let layouts = [
+            "/dubbo/{service}/providers/{dubbo}",
+            "/services/{service}/{curator}",
+        ];
+        layouts
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect()
+    }
 }
 
 declare! {
@@ -45,6 +57,11 @@ declare! {
         /// The four-letter words that are answered.
         // All that change nothing and cost little however many clients there are.
         words: Vec<FourLetterWord> => default(FourLetterWord::HARMLESS).restart(),
+        /// Where ephemeral nodes are that stand for instances, and how those are written there. They are in the catalog for
+        /// as long as they live. `{service}` is the service's name; the instance is `{dubbo}`, `{curator}`, `{address}`
+        /// or `{id}`; `*` is any name.
+        // The two layouts of Dubbo, and Curator's, which Spring Cloud uses: what is found there cannot be anything else.
+        catalog: Vec<TreePattern> => default(Zookeeper::catalog()).restart(),
         /// The digest of the administrator that access lists do not hold for, as `"super:hash"`.
         super_digest: Option<Secret> => absent("there is none").restart(),
     }

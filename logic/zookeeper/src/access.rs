@@ -32,9 +32,7 @@ pub(crate) fn resolve(lines: &[(i32, &str, &str)], who: &[Identity]) -> Option<A
     for &(permissions, scheme, id) in lines {
         if scheme == "auth" {
             let proven = who.iter().filter(|w| &*w.scheme == "digest");
-            if proven.clone().next().is_none() {
-                return None;
-            }
+            proven.clone().next()?;
             proven.for_each(|identity| add(permissions, identity.clone()));
             continue;
         }

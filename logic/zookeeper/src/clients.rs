@@ -410,23 +410,25 @@ impl Clients {
 
     /// What a connection has for the outside.
     pub fn take(&mut self, key: Key) -> Take {
-        let standing = self.standing(key);
         let Some(connection) = self.connection(key) else {
             return Take {
                 close: true,
                 ..Take::default()
             };
         };
+        let output = std::mem::take(&mut connection.output);
+        // What it asked for before is answered first.
+        let close = connection.phase == Phase::Ending && connection.in_flight == 0;
         Take {
-            output: std::mem::take(&mut connection.output),
-            // What it asked for before is answered first.
-            close: connection.phase == Phase::Ending && connection.in_flight == 0,
-            full: standing != Standing::Open,
+            output,
+            close,
+            full: self.standing(key) != Standing::Open,
         }
     }
 
-    /// Gives back what could not be sent, in front of what has come since.
-    pub fn give_back(&mut self, key: Key, mut unsent: Vec<u8>) {
+    /// Gives back what could not be sent, in front of what has come since. Returns whether the connection is to be read
+    /// from no more until some of it has been sent.
+    pub fn give_back(&mut self, key: Key, mut unsent: Vec<u8>) -> bool {
         let backlog = self.limits.backlog;
         if let Some(connection) = self.connection(key) {
             unsent.extend_from_slice(&connection.output);
@@ -435,6 +437,7 @@ impl Clients {
                 self.end(key);
             }
         }
+        self.standing(key) != Standing::Open
     }
 
     /// How a connection stands.

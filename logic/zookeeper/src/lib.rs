@@ -9,6 +9,7 @@
 mod access;
 mod clients;
 mod connection;
+pub mod layout;
 mod reply;
 mod requests;
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod explain_stream;
 mod follow;
 mod metrics;
 mod names;
+mod project;
 mod statics;
 mod tables;
 mod traffic;
@@ -106,12 +107,19 @@ impl Node {
         shared.sync_statics(&config).await?;
         let seen = shared.registry.revision();
         shared.refresh_all();
-        let tasks = spawn_tasks(&shared, seen, reports, suspected);
+        let mut tasks = spawn_tasks(&shared, seen, reports, suspected);
         shared.bind_listeners(&config)?;
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
         let api_task = serve_api(api, &shared, &config, stopped);
-        let zookeeper = zookeeper.map(|bound| zookeeper::start(bound, &shared, &config));
+        let zookeeper = match zookeeper {
+            Some(bound) => {
+                let (front, projecting) = zookeeper::start(bound, &shared, &config)?;
+                tasks.push(projecting);
+                Some(front)
+            }
+            None => None,
+        };
         Ok(Self {
             shared,
             api: api_address,
@@ -119,7 +127,7 @@ impl Node {
             api_task,
             tasks,
             access_log,
-            zookeeper: zookeeper.transpose()?,
+            zookeeper,
         })
     }
 

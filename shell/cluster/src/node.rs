@@ -184,7 +184,7 @@ impl Node {
         &self,
         command: Command,
         done: Done,
-    ) -> Result<(), (Command, Done, SubmitError)> {
+    ) -> Result<(), Box<(Command, Done, SubmitError)>> {
         self.inner.shared.queue.submit_with(command, done)
     }
 

@@ -94,10 +94,10 @@ impl Queue {
         &self,
         command: Command,
         done: Done,
-    ) -> Result<(), (Command, Done, SubmitError)> {
+    ) -> Result<(), Box<(Command, Done, SubmitError)>> {
         let records = match encode(std::slice::from_ref(&command)) {
             Ok(records) => records,
-            Err(why) => return Err((command, done, why)),
+            Err(why) => return Err(Box::new((command, done, why))),
         };
         let cost = (records.len() as u32)
             .saturating_add(OVERHEAD)
@@ -105,9 +105,11 @@ impl Queue {
         let room = match Arc::clone(&self.room).try_acquire_many_owned(cost) {
             Ok(room) => room,
             Err(TryAcquireError::NoPermits) => {
-                return Err((command, done, SubmitError::Overloaded));
+                return Err(Box::new((command, done, SubmitError::Overloaded)));
             }
-            Err(TryAcquireError::Closed) => return Err((command, done, SubmitError::Closed)),
+            Err(TryAcquireError::Closed) => {
+                return Err(Box::new((command, done, SubmitError::Closed)));
+            }
         };
         let job = Job {
             commands: vec![command],

@@ -190,17 +190,7 @@ impl<'a> Request<'a> {
     fn fields(op: OpCode, f: &mut Fields<'a>) -> Result<Self, Malformed> {
         Ok(match op {
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
-                Self::Create(Create {
-                    op,
-                    path: f.text()?,
-                    data: f.buffer()?,
-                    acl: acl(f)?,
-                    flags: f.int()?,
-                    ttl: match op {
-                        OpCode::CreateTtl => Some(f.long()?),
-                        _ => None,
-                    },
-                })
+                Self::Create(Create::read(op, f)?)
             }
             OpCode::Delete => Self::Delete {
                 path: f.text()?,
@@ -245,13 +235,7 @@ impl<'a> Request<'a> {
                 remove: op == OpCode::RemoveWatches,
             },
             OpCode::Auth => Self::Auth(AuthPacket::read(f)?),
-            OpCode::SetWatches | OpCode::SetWatches2 => Self::SetWatches(Watches {
-                relative_zxid: f.long()?,
-                paths: match op {
-                    OpCode::SetWatches => [paths(f)?, paths(f)?, paths(f)?, vec![], vec![]],
-                    _ => [paths(f)?, paths(f)?, paths(f)?, paths(f)?, paths(f)?],
-                },
-            }),
+            OpCode::SetWatches | OpCode::SetWatches2 => Self::SetWatches(Watches::read(op, f)?),
             OpCode::Sasl => Self::Sasl,
             OpCode::GetEphemerals => Self::GetEphemerals { prefix: f.text()? },
             OpCode::GetAllChildrenNumber => Self::GetAllChildrenNumber { path: f.text()? },
@@ -264,6 +248,34 @@ impl<'a> Request<'a> {
             OpCode::CreateSession | OpCode::DeleteContainer | OpCode::Error => {
                 return Err(Malformed);
             }
+        })
+    }
+}
+
+impl<'a> Create<'a> {
+    fn read(op: OpCode, f: &mut Fields<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            op,
+            path: f.text()?,
+            data: f.buffer()?,
+            acl: acl(f)?,
+            flags: f.int()?,
+            ttl: match op {
+                OpCode::CreateTtl => Some(f.long()?),
+                _ => None,
+            },
+        })
+    }
+}
+
+impl<'a> Watches<'a> {
+    fn read(op: OpCode, f: &mut Fields<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            relative_zxid: f.long()?,
+            paths: match op {
+                OpCode::SetWatches => [paths(f)?, paths(f)?, paths(f)?, vec![], vec![]],
+                _ => [paths(f)?, paths(f)?, paths(f)?, paths(f)?, paths(f)?],
+            },
         })
     }
 }

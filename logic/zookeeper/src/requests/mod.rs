@@ -61,7 +61,7 @@ impl Clients {
             None => Err(ErrorCode::Unimplemented.into()),
             Some((_, Err(_))) => Err(ErrorCode::Marshalling.into()),
             Some((op, Ok(request))) if writes => {
-                match self.write(key, number, op, request, world) {
+                match self.write(key, number, op, &request, world) {
                     // It would be answered at once.
                     Err(_) if waits => return false,
                     written => written,

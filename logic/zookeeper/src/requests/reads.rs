@@ -43,12 +43,7 @@ impl Clients {
                 if watch {
                     self.watch(key, path, CHILD);
                 }
-                self.reply(key, number, world, |out| {
-                    out.texts(node.child_count(), node.children().map(Znode::name));
-                    if stat {
-                        out.stat(&stat_fields(node));
-                    }
-                });
+                self.children(key, number, node, stat, world);
             }
             Request::GetAcl { path } => self.access_list(key, number, path, world)?,
             Request::Sync { path } => self.reply(key, number, world, |out| out.text(path)),
@@ -72,14 +67,22 @@ impl Clients {
             Request::Sasl => return Err(ErrorCode::AuthFailed.into()),
             Request::GetEphemerals { prefix } => self.ephemerals(key, number, prefix, world),
             Request::GetAllChildrenNumber { path } => {
-                let node = self.readable(key, tree, path)?;
-                let count = node.descendant_count() as i32;
-                self.reply(key, number, world, |out| out.int(count));
+                let count = self.readable(key, tree, path)?.descendant_count();
+                self.reply(key, number, world, |out| out.int(count as i32));
             }
             Request::WhoAmI => self.who_am_i(key, number, world),
             _ => return Err(ErrorCode::Unimplemented.into()),
         }
         Ok(())
+    }
+
+    fn children(&mut self, key: Key, number: i32, node: &Znode, stat: bool, world: &World<'_>) {
+        self.reply(key, number, world, |out| {
+            out.texts(node.child_count(), node.children().map(Znode::name));
+            if stat {
+                out.stat(&stat_fields(node));
+            }
+        });
     }
 
     fn readable<'t>(&self, key: Key, tree: &'t Tree, path: &str) -> Result<&'t Znode, ErrorCode> {

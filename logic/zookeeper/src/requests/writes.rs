@@ -16,7 +16,7 @@ impl Clients {
         key: Key,
         number: i32,
         code: OpCode,
-        request: Request<'_>,
+        request: &Request<'_>,
         world: &World<'_>,
     ) -> Result<(), Fault> {
         let Some(connection) = self.peek(key) else {
@@ -29,7 +29,7 @@ impl Clients {
         }
         let who = connection.who.clone();
         if let Request::Multi(ops) = request {
-            let (ops, lasting) = several(connection, ops)?;
+            let (ops, lasting) = several(connection, *ops)?;
             let command = TreeCommand::Many {
                 session,
                 who,
@@ -39,7 +39,7 @@ impl Clients {
             self.submit(key, command, Ticket::Many(number, lasting.into()));
             return Ok(());
         }
-        let op = operation(connection, &request)?;
+        let op = operation(connection, request)?;
         let command = TreeCommand::One {
             session,
             who,

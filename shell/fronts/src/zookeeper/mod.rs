@@ -35,7 +35,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// Gives everything back, with the reason.
-    fn submit(&self, command: Command, done: Done) -> Result<(), (Command, Done, Refused)>;
+    fn submit(&self, command: Command, done: Done) -> Result<(), Box<(Command, Done, Refused)>>;
 
     /// Names who sees the tree's changes as they happen.
     fn observe(&self, observer: Arc<dyn Observer>);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::Timestamp;
-use registry::Command;
+use registry::{Command, Registry};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use zookeeper::{Clients, Key, Take, Ticket, World};
@@ -195,7 +195,7 @@ impl Local {
                 let mut clients = self.shard.clients();
                 (clients.take(key), clients.is_resumable(key))
             };
-            if self.send(&socket, take) || resumable || socket.was_full() {
+            if self.send(&socket, &take) || resumable || socket.was_full() {
                 socket.kick();
             }
         }
@@ -208,13 +208,14 @@ impl Local {
     }
 
     /// Sends as much as the kernel takes; returns whether the connection's task has something to see to.
-    pub(super) fn send(&self, socket: &Socket, take: Take) -> bool {
-        socket.set_full(take.full);
-        let left = socket.write(take.output);
+    pub(super) fn send(&self, socket: &Socket, take: &Take) -> bool {
+        let left = socket.write(&take.output);
         let blocked = left.is_some();
-        if let Some(left) = left {
-            self.shard.clients().give_back(socket.key, left);
-        }
+        let full = match left {
+            Some(left) => self.shard.clients().give_back(socket.key, left),
+            None => take.full,
+        };
+        socket.set_full(full);
         socket.set_blocked(blocked);
         take.close || blocked
     }
@@ -283,18 +284,17 @@ impl Local {
 
     /// Hands a command to the log, or keeps it until there is room: ZooKeeper's clients know no "try again later".
     fn hand_over(&self, command: Command, done: Done) -> bool {
-        match self.common.store.submit(command, done) {
-            Ok(()) => true,
-            Err((command, done, why)) if why.reason == Reason::Overloaded => {
-                self.waiting.borrow_mut().push_front((command, done));
-                false
-            }
-            Err((_, done, _)) => {
-                done(&registry::Registry::default(), None);
-                self.shard.work.notify_one();
-                true
-            }
+        let Err(back) = self.common.store.submit(command, done) else {
+            return true;
+        };
+        let (command, done, why) = *back;
+        if why.reason == Reason::Overloaded {
+            self.waiting.borrow_mut().push_front((command, done));
+            return false;
         }
+        done(&Registry::default(), None);
+        self.shard.work.notify_one();
+        true
     }
 
     /// Whether commands wait for room in the log.

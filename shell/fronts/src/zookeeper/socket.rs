@@ -70,7 +70,7 @@ impl Socket {
     }
 
     /// Writes what the kernel takes; returns the rest. What cannot be sent at all is dropped: reading will find out.
-    pub(super) fn write(&self, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    pub(super) fn write(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut sent = 0;
         while sent < bytes.len() {
             match self.writing.try_write(&bytes[sent..]) {
@@ -104,12 +104,11 @@ pub(super) async fn serve(local: Rc<Local>, socket: Rc<Socket>, mut reading: Own
                 }
             }
         };
-        let close = take.close;
-        local.send(&socket, take);
+        local.send(&socket, &take);
         if local.is_waiting() {
             local.retry().await;
         }
-        if close {
+        if take.close {
             finish(&local, &socket).await;
             break;
         }
@@ -157,7 +156,7 @@ async fn finish(local: &Local, socket: &Socket) {
     let last = async {
         while socket.blocked.get() && socket.writing.writable().await.is_ok() {
             let take = local.shard.clients().take(socket.key);
-            local.send(socket, take);
+            local.send(socket, &take);
         }
     };
     let _ = tokio::time::timeout(LINGER, last).await;
