@@ -45,6 +45,7 @@ targets! {
     proxy_protocol,
     client_hello,
     dialogue,
+    zookeeper,
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ impl Clients {
             };
             let rest = &bytes[used..];
             match connection.phase {
-                Phase::Ending => return bytes.len(),
+                Phase::Leaving | Phase::Ending => return bytes.len(),
                 Phase::Opening => return used,
                 Phase::New => {
                     if let Some(word) = Word::read(rest) {
@@ -283,13 +283,19 @@ impl Clients {
             return;
         };
         connection.in_flight -= 1;
+        let phase = connection.phase;
         match committed {
+            // What was in front of it in the output is gone.
+            _ if phase == Phase::Ending => {}
             Some(committed) => {
                 connection.sent += 1;
                 self.counters.sent += 1;
                 self.answer(key, ticket, registry, committed);
             }
-            None => self.end(key),
+            None => self.cut(key),
+        }
+        if phase == Phase::Leaving && self.peek(key).is_some_and(|c| c.in_flight == 0) {
+            self.end(key);
         }
         self.list(key);
     }
@@ -366,9 +372,8 @@ impl Clients {
             return;
         }
         if connection.output.len() + bytes.len() > backlog {
-            connection.output = Vec::new();
             self.counters.dropped += 1;
-            return self.end(key);
+            return self.cut(key);
         }
         connection.output.extend_from_slice(bytes);
         connection.sent += 1;
@@ -417,8 +422,7 @@ impl Clients {
             };
         };
         let output = std::mem::take(&mut connection.output);
-        // What it asked for before is answered first.
-        let close = connection.phase == Phase::Ending && connection.in_flight == 0;
+        let close = connection.phase == Phase::Ending;
         Take {
             output,
             close,
@@ -434,7 +438,7 @@ impl Clients {
             unsent.extend_from_slice(&connection.output);
             connection.output = unsent;
             if connection.output.len() > 2 * backlog {
-                self.end(key);
+                self.cut(key);
             }
         }
         self.standing(key) != Standing::Open
@@ -444,7 +448,7 @@ impl Clients {
     pub fn standing(&self, key: Key) -> Standing {
         match self.peek(key) {
             None => Standing::Ending,
-            Some(c) if c.phase == Phase::Ending => Standing::Ending,
+            Some(c) if matches!(c.phase, Phase::Leaving | Phase::Ending) => Standing::Ending,
             // A frame more than the longest is not taken until the first of it is done with.
             Some(c) if c.input.len() > wire::zookeeper::MAX_FRAME + 4 => Standing::Full,
             Some(c) if c.in_flight > 0 && !c.input.is_empty() => Standing::Full,
@@ -472,10 +476,23 @@ impl Clients {
         self.counters = Counters::default();
     }
 
-    /// Ends a connection, once what it has waiting is sent.
+    /// Ends a connection, once what it has asked for is answered and sent.
     pub fn end(&mut self, key: Key) {
         if let Some(connection) = self.connection(key) {
+            connection.phase = match connection.in_flight {
+                0 => Phase::Ending,
+                _ => Phase::Leaving,
+            };
+            connection.input = Vec::new();
+            self.list(key);
+        }
+    }
+
+    /// Ends a connection with what it has waiting.
+    fn cut(&mut self, key: Key) {
+        if let Some(connection) = self.connection(key) {
             connection.phase = Phase::Ending;
+            connection.output = Vec::new();
             connection.input = Vec::new();
             self.list(key);
         }

@@ -66,7 +66,9 @@ pub(crate) enum Phase {
     Opening,
     /// It is served.
     Serving,
-    /// What is waiting is sent, then it is closed. Nothing is taken from it any more.
+    /// Nothing is taken from it any more, but what was asked for is answered.
+    Leaving,
+    /// What is waiting is sent, then it is closed.
     Ending,
 }
 

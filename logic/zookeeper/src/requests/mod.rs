@@ -59,6 +59,8 @@ impl Clients {
         let request = op.map(|op| (op, Request::read(op, rest)));
         let done = match request {
             None => Err(ErrorCode::Unimplemented.into()),
+            // What is answered here must not overtake what is on its way.
+            Some((_, Err(_))) if waits => return false,
             Some((_, Err(_))) => Err(ErrorCode::Marshalling.into()),
             Some((op, Ok(request))) if writes => {
                 match self.write(key, number, op, &request, world) {

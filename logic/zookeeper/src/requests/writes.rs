@@ -4,7 +4,7 @@ use wire::zookeeper::{Create, ErrorCode, MultiOps, OpCode, Request};
 use super::{Fault, Ticket};
 use crate::access::resolve;
 use crate::clients::{Clients, Key};
-use crate::connection::{Connection, World};
+use crate::connection::{Connection, Phase, World};
 
 /// The longest time to live, in milliseconds: what fits ZooKeeper's 40 bits.
 const MAX_TTL: i64 = 0xff_ffff_ffff;
@@ -25,6 +25,9 @@ impl Clients {
         let (session, at) = (connection.session, world.wall);
         if let Request::CloseSession = request {
             self.submit(key, TreeCommand::Close { session }, Ticket::Close(number));
+            if let Some(connection) = self.connection(key) {
+                connection.phase = Phase::Leaving;
+            }
             return Ok(());
         }
         let who = connection.who.clone();
