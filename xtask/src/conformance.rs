@@ -39,7 +39,7 @@ const KAZOO: &[&str] = &[
 
 const USAGE: &str = "\
 cargo xtask conformance zookeeper [OPERATIONS [SEED]]
-    kazoo's own tests against pointsman; then so many random operations (100,000 unless told otherwise) to it and to a
+    kazoo's own tests against pointsman; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
     real ZooKeeper, every answer and every event compared";
 
 /// Runs what the arguments name.
@@ -52,20 +52,25 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let seed = more.get(1).copied().unwrap_or("1");
     let done = tools::ensure(ZOOKEEPER)
         .and_then(|()| kazoo(project))
-        .and_then(|()| differential(project, operations, seed));
+        .and_then(|()| script(project, "importing.py", &[]))
+        .and_then(|()| script(project, "differential.py", &[operations, seed]));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&why),
     }
 }
 
-/// The same random operations to a real ZooKeeper and to pointsman.
-pub(crate) fn differential(project: &Project, operations: &str, seed: &str) -> Result<(), String> {
+/// What takes little time: an import, and some random operations to a real ZooKeeper and to pointsman.
+pub(crate) fn briefly(project: &Project) -> Result<(), String> {
+    script(project, "importing.py", &[])?;
+    script(project, "differential.py", &["10000"])
+}
+
+fn script(project: &Project, name: &str, args: &[&str]) -> Result<(), String> {
     let binary = build(project)?;
-    let script = project.root.join("conformance/zookeeper/differential.py");
+    let script = project.root.join("conformance/zookeeper").join(name);
     let mut python = Command::new("python3");
-    python.arg(script).args([operations, seed]);
-    succeed(python.env("POINTSMAN", binary))
+    succeed(python.arg(script).args(args).env("POINTSMAN", binary))
 }
 
 fn kazoo(project: &Project) -> Result<(), String> {
