@@ -39,7 +39,7 @@ const KAZOO: &[&str] = &[
 
 const USAGE: &str = "\
 cargo xtask conformance zookeeper [OPERATIONS [SEED]]
-    kazoo's own tests against pointsman; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
+    kazoo's and Curator's own tests against pointsman; ZooKeeper's shell against both; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
     real ZooKeeper, every answer and every event compared";
 
 /// Runs what the arguments name.
@@ -52,7 +52,9 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let seed = more.get(1).copied().unwrap_or("1");
     let done = tools::ensure(ZOOKEEPER)
         .and_then(|()| kazoo(project))
+        .and_then(|()| curator(project))
         .and_then(|()| script(project, "importing.py", &[]))
+        .and_then(|()| script(project, "shell.py", &[]))
         .and_then(|()| script(project, "differential.py", &[operations, seed]));
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,9 +62,10 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     }
 }
 
-/// What takes little time: an import, and some random operations to a real ZooKeeper and to pointsman.
+/// What takes little time: an import, every command of the shell, and some random operations to a real ZooKeeper and to pointsman.
 pub(crate) fn briefly(project: &Project) -> Result<(), String> {
     script(project, "importing.py", &[])?;
+    script(project, "shell.py", &[])?;
     script(project, "differential.py", &["10000"])
 }
 
@@ -112,6 +115,23 @@ fn kazoo(project: &Project) -> Result<(), String> {
         .env("PYTHONPATH", plugins)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("ZOOKEEPER_VERSION", "3.9.0")
+        .env("POINTSMAN", binary);
+    succeed(&mut tests)
+}
+
+/// Maven's reports say which tests failed; docs/zookeeper.md says why.
+fn curator(project: &Project) -> Result<(), String> {
+    tools::ensure(&[Tool {
+        program: "mvn",
+        package: "maven",
+    }])?;
+    let binary = build(project)?;
+    let target = project.root.join("target/conformance/zookeeper/curator");
+    let mut tests = Command::new("mvn");
+    tests
+        .args(["--batch-mode", "--no-transfer-progress", "test", "--file"])
+        .arg(project.root.join("conformance/zookeeper/curator/pom.xml"))
+        .env("CONFORMANCE_TARGET", target)
         .env("POINTSMAN", binary);
     succeed(&mut tests)
 }
