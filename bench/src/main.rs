@@ -17,6 +17,7 @@ mod report;
 mod scratch;
 mod udp;
 mod usage;
+mod zookeeper;
 
 use clap::Parser;
 
@@ -37,6 +38,8 @@ enum Bench {
     Registry(registry::Options),
     /// UDP passed on, beside nginx
     Udp(udp::Options),
+    /// ZooKeeper's protocol, beside ZooKeeper
+    Zookeeper(zookeeper::Options),
     /// The instance behind UDP proxies
     #[command(hide = true)]
     UdpEcho(udp::EchoOptions),
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Propagate(options) => propagate::run(&options),
         Bench::Registry(options) => registry::run(&options),
         Bench::Udp(options) => udp::run(&options),
+        Bench::Zookeeper(options) => zookeeper::run(&options),
         Bench::UdpEcho(options) => udp::echo(&options),
         Bench::Origin(options) => origin::run(&options),
         Bench::Relay(options) => relay::run(&options),

@@ -46,6 +46,7 @@ targets! {
     client_hello,
     dialogue,
     websocket,
+    zookeeper,
 }
 
 #[cfg(test)]

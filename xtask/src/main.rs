@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask help` lists them.
 
 mod bench;
+mod conformance;
 mod docs;
 mod project;
 mod sim;
@@ -17,7 +18,8 @@ cargo xtask test              everything that must hold: format, lints, tidiness
 cargo xtask tidy              the rules that compilers do not check, all faults at once
 cargo xtask docs              write docs/configuration.md anew
 cargo xtask sim [--quick]     simulate balancing rules; writes target/sim/balance.html
-cargo xtask bench NAME ARGS   run a benchmark of the bench package, in release";
+cargo xtask bench NAME ARGS   run a benchmark of the bench package, in release
+cargo xtask conformance NAME  clients and test suites of others against the program";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["docs"] => docs::run(&project),
         ["sim", args @ ..] => sim::run(&project, args),
         ["bench", args @ ..] => bench::run(&project, args),
+        ["conformance", args @ ..] => conformance::run(&project, args),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS

@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use crate::conformance;
 use crate::project::{Project, cargo, items};
 use crate::tidy;
 use crate::tools::{self, Tool};
@@ -29,6 +30,8 @@ enum Only {
 enum Run {
     /// cargo with these arguments.
     Cargo(&'static [&'static str]),
+    /// A function of the project.
+    Task(fn(&Project) -> Result<(), String>),
     Tidy,
 }
 
@@ -156,6 +159,12 @@ const STEPS: &[Step] = &[
             "--test-threads=2",
         ]),
     },
+    Step {
+        name: "beside a real ZooKeeper",
+        needs: conformance::ZOOKEEPER,
+        only: Only::Package("pointsman-zookeeper"),
+        run: Run::Task(conformance::briefly),
+    },
     step(
         "the demo, checking itself",
         Only::Package("pointsman"),
@@ -235,6 +244,12 @@ fn exists(project: &Project, only: &Only) -> bool {
 fn perform(project: &Project, run: &Run) -> Outcome {
     let args = match run {
         Run::Cargo(args) => args,
+        Run::Task(task) => {
+            return match task(project) {
+                Ok(()) => Outcome::Passed,
+                Err(why) => Outcome::Failed(why),
+            };
+        }
         Run::Tidy => {
             return match tidy::report(project) {
                 0 => Outcome::Passed,

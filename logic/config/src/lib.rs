@@ -13,6 +13,7 @@ mod diff;
 mod ejection;
 mod expand;
 mod fault;
+mod front;
 mod instance;
 mod limits;
 mod listener;
@@ -36,11 +37,12 @@ use toml::de::DeTable;
 
 pub use diff::{Change, Edit, diff};
 pub use fault::{Fault, Faults, Place, Severity};
+pub use front::{Front, Zookeeper};
 pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
-pub use text::{AccessFormat, Durability, LogTarget, Percent, Protocol};
+pub use text::{AccessFormat, Durability, FourLetterWord, LogTarget, Percent, Protocol};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
 
 use crate::expand::Expander;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use model::{ByteSize, ServiceKey};
 
 use crate::declare::declare;
+use crate::front::Front;
 use crate::listener::Listener;
 use crate::rule::{absent, default, section};
 use crate::service::Service;
@@ -41,6 +42,8 @@ declare! {
         registry: Registry => section(),
         /// Keeps a fault of the network, or of pointsman itself, from emptying the services.
         guard: Guard => section(),
+        /// Protocols of other registries, for clients that speak them.
+        front: Front => section(),
         /// Where clients connect, by names of your choice.
         listener: BTreeMap<Arc<str>, Listener> => default(BTreeMap::new()),
         /// How services are balanced and checked, and their static instances. A service that registers

@@ -17,6 +17,7 @@ mod secret;
 mod stats;
 pub mod stream;
 mod table;
+pub mod tree_pattern;
 mod units;
 
 pub use balancing::{

@@ -13,6 +13,8 @@ use model::{
 };
 use thiserror::Error;
 
+use crate::tree::Data;
+
 /// Why bytes are no command, or no part of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
@@ -26,7 +28,7 @@ pub enum DecodeError {
     },
     /// Written by another version.
     #[error(
-        "is of encoding version {0}, and this program reads versions 1 and 2: it was written by a newer one"
+        "is of encoding version {0}, and this program reads versions 1 to 3: it was written by a newer one"
     )]
     Version(u8),
     /// Longer than a command may be.
@@ -73,6 +75,27 @@ impl<'a> Writer<'a> {
     pub(crate) fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.out.extend_from_slice(text.as_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// A node's data: its length and one in front, or zero where there is none.
+    pub(crate) fn data(&mut self, data: &Data) {
+        match data {
+            Some(data) => {
+                self.number(data.len() as u64 + 1);
+                self.out.extend_from_slice(data);
+            }
+            None => self.number(0),
+        }
+    }
+
+    /// A number that is small on either side of zero.
+    pub(crate) fn signed(&mut self, n: i32) {
+        self.number(((n << 1) ^ (n >> 31)) as u32 as u64);
     }
 
     pub(crate) fn texts(&mut self, texts: &[Box<str>]) {
@@ -292,6 +315,29 @@ impl<'a> Reader<'a> {
     fn port(&mut self) -> Result<NonZeroU16, DecodeError> {
         let fault = self.fault("a port, 1 to 65,535");
         NonZeroU16::new(self.short()?).ok_or(fault)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let fault = self.fault("bytes that are there in full");
+        let len = usize::try_from(self.number()?).map_err(|_| fault)?;
+        self.take(len, "as many bytes as their length says")
+    }
+
+    pub(crate) fn data(&mut self) -> Result<Data, DecodeError> {
+        let fault = self.fault("data that is there in full");
+        let len = usize::try_from(self.number()?).map_err(|_| fault)?;
+        match len.checked_sub(1) {
+            Some(len) => self
+                .take(len, "as much data as its length says")
+                .map(|data| Some(data.into())),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn signed(&mut self) -> Result<i32, DecodeError> {
+        let fault = self.fault("a number of 32 bits");
+        let n = u32::try_from(self.number()?).map_err(|_| fault)?;
+        Ok((n >> 1) as i32 ^ -((n & 1) as i32))
     }
 
     fn str(&mut self) -> Result<&'a str, DecodeError> {

@@ -5,9 +5,11 @@ use model::{
 };
 
 use crate::codec::{DecodeError, Reader, Writer, has_new_check};
+use crate::tree::TreeCommand;
 
-/// The most bytes in an encoded command. 64 KiB of metadata and a long list of tags fit many times over.
-pub const MAX_COMMAND: usize = 1 << 20;
+/// The most bytes in an encoded command. 64 KiB of metadata and a long list of tags fit many times over; the tree's
+/// nodes may have a MiB of data, and there is who writes them beside that.
+pub const MAX_COMMAND: usize = (1 << 20) + (1 << 16);
 
 /// The most items in a batch: with the longest names and a reason of 250 bytes each it stays below
 /// [`MAX_COMMAND`].
@@ -19,6 +21,9 @@ const VERSION: u8 = 1;
 
 /// Has roles in verdicts, and checks by exchange and by protocol.
 const WITH_ROLES: u8 = 2;
+
+/// Has the tree.
+const WITH_TREE: u8 = 3;
 
 /// A change to the registry, as it is written to the log. Times and decisions are in it: applying it
 /// consults nothing but the registry.
@@ -59,6 +64,8 @@ pub enum Command {
     Expire(Vec<LeaseRef>),
     /// Leases whose grace is over too: their instances are removed.
     Remove(Vec<LeaseRef>),
+    /// A change of the tree.
+    Tree(TreeCommand),
 }
 
 /// Changes to an instance; `None` leaves alone.
@@ -146,6 +153,10 @@ impl Command {
             Self::Hold(leases) => encode_leases(&mut w, 6, leases),
             Self::Expire(leases) => encode_leases(&mut w, 7, leases),
             Self::Remove(leases) => encode_leases(&mut w, 8, leases),
+            Self::Tree(command) => {
+                w.byte(9);
+                command.encode(&mut w);
+            }
         }
     }
 
@@ -160,7 +171,7 @@ impl Command {
         }
         let mut r = Reader::new(bytes);
         let version = r.byte()?;
-        if ![VERSION, WITH_ROLES].contains(&version) {
+        if ![VERSION, WITH_ROLES, WITH_TREE].contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let command = match r.byte()? {
@@ -195,6 +206,7 @@ impl Command {
             6 => Self::Hold(decode_leases(&mut r)?),
             7 => Self::Expire(decode_leases(&mut r)?),
             8 => Self::Remove(decode_leases(&mut r)?),
+            9 if version >= WITH_TREE => Self::Tree(TreeCommand::decode(&mut r)?),
             _ => return Err(r.fault("a kind of command")),
         };
         r.finish()?;
@@ -207,6 +219,7 @@ impl Command {
         let new = match self {
             Self::Register { instance, .. } => has_new_check(instance),
             Self::SetHealth(verdicts) => verdicts.iter().any(|v| v.role.is_some()),
+            Self::Tree(_) => return WITH_TREE,
             _ => false,
         };
         if new { WITH_ROLES } else { VERSION }

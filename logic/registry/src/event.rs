@@ -3,6 +3,7 @@ use std::sync::Arc;
 use model::{InstanceId, Revision, ServiceKey};
 
 use crate::Record;
+use crate::tree::{TreeEvent, TreeReply, Zxid};
 
 /// One change of one instance.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Applied {
     pub reply: Reply,
     /// Every change readers can see, in order.
     pub events: Vec<Event>,
+    /// Every change of the tree, in order.
+    pub tree: Vec<TreeEvent>,
 }
 
 /// The answer to a command.
@@ -54,6 +57,8 @@ pub enum Reply {
     NotFound,
     /// To a batch: how many of its items applied; the others name instances that are gone, or have moved on.
     Batch(usize),
+    /// To a command of the tree: its transaction, and what it did.
+    Tree(Zxid, TreeReply),
 }
 
 /// What a registration found.

@@ -16,6 +16,7 @@ pub mod snapshot;
 mod sorted;
 #[cfg(test)]
 mod tests;
+pub mod tree;
 
 pub use codec::DecodeError;
 pub use command::{Command, LeaseRef, MAX_BATCH, MAX_COMMAND, Patch, Verdict};

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use model::{Health, Instance, InstanceId, Revision, Role, ServiceKey, Timestamp};
 
 use crate::sorted::Place;
+use crate::tree::Tree;
 use crate::{
     Applied, Change, Command, Counts, Event, Keyed, LeaseRef, Patch, Record, Registration, Reply,
     Service, Sorted, Verdict,
@@ -14,6 +15,7 @@ pub struct Registry {
     revision: Revision,
     services: Sorted<Service>,
     counts: Counts,
+    tree: Tree,
 }
 
 impl Registry {
@@ -47,6 +49,11 @@ impl Registry {
         self.counts
     }
 
+    /// The tree that ZooKeeper's clients see.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// Whether registering `instance` would change nothing but renew its lease.
     pub fn is_same(&self, key: &ServiceKey, instance: &Instance) -> bool {
         self.instance(key, &instance.id)
@@ -58,6 +65,7 @@ impl Registry {
         debug_assert_eq!(revision, self.revision.next());
         self.revision = revision;
         let mut events = Vec::new();
+        let mut tree = Vec::new();
         let reply = match command {
             Command::Register { key, instance, at } => {
                 self.register(key, instance, *at, &mut events)
@@ -88,8 +96,16 @@ impl Registry {
                     .filter(|lease| self.remove_expired(lease, &mut events))
                     .count(),
             ),
+            Command::Tree(command) => {
+                let reply = self.tree.apply(command, &mut tree);
+                Reply::Tree(self.tree.zxid(), reply)
+            }
         };
-        Applied { reply, events }
+        Applied {
+            reply,
+            events,
+            tree,
+        }
     }
 
     /// Puts back a record from a snapshot.
@@ -109,9 +125,10 @@ impl Registry {
         self.counts.replace(before.as_deref(), Some(health));
     }
 
-    /// Sets the revision that a snapshot was taken at.
-    pub(crate) fn restored_at(&mut self, revision: Revision) {
+    /// Sets the revision that a snapshot was taken at, and its tree.
+    pub(crate) fn restored_at(&mut self, revision: Revision, tree: Tree) {
         self.revision = revision;
+        self.tree = tree;
     }
 
     fn register(

@@ -3,6 +3,7 @@
 use model::{Incarnation, Revision, Timestamp};
 
 use crate::codec::{DecodeError, Reader, Writer, has_new_check};
+use crate::tree::snapshot as tree;
 use crate::{Record, Registry};
 
 /// A piece is closed once it is this long; one instance more may make it longer by as much as a
@@ -16,15 +17,20 @@ pub enum Version {
     First = 1,
     /// Has roles, and checks by exchange and by protocol.
     WithRoles = 2,
+    /// Has the tree; every piece begins with what it holds.
+    WithTree = 3,
 }
 
 impl Version {
     /// The latest.
-    pub const LATEST: Self = Self::WithRoles;
+    pub const LATEST: Self = Self::WithTree;
 
     /// The oldest that can say all there is in `registry`: going back to an older program works as long as
     /// nothing new was used.
     pub fn needed(registry: &Registry) -> Self {
+        if !registry.tree().is_unused() {
+            return Self::WithTree;
+        }
         let mut records = registry.services().flat_map(|service| service.instances());
         match records.any(|r| r.role.is_some() || has_new_check(&r.instance)) {
             true => Self::WithRoles,
@@ -34,12 +40,12 @@ impl Version {
 
     /// The version of that number.
     pub fn of(number: u32) -> Option<Self> {
-        let known = [Self::First, Self::WithRoles];
+        let known = [Self::First, Self::WithRoles, Self::WithTree];
         known.into_iter().find(|version| *version as u32 == number)
     }
 }
 
-/// Writes the registry's instances, piece by piece: `sink` is called with each.
+/// Writes the registry's instances, and its tree, piece by piece: `sink` is called with each.
 ///
 /// # Errors
 ///
@@ -57,6 +63,9 @@ pub fn write<E>(
     while services.peek().is_some() {
         piece.clear();
         let mut w = Writer::new(&mut piece);
+        if version >= Version::WithTree {
+            w.byte(tree::INSTANCES);
+        }
         while w.len() < PIECE
             && let Some((service, record)) = services.next()
         {
@@ -66,13 +75,17 @@ pub fn write<E>(
         }
         sink(&piece)?;
     }
-    Ok(())
+    match version >= Version::WithTree {
+        true => tree::write(registry.tree(), PIECE, &mut sink),
+        false => Ok(()),
+    }
 }
 
 /// Rebuilds a registry from the pieces that [`write`] made.
 #[derive(Debug)]
 pub struct Rebuild {
     registry: Registry,
+    tree: tree::Rebuild,
     version: Version,
 }
 
@@ -81,6 +94,7 @@ impl Rebuild {
     pub fn new(version: Version) -> Self {
         Self {
             registry: Registry::default(),
+            tree: tree::Rebuild::default(),
             version,
         }
     }
@@ -92,6 +106,15 @@ impl Rebuild {
     /// When it is none.
     pub fn add(&mut self, piece: &[u8]) -> Result<(), DecodeError> {
         let mut r = Reader::new(piece);
+        if self.version >= Version::WithTree {
+            let fault = r.fault("a kind of piece");
+            match r.byte()? {
+                tree::INSTANCES => {}
+                tree::SESSIONS => return self.tree.sessions(&mut r),
+                tree::NODES => return self.tree.nodes(&mut r),
+                _ => return Err(fault),
+            }
+        }
         while !r.is_empty() {
             let key = r.key()?;
             let modified = Revision(r.number()?);
@@ -103,7 +126,7 @@ impl Rebuild {
 
     /// The registry, as it was at `revision`.
     pub fn finish(mut self, revision: Revision) -> Registry {
-        self.registry.restored_at(revision);
+        self.registry.restored_at(revision, self.tree.finish());
         self.registry
     }
 }

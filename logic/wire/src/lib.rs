@@ -4,3 +4,4 @@
 pub mod client_hello;
 pub mod dialogue;
 pub mod proxy_protocol;
+pub mod zookeeper;

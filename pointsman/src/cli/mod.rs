@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod import;
 mod instance;
 mod lookup;
 mod output;
@@ -48,6 +49,9 @@ enum Command {
     Watch(watch::Options),
     /// Say where a request would go, and why
     Explain(lookup::ExplainOptions),
+    /// Take over what another system has
+    #[command(subcommand)]
+    Import(import::Command),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -94,6 +98,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Instance(command) => instance::run(command),
         Command::Watch(options) => watch::run(&options),
         Command::Explain(options) => lookup::explain(&options),
+        Command::Import(command) => import::run(&command),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             // Into memory first: it panics when it cannot write.

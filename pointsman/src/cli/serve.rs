@@ -60,6 +60,9 @@ async fn serve(options: &Options, config: config::Config) -> anyhow::Result<Exit
     let node = Node::start(config).await?;
     eprintln!("pointsman {}", env!("CARGO_PKG_VERSION"));
     eprintln!("  api       http://{}", node.api());
+    if let Some(address) = node.zookeeper() {
+        eprintln!("  zookeeper {address}");
+    }
     for (name, address) in node.shared().bound() {
         eprintln!("  listener  {name} on {address}");
     }

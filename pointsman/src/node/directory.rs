@@ -62,7 +62,7 @@ impl Changes for Watch {
     }
 }
 
-fn refused(why: &SubmitError) -> Refused {
+pub(super) fn refused(why: &SubmitError) -> Refused {
     let reason = match why {
         SubmitError::Overloaded => Reason::Overloaded,
         SubmitError::TooLarge { .. } => Reason::TooLarge,

@@ -5,9 +5,11 @@ mod explain_stream;
 mod follow;
 mod metrics;
 mod names;
+mod project;
 mod statics;
 mod tables;
 mod traffic;
+mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,6 +41,7 @@ pub(crate) struct Node {
     api_task: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     access_log: Option<AccessLog>,
+    zookeeper: Option<fronts::zookeeper::Front>,
 }
 
 /// What the node's parts share.
@@ -75,6 +78,7 @@ impl Node {
         let api = listen(address)
             .map_err(|cause| proxy::BindError { address, cause })
             .context("the API cannot be served")?;
+        let zookeeper = zookeeper::bind(&config).context("ZooKeeper's clients cannot be served")?;
         let registry = open_registry(&config)?;
         let access_log = open_access_log(&config)?;
         let (suspects, suspected) = mpsc::channel(1_024);
@@ -103,11 +107,19 @@ impl Node {
         shared.sync_statics(&config).await?;
         let seen = shared.registry.revision();
         shared.refresh_all();
-        let tasks = spawn_tasks(&shared, seen, reports, suspected);
+        let mut tasks = spawn_tasks(&shared, seen, reports, suspected);
         shared.bind_listeners(&config)?;
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
         let api_task = serve_api(api, &shared, &config, stopped);
+        let zookeeper = match zookeeper {
+            Some(bound) => {
+                let (front, projecting) = zookeeper::start(bound, &shared, &config)?;
+                tasks.push(projecting);
+                Some(front)
+            }
+            None => None,
+        };
         Ok(Self {
             shared,
             api: api_address,
@@ -115,7 +127,15 @@ impl Node {
             api_task,
             tasks,
             access_log,
+            zookeeper,
         })
+    }
+
+    /// Where ZooKeeper's clients are served, if they are.
+    pub(crate) fn zookeeper(&self) -> Option<SocketAddr> {
+        self.zookeeper
+            .as_ref()
+            .map(fronts::zookeeper::Front::address)
     }
 
     /// Where the API is.
@@ -165,6 +185,7 @@ impl Node {
         // The API goes on while the workers drain: clients that leave must be able to say so.
         let _ = self.api_stop.send(());
         self.api_task.await?;
+        drop(self.zookeeper);
         for task in &self.tasks {
             task.abort();
         }

@@ -22,6 +22,7 @@ mod tcp;
 mod udp;
 mod upgrade;
 mod workers;
+mod zookeeper;
 
 use serde_json::{Value, json};
 

@@ -12,12 +12,14 @@ mod load;
 mod node;
 mod origin;
 mod wait;
+mod zookeeper;
 
 pub(crate) use client::{Answer, Connection, get, request};
 pub(crate) use load::Load;
 pub(crate) use node::{Home, Node, Said, binary, pointsman};
 pub(crate) use origin::{Heard, Origin, Reply};
 pub(crate) use wait::{PATIENCE, until};
+pub(crate) use zookeeper::{ZkClient, zk_create, zk_text};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

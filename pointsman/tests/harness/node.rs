@@ -195,6 +195,10 @@ impl Node {
                     let address = address.parse().expect("an address");
                     self.listeners.insert(name.into(), address);
                 }
+                ["zookeeper", address] => {
+                    let address = address.parse().expect("an address");
+                    self.listeners.insert("zookeeper".into(), address);
+                }
                 ["pointsman:", "serving"] => whole = true,
                 _ => {}
             }
@@ -210,6 +214,11 @@ impl Node {
     /// Where the only listener was bound at the start.
     pub(crate) fn web(&self) -> SocketAddr {
         self.listener("web")
+    }
+
+    /// Where ZooKeeper's clients are served.
+    pub(crate) fn zookeeper(&self) -> SocketAddr {
+        self.listener("zookeeper")
     }
 
     pub(crate) fn url(&self) -> String {

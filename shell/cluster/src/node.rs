@@ -1,10 +1,11 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use model::{InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{Batch, Renewal, Seed};
+use registry::tree::{Observer, Pulse, SessionClock, SessionId};
 use registry::{
     Command, Committed, Compacted, Event, Heartbeat, History, Leases, MAX_BATCH, Record,
     Registration, Registry, Reply, Service, Verdict,
@@ -16,7 +17,7 @@ use crate::queue::Queue;
 use crate::stats::Counters;
 use crate::store::Recovered;
 use crate::writer::{self, Writer};
-use crate::{OpenError, Options, ServiceWatch, Stats, SubmitError, keeper};
+use crate::{Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, sessions};
 
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
 const MAX_REASON: usize = 250;
@@ -70,8 +71,21 @@ pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) counters: Counters,
     pub(crate) fault: Mutex<Option<Arc<str>>>,
+    /// The sessions of the tree. To be locked after the state, by whoever needs both.
+    pub(crate) sessions: Mutex<SessionClock>,
+    /// The sessions' thread has something new to wait for.
+    pub(crate) session_work: Condvar,
+    observer: OnceLock<Watcher>,
     pub(crate) closing: AtomicBool,
     started: Instant,
+}
+
+struct Watcher(Arc<dyn Observer>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watcher")
+    }
 }
 
 #[derive(Debug)]
@@ -101,6 +115,10 @@ impl Node {
                 leases.follow(&service.key, id, Some(record), Moment::ZERO);
             }
         }
+        let mut sessions = SessionClock::default();
+        for session in recovered.registry.tree().sessions() {
+            sessions.opened(session.id, session.timeout, Moment::ZERO);
+        }
         let revision = recovered.registry.revision();
         let shared = Arc::new(Shared {
             state: RwLock::new(State {
@@ -114,6 +132,9 @@ impl Node {
             hub: Arc::new(Hub::new(revision)),
             counters: Counters::default(),
             fault: Mutex::default(),
+            sessions: Mutex::new(sessions),
+            session_work: Condvar::new(),
+            observer: OnceLock::new(),
             closing: AtomicBool::new(false),
             started,
         });
@@ -128,6 +149,8 @@ impl Node {
         let hub = Arc::clone(&shared.hub);
         inner.spawn("log", move || writer.run(messages))?;
         inner.spawn("watch", move || hub.run())?;
+        let expiring = Arc::clone(&shared);
+        inner.spawn("sessions", move || sessions::run(&expiring))?;
         inner.spawn("leases", move || keeper::run(&shared, &probe_sender))?;
         Ok(Self {
             inner: Arc::new(inner),
@@ -149,6 +172,35 @@ impl Node {
         }
         let answers = self.commit(vec![command]).await?;
         answers.into_iter().next().ok_or(SubmitError::Closed)
+    }
+
+    /// Commits a command without anybody waiting: `done` is called with the answer, before anybody can read what it
+    /// did. Commands handed over one after the other are applied in that order.
+    ///
+    /// # Errors
+    ///
+    /// Gives everything back, with the reason. [`SubmitError::Overloaded`] passes.
+    pub fn submit_with(
+        &self,
+        command: Command,
+        done: Done,
+    ) -> Result<(), Box<(Command, Done, SubmitError)>> {
+        self.inner.shared.queue.submit_with(command, done)
+    }
+
+    /// Names who sees the tree's changes as they happen; the first one named stays.
+    pub fn observe_tree(&self, observer: Arc<dyn Observer>) {
+        let _ = self.inner.shared.observer.set(Watcher(observer));
+    }
+
+    /// Where to say that something was heard of a session's client. May be called while reading the registry.
+    pub fn pulse(&self, session: SessionId) -> Option<Pulse> {
+        lock(&self.inner.shared.sessions).pulse(session)
+    }
+
+    /// The node's clock, which sessions live by.
+    pub fn now(&self) -> Moment {
+        self.inner.shared.now()
     }
 
     /// Commits commands one after another, with nothing in between, in one write; 4 MiB of them at most. The answers are in
@@ -362,6 +414,8 @@ impl Inner {
             shared.closing.store(true, Relaxed);
         }
         shared.lease_work.notify_all();
+        drop(lock(&shared.sessions));
+        shared.session_work.notify_all();
         for thread in lock(&self.threads).drain(..) {
             // A thread that panicked has said so; there is nothing to add.
             let _ = thread.join();
@@ -378,6 +432,10 @@ impl Drop for Inner {
 impl Shared {
     pub(crate) fn now(&self) -> Moment {
         Moment::from_nanos(self.started.elapsed().as_nanos() as u64)
+    }
+
+    pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {
+        self.observer.get().map(|Watcher(observer)| observer)
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use registry::{Command, Committed, MAX_COMMAND};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use registry::{Command, Committed, MAX_COMMAND, Registry};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use crate::SubmitError;
 use crate::log::{MAX_FRAME, push_record};
@@ -42,7 +42,25 @@ pub(crate) struct Job {
     _room: Option<OwnedSemaphorePermit>,
 }
 
-pub(crate) type Answer = oneshot::Sender<Result<Vec<Committed>, SubmitError>>;
+/// What is called with a command's answer, on the thread that applied it, before anybody can read what it did: be quick.
+/// `None` if it was not committed.
+pub type Done = Box<dyn FnOnce(&Registry, Option<&Committed>) + Send>;
+
+/// Who gets a job's answer.
+pub(crate) enum Answer {
+    Waiting(oneshot::Sender<Result<Vec<Committed>, SubmitError>>),
+    Called(Done),
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Waiting(_) => "Waiting",
+            Self::Called(_) => "Called",
+        })
+    }
+}
+
 type Answered = oneshot::Receiver<Result<Vec<Committed>, SubmitError>>;
 
 impl Queue {
@@ -69,6 +87,39 @@ impl Queue {
         let room = self.room(cost).await?;
         let answered = self.send(commands, records, Some(room))?;
         answered.await.unwrap_or(Err(SubmitError::Closed))
+    }
+
+    /// Commits a command, if there is room. When this returns its place among others is fixed.
+    pub(crate) fn submit_with(
+        &self,
+        command: Command,
+        done: Done,
+    ) -> Result<(), Box<(Command, Done, SubmitError)>> {
+        let records = match encode(std::slice::from_ref(&command)) {
+            Ok(records) => records,
+            Err(why) => return Err(Box::new((command, done, why))),
+        };
+        let cost = (records.len() as u32)
+            .saturating_add(OVERHEAD)
+            .min(self.limit);
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(cost) {
+            Ok(room) => room,
+            Err(TryAcquireError::NoPermits) => {
+                return Err(Box::new((command, done, SubmitError::Overloaded)));
+            }
+            Err(TryAcquireError::Closed) => {
+                return Err(Box::new((command, done, SubmitError::Closed)));
+            }
+        };
+        let job = Job {
+            commands: vec![command],
+            records,
+            answer: Answer::Called(done),
+            _room: Some(room),
+        };
+        // What a closed queue drops, it drops with its `Done`.
+        let _ = self.sender.send(Message::Work(job));
+        Ok(())
     }
 
     /// Commits commands of the node's own; the caller waits for the answer, on a thread that may.
@@ -110,7 +161,7 @@ impl Queue {
         let job = Job {
             commands,
             records,
-            answer,
+            answer: Answer::Waiting(answer),
             _room: room,
         };
         self.sender

@@ -4,14 +4,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use model::{InstanceId, Revision, ServiceKey};
+use registry::tree::TreeCommand;
 use registry::{
-    Applied, Change, Command, Committed, Event, History, Record, Registration, Registry, Reply,
+    Applied, Change, Command, Committed, History, Record, Registration, Registry, Reply,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::log::{AppendError, Frame};
-use crate::node::{Recovery, Shared, lock, secret};
-use crate::queue::{Job, Message};
+use crate::node::{Recovery, Shared, State, lock, secret};
+use crate::queue::{Answer, Job, Message};
 use crate::snapshot;
 use crate::storage::Disk;
 use crate::store::{self, Recovered, Store};
@@ -139,8 +140,14 @@ impl Writer {
                 .counters
                 .not_written
                 .add(job.commands.len() as u64);
-            // Nobody may be waiting any more.
-            let _ = job.answer.send(Err(error.clone()));
+            match job.answer {
+                // Nobody may be waiting any more.
+                Answer::Waiting(answer) => drop(answer.send(Err(error.clone()))),
+                Answer::Called(done) => done(&self.shared.state().registry, None),
+            }
+        }
+        if let Some(observer) = self.shared.observer() {
+            observer.settled();
         }
     }
 
@@ -165,19 +172,56 @@ impl Writer {
                 let mut committed = Vec::with_capacity(job.commands.len());
                 for command in &job.commands {
                     let revision = state.registry.revision().next();
-                    let Applied { reply, events } = state.registry.apply(revision, command);
-                    touched.add(command, &reply, &events, &state.registry);
+                    let applied = state.registry.apply(revision, command);
+                    match command {
+                        Command::Tree(command) => self.follow_tree(command, &applied, &state),
+                        _ => touched.add(command, &applied, &state.registry),
+                    }
+                    let Applied { reply, events, .. } = applied;
                     state.history.extend(events);
                     committed.push(Committed { revision, reply });
                 }
-                touched.revision = state.registry.revision();
-                answers.push((job, committed));
+                match job.answer {
+                    Answer::Called(done) => done(&state.registry, committed.first()),
+                    Answer::Waiting(answer) => answers.push((answer, committed)),
+                }
             }
         }
-        self.follow(&touched);
-        self.shared.hub.publish(touched.services, touched.revision);
-        for (job, committed) in answers {
-            let _ = job.answer.send(Ok(committed));
+        if let Some(observer) = self.shared.observer() {
+            observer.settled();
+        }
+        // What only changed the tree has been told to its observer.
+        if touched.any {
+            self.follow(&touched);
+            self.shared.hub.publish(touched.services, touched.revision);
+        }
+        for (answer, committed) in answers {
+            let _ = answer.send(Ok(committed));
+        }
+    }
+
+    /// Tells what a command did to the tree, before anybody can see it.
+    fn follow_tree(&self, command: &TreeCommand, applied: &Applied, state: &State) {
+        let observer = self.shared.observer();
+        match command {
+            TreeCommand::Open {
+                session, timeout, ..
+            } => {
+                let now = self.shared.now();
+                lock(&self.shared.sessions).opened(*session, *timeout, now);
+                self.shared.session_work.notify_one();
+            }
+            TreeCommand::Close { session } => {
+                lock(&self.shared.sessions).closed(*session);
+            }
+            _ => {}
+        }
+        let Some(observer) = observer else { return };
+        if !applied.tree.is_empty() {
+            observer.changed(state.registry.tree(), &applied.tree);
+        }
+        if let TreeCommand::Close { session } = command {
+            observer.session_closed(*session);
         }
     }
 
@@ -250,6 +294,8 @@ impl Writer {
 /// What a batch changed, for the leases and the watchers.
 #[derive(Default)]
 struct Touched {
+    /// Whether there was any command about instances.
+    any: bool,
     revision: Revision,
     /// With repetitions.
     services: Vec<Arc<ServiceKey>>,
@@ -258,8 +304,10 @@ struct Touched {
 }
 
 impl Touched {
-    fn add(&mut self, command: &Command, reply: &Reply, events: &[Event], registry: &Registry) {
-        for event in events {
+    fn add(&mut self, command: &Command, applied: &Applied, registry: &Registry) {
+        self.any = true;
+        self.revision = registry.revision();
+        for event in &applied.events {
             let record = (event.change != Change::Removed).then(|| Arc::clone(&event.record));
             self.services.push(Arc::clone(&event.key));
             self.instances
@@ -267,7 +315,7 @@ impl Touched {
         }
         // Nothing that watchers could see, but the lease is renewed.
         if let (Command::Register { key, .. }, Reply::Registered(Registration::Unchanged, record)) =
-            (command, reply)
+            (command, &applied.reply)
             && let Some(service) = registry.service(key)
         {
             let (id, record) = (record.instance.id.clone(), Some(Arc::clone(record)));

@@ -4,6 +4,7 @@
 mod directory;
 pub mod http;
 mod traffic;
+pub mod zookeeper;
 
 pub use directory::{Changes, Closed, Directory, Pending, Reason, Refused};
 pub use traffic::{

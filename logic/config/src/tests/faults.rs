@@ -40,7 +40,7 @@ fn an_unknown_key_names_the_near_one() {
 fn what_the_design_has_and_this_version_has_not_is_told_apart() {
     for text in [
         "[cluster]\nbind = \"127.0.0.1:1\"",
-        "[front.zookeeper]\nbind = \"127.0.0.1:2181\"",
+        "[front.consul]\nbind = \"127.0.0.1:8500\"",
         &route("files = \"/srv\"\nservice = \"a\""),
         &listener("service = \"a\"\nprotocol = \"https\""),
     ] {

@@ -145,7 +145,7 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
 
 #[test]
 fn every_default_is_among_the_effective_values() {
-    let text = "[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
+    let text = "[front.zookeeper]\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
                 = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nanswer = {}\n[service.a]\ncheck = { http \
                 = \"/\" }\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
                 = \"tcp\"\nservice = \"a\"\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";

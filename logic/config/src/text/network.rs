@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
+use model::tree_pattern::TreePattern;
 use model::{Host, HostPattern, Network};
 
 use crate::tree::clip;
@@ -44,6 +45,18 @@ impl Text for Network {
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for TreePattern {
+    const EXPECTED: &'static str = "a pattern of paths, such as \"/services/{service}/{curator}\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e| format!("{:?} {e}", clip(text)))
     }
 
     fn text(&self) -> String {

@@ -1,0 +1,165 @@
+//! `zookeeper`: the same requests to pointsman and to a real ZooKeeper, one after the other, on the same disk, both with
+//! every write synced. The clients share the cores with the server.
+
+mod load;
+mod server;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::scratch::Scratch;
+use crate::{machine, report};
+use load::{Kind, Load, NODES, VALUE, create, get, set};
+use server::Server;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Seconds for which each server is warmed up
+    #[arg(long, default_value_t = 10.0)]
+    warm_up: f64,
+    /// How many sessions wait for one change
+    #[arg(long, default_value_t = 10_000)]
+    watchers: usize,
+    /// Only pointsman
+    #[arg(long)]
+    alone: bool,
+    /// Also write everything to this file, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What is asked for, by how many sessions, with how many requests of each on their way.
+const PHASES: &[(Kind, usize, usize)] = &[
+    (Kind::Get, 1, 1),
+    (Kind::Get, 16, 1),
+    (Kind::Get, 128, 1),
+    (Kind::Get, 128, 16),
+    (Kind::Set, 1, 1),
+    (Kind::Set, 16, 1),
+    (Kind::Set, 128, 1),
+    (Kind::Set, 128, 16),
+    (Kind::Create, 1, 1),
+    (Kind::Create, 16, 1),
+    (Kind::Create, 128, 1),
+    (Kind::Mixed, 128, 1),
+];
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let scratch = Scratch::new()?;
+    println!("zookeeper: requests of ZooKeeper's protocol");
+    let mut facts = machine::facts();
+    facts.push(("disk", scratch.filesystem()));
+    facts.push((
+        "durability",
+        "each write is synced before it is answered".into(),
+    ));
+    facts.push((
+        "placement",
+        "the server and its clients share all cores".into(),
+    ));
+    report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
+    let mut servers = vec![Server::pointsman(&scratch)?];
+    if !options.alone {
+        servers.push(Server::zookeeper(&scratch)?);
+    }
+    for server in &servers {
+        prepare(server, Duration::from_secs_f64(options.warm_up))?;
+    }
+    let mut results = Vec::new();
+    for &(kind, sessions, pipeline) in PHASES {
+        println!("\n{kind:?}, {sessions} sessions, {pipeline} on their way");
+        for server in &servers {
+            results.push(measure(server, kind, sessions, pipeline, options.seconds)?);
+        }
+    }
+    println!("\n{} sessions that watch one node", options.watchers);
+    for server in &servers {
+        results.push(fan_out(server, options.watchers)?);
+    }
+    let facts: serde_json::Map<_, _> = facts
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
+    let measured = json!({ "bench": "zookeeper", "facts": facts, "results": results });
+    report::write(options.json.as_deref(), &measured)
+}
+
+/// Makes the nodes, and lets the server's compiler see what will be asked of it.
+fn prepare(server: &Server, time: Duration) -> anyhow::Result<()> {
+    let mut load = Load::open(server.address, 1)?;
+    for path in ["/bench", "/made"] {
+        load.each(1, &create(path, b"", 0))?;
+    }
+    for number in 0..NODES {
+        let path = format!("/bench/n-{number:010}");
+        load.each(1, &create(&path, &VALUE, 0))?;
+    }
+    let mut load = Load::open(server.address, 128)?;
+    for kind in [Kind::Create, Kind::Mixed, Kind::Get] {
+        load.run(kind, 4, time / 3)?;
+    }
+    Ok(())
+}
+
+fn measure(
+    server: &Server,
+    kind: Kind,
+    sessions: usize,
+    pipeline: usize,
+    seconds: f64,
+) -> anyhow::Result<Value> {
+    let mut load = Load::open(server.address, sessions)?;
+    let before = server.cpu();
+    let outcome = load.run(kind, pipeline, Duration::from_secs_f64(seconds))?;
+    let used = server.cpu().since(before).total;
+    let each = used.as_secs_f64() * 1e6 / outcome.answered.max(1) as f64;
+    let rate = outcome.answered as f64 / outcome.took.as_secs_f64();
+    let quantile = |q| Duration::from_nanos(outcome.latency.value_at_quantile(q));
+    let (p50, p99) = (quantile(0.5), quantile(0.99));
+    println!(
+        "  {:<14} {rate:>9.0}/s  {each:>6.1} µs of CPU each  p50 {p50:>9.1?}  p99 {p99:>9.1?}{}",
+        server.name,
+        match outcome.failed {
+            0 => String::new(),
+            n => format!("  ERRORS: {n}"),
+        }
+    );
+    Ok(json!({
+        "server": server.name, "kind": format!("{kind:?}"), "sessions": sessions, "pipeline": pipeline,
+        "per_second": rate, "cpu_us": each, "p50_us": p50.as_micros() as u64, "p99_us": p99.as_micros() as u64,
+        "errors": outcome.failed,
+    }))
+}
+
+/// What idle sessions cost, and how long one change takes to reach all of them.
+fn fan_out(server: &Server, watchers: usize) -> anyhow::Result<Value> {
+    let before = server.memory().resident;
+    let mut load = Load::open(server.address, watchers)?;
+    load.each(4, &get("/bench", true))?;
+    let memory = server.memory().resident;
+    let each = memory.saturating_sub(before) as f64 / watchers as f64;
+    let mut changer = Load::open(server.address, 1)?;
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        let began = Instant::now();
+        changer.each(5, &set("/bench", b"x"))?;
+        load.hear_events()?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        load.each(4, &get("/bench", true))?;
+    }
+    let middle = report::median(times.clone());
+    println!(
+        "  {:<14} all told after {middle:.1} ms (median of {times:.0?}); {each:.2} KiB a session, {} MiB in all",
+        server.name,
+        memory >> 10
+    );
+    Ok(json!({
+        "server": server.name, "watchers": watchers, "told_ms": middle, "kib_each": each, "resident_kib": memory,
+    }))
+}

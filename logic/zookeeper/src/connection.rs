@@ -1,0 +1,128 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Moment, Timestamp};
+use registry::Registry;
+use registry::tree::{Identity, Password, Pulse, SessionId};
+
+/// What holds for all clients of a front.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The shortest timeout a session gets.
+    pub min_timeout: Duration,
+    /// The longest.
+    pub max_timeout: Duration,
+    /// Requests of one connection that may wait for the log.
+    pub in_flight: u32,
+    /// Bytes of answers that a connection may have waiting before no more of its requests are looked at.
+    pub answers: usize,
+    /// Bytes that may wait for a client, events among them, before its connection is closed. Its session stays until it runs out.
+    pub backlog: usize,
+    /// The id that `super:password` must have to be allowed everything.
+    pub super_digest: Option<Box<str>>,
+    /// The top byte of the ids of sessions opened here, 1 to 254.
+    pub server: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            min_timeout: Duration::from_secs(4),
+            max_timeout: Duration::from_secs(40),
+            // ZooKeeper's bound for all clients together; with one connection's at that, one cannot take the queue.
+            in_flight: 1_000,
+            answers: 1 << 20,
+            // 50,000 events; and the largest answer, of a hundred thousand children, fits many times.
+            backlog: 16 << 20,
+            super_digest: None,
+            server: 1,
+        }
+    }
+}
+
+/// What requests are carried out in.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// The registry, which does not change meanwhile.
+    pub registry: &'a Registry,
+    /// The node's clock.
+    pub now: Moment,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Numbers that nobody can guess.
+    pub draw: &'a dyn Fn() -> u64,
+    /// Where to say that something was heard of a session's client.
+    pub pulse: &'a dyn Fn(SessionId) -> Option<Pulse>,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It has not said who it is.
+    New,
+    /// Its session is being opened.
+    Opening,
+    /// It is served.
+    Serving,
+    /// Nothing is taken from it any more, but what was asked for is answered.
+    Leaving,
+    /// What is waiting is sent, then it is closed.
+    Ending,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) generation: u32,
+    pub(crate) phase: Phase,
+    pub(crate) peer: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) opened: Moment,
+    pub(crate) session: SessionId,
+    pub(crate) password: Password,
+    pub(crate) timeout: u32,
+    pub(crate) read_only: Option<bool>,
+    /// Who the client is; the address first.
+    pub(crate) who: Arc<[Identity]>,
+    pub(crate) pulse: Option<Pulse>,
+    /// Commands on their way through the log.
+    pub(crate) in_flight: u32,
+    /// What came and was not looked at yet.
+    pub(crate) input: Vec<u8>,
+    /// What is to be sent.
+    pub(crate) output: Vec<u8>,
+    /// The paths it watches.
+    pub(crate) watched: BTreeSet<Arc<str>>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// Whether its key is in the list of those that something happened to.
+    pub(crate) listed: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: IpAddr, port: u16, now: Moment, generation: u32) -> Self {
+        let peer = peer.to_canonical();
+        Self {
+            generation,
+            phase: Phase::New,
+            peer,
+            port,
+            opened: now,
+            session: SessionId::default(),
+            password: Password::default(),
+            timeout: 0,
+            read_only: None,
+            who: Arc::new([Identity::new("ip", &peer.to_string())]),
+            pulse: None,
+            in_flight: 0,
+            input: Vec::new(),
+            output: Vec::new(),
+            watched: BTreeSet::new(),
+            received: 0,
+            sent: 0,
+            listed: false,
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The four-letter words: what people and tools ask a server on a connection of its own, without a session.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use registry::Registry;
+use registry::tree::SessionId;
+
+use crate::clients::Counters;
+use crate::connection::Connection;
+use crate::watches::WatchCounts;
+
+macro_rules! words {
+    ($($(#[$doc:meta])+ $item:ident = $word:literal,)+) => {
+        /// A question of four letters.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Word {
+            $($(#[$doc])+ $item,)+
+        }
+
+        impl Word {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$item,)+];
+
+            /// Its letters.
+            pub fn letters(self) -> &'static str {
+                match self {
+                    $(Self::$item => $word,)+
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Whether the process is well.
+    Ruok = "ruok",
+    /// How the server is.
+    Srvr = "srvr",
+    /// How the server is, and its connections.
+    Stat = "stat",
+    /// Figures for monitoring.
+    Mntr = "mntr",
+    /// The connections.
+    Cons = "cons",
+    /// The configuration.
+    Conf = "conf",
+    /// The environment, which clients take the version from.
+    Envi = "envi",
+    /// Whether it only reads.
+    Isro = "isro",
+    /// Sessions and their ephemeral nodes.
+    Dump = "dump",
+    /// Bytes on disk.
+    Dirs = "dirs",
+    /// How many watches there are.
+    Wchs = "wchs",
+    /// Watches by session.
+    Wchc = "wchc",
+    /// Watches by path.
+    Wchp = "wchp",
+    /// Forgets what connections counted.
+    Crst = "crst",
+    /// Forgets what the server counted.
+    Srst = "srst",
+    /// Digests of the tree's history.
+    Hash = "hash",
+    /// What is traced.
+    Gtmk = "gtmk",
+    /// Sets what is traced.
+    Stmk = "stmk",
+}
+
+impl Word {
+    /// The word that a connection begins with. No frame does: the shortest of them would be a gigabyte.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let letters = bytes.get(..4)?;
+        let all = Self::ALL.iter().copied();
+        all.into_iter().find(|w| w.letters().as_bytes() == letters)
+    }
+
+    /// The word of these letters.
+    pub fn of(letters: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|w| w.letters() == letters)
+    }
+}
+
+/// A connection, for people.
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
+    /// Where the client is.
+    pub peer: SocketAddr,
+    /// Its session, or zero.
+    pub session: SessionId,
+    /// The session's timeout in milliseconds.
+    pub timeout: u32,
+    /// Commands on their way.
+    pub in_flight: u32,
+    /// Requests.
+    pub received: u64,
+    /// Answers and events.
+    pub sent: u64,
+}
+
+impl ConnectionFacts {
+    pub(crate) fn of(connection: &Connection) -> Self {
+        Self {
+            peer: SocketAddr::new(connection.peer, connection.port),
+            session: connection.session,
+            timeout: connection.timeout,
+            in_flight: connection.in_flight,
+            received: connection.received,
+            sent: connection.sent,
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self {
+            peer,
+            session,
+            timeout,
+            in_flight,
+            received,
+            sent,
+        } = self;
+        let mut line = format!(" /{peer}[1](queued={in_flight},recved={received},sent={sent}");
+        if *session != SessionId(0) {
+            let _ = write!(line, ",sid=0x{:x},to={timeout}", session.0);
+        }
+        line.push(')');
+        line
+    }
+}
+
+/// What the answers are made of.
+pub struct Facts<'a> {
+    /// The program's version.
+    pub version: &'a str,
+    /// The registry.
+    pub registry: &'a Registry,
+    /// Where the front listens.
+    pub bind: SocketAddr,
+    /// What all threads have counted.
+    pub counters: Counters,
+    /// Their connections.
+    pub connections: Vec<ConnectionFacts>,
+    /// Their watches.
+    pub watches: WatchCounts,
+    /// Watched paths and who watches them; asked for only where it is shown.
+    pub watched: &'a dyn Fn() -> Vec<(String, Vec<SessionId>)>,
+    /// The shortest and longest timeout of sessions, in milliseconds.
+    pub timeouts: (u128, u128),
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
+}
+
+impl Facts<'_> {
+    fn outstanding(&self) -> u64 {
+        let waiting = self.connections.iter().map(|c| u64::from(c.in_flight));
+        waiting.sum()
+    }
+}
+
+/// The protocol's version that clients are told, which they choose their requests by.
+pub fn release(facts: &Facts<'_>) -> String {
+    let version = facts.version;
+    format!("3.9.0-pointsman-{version}, built on 2026-01-01 00:00 UTC")
+}
+
+/// The answer to a word.
+pub fn text(word: Word, facts: &Facts<'_>) -> String {
+    match word {
+        Word::Ruok => "imok".into(),
+        Word::Isro => "rw".into(),
+        Word::Srvr => server(facts, false),
+        Word::Stat => server(facts, true),
+        Word::Mntr => figures(facts)
+            .iter()
+            .fold(String::new(), |mut all, (k, v)| {
+                let _ = writeln!(all, "zk_{k}\t{v}");
+                all
+            }),
+        Word::Cons => connections(facts) + "\n",
+        Word::Conf => configuration(facts),
+        Word::Envi => format!(
+            "Environment:\nzookeeper.version={}\nos.name=Linux\n",
+            release(facts)
+        ),
+        Word::Dump => dump(facts),
+        Word::Dirs => format!("datadir_size: 0\nlogdir_size: {}\n", facts.log_bytes),
+        Word::Wchs => watch_summary(facts),
+        Word::Wchc => by_session(facts),
+        Word::Wchp => by_path(facts),
+        Word::Crst => "Connection stats reset.\n".into(),
+        Word::Srst => "Server stats reset.\n".into(),
+        Word::Hash => String::new(),
+        Word::Gtmk | Word::Stmk => "0".into(),
+    }
+}
+
+/// Names and values for monitoring, without the prefix `zk_`.
+pub fn figures(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+    let tree = facts.registry.tree();
+    let totals = tree.totals();
+    vec![
+        ("version", release(facts)),
+        ("server_state", "standalone".into()),
+        ("packets_received", facts.counters.received.to_string()),
+        ("packets_sent", facts.counters.sent.to_string()),
+        ("num_alive_connections", facts.connections.len().to_string()),
+        ("outstanding_requests", facts.outstanding().to_string()),
+        ("znode_count", totals.nodes.to_string()),
+        ("watch_count", facts.watches.watches.to_string()),
+        ("ephemerals_count", totals.ephemerals.to_string()),
+        ("approximate_data_size", totals.bytes.to_string()),
+        ("global_sessions", tree.session_count().to_string()),
+        ("events_sent", facts.counters.events.to_string()),
+        ("connection_drop_count", facts.counters.dropped.to_string()),
+        ("last_zxid", format!("0x{:x}", tree.zxid().0)),
+    ]
+}
+
+fn server(facts: &Facts<'_>, with_clients: bool) -> String {
+    let tree = facts.registry.tree();
+    let mut text = format!("Zookeeper version: {}\n", release(facts));
+    if with_clients {
+        text.push_str("Clients:\n");
+        text.push_str(&connections(facts));
+        text.push('\n');
+    }
+    let _ = write!(
+        text,
+        "Latency min/avg/max: 0/0.0/0\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\nMode: standalone\nNode count: {}\n",
+        facts.counters.received,
+        facts.counters.sent,
+        facts.connections.len(),
+        facts.outstanding(),
+        tree.zxid().0,
+        tree.totals().nodes,
+    );
+    text
+}
+
+fn connections(facts: &Facts<'_>) -> String {
+    facts.connections.iter().fold(String::new(), |mut all, c| {
+        all.push_str(&c.line());
+        all.push('\n');
+        all
+    })
+}
+
+fn configuration(facts: &Facts<'_>) -> String {
+    let (least, most) = facts.timeouts;
+    format!(
+        "clientPort={}\nclientPortAddress={}\ntickTime={}\nminSessionTimeout={least}\nmaxSessionTimeout={most}\nserverId=0\n",
+        facts.bind.port(),
+        facts.bind.ip(),
+        least / 2,
+    )
+}
+
+fn dump(facts: &Facts<'_>) -> String {
+    let tree = facts.registry.tree();
+    let mut text = format!(
+        "SessionTracker dump:\nGlobal Sessions({}):\n",
+        tree.session_count()
+    );
+    for session in tree.sessions() {
+        let _ = writeln!(text, "0x{:x}\t{}ms", session.id.0, session.timeout);
+    }
+    let owners = || tree.sessions().filter(|s| !s.ephemerals.is_empty());
+    let _ = writeln!(
+        text,
+        "ephemeral nodes dump:\nSessions with Ephemerals ({}):",
+        owners().count()
+    );
+    for session in owners() {
+        let _ = writeln!(text, "0x{:x}:", session.id.0);
+        for path in &session.ephemerals {
+            let _ = writeln!(text, "\t{path}");
+        }
+    }
+    text
+}
+
+fn watch_summary(facts: &Facts<'_>) -> String {
+    let mut sessions: Vec<SessionId> = (facts.watched)()
+        .into_iter()
+        .flat_map(|(_, sessions)| sessions)
+        .collect();
+    sessions.sort_unstable();
+    sessions.dedup();
+    format!(
+        "{} connections watching {} paths\nTotal watches:{}\n",
+        sessions.len(),
+        facts.watches.paths,
+        facts.watches.watches
+    )
+}
+
+fn by_session(facts: &Facts<'_>) -> String {
+    let mut pairs: Vec<(SessionId, String)> = (facts.watched)()
+        .into_iter()
+        .flat_map(|(path, sessions)| sessions.into_iter().map(move |s| (s, path.clone())))
+        .collect();
+    pairs.sort_unstable();
+    let mut text = String::new();
+    let mut last = None;
+    for (session, path) in pairs {
+        if last != Some(session) {
+            let _ = writeln!(text, "0x{:x}", session.0);
+            last = Some(session);
+        }
+        let _ = writeln!(text, "\t{path}");
+    }
+    text
+}
+
+fn by_path(facts: &Facts<'_>) -> String {
+    let mut watched = (facts.watched)();
+    watched.sort_unstable();
+    let mut text = String::new();
+    for (path, sessions) in watched {
+        let _ = writeln!(text, "{path}");
+        for session in sessions {
+            let _ = writeln!(text, "\t0x{:x}", session.0);
+        }
+    }
+    text
+}

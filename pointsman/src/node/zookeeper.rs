@@ -1,0 +1,135 @@
+//! The registry's tree, as ZooKeeper's front wants it.
+
+use std::sync::Arc;
+
+use config::{Config, FourLetterWord, Zookeeper};
+use fronts::Refused;
+use fronts::zookeeper::{Done, Front, Options, Store, serve_admin};
+use model::{Moment, Secret};
+use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
+use registry::{Command, Registry};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use zookeeper::{Limits, Word};
+
+use super::directory::refused;
+use super::project::{self, Projection};
+use super::{Shared, cores};
+
+/// Threads, unless told otherwise. More than that and the log is what everybody waits for.
+const THREADS: usize = 4;
+/// How long a client may take to say who it is: as long as the slowest network's handshake, and half of it is that.
+const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(10);
+
+struct Local(Arc<Shared>, Arc<Projection>);
+
+/// The clients, who watch, and the catalog, which follows.
+struct Both(Arc<dyn Observer>, Arc<Projection>);
+
+impl Observer for Both {
+    fn changed(&self, tree: &Tree, events: &[TreeEvent]) {
+        self.0.changed(tree, events);
+        self.1.changed(tree, events);
+    }
+
+    fn session_closed(&self, session: SessionId) {
+        self.0.session_closed(session);
+        self.1.session_closed(session);
+    }
+
+    fn settled(&self) {
+        self.0.settled();
+        self.1.settled();
+    }
+}
+
+impl Store for Local {
+    fn read(&self, read: &mut dyn FnMut(&Registry)) {
+        self.0.registry.read(read);
+    }
+
+    fn submit(&self, command: Command, done: Done) -> Result<(), Box<(Command, Done, Refused)>> {
+        let submitted = self.0.registry.submit_with(command, done);
+        submitted.map_err(|back| {
+            let (command, done, why) = *back;
+            Box::new((command, done, refused(&why)))
+        })
+    }
+
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        let both = Both(observer, self.1.clone());
+        self.0.registry.observe_tree(Arc::new(both));
+    }
+
+    fn pulse(&self, session: SessionId) -> Option<Pulse> {
+        self.0.registry.pulse(session)
+    }
+
+    fn now(&self) -> Moment {
+        self.0.registry.now()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.0.registry.stats().log_bytes
+    }
+}
+
+/// The addresses of the front, bound before anything else happens.
+pub(super) struct Bound {
+    clients: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+/// Binds what the configuration says.
+pub(super) fn bind(config: &Config) -> Result<Option<Bound>, proxy::BindError> {
+    let Some(front) = &config.front.zookeeper else {
+        return Ok(None);
+    };
+    let listen =
+        |address| super::listen(address).map_err(|cause| proxy::BindError { address, cause });
+    Ok(Some(Bound {
+        clients: listen(front.bind)?,
+        admin: front.admin.map(listen).transpose()?,
+    }))
+}
+
+/// Serves ZooKeeper's clients.
+pub(super) fn start(
+    bound: Bound,
+    shared: &Arc<Shared>,
+    config: &Config,
+) -> anyhow::Result<(Front, JoinHandle<()>)> {
+    let front = config.front.zookeeper.as_ref();
+    let patterns = front.map(|front| front.catalog.clone());
+    let projection = Arc::new(Projection::new(patterns.unwrap_or_default()));
+    let store = Local(shared.clone(), projection.clone());
+    let front = Front::start(bound.clients, Arc::new(store), options(front))?;
+    let projecting = tokio::spawn(project::run(shared.clone(), projection));
+    if let Some(admin) = bound.admin {
+        // Ends with the process: its answers are for people and monitors.
+        tokio::spawn(serve_admin(admin, &front));
+    }
+    Ok((front, projecting))
+}
+
+fn options(front: Option<&Zookeeper>) -> Options {
+    let mut limits = Limits::default();
+    let mut options = Options {
+        limits: limits.clone(),
+        threads: cores().min(THREADS),
+        max_connections: usize::MAX,
+        handshake: HANDSHAKE,
+        words: Vec::new(),
+    };
+    if let Some(front) = front {
+        limits.min_timeout = front.min_session_timeout;
+        limits.max_timeout = front.max_session_timeout.max(front.min_session_timeout);
+        let digest = front.super_digest.as_ref();
+        limits.super_digest = digest.map(|Secret(digest)| digest.clone());
+        options.threads = front.threads.map_or(options.threads, usize::from);
+        options.max_connections = front.max_connections as usize;
+        let letters = front.words.iter().copied().map(FourLetterWord::as_str);
+        options.words = letters.filter_map(Word::of).collect();
+    }
+    Options { limits, ..options }
+}

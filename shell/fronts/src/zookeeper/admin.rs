@@ -1,0 +1,129 @@
+//! The commands that tools ask for by HTTP: `GET /commands/NAME`, answered as JSON.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use zookeeper::{Facts, figures};
+
+use super::{Common, Front};
+
+/// Names of commands, and what they are called for short.
+const COMMANDS: &[(&str, &[&str])] = &[
+    ("configuration", &["conf", "config"]),
+    ("connections", &["cons"]),
+    ("dump", &[]),
+    ("environment", &["env", "envi"]),
+    ("is_read_only", &["isro"]),
+    ("last_zxid", &[]),
+    ("monitor", &["mntr"]),
+    ("ruok", &[]),
+    ("server_stats", &["srvr"]),
+    ("stats", &["stat"]),
+    ("voting_view", &[]),
+    ("watch_summary", &["wchs"]),
+    ("watches", &["wchc"]),
+    ("watches_by_path", &["wchp"]),
+];
+
+/// Serves the commands of a front, for as long as it is polled.
+pub fn serve(listener: TcpListener, front: &Front) -> impl Future<Output = ()> + Send + 'static {
+    let router = Router::new()
+        .route("/commands", get(list))
+        .route("/commands/{name}", get(command))
+        .with_state(Arc::clone(front.common()));
+    async move {
+        // A handful of tools: what can go wrong is a client that leaves.
+        let _ = axum::serve(listener, router).await;
+    }
+}
+
+async fn list() -> Json<Vec<&'static str>> {
+    Json(COMMANDS.iter().map(|(name, _)| *name).collect())
+}
+
+async fn command(
+    State(common): State<Arc<Common>>,
+    Path(asked): Path<String>,
+) -> (StatusCode, Json<Value>) {
+    let known = |(name, short): &&(&str, &[&str])| *name == asked || short.contains(&&*asked);
+    let Some((name, _)) = COMMANDS.iter().find(known) else {
+        let error = format!("there is no command {asked}; /commands lists them");
+        return (StatusCode::NOT_FOUND, Json(json!({ "error": error })));
+    };
+    let mut answer = Value::Null;
+    common.with_facts(&mut |facts| answer = carry_out(name, facts));
+    answer["command"] = json!(name);
+    answer["error"] = Value::Null;
+    (StatusCode::OK, Json(answer))
+}
+
+fn carry_out(name: &str, facts: &Facts<'_>) -> Value {
+    let tree = facts.registry.tree();
+    let session = |id: &registry::tree::SessionId| format!("0x{:x}", id.0);
+    match name {
+        "configuration" => json!({
+            "client_port": facts.bind.port(),
+            "min_session_timeout": facts.timeouts.0 as u64,
+            "max_session_timeout": facts.timeouts.1 as u64,
+            "server_id": 0,
+        }),
+        "connections" | "stats" => {
+            let connections = facts.connections.iter().map(|c| {
+                json!({
+                    "remote_socket_address": c.peer.to_string(),
+                    "session_id": c.session.0,
+                    "session_timeout": c.timeout,
+                    "outstanding_requests": c.in_flight,
+                    "packets_received": c.received,
+                    "packets_sent": c.sent,
+                })
+            });
+            let connections: Vec<Value> = connections.collect();
+            let mut answer = monitor(facts);
+            answer["connections"] = connections.into();
+            answer
+        }
+        "dump" => {
+            let owners = tree.sessions().filter(|s| !s.ephemerals.is_empty());
+            let ephemerals = owners.map(|s| (session(&s.id), json!(s.ephemerals)));
+            let ephemerals: serde_json::Map<String, Value> = ephemerals.collect();
+            let sessions: Vec<String> = tree.sessions().map(|s| session(&s.id)).collect();
+            json!({ "global_sessions": sessions, "session_id_to_ephemeral_paths": ephemerals })
+        }
+        "environment" => {
+            json!({ "zookeeper.version": zookeeper::release(facts), "os.name": "Linux" })
+        }
+        "is_read_only" => json!({ "read_only": false }),
+        "last_zxid" => json!({ "zxid": format!("0x{:x}", tree.zxid().0) }),
+        "ruok" => json!({}),
+        "voting_view" => json!({ "current_config": {} }),
+        "watch_summary" => json!({
+            "num_paths": facts.watches.paths,
+            "num_total_watches": facts.watches.watches,
+        }),
+        "watches" | "watches_by_path" => {
+            let by_path = (facts.watched)().into_iter().map(|(path, sessions)| {
+                let sessions: Vec<String> = sessions.iter().map(session).collect();
+                (path, json!(sessions))
+            });
+            json!({ "path_to_session_ids": by_path.collect::<serde_json::Map<_, _>>() })
+        }
+        _ => monitor(facts),
+    }
+}
+
+fn monitor(facts: &Facts<'_>) -> Value {
+    let figures = figures(facts).into_iter().map(|(name, value)| {
+        let value = match value.parse::<u64>() {
+            Ok(number) => json!(number),
+            Err(_) => json!(value),
+        };
+        (name.to_owned(), value)
+    });
+    figures.collect::<serde_json::Map<_, _>>().into()
+}

@@ -1,0 +1,259 @@
+//! ZooKeeper's protocol: threads that carry bytes between clients and [`zookeeper::Clients`], which decides.
+
+mod admin;
+mod shard;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use model::Moment;
+use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
+use registry::{Command, Committed, Registry};
+use tokio::net::TcpListener;
+use zookeeper::{Counters, Facts, Limits, WatchCounts, Word, text};
+
+use crate::Refused;
+pub use admin::serve as serve_admin;
+use shard::Shard;
+
+/// What is called with a command's answer, while nobody can read yet what it did.
+pub type Done = Box<dyn FnOnce(&Registry, Option<&Committed>) + Send>;
+
+/// What the front asks of the node.
+pub trait Store: Send + Sync + 'static {
+    /// Reads the registry; nothing changes meanwhile.
+    fn read(&self, read: &mut dyn FnMut(&Registry));
+
+    /// Hands over a command. Those handed over one after the other are applied in that order.
+    ///
+    /// # Errors
+    ///
+    /// Gives everything back, with the reason.
+    fn submit(&self, command: Command, done: Done) -> Result<(), Box<(Command, Done, Refused)>>;
+
+    /// Names who sees the tree's changes as they happen.
+    fn observe(&self, observer: Arc<dyn Observer>);
+
+    /// Where to say that something was heard of a session's client. Is called while reading.
+    fn pulse(&self, session: SessionId) -> Option<Pulse>;
+
+    /// The clock that sessions live by.
+    fn now(&self) -> Moment;
+
+    /// Bytes of the log on disk.
+    fn log_bytes(&self) -> u64;
+}
+
+/// How the front is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What holds for each client.
+    pub limits: Limits,
+    /// Threads that serve clients.
+    pub threads: usize,
+    /// The most connections at a time; those beyond are closed at once.
+    pub max_connections: usize,
+    /// How long a client may take to say who it is.
+    pub handshake: Duration,
+    /// The four-letter words that are answered.
+    pub words: Vec<Word>,
+}
+
+/// A running front.
+pub struct Front {
+    shards: Vec<Arc<Shard>>,
+    common: Arc<Common>,
+}
+
+/// What all threads share.
+pub(crate) struct Common {
+    store: Arc<dyn Store>,
+    options: Options,
+    bind: SocketAddr,
+    others: std::sync::OnceLock<Vec<Arc<Shard>>>,
+}
+
+/// Who sees the tree's changes: every thread's clients may watch them.
+struct Fan(Vec<Arc<Shard>>);
+
+impl Front {
+    /// Starts the threads, and then takes connections until it is dropped or [`Front::stop`] is called.
+    ///
+    /// # Errors
+    ///
+    /// When there are no more threads to be had, or the listener is none.
+    pub fn start(
+        listener: TcpListener,
+        store: Arc<dyn Store>,
+        options: Options,
+    ) -> io::Result<Self> {
+        let threads = options.threads.max(1);
+        let common = Arc::new(Common {
+            bind: listener.local_addr()?,
+            store,
+            options,
+            others: std::sync::OnceLock::new(),
+        });
+        let mut shards = Vec::with_capacity(threads);
+        let mut inboxes = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            let (shard, inbox) = Shard::new(&common);
+            shards.push(shard);
+            inboxes.push(inbox);
+        }
+        let _ = common.others.set(shards.clone());
+        common.store.observe(Arc::new(Fan(shards.clone())));
+        for (shard, inbox) in shards.iter().zip(inboxes) {
+            shard::spawn(Arc::clone(shard), Arc::clone(&common), inbox)?;
+        }
+        tokio::spawn(accept(listener, shards.clone(), Arc::clone(&common)));
+        Ok(Self { shards, common })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.common.bind
+    }
+
+    /// Takes no more connections and closes those that there are. Sessions stay, for their clients to come back to.
+    pub fn stop(&self) {
+        for shard in &self.shards {
+            shard.stop();
+        }
+    }
+
+    /// What all threads have counted, and their watches.
+    pub fn counters(&self) -> (Counters, WatchCounts, usize) {
+        self.common.counters()
+    }
+
+    pub(crate) fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn accept(listener: TcpListener, shards: Vec<Arc<Shard>>, common: Arc<Common>) {
+    // At the limit of descriptors or of memory; both pass when others leave.
+    let pause = Duration::from_millis(50);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shards[0].stopped() => return,
+        };
+        let Ok((stream, peer)) = accepted else {
+            tokio::time::sleep(pause).await;
+            continue;
+        };
+        let load = |shard: &&Arc<Shard>| shard.connections.load(Relaxed);
+        let all: usize = shards.iter().map(|shard| load(&shard)).sum();
+        if all >= common.options.max_connections {
+            continue;
+        }
+        if let Some(shard) = shards.iter().min_by_key(load)
+            && let Ok(stream) = stream.into_std()
+        {
+            shard.give(stream, peer);
+        }
+    }
+}
+
+impl Common {
+    fn shards(&self) -> &[Arc<Shard>] {
+        self.others.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn counters(&self) -> (Counters, WatchCounts, usize) {
+        let mut all = (Counters::default(), WatchCounts::default(), 0);
+        for shard in self.shards() {
+            let clients = shard.clients();
+            let (counters, watches) = (clients.counters(), clients.watch_counts());
+            all.0.received += counters.received;
+            all.0.sent += counters.sent;
+            all.0.events += counters.events;
+            all.0.dropped += counters.dropped;
+            all.1.paths += watches.paths;
+            all.1.watches += watches.watches;
+            all.2 += clients.len();
+        }
+        all
+    }
+
+    /// The answer to a word. Not to be called with a shard's clients locked.
+    pub(crate) fn answer(&self, word: Word) -> String {
+        if !self.options.words.contains(&word) {
+            let word = word.letters();
+            return format!("{word} is not executed because it is not in the whitelist.\n");
+        }
+        if word == Word::Srst || word == Word::Crst {
+            for shard in self.shards() {
+                shard.clients().reset_counters();
+            }
+        }
+        let mut answer = String::new();
+        self.with_facts(&mut |facts| answer = text(word, facts));
+        answer
+    }
+
+    pub(crate) fn with_facts(&self, use_facts: &mut dyn FnMut(&Facts<'_>)) {
+        let (counters, watches, _) = self.counters();
+        let connections = self.shards().iter();
+        let connections = connections
+            .flat_map(|shard| shard.clients().facts().collect::<Vec<_>>())
+            .collect::<Vec<_>>();
+        let watched = || {
+            let shards = self.shards().iter();
+            let watched = shards.flat_map(|shard| shard.clients().watched());
+            watched.collect()
+        };
+        let limits = &self.options.limits;
+        // A clone, for nobody may change the registry while the clients are looked at, and that would be long.
+        let mut registry = Registry::default();
+        self.store.read(&mut |now| registry = now.clone());
+        use_facts(&Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            registry: &registry,
+            bind: self.bind,
+            counters,
+            connections,
+            watches,
+            watched: &watched,
+            timeouts: (
+                limits.min_timeout.as_millis(),
+                limits.max_timeout.as_millis(),
+            ),
+            log_bytes: self.store.log_bytes(),
+        });
+    }
+}
+
+impl Observer for Fan {
+    fn changed(&self, tree: &Tree, events: &[TreeEvent]) {
+        for shard in &self.0 {
+            shard.clients().changed(tree, events);
+        }
+    }
+
+    fn session_closed(&self, session: SessionId) {
+        for shard in &self.0 {
+            shard.clients().session_closed(session);
+        }
+    }
+
+    fn settled(&self) {
+        for shard in &self.0 {
+            shard.wake_if_listed();
+        }
+    }
+}

@@ -1,0 +1,328 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use model::Timestamp;
+use registry::{Command, Registry};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+use zookeeper::{Clients, Key, Take, Ticket, World};
+
+use super::socket::{self, Socket};
+use super::{Common, Done};
+use crate::Reason;
+
+/// How long to wait when the log has no room.
+const NO_ROOM: Duration = Duration::from_millis(2);
+/// What a thread reads at a time: a pipeline of a thousand reads, or a sixteenth of the largest frame.
+const SCRATCH: usize = 64 << 10;
+
+/// What a thread's clients share with the rest.
+pub(crate) struct Shard {
+    clients: Mutex<Clients>,
+    /// Something happened to clients that the thread does not know of.
+    work: Notify,
+    inbox: mpsc::UnboundedSender<(TcpStream, SocketAddr)>,
+    pub(super) connections: AtomicUsize,
+    stop: AtomicBool,
+    stopping: Notify,
+}
+
+pub(super) type Inbox = mpsc::UnboundedReceiver<(TcpStream, SocketAddr)>;
+
+impl Shard {
+    pub(super) fn new(common: &Common) -> (Arc<Self>, Inbox) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let shard = Self {
+            clients: Mutex::new(Clients::new(common.options.limits.clone(), draw())),
+            work: Notify::new(),
+            inbox: sender,
+            connections: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            stopping: Notify::new(),
+        };
+        (Arc::new(shard), inbox)
+    }
+
+    /// Locks; every change made under the lock is complete in itself. Whoever reads the registry too locks that first.
+    pub(super) fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn give(&self, stream: TcpStream, peer: SocketAddr) {
+        self.connections.fetch_add(1, Relaxed);
+        // A thread that is gone takes nothing; the connection is closed by being dropped.
+        let _ = self.inbox.send((stream, peer));
+    }
+
+    pub(super) fn wake_if_listed(&self) {
+        if self.clients().has_listed() {
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Relaxed);
+        self.stopping.notify_waiters();
+        self.work.notify_one();
+    }
+
+    pub(super) async fn stopped(&self) {
+        loop {
+            let stopping = self.stopping.notified();
+            if self.stop.load(Relaxed) {
+                return;
+            }
+            stopping.await;
+        }
+    }
+}
+
+/// A number that nobody can guess.
+fn draw() -> u64 {
+    let mut bytes = [0; 8];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        // Blocks only before the kernel has ever been seeded, and fails for interruptions only.
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut bytes[filled..], flags).unwrap_or(0);
+    }
+    u64::from_ne_bytes(bytes)
+}
+
+/// Starts a shard's thread.
+pub(super) fn spawn(shard: Arc<Shard>, common: Arc<Common>, inbox: Inbox) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Connections are many and each does little at a time.
+        .event_interval(31)
+        .build()?;
+    let run = move || {
+        let local = Rc::new(Local {
+            shard,
+            common,
+            sockets: RefCell::default(),
+            scratch: RefCell::new(vec![0; SCRATCH]),
+            waiting: RefCell::default(),
+        });
+        LocalSet::new().block_on(&runtime, local.run(inbox));
+    };
+    std::thread::Builder::new()
+        .name("zookeeper".into())
+        .spawn(run)
+        .map(drop)
+}
+
+/// What the tasks of a shard's thread share.
+pub(super) struct Local {
+    pub(super) shard: Arc<Shard>,
+    common: Arc<Common>,
+    /// By their keys' indexes.
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    pub(super) scratch: RefCell<Vec<u8>>,
+    /// Commands that the log had no room for.
+    waiting: RefCell<VecDeque<(Command, Done)>>,
+}
+
+impl Local {
+    async fn run(self: Rc<Self>, mut inbox: Inbox) {
+        let mut tidy = tokio::time::interval(Duration::from_secs(1));
+        let mut young = VecDeque::new();
+        while !self.shard.stop.load(Relaxed) {
+            tokio::select! {
+                biased;
+                () = self.shard.work.notified() => self.attend(),
+                Some((stream, peer)) = inbox.recv() => young.extend(self.welcome(stream, peer)),
+                _ = tidy.tick() => self.end_silent(&mut young),
+            }
+        }
+    }
+
+    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) -> Option<Key> {
+        let socket = tokio::net::TcpStream::from_std(stream);
+        let Ok(stream) = socket.and_then(|s| s.set_nodelay(true).map(|()| s)) else {
+            self.shard.connections.fetch_sub(1, Relaxed);
+            return None;
+        };
+        let key = self.shard.clients().accept(peer, self.common.store.now());
+        let (reading, writing) = stream.into_split();
+        let socket = Rc::new(Socket::new(key, writing));
+        {
+            let mut sockets = self.sockets.borrow_mut();
+            let index = key.index() as usize;
+            if sockets.len() <= index {
+                sockets.resize(index + 1, None);
+            }
+            sockets[index] = Some(Rc::clone(&socket));
+        }
+        tokio::task::spawn_local(socket::serve(Rc::clone(self), socket, reading));
+        Some(key)
+    }
+
+    /// Ends connections that had time enough to say who they are.
+    fn end_silent(&self, young: &mut VecDeque<Key>) {
+        let now = self.common.store.now();
+        let patience = self.common.options.handshake;
+        let mut clients = self.shard.clients();
+        while let Some(key) = young.front() {
+            match clients.unfinished_since(*key) {
+                Some(since) if since + patience > now => break,
+                Some(_) => clients.end(*key),
+                None => {}
+            }
+            young.pop_front();
+        }
+        let listed = clients.has_listed();
+        drop(clients);
+        if listed {
+            self.attend();
+        }
+    }
+
+    /// Sends what others have put into connections' outputs.
+    fn attend(&self) {
+        let listed = self.shard.clients().take_listed();
+        for key in listed {
+            let Some(socket) = self.socket(key) else {
+                continue;
+            };
+            let (take, resumable) = {
+                let mut clients = self.shard.clients();
+                (clients.take(key), clients.is_resumable(key))
+            };
+            if self.send(&socket, &take) || resumable || socket.was_full() {
+                socket.kick();
+            }
+        }
+    }
+
+    fn socket(&self, key: Key) -> Option<Rc<Socket>> {
+        let sockets = self.sockets.borrow();
+        let socket = sockets.get(key.index() as usize)?.as_ref()?;
+        (socket.key == key).then(|| Rc::clone(socket))
+    }
+
+    /// Sends as much as the kernel takes; returns whether the connection's task has something to see to.
+    pub(super) fn send(&self, socket: &Socket, take: &Take) -> bool {
+        let left = socket.write(&take.output);
+        let blocked = left.is_some();
+        let full = match left {
+            Some(left) => self.shard.clients().give_back(socket.key, left),
+            None => take.full,
+        };
+        socket.set_full(full);
+        socket.set_blocked(blocked);
+        take.close || blocked
+    }
+
+    /// Carries out what came, or goes on with what waited.
+    pub(super) fn process(&self, key: Key, bytes: Option<&[u8]>) -> Take {
+        let store = &*self.common.store;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = Timestamp(since.map_or(0, |d| d.as_millis() as u64));
+        let now = store.now();
+        let mut take = Take::default();
+        let mut commands: Vec<(Key, Command, Ticket)> = Vec::new();
+        let mut words = Vec::new();
+        let mut taken = Vec::new();
+        store.read(&mut |registry| {
+            let world = World {
+                registry,
+                now,
+                wall,
+                draw: &draw,
+                pulse: &|session| store.pulse(session),
+            };
+            let mut clients = self.shard.clients();
+            match bytes {
+                Some(bytes) => clients.receive(key, bytes, &world),
+                None => clients.resume(key, &world),
+            }
+            commands.extend(std::iter::from_fn(|| clients.poll_command()));
+            words.extend(std::iter::from_fn(|| clients.poll_word()));
+            taken.extend(std::iter::from_fn(|| clients.poll_taken()));
+            if words.is_empty() {
+                take = clients.take(key);
+            }
+        });
+        for (key, command, ticket) in commands {
+            self.submit(key, command, ticket);
+        }
+        for session in taken {
+            let others = self.common.shards().iter();
+            for other in others.filter(|other| !Arc::ptr_eq(other, &self.shard)) {
+                other.clients().displace(session);
+                other.wake_if_listed();
+            }
+        }
+        for (key, word) in words {
+            let answer = self.common.answer(word);
+            let mut clients = self.shard.clients();
+            clients.say(key, &answer);
+            take = clients.take(key);
+        }
+        take
+    }
+
+    fn submit(&self, key: Key, command: Command, ticket: Ticket) {
+        let shard = Arc::clone(&self.shard);
+        let done: Done = Box::new(move |registry, committed| {
+            shard.clients().committed(key, &ticket, registry, committed);
+        });
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.is_empty() {
+            return waiting.push_back((command, done));
+        }
+        drop(waiting);
+        self.hand_over(command, done);
+    }
+
+    /// Hands a command to the log, or keeps it until there is room: ZooKeeper's clients know no "try again later".
+    fn hand_over(&self, command: Command, done: Done) -> bool {
+        let Err(back) = self.common.store.submit(command, done) else {
+            return true;
+        };
+        let (command, done, why) = *back;
+        if why.reason == Reason::Overloaded {
+            self.waiting.borrow_mut().push_front((command, done));
+            return false;
+        }
+        done(&Registry::default(), None);
+        self.shard.work.notify_one();
+        true
+    }
+
+    /// Whether commands wait for room in the log.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// Tries again after a while.
+    pub(super) async fn retry(&self) {
+        while self.is_waiting() {
+            tokio::time::sleep(NO_ROOM).await;
+            loop {
+                let next = self.waiting.borrow_mut().pop_front();
+                let Some((command, done)) = next else { break };
+                if !self.hand_over(command, done) {
+                    break;
+                }
+            }
+        }
+    }
+
+    pub(super) fn close(&self, key: Key) {
+        self.shard.clients().disconnected(key);
+        if let Some(socket) = self.sockets.borrow_mut().get_mut(key.index() as usize)
+            && socket.as_ref().is_some_and(|socket| socket.key == key)
+        {
+            *socket = None;
+        }
+        self.shard.connections.fetch_sub(1, Relaxed);
+    }
+}
