@@ -11,7 +11,7 @@ use crate::harness::{Home, Node, until};
 fn start(service: &str, instance: &Instance) -> Node {
     Home::new(&format!(
         "[listener.db]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nservice = \"db\"\n[service.db]\n{service}\n\
-         [service.db.respread]\nrate = \"20%\"\nrest = \"300ms\"\n\
+         [service.db.respread]\nrate = \"20%\"\nrest = \"50ms\"\n\
          [[service.db.instance]]\nid = \"first\"\naddress = \"{}\"\n",
         instance.address
     ))

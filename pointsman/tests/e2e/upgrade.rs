@@ -211,7 +211,7 @@ fn a_tunnel_ends_when_its_life_is_over() {
 #[test]
 fn websockets_go_over_to_a_new_instance_and_are_told_so() {
     let [(first, _), (second, _)] = [websocket(), websocket()];
-    let respread = "[service.shop.respread]\nrate = \"50%\"\nrest = \"100ms\"\n";
+    let respread = "[service.shop.respread]\nrate = \"50%\"\nrest = \"50ms\"\n";
     let node = Home::new(&format!("{DRAINED}{respread}")).start();
     node.register("shop", "first", &crate::lasting(&first));
     node.until_eligible("/", 1);
