@@ -25,6 +25,7 @@ mod service;
 mod shown;
 mod stream;
 mod text;
+mod tls;
 mod top;
 mod tree;
 mod value;
@@ -40,7 +41,8 @@ pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
-pub use text::{AccessFormat, Durability, LogTarget, Percent, Protocol};
+pub use text::{AccessFormat, ClientAuth, Durability, LogTarget, Percent, Protocol, TlsVersion};
+pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
 
 use crate::expand::Expander;

@@ -15,6 +15,6 @@ mod udp;
 pub(crate) use gate::Gate;
 pub(crate) use lasting::{Lasting, Rest, Surplus, Upstream};
 pub(crate) use pipes::Pipes;
-pub(crate) use preface::{Introduced, NoPreface, header, introduced};
+pub(crate) use preface::{Introduced, NoPreface, header, introduced, secure};
 pub(crate) use session::{serve, turn};
 pub(crate) use udp::serve as serve_udp;

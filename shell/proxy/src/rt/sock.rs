@@ -13,7 +13,8 @@ use rustix::net::sockopt::{
     set_socket_linger, set_socket_reuseaddr, set_tcp_nodelay, socket_error,
 };
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType,
+    acceptfrom_with, ipproto,
 };
 
 use super::memory::EndId;
@@ -303,8 +304,8 @@ impl Sock {
 
     /// Makes closing abort the connection (RST), so that the peer cannot take a cut message for a whole one.
     pub fn abort_on_close(&self) {
-        if let Some(tls) = &self.tls {
-            tls.abort();
+        if self.tls.as_ref().is_some_and(|tls| !tls.abort()) {
+            return;
         }
         match &self.end {
             End::Kernel(fd) => drop(set_socket_linger(fd, Some(std::time::Duration::ZERO))),
@@ -345,10 +346,7 @@ impl Sock {
     }
 
     /// These are no `async fn`s, which would keep their arguments twice: waiting is what most connections do.
-    fn wait(
-        &self,
-        ready: impl Fn(&Self) -> bool,
-    ) -> impl Future<Output = Result<(), TimedOut>> {
+    fn wait(&self, ready: impl Fn(&Self) -> bool) -> impl Future<Output = Result<(), TimedOut>> {
         poll_fn(move |_| {
             if ready(self) {
                 return Poll::Ready(Ok(()));

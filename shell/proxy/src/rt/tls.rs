@@ -32,7 +32,7 @@ const UNSENT: usize = 64 * 1024;
 const FRUITLESS: usize = 8;
 
 /// One side of a TLS connection.
-pub(super) struct Tls(RefCell<State>);
+pub(super) struct Tls(RefCell<State>, Option<Arc<ClientConfig>>);
 
 struct State {
     connection: Connection,
@@ -91,7 +91,7 @@ impl Sock {
         ahead: Vec<u8>,
     ) -> io::Result<()> {
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-        self.secure(connection.into(), ahead).await
+        self.secure(connection.into(), None, ahead).await
     }
 
     /// Makes it the client's side of a TLS connection with the server of that name, waiting as long as the task's
@@ -105,13 +105,19 @@ impl Sock {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> io::Result<()> {
-        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        self.secure(connection.into(), Vec::new()).await
+        let connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        self.secure(connection.into(), Some(config), Vec::new())
+            .await
     }
 
-    async fn secure(&mut self, mut connection: Connection, ahead: Vec<u8>) -> io::Result<()> {
+    async fn secure(
+        &mut self,
+        mut connection: Connection,
+        config: Option<Arc<ClientConfig>>,
+        ahead: Vec<u8>,
+    ) -> io::Result<()> {
         connection.set_buffer_limit(Some(UNSENT));
-        self.tls = Some(Box::new(Tls(RefCell::new(State {
+        let state = RefCell::new(State {
             connection,
             ahead,
             used: 0,
@@ -122,7 +128,8 @@ impl Sock {
             aborts: false,
             over: Over::No,
             fault: None,
-        }))));
+        });
+        self.tls = Some(Box::new(Tls(state, config)));
         let sock = &*self;
         // The plain socket's own waiting would ask for plaintext, of which there is none yet.
         poll_fn(|_| {
@@ -159,6 +166,12 @@ impl Sock {
             },
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         })
+    }
+
+    /// Whether it is the client's side of a TLS connection that was made with this configuration.
+    pub fn is_secured_with(&self, config: &Arc<ClientConfig>) -> bool {
+        let made_with = self.tls.as_ref().and_then(|tls| tls.1.as_ref());
+        made_with.is_some_and(|made_with| Arc::ptr_eq(made_with, config))
     }
 
     /// Whether it carries TLS.
@@ -252,9 +265,12 @@ impl Tls {
         !state.ends
     }
 
-    /// What was sent must not look whole: the peer is not told that it is.
-    pub(super) fn abort(&self) {
-        self.0.borrow_mut().aborts = true;
+    /// What was sent must not look whole: the peer is not told that it is. False if nothing was sent yet but alerts, which a
+    /// reset would overtake.
+    pub(super) fn abort(&self) -> bool {
+        let mut state = self.0.borrow_mut();
+        state.aborts = true;
+        !state.connection.is_handshaking()
     }
 
     /// The socket is dropped: the peer learns that nothing more comes, and that it has everything.
