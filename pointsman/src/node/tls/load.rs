@@ -1,7 +1,7 @@
 //! From files to what rustls works with. Every error names the file, and what to do.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -177,7 +177,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn chain(path: &PathBuf) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+fn chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match chain {
@@ -198,7 +198,7 @@ fn private_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
     })
 }
 
-fn authorities(path: &PathBuf) -> anyhow::Result<RootCertStore> {
+fn authorities(path: &Path) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(path)? {
         let added = roots.add(certificate);

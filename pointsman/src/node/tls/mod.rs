@@ -30,7 +30,7 @@ const REMIND: Duration = Duration::from_secs(86_400);
 /// What the workers have, and what it was made from.
 #[derive(Default)]
 pub(super) struct Certificates {
-    listeners: BTreeMap<Arc<str>, Entry<(ListenerTls, Protocol), Arc<ServerConfig>>>,
+    listeners: BTreeMap<Arc<str>, Entry<ListenerSettings, Arc<ServerConfig>>>,
     services: BTreeMap<ServiceKey, Entry<ServiceTls, InstanceTls>>,
     /// Changed files that could not be used.
     failures: u64,
@@ -81,7 +81,10 @@ trait Settings: Clone + PartialEq {
     fn load(&self) -> anyhow::Result<Made<Self::Made>>;
 }
 
-impl Settings for (ListenerTls, Protocol) {
+/// What a listener's TLS is made from, beside the files: the names of protocols that it offers go by its own.
+type ListenerSettings = (ListenerTls, Protocol);
+
+impl Settings for ListenerSettings {
     type Made = Arc<ServerConfig>;
 
     fn files(&self) -> Vec<&Path> {
