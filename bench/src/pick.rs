@@ -214,6 +214,7 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
         retry_budget: 100,
         keep_alive: Duration::from_secs(60),
         send_proxy: None,
+        tls: false,
         connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
         ejections: Arc::default(),

@@ -66,6 +66,7 @@ fn passed_on(request: &Request<'_>, trusted: bool) {
         client: Ipv4Addr::LOCALHOST.into(),
         trusted,
         proto: "http",
+        client_cert: None,
         request_id: b"id",
         default_host: b"default",
         upgrade: true,

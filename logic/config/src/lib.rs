@@ -26,6 +26,7 @@ mod service;
 mod shown;
 mod stream;
 mod text;
+mod tls;
 mod top;
 mod tree;
 mod value;
@@ -42,7 +43,10 @@ pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
-pub use text::{AccessFormat, Durability, FourLetterWord, LogTarget, Percent, Protocol};
+pub use text::{
+    AccessFormat, ClientAuth, Durability, FourLetterWord, LogTarget, Percent, Protocol, TlsVersion,
+};
+pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
 
 use crate::expand::Expander;

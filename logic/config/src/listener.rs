@@ -18,6 +18,7 @@ use crate::rule::{absent, default, required, section};
 use crate::shown::Shown;
 use crate::stream::{LIFE, no_foreign_keys, own_keys};
 use crate::text::Protocol;
+use crate::tls::ListenerTls;
 use crate::top::{DAY, secs};
 use crate::tree::Node;
 use crate::value::{Resolved, Value};
@@ -42,6 +43,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Peers that begin with a PROXY header.
     pub accept_proxy: Vec<Network>,
+    /// TLS of its clients. There with HTTPS, may be there with TCP.
+    pub tls: Option<ListenerTls>,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -53,7 +56,7 @@ declare! {
     pub(crate) struct ListenerKeys {
         /// The address it listens on: `"127.0.0.1:8080"`, or `"[::]:8080"` for every address.
         bind: SocketAddr => required(),
-        /// What it speaks: `"http"`, `"tcp"` or `"udp"`.
+        /// What it speaks: `"http"`, `"https"`, `"tcp"` or `"udp"`.
         // What most listeners are for.
         protocol: Protocol => default(Protocol::Http),
         /// The service that gets what no route takes: `"name"` or `"namespace/name"`.
@@ -77,6 +80,8 @@ declare! {
         /// is taken. All others must not send one.
         // Whoever may send one chooses the address that limits, logs and rules see.
         accept_proxy: Vec<Network> => default(Vec::new()),
+        /// TLS, which ends here: of an `https` listener, or of a `tcp` listener whose instances speak in clear text.
+        tls: Option<ListenerTls> => absent("a tcp listener passes TLS through"),
         /// Limits of a `tcp` listener's connections.
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
@@ -202,6 +207,7 @@ impl Resolved for Listener {
         let before = cx.log.errors();
         no_two_alike(&routes, as_written, cx);
         no_foreign_keys(keys.protocol, as_written, cx);
+        tls_fits(&keys.tls, keys.protocol, node, cx);
         (cx.log.errors() == before).then_some(Self {
             bind: keys.bind,
             protocol: keys.protocol,
@@ -211,6 +217,7 @@ impl Resolved for Listener {
             trusted_peers: keys.trusted_peers,
             timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
             accept_proxy: keys.accept_proxy,
+            tls: keys.tls,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -227,10 +234,31 @@ impl Resolved for Listener {
             trusted_peers: self.trusted_peers.clone(),
             timeouts: self.timeouts.keys(),
             accept_proxy: self.accept_proxy.clone(),
+            tls: self.tls.clone(),
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),
         }
+    }
+}
+
+/// HTTPS has TLS, and speaks HTTP over it.
+fn tls_fits(tls: &Option<ListenerTls>, protocol: Protocol, node: &Node, cx: &mut Reader<'_, '_>) {
+    if protocol != Protocol::Https {
+        return;
+    }
+    match tls {
+        None => {
+            let table = format!("[{}.tls]", cx.path());
+            let hint = format!("add {table} with certificates = [{{ cert = \"…\", key = \"…\" }}]");
+            cx.error(node.at, "speaks https and has no certificate", hint);
+        }
+        Some(tls) if !tls.alpn.is_empty() => {
+            let key = format!("{}.tls.alpn", cx.path());
+            let what = "has no meaning with protocol = \"https\", which is http/1.1";
+            cx.at_key(Severity::Error, &key, what, "leave it out");
+        }
+        Some(_) => {}
     }
 }
 

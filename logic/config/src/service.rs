@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::{CheckSpec, Ejecting, HashOn, Instance, Limiting, Policy, ProxyVersion, Respreading};
+use model::{
+    CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Policy, ProxyVersion, Respreading,
+};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
 use crate::rule::{absent, default, section};
 use crate::text::Percent;
+use crate::tls::ServiceTls;
 use crate::top::{DAY, millis, secs};
 use crate::tree::Node;
 use crate::value::Resolved;
@@ -60,6 +63,8 @@ declare! {
         /// The PROXY header that its instances expect in front of each connection: `"v1"` (text) or `"v2"`
         /// (binary). HTTP requests then get a connection each.
         send_proxy: Option<ProxyVersion> => absent("none: their peer is this node"),
+        /// TLS towards its instances.
+        tls: Option<ServiceTls> => absent("clear text, or what the client itself speaks"),
         /// Addresses of this machine to connect from, in turn. One address has some 28,000 ports for connections
         /// to one instance.
         connect_from: Vec<IpAddr> => default(Vec::new()),
@@ -103,6 +108,8 @@ pub struct Service {
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect.
     pub send_proxy: Option<ProxyVersion>,
+    /// TLS towards its instances, if they speak it.
+    pub tls: Option<ServiceTls>,
     /// Addresses to connect from; empty: the kernel's choice.
     pub connect_from: Vec<IpAddr>,
     /// When instances are taken out because of what was observed.
@@ -142,6 +149,18 @@ impl Resolved for Service {
             let path = format!("{}.respread.rate", cx.path());
             cx.at_key(Severity::Error, &path, what, hint);
         }
+        let spoken = |check: &CheckSpec| match check.kind {
+            CheckKind::Http(_) | CheckKind::Protocol(_) | CheckKind::Exchange(_) => {
+                check.port.is_none()
+            }
+            CheckKind::Tcp => false,
+        };
+        if keys.tls.is_some() && keys.check.as_ref().is_some_and(spoken) {
+            let what = "speaks clear text to instances that speak TLS, and will fail";
+            let hint = "use tcp = true, or name a port where they answer in clear text";
+            let path = format!("{}.check", cx.path());
+            cx.at_key(Severity::Warning, &path, what, hint);
+        }
         (cx.log.errors() == before).then_some(Self {
             policy: keys.policy,
             hash_on: keys.hash_on,
@@ -155,6 +174,7 @@ impl Resolved for Service {
             retry_budget: keys.retry_budget,
             keep_alive: keys.keep_alive,
             send_proxy: keys.send_proxy,
+            tls: keys.tls,
             connect_from: keys.connect_from,
             ejection: keys.ejection,
             limits: keys.limits,
@@ -178,6 +198,7 @@ impl Resolved for Service {
             retry_budget: self.retry_budget,
             keep_alive: self.keep_alive,
             send_proxy: self.send_proxy,
+            tls: self.tls.clone(),
             connect_from: self.connect_from.clone(),
             ejection: self.ejection,
             limits: self.limits,

@@ -128,24 +128,31 @@ fn given(limit: u32) -> Option<u32> {
     (limit != 0).then_some(limit)
 }
 
+/// Those that speak HTTP.
+const HTTP: &[Protocol] = &[Protocol::Http, Protocol::Https];
+
 /// Keys of listeners that only some protocols have.
 const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
-    ("max_head", &[Protocol::Http]),
-    ("max_fields", &[Protocol::Http]),
-    ("trusted_peers", &[Protocol::Http]),
-    ("timeouts", &[Protocol::Http]),
-    ("accept_proxy", &[Protocol::Http, Protocol::Tcp]),
+    ("max_head", HTTP),
+    ("max_fields", HTTP),
+    ("trusted_peers", HTTP),
+    ("timeouts", HTTP),
+    (
+        "accept_proxy",
+        &[Protocol::Http, Protocol::Https, Protocol::Tcp],
+    ),
+    ("tls", &[Protocol::Https, Protocol::Tcp]),
     ("tcp", &[Protocol::Tcp]),
     ("udp", &[Protocol::Udp]),
 ];
 
 /// Keys of routes that only some protocols have.
 const ROUTE_KEYS: &[(&str, &[Protocol])] = &[
-    ("host", &[Protocol::Http]),
-    ("path", &[Protocol::Http]),
-    ("path_prefix", &[Protocol::Http]),
-    ("redirect", &[Protocol::Http]),
-    ("answer", &[Protocol::Http]),
+    ("host", HTTP),
+    ("path", HTTP),
+    ("path_prefix", HTTP),
+    ("redirect", HTTP),
+    ("answer", HTTP),
     ("sni", &[Protocol::Tcp]),
     ("alpn", &[Protocol::Tcp]),
     ("source", &[Protocol::Tcp, Protocol::Udp]),

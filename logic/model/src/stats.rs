@@ -152,6 +152,12 @@ pub struct ListenerStats {
     pub refused: Counter,
     /// Connections cut off for taking too long.
     pub timed_out: Counter,
+    /// TLS handshakes that were completed.
+    pub handshakes: Counter,
+    /// Those of them that resumed an earlier session.
+    pub resumed: Counter,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: Counter,
     /// Bytes read from clients.
     pub received: Counter,
     /// Bytes sent to clients.

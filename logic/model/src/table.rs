@@ -29,6 +29,8 @@ pub struct ListenerTable {
     pub name: Arc<str>,
     /// What it speaks.
     pub speaks: Speaks,
+    /// Whether its clients speak TLS, which ends here. With what is not said here: keys stay with who needs them.
+    pub tls: bool,
     /// Peers that begin with a PROXY header, which is believed; no other may send one.
     pub accept_proxy: Vec<Network>,
     /// Most specific first: see `http::route`.
@@ -159,6 +161,8 @@ pub struct ServiceTable {
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect, if they do.
     pub send_proxy: Option<ProxyVersion>,
+    /// Whether its instances speak TLS.
+    pub tls: bool,
     /// Addresses of ours to connect from, in turn; empty: the kernel's choice.
     pub connect_from: Vec<IpAddr>,
     /// What happened with it.

@@ -23,6 +23,7 @@ pub(super) fn render(shared: &Shared) -> String {
     );
     workers(shared, &mut out);
     listeners(&table, &mut out);
+    shared.certificates().metrics(&mut out);
     routes(&table, &mut out);
     stream_routes(&table, &mut out);
     services(&table, &mut out);
@@ -55,7 +56,7 @@ fn workers(shared: &Shared, out: &mut Exposition) {
 
 fn listeners(table: &RoutingTable, out: &mut Exposition) {
     type Count = (&'static str, &'static str, fn(&ListenerStats) -> &Counter);
-    let counts: [Count; 6] = [
+    let counts: [Count; 9] = [
         (
             "pointsman_listener_accepted_total",
             "Connections accepted.",
@@ -75,6 +76,21 @@ fn listeners(table: &RoutingTable, out: &mut Exposition) {
             "pointsman_listener_timed_out_total",
             "Connections cut off for taking too long.",
             |s| &s.timed_out,
+        ),
+        (
+            "pointsman_listener_tls_handshakes_total",
+            "TLS handshakes that were completed.",
+            |s| &s.handshakes,
+        ),
+        (
+            "pointsman_listener_tls_resumed_total",
+            "TLS handshakes that resumed an earlier session.",
+            |s| &s.resumed,
+        ),
+        (
+            "pointsman_listener_tls_failed_total",
+            "TLS handshakes that failed, for whatever reason.",
+            |s| &s.handshakes_failed,
         ),
         (
             "pointsman_listener_received_bytes_total",

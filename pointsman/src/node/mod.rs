@@ -8,6 +8,7 @@ mod names;
 mod project;
 mod statics;
 mod tables;
+mod tls;
 mod traffic;
 mod zookeeper;
 
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 use directory::Local;
 use names::Names;
 use tables::Tables;
+use tls::Certificates;
 use traffic::Picks;
 
 /// A running node.
@@ -50,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) proxy: Proxy,
     prober: Prober,
     tables: Mutex<Tables>,
+    certificates: Mutex<Certificates>,
     bound: Mutex<BTreeMap<Arc<str>, (Transport, SocketAddr)>>,
     names: Names,
     picks: Picks,
@@ -59,6 +62,12 @@ pub(crate) struct Shared {
 impl Shared {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn certificates(&self) -> MutexGuard<'_, Certificates> {
+        self.certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The listeners and where they are bound.
@@ -79,6 +88,7 @@ impl Node {
             .map_err(|cause| proxy::BindError { address, cause })
             .context("the API cannot be served")?;
         let zookeeper = zookeeper::bind(&config).context("ZooKeeper's clients cannot be served")?;
+        let certificates = Certificates::default().follow(&config)?;
         let registry = open_registry(&config)?;
         let access_log = open_access_log(&config)?;
         let (suspects, suspected) = mpsc::channel(1_024);
@@ -93,12 +103,14 @@ impl Node {
             suspects: Arc::new(move |suspect| drop(suspects.try_send(suspect))),
         })
         .context("cannot start the workers")?;
+        proxy.publish_tls(certificates.table(None));
         let (prober, reports) = Prober::start(fastrand::u64(..));
         let shared = Arc::new(Shared {
             registry,
             proxy,
             prober,
             tables: Mutex::new(Tables::new(workers, &config)),
+            certificates: Mutex::new(certificates),
             bound: Mutex::default(),
             names: Names::default(),
             picks: Picks::default(),
@@ -163,10 +175,20 @@ impl Node {
             return Ok(changes);
         }
         let new = Arc::new(new);
+        // Before anything says that TLS is spoken; what was needed before is there as long as the next change.
+        let certificates = self.shared.certificates().follow(&new)?;
+        let before = {
+            let mut held = self.shared.certificates();
+            let before = std::mem::replace(&mut *held, certificates);
+            self.shared.proxy.publish_tls(held.table(Some(&before)));
+            before
+        };
         // Bound before anything else: an address that is taken must leave everything as it was.
         self.shared.tables().configure(&new);
         if let Err(fault) = self.shared.bind_listeners(&new) {
             self.shared.tables().configure(&old);
+            self.shared.proxy.publish_tls(before.table(None));
+            *self.shared.certificates() = before;
             self.shared.refresh_all();
             return Err(fault);
         }
@@ -207,7 +229,7 @@ impl Shared {
         for (name, listener) in &config.listener {
             let transport = match listener.protocol {
                 Protocol::Udp => Transport::Udp,
-                Protocol::Http | Protocol::Tcp => Transport::Tcp,
+                Protocol::Http | Protocol::Https | Protocol::Tcp => Transport::Tcp,
             };
             let asked = |(carries, at): &(Transport, SocketAddr)| {
                 let port = [0, at.port()].contains(&listener.bind.port());
@@ -352,6 +374,7 @@ fn spawn_tasks(
         tokio::spawn(compare_instances(shared.clone())),
         tokio::spawn(respread_connections(shared.clone())),
         tokio::spawn(find_limits(shared.clone())),
+        tokio::spawn(tls::watch(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
 }

@@ -96,7 +96,7 @@ impl Tables {
                 .and_then(|b| b.routes.iter().find(|r| *r.name == *route))
                 .map_or_else(|| Arc::new(Sharded::new(workers)), |r| r.stats.clone())
         };
-        let http = listener.protocol == Protocol::Http;
+        let http = matches!(listener.protocol, Protocol::Http | Protocol::Https);
         let of_http = listener.routes.iter().filter(|_| http);
         let mut routes: Vec<_> = of_http
             .map(|route| Route {
@@ -112,6 +112,7 @@ impl Tables {
         ListenerTable {
             name: name.clone(),
             speaks: self.speaks(listener, before),
+            tls: listener.tls.is_some(),
             accept_proxy: listener.accept_proxy.clone(),
             routes,
             trusted_peers: listener.trusted_peers.clone(),
@@ -124,7 +125,7 @@ impl Tables {
 
     fn speaks(&mut self, listener: &config::Listener, before: Option<&ListenerTable>) -> Speaks {
         match listener.protocol {
-            Protocol::Http => Speaks::Http,
+            Protocol::Http | Protocol::Https => Speaks::Http,
             Protocol::Tcp => Speaks::Tcp(Stream {
                 routes: self.stream_routes(listener, before),
                 limits: listener.tcp,
@@ -273,6 +274,7 @@ impl Tables {
             retry_budget: settings.retry_budget.0,
             keep_alive: settings.keep_alive,
             send_proxy: settings.send_proxy,
+            tls: settings.tls.is_some(),
             connect_from: settings.connect_from.clone(),
             stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
             ejections: same.map_or_else(Arc::default, |b| b.ejections.clone()),

@@ -19,6 +19,7 @@ mod routes;
 mod shutdown;
 mod start;
 mod tcp;
+mod tls;
 mod udp;
 mod upgrade;
 mod workers;

@@ -16,6 +16,7 @@ mod listen;
 mod pool;
 pub mod rt;
 mod run;
+mod tls;
 mod worker;
 
 use std::io;
@@ -33,6 +34,7 @@ use telemetry::Record;
 
 pub use bind::{BindError, Transport};
 pub use run::{Simulated, simulate};
+pub use tls::{InstanceTls, TlsTable};
 pub use worker::Suspect;
 
 use inbox::{Fleet, Order};
@@ -54,6 +56,7 @@ pub struct Options {
 /// The running workers.
 pub struct Proxy {
     published: Arc<ArcSwap<RoutingTable>>,
+    tls: Arc<ArcSwap<TlsTable>>,
     fleet: Arc<Fleet>,
     /// Where it listens.
     bound: Mutex<Vec<(Transport, SocketAddr)>>,
@@ -67,12 +70,17 @@ impl Proxy {
     /// When the kernel refuses a thread or an epoll instance.
     pub fn start(options: &Options) -> io::Result<Self> {
         let published = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
+        let tls = Arc::new(ArcSwap::from_pointee(TlsTable::default()));
         let fleet = Arc::new(Fleet::new(options.workers)?);
         let threads = (0..options.workers)
-            .map(|index| run::spawn(index, options, published.clone(), fleet.clone()))
+            .map(|index| {
+                let tables = (published.clone(), tls.clone());
+                run::spawn(index, options, tables, fleet.clone())
+            })
             .collect::<io::Result<_>>()?;
         Ok(Self {
             published,
+            tls,
             fleet,
             bound: Mutex::default(),
             threads: Mutex::new(threads),
@@ -84,6 +92,11 @@ impl Proxy {
         self.published.store(table);
         // A connection that lasts looks at no table: its worker has to be told that its instance is gone.
         self.fleet.ring_all();
+    }
+
+    /// Every TLS handshake that begins from now on goes by `table`.
+    pub fn publish_tls(&self, table: TlsTable) {
+        self.tls.store(Arc::new(table));
     }
 
     /// The table that requests are served by.

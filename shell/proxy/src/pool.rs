@@ -40,13 +40,18 @@ const MOST_PER_ADDRESS: usize = 1_024;
 
 impl Pool {
     /// An open connection to `endpoint`, if there is one. The freshest: it is the least likely to be
-    /// closed by the instance at this very moment, and the others may age and go.
-    pub(crate) fn take(&self, endpoint: &Endpoint) -> Option<Sock> {
+    /// closed by the instance at this very moment, and the others may age and go. Those that are not `current` any more
+    /// are closed.
+    pub(crate) fn take(
+        &self,
+        endpoint: &Endpoint,
+        current: impl Fn(&Sock) -> bool,
+    ) -> Option<Sock> {
         let mut pool = self.0.borrow_mut();
         let idle = pool.get_mut(&key(endpoint.address))?;
         while let Some(Idle { sock, instance, .. }) = idle.pop() {
             // Readable means closed, or bytes that nobody asked for: of no use either way.
-            if Arc::ptr_eq(&instance, &endpoint.stats) && !sock.is_readable() {
+            if Arc::ptr_eq(&instance, &endpoint.stats) && !sock.is_readable() && current(&sock) {
                 return Some(sock);
             }
         }

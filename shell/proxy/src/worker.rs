@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::{ArcSwap, Cache, Guard};
 use balance::{Balancer, Context, Held, Lease, Outcome, Random, Retries, Unavailable};
 use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
 
@@ -17,6 +17,7 @@ use crate::l4::{Lasting, Pipes, Upstream, turn};
 use crate::l7::Waiters;
 use crate::pool::Pool;
 use crate::rt::{Handle, Reactor};
+use crate::tls::TlsTable;
 
 /// One worker: everything its tasks share, and nothing that another worker touches.
 pub(crate) struct Worker {
@@ -32,7 +33,8 @@ pub(crate) struct Worker {
     pub(crate) logger: Option<Logger>,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
     published: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
-    table: RefCell<Rc<Published>>,
+    table: RefCell<Rc<Shared>>,
+    tls: Arc<ArcSwap<TlsTable>>,
     balancers: RefCell<Vec<Option<Slot>>>,
     random: RefCell<Random>,
     draining: Cell<bool>,
@@ -57,10 +59,13 @@ struct Slot {
 
 /// What a request holds while it is served: the table it began with, whatever is published meanwhile.
 #[derive(Clone)]
-pub(crate) struct Snapshot(Rc<Published>);
+pub(crate) struct Snapshot(Rc<Shared>);
+
+/// Where the control plane publishes.
+pub(crate) type Published = (Arc<ArcSwap<RoutingTable>>, Arc<ArcSwap<TlsTable>>);
 
 /// A worker's own reference to a table.
-struct Published(Arc<RoutingTable>);
+struct Shared(Arc<RoutingTable>);
 
 impl Snapshot {
     pub(crate) fn listener(&self, number: usize) -> Option<&Arc<ListenerTable>> {
@@ -77,7 +82,7 @@ impl Worker {
         index: usize,
         seed: u64,
         handle: Handle,
-        published: Arc<ArcSwap<RoutingTable>>,
+        (published, tls): Published,
         logger: Option<Logger>,
         suspect: Box<dyn Fn(Suspect)>,
     ) -> Self {
@@ -94,7 +99,8 @@ impl Worker {
             logger,
             suspect,
             published: RefCell::new(Cache::new(published)),
-            table: RefCell::new(Rc::new(Published(table))),
+            table: RefCell::new(Rc::new(Shared(table))),
+            tls,
             balancers: RefCell::default(),
             random: RefCell::new(Random::new(seed)),
             draining: Cell::new(false),
@@ -117,9 +123,14 @@ impl Worker {
         let newest = published.load();
         let mut table = self.table.borrow_mut();
         if !Arc::ptr_eq(newest, &table.0) {
-            *table = Rc::new(Published(newest.clone()));
+            *table = Rc::new(Shared(newest.clone()));
         }
         Snapshot(table.clone())
+    }
+
+    /// What TLS handshakes go by.
+    pub(crate) fn tls(&self) -> Guard<Arc<TlsTable>> {
+        self.tls.load()
     }
 
     /// Chooses an instance for one attempt.

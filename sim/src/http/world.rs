@@ -220,6 +220,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             name: format!("listener-{number}").into(),
             routes: routes.collect(),
             speaks: Speaks::Http,
+            tls: false,
             accept_proxy: Vec::new(),
             trusted_peers: Vec::new(),
             timeouts: TIMEOUTS,
@@ -274,6 +275,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         admission: Arc::new(model::Admission::new(1)),
         keep_alive: Duration::from_millis(700),
         send_proxy: None,
+        tls: false,
         connect_from: Vec::new(),
         stats: numbers.services[s].clone(),
     })

@@ -138,6 +138,7 @@ impl Stage {
             admission: Arc::new(model::Admission::new(1)),
             keep_alive: Duration::from_secs(30),
             send_proxy: None,
+            tls: false,
             connect_from: Vec::new(),
             stats: Arc::new(Sharded::<ServiceStats>::new(1)),
         };
@@ -153,6 +154,7 @@ impl Stage {
             name: "l".into(),
             routes: vec![route],
             speaks: self.speaks(),
+            tls: false,
             accept_proxy: Vec::new(),
             trusted_peers: Vec::new(),
             timeouts: TIMEOUTS,

@@ -42,11 +42,52 @@ fn what_the_design_has_and_this_version_has_not_is_told_apart() {
         "[cluster]\nbind = \"127.0.0.1:1\"",
         "[front.consul]\nbind = \"127.0.0.1:8500\"",
         &route("files = \"/srv\"\nservice = \"a\""),
-        &listener("service = \"a\"\nprotocol = \"https\""),
+        &listener("service = \"a\"\nprotocol = \"http2\""),
     ] {
         let fault = one(text);
         assert!(fault.contains("is not in this version"), "{fault}");
     }
+}
+
+#[test]
+fn tls_that_cannot_work_is_refused() {
+    let tls = |more: &str| {
+        listener(&format!(
+            "service = \"a\"\nprotocol = \"https\"\ntls = {{ certificates = [{{ cert = \"a\", key = \"b\" }}]{more} }}"
+        ))
+    };
+    assert!(parse_one(&tls("")).is_ok());
+    for (text, why) in [
+        (
+            listener("service = \"a\"\nprotocol = \"https\""),
+            "speaks https and has no certificate",
+        ),
+        (
+            listener("service = \"a\"\nprotocol = \"https\"\ntls = { certificates = [] }"),
+            "is empty",
+        ),
+        (
+            listener("service = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }"),
+            "has no meaning with protocol = \"http\"",
+        ),
+        (
+            tls(", alpn = [\"h2\"]"),
+            "has no meaning with protocol = \"https\"",
+        ),
+        (tls(", client_auth = \"required\""), "nobody signs"),
+        (tls(", client_ca = \"c\""), "not asked for certificates"),
+        (tls(", min_version = \"1.1\""), "1.1"),
+        (service("tls = { cert = \"a\" }"), "one of cert and key"),
+    ] {
+        let fault = one(&text);
+        assert!(fault.contains(why), "{fault}");
+    }
+}
+
+#[test]
+fn instances_that_are_not_verified_are_warned_of() {
+    let parsed = parse_one(&service("tls = { verify = false }")).unwrap();
+    assert!(parsed.warnings[0].what.contains("whoever answers"));
 }
 
 #[test]

@@ -123,7 +123,13 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
     let effective = tree(&config(FULL).to_toml());
     for (key, value) in tree(FULL) {
         // Becomes a route; and a text expanded stands there expanded.
-        let routed = ["listener.web.service", "listener.web.role"].contains(&&*key);
+        let routed = [
+            "listener.web.service",
+            "listener.web.role",
+            "listener.secure.service",
+            "listener.unwrapped.service",
+        ]
+        .contains(&&*key);
         if routed || key.ends_with("\"odd key\"") {
             continue;
         }
@@ -147,8 +153,8 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
 fn every_default_is_among_the_effective_values() {
     let text = "[front.zookeeper]\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
                 = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nanswer = {}\n[service.a]\ncheck = { http \
-                = \"/\" }\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
-                = \"tcp\"\nservice = \"a\"\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
+                = \"/\" }\ntls = {}\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
+                = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
     for (key, (absence, values)) in values_by_key(&config(text).to_toml()) {
         if let Absence::Default(toml) = &absence {
             assert!(
@@ -235,6 +241,18 @@ fn every_required_key_is_missed() {
             "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ redirect = {} }]",
             "listener.web.route[1].redirect.location",
         ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nprotocol = \"https\"\ntls = {}",
+            "listener.web.tls.certificates",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\ntls = { certificates = [{ key = \"a\" }] }",
+            "listener.web.tls.certificates[1].cert",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\ntls = { certificates = [{ cert = \"a\" }] }",
+            "listener.web.tls.certificates[1].key",
+        ),
     ] {
         let faults = parse_one(text).unwrap_err();
         assert_eq!(faults.0[0].key, key, "{faults}");
@@ -246,7 +264,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        3
+        5
     );
 }
 

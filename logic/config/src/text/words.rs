@@ -70,13 +70,39 @@ words! {
     pub enum Protocol {
         /// HTTP/1.1 in clear text.
         Http = "http",
-        /// Bytes both ways, whatever they mean; TLS is passed through.
+        /// HTTP/1.1 by TLS, which ends here.
+        Https = "https",
+        /// Bytes both ways, whatever they mean; TLS is passed through, or ends here if there is a `tls` table.
         Tcp = "tcp",
         /// Packets both ways, whatever they mean.
         Udp = "udp",
     }
     expected "the name of a protocol, such as \"http\""
-    later &["http2", "http3", "https", "grpc", "tls", "dns"]
+    later &["http2", "http3", "grpc", "tls", "dns"]
+}
+
+words! {
+    /// A version of TLS.
+    pub enum TlsVersion {
+        /// RFC 5246, with forward secrecy and authenticated encryption only.
+        Tls12 = "1.2",
+        /// RFC 8446.
+        Tls13 = "1.3",
+    }
+    expected "\"1.2\" or \"1.3\""
+    later &[]
+}
+
+words! {
+    /// Whether clients show a certificate.
+    pub enum ClientAuth {
+        /// No client without one that is good.
+        Required = "required",
+        /// Those without are served, too.
+        Optional = "optional",
+    }
+    expected "\"required\" or \"optional\""
+    later &[]
 }
 
 words! {

@@ -15,6 +15,8 @@ pub struct ForwardRequest<'a> {
     pub trusted: bool,
     /// The protocol that the client uses: `http` or `https`.
     pub proto: &'a str,
+    /// The certificate that the client proved to be its own, in Base64 of its DER form.
+    pub client_cert: Option<&'a str>,
     /// The id we give the request, unless a trusted peer has given it one ([`Request::id`]).
     pub request_id: &'a [u8],
     /// Host for an HTTP/1.0 request that names none, such as the instance's address. HTTP/1.1 must have one, and
@@ -27,7 +29,8 @@ pub struct ForwardRequest<'a> {
 /// Fields that are never copied: those of this connection (RFC 9110 §7.6.1), those that are written anew, and those that
 /// only serve to be taken for others. A shadow is dropped even from a trusted peer: an origin that folds it
 /// into the real field would prefer either, and no peer sends one by intent.
-const NEVER: u32 = Known::Connection.bit()
+const NEVER: u32 = Known::ClientCert.bit()
+    | Known::Connection.bit()
     | Known::ContentLength.bit()
     | Known::Forwarded.bit()
     | Known::HopByHop.bit()
@@ -66,6 +69,9 @@ pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &
     write_framing(request.framing, out);
     write_connection(upgrade.is_some(), takes_trailers(request), out);
     write_client(request, forward, out);
+    if let Some(certificate) = forward.client_cert {
+        write_client_cert(certificate, out);
+    }
     if id.is_none() {
         field::write(b"X-Request-Id", forward.request_id, out);
     }
@@ -153,6 +159,13 @@ fn write_client(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut V
     out.extend_from_slice(b";proto=");
     out.extend_from_slice(forward.proto.as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends who the client proved to be: a byte sequence of structured fields (RFC 9440 §2.2, RFC 8941 §3.3.5).
+fn write_client_cert(certificate: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Client-Cert: :");
+    out.extend_from_slice(certificate.as_bytes());
+    out.extend_from_slice(b":\r\n");
 }
 
 /// Appends the list that a trusted peer sent, in one line, to be continued.

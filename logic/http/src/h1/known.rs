@@ -36,6 +36,8 @@ pub enum Known {
     XForwardedProto,
     /// `X-Request-Id`
     XRequestId,
+    /// `Client-Cert`, `Client-Cert-Chain`: who the client proved to be, to whoever ended its TLS (RFC 9440).
+    ClientCert,
     /// Another claim about where a request comes from: `X-Forwarded-Port` and its kind, `X-Real-IP`.
     Claim,
     /// Of this connection only, and of no use to anyone else: `Keep-Alive`, `Proxy-Connection`,
@@ -51,7 +53,7 @@ pub enum Known {
 
 impl Known {
     /// All of them, in their order.
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Other,
         Self::Connection,
         Self::ContentLength,
@@ -67,6 +69,7 @@ impl Known {
         Self::XForwardedHost,
         Self::XForwardedProto,
         Self::XRequestId,
+        Self::ClientCert,
         Self::Claim,
         Self::HopByHop,
         Self::Proxy,
@@ -106,10 +109,12 @@ impl Known {
             (9, b'x') => (Self::Claim, b"x-real-ip"),
             (10, b'c') => (Self::Connection, b"connection"),
             (10, b'k') => (Self::HopByHop, b"keep-alive"),
+            (11, b'c') => (Self::ClientCert, b"client-cert"),
             (12, b'x') => (Self::XRequestId, b"x-request-id"),
             (14, b'c') => (Self::ContentLength, b"content-length"),
             (14, b'h') => (Self::HopByHop, b"http2-settings"),
             (16, b'p') => (Self::HopByHop, b"proxy-connection"),
+            (17, b'c') => (Self::ClientCert, b"client-cert-chain"),
             (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
             (13.., b'x') => return Self::forwarding(name),
             _ => return Self::Other,
@@ -210,6 +215,8 @@ mod tests {
             ("Proxy-Connection", Known::HopByHop),
             ("Proxy", Known::Proxy),
             ("X-Request-ID", Known::XRequestId),
+            ("Client-Cert", Known::ClientCert),
+            ("client-cert-Chain", Known::ClientCert),
         ] {
             assert_eq!(known(name), what, "{name}");
         }
@@ -244,6 +251,7 @@ mod tests {
             "Transfer_Encoding",
             "X_Forwarded_Anything",
             "Keep_Alive",
+            "Client_Cert",
         ] {
             assert_eq!(known(name), Known::Shadow, "{name}");
         }

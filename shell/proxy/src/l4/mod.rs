@@ -16,6 +16,6 @@ pub(crate) use carry::{End, Limits, Pair};
 pub(crate) use gate::Gate;
 pub(crate) use lasting::{Lasting, Rest, Standing, Surplus, Upstream};
 pub(crate) use pipes::Pipes;
-pub(crate) use preface::{Introduced, NoPreface, header, introduced};
+pub(crate) use preface::{Introduced, NoPreface, header, introduced, secure};
 pub(crate) use session::{serve, turn};
 pub(crate) use udp::serve as serve_udp;

@@ -1,19 +1,22 @@
 //! What may stand before a connection's own bytes: a PROXY header from a peer that is trusted, and one of ours for an
 //! instance that expects it; and the TLS hello, which is read and passed on.
 
+use std::io;
 use std::net::SocketAddr;
 
 use model::{ListenerTable, Moment, ProxyVersion};
 use wire::client_hello::{self, ClientHello};
 use wire::proxy_protocol::{self, Header, Origin, Tlvs, Transport, Version};
 
-use crate::rt::{Sock, TimedOut};
+use crate::rt::{Secured, Sock, TimedOut};
+use crate::tls;
 use crate::worker::Worker;
 
 /// Bytes read at a time: what follows the preface waits with the client until there is an instance.
 const READ: usize = 16 * 1024;
 
 /// On whose behalf a connection came.
+#[derive(Clone)]
 pub(crate) struct Introduced {
     /// The client.
     pub(crate) client: SocketAddr,
@@ -21,6 +24,8 @@ pub(crate) struct Introduced {
     pub(crate) destination: Option<SocketAddr>,
     /// What else a header said.
     pub(crate) tlvs: Tlvs,
+    /// The certificate that it proved to be its own, in Base64.
+    pub(crate) certificate: Option<Box<str>>,
 }
 
 /// Why there is no preface.
@@ -32,6 +37,8 @@ pub(crate) enum NoPreface {
     Late,
     /// It sent something else.
     Garbage,
+    /// Its TLS handshake failed; whether for being late.
+    Handshake(bool),
 }
 
 /// Who a connection is from. A trusted peer has to say so until `deadline`: if its header could be left out, a client
@@ -48,6 +55,7 @@ pub(crate) async fn introduced(
         client: peer,
         destination: None,
         tlvs: Tlvs::default(),
+        certificate: None,
     };
     if !table.accept_proxy.iter().any(|n| n.contains(peer.ip())) {
         return Ok(introduced);
@@ -72,6 +80,26 @@ pub(crate) async fn introduced(
     }
     introduced.tlvs = header.tlvs;
     Ok(introduced)
+}
+
+/// Ends a client's TLS, within the task's deadline.
+pub(crate) async fn secure(
+    worker: &Worker,
+    table: &ListenerTable,
+    client: &mut Sock,
+    ahead: Vec<u8>,
+) -> Result<Secured, NoPreface> {
+    match tls::from_client(worker, &table.name, client, ahead).await {
+        Ok(secured) => {
+            let stats = table.stats.of(worker.index);
+            stats.handshakes.bump(1);
+            stats.resumed.bump(u64::from(secured.resumed));
+            Ok(secured)
+        }
+        Err(fault) => Err(NoPreface::Handshake(
+            fault.kind() == io::ErrorKind::TimedOut,
+        )),
+    }
 }
 
 /// What a client asks for, as far as that can be seen: nothing, if it speaks no TLS or is silent until `deadline`. Its

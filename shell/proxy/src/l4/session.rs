@@ -21,6 +21,7 @@ use super::lasting::{Standing, Upstream};
 use super::preface::{self, Introduced, NoPreface, introduced};
 use crate::inbox::Open;
 use crate::rt::Sock;
+use crate::tls::to_instance;
 use crate::worker::{Worker, source_key};
 
 /// A connection from its acceptance to its end.
@@ -112,6 +113,13 @@ impl Session {
             Err(NoPreface::Left) => return Err(Closed::ClientReset),
             Err(NoPreface::Late) => return Err(Closed::Idle),
             Err(NoPreface::Garbage) => return Err(self.refuse()),
+            Err(NoPreface::Handshake(late)) => {
+                self.stats().handshakes_failed.bump(1);
+                return Err(match late {
+                    true => Closed::Idle,
+                    false => Closed::Refused,
+                });
+            }
         };
         let Ok(admitted) = self.admit(open) else {
             return Err(self.refuse());
@@ -129,14 +137,26 @@ impl Session {
         let hello = self.stream().routes.iter().any(asks);
         let deadline = self.began + self.stream().limits.hello;
         let (worker, client, ahead) = (&*self.worker, &self.client, &mut self.ahead);
-        let introduced =
+        let mut introduced =
             introduced(worker, client, self.peer, &self.table, ahead, deadline).await?;
         self.peer = introduced.client;
+        let hello = match (self.table.tls, hello) {
+            (true, _) => {
+                worker.reactor().set_deadline(deadline);
+                let ahead = std::mem::take(&mut self.ahead);
+                let secured =
+                    preface::secure(&self.worker, &self.table, &mut self.client, ahead).await?;
+                introduced.secured(&secured);
+                ClientHello {
+                    server_name: secured.server_name,
+                    alpn: secured.alpn.into_iter().collect(),
+                }
+            }
+            (false, true) => preface::hello(worker, client, ahead, deadline).await?,
+            (false, false) => ClientHello::default(),
+        };
         self.introduced = Some(Box::new(introduced));
-        match hello {
-            true => preface::hello(worker, client, ahead, deadline).await,
-            false => Ok(ClientHello::default()),
-        }
+        Ok(hello)
     }
 
     fn refuse(&self) -> Closed {
@@ -194,7 +214,12 @@ impl Session {
             let connected = self.connect(endpoint.address, service).await;
             match connected {
                 Ok(instance) => {
-                    self.introduce(service);
+                    if !service.tls
+                        && let Some(header) = self.header(service)
+                    {
+                        self.ahead.splice(..0, header);
+                    }
+                    self.introduced = None;
                     endpoint.stats.connected(true);
                     let upstream = worker.lasting.upstream(number, service, endpoint);
                     self.outcome.upstream = Some(upstream);
@@ -217,12 +242,10 @@ impl Session {
         }
     }
 
-    /// Puts the header that the instance expects before everything else.
-    fn introduce(&mut self, service: &ServiceTable) {
-        let introduced = self.introduced.take();
-        let (Some(version), Some(mut introduced)) = (service.send_proxy, introduced) else {
-            return;
-        };
+    /// The header that the instance expects before everything else.
+    fn header(&self, service: &ServiceTable) -> Option<Vec<u8>> {
+        let version = service.send_proxy?;
+        let mut introduced = self.introduced.as_deref()?.clone();
         let tlvs = &mut introduced.tlvs;
         if tlvs.authority.is_none() {
             tlvs.authority.clone_from(&self.sni);
@@ -236,14 +259,23 @@ impl Session {
             )
         };
         tlvs.unique_id.get_or_insert_with(named);
-        let header = preface::header(version, &self.client, &introduced);
-        self.ahead.splice(..0, header);
+        Some(preface::header(version, &self.client, &introduced))
     }
 
     async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> io::Result<Sock> {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
-        Sock::connect_from(reactor, to, self.worker.connect_from(service, to)).await
+        let from = self.worker.connect_from(service, to);
+        let mut instance = Sock::connect_from(reactor, to, from).await?;
+        if service.tls {
+            // In clear text, as HAProxy and nginx expect it. A new connection has room for it.
+            let header = self.header(service).unwrap_or_default();
+            if instance.try_send(&header)? < header.len() {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            to_instance(&self.worker, service, &mut instance, to).await?;
+        }
+        Ok(instance)
     }
 
     /// Carries bytes until the connection ends.

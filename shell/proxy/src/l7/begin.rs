@@ -156,7 +156,14 @@ impl Session {
                 .trusted_peers
                 .iter()
                 .any(|net| net.contains(client)),
-            proto: "http",
+            proto: match self.client.is_secured() {
+                true => "https",
+                false => "http",
+            },
+            client_cert: self
+                .from
+                .as_ref()
+                .and_then(|from| from.certificate.as_deref()),
             request_id: id,
             // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
             default_host: b"localhost",

@@ -17,6 +17,7 @@ use super::session::{Cut, Next, Session};
 use super::tunnel::Upgraded;
 use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
+use crate::tls::{is_current, to_instance};
 
 /// How a request ended, for counters and the log.
 pub(super) struct Ended {
@@ -183,7 +184,8 @@ impl Session {
             let endpoint = &service.endpoints[number];
             // A connection that begins with its client's address is that client's.
             let shared = service.send_proxy.is_none();
-            let take = || self.worker.pool.take(endpoint);
+            let current = |sock: &Sock| is_current(&self.worker, service, sock);
+            let take = || self.worker.pool.take(endpoint, current);
             let mut reused = (pooled && shared).then(take).flatten();
             let was_used = reused.is_some();
             // One place for either: a second one would make every exchange larger.
@@ -237,12 +239,18 @@ impl Session {
         reactor.set_timeout(service.connect_timeout);
         let to = endpoint.address;
         let from = self.worker.connect_from(service, to);
-        let connected = Sock::connect_from(reactor, to, from).await;
+        let mut connected = Sock::connect_from(reactor, to, from).await;
+        if let Ok(instance) = &mut connected {
+            let introduced = self.introduce(instance, service);
+            introduced.map_err(Failed::Connect)?;
+            if service.tls
+                && let Err(fault) = to_instance(&self.worker, service, instance, to).await
+            {
+                connected = Err(fault);
+            }
+        }
         endpoint.stats.connected(connected.is_ok());
-        let instance = connected.map_err(Failed::Connect)?;
-        self.introduce(&instance, service)
-            .map_err(Failed::Connect)?;
-        Ok(instance)
+        connected.map_err(Failed::Connect)
     }
 
     /// Sends the header that the instance expects in front of a connection. A new connection has room for it.
@@ -254,6 +262,7 @@ impl Session {
             client: self.peer,
             destination: None,
             tlvs: Tlvs::default(),
+            certificate: None,
         };
         let header = header(
             version,

@@ -14,7 +14,7 @@ use super::begin::{Begun, Plan};
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
-use crate::l4::{Introduced, NoPreface, introduced};
+use crate::l4::{Introduced, NoPreface, introduced, secure};
 use crate::rt::{Sock, TimedOut};
 use crate::worker::{Snapshot, Worker};
 
@@ -108,7 +108,10 @@ pub(crate) fn serve(
         let Some(session) = &mut session else {
             return;
         };
-        let plain = session.table.borrow().accept_proxy.is_empty();
+        let plain = {
+            let table = session.table.borrow();
+            table.accept_proxy.is_empty() && !table.tls
+        };
         if plain || Box::pin(session.is_introduced()).await {
             session.serve().await;
         }
@@ -122,6 +125,12 @@ fn turn_away(worker: &Worker, table: &ListenerTable, client: &Sock, why: NoPrefa
     stats.closed.bump(1);
     match why {
         NoPreface::Left => {}
+        NoPreface::Handshake(late) => {
+            stats.handshakes_failed.bump(1);
+            stats.timed_out.bump(u64::from(late));
+            // No reset: it would overtake the alert that says why.
+            return;
+        }
         NoPreface::Late => stats.timed_out.bump(1),
         NoPreface::Garbage => stats.refused.bump(1),
     }
@@ -136,8 +145,15 @@ impl Session {
         let deadline = self.worker.now() + table.timeouts.request_head;
         let (worker, client) = (&self.worker, &self.client);
         let held = self.held.get_mut();
-        match introduced(worker, client, self.peer, &table, held, deadline).await {
+        let mut outcome = introduced(worker, client, self.peer, &table, held, deadline).await;
+        if let (true, Ok(introduced)) = (table.tls, &mut outcome)
+            && let Err(why) = self.is_secured(&table, introduced, deadline).await
+        {
+            outcome = Err(why);
+        }
+        match outcome {
             Ok(introduced) => {
+                let held = self.held.get_mut();
                 self.unseen.set(!held.is_empty());
                 self.peer = introduced.client;
                 self.from = Some(Box::new(introduced));
@@ -148,6 +164,20 @@ impl Session {
                 false
             }
         }
+    }
+
+    /// The TLS handshake; its client is introduced by it, too.
+    async fn is_secured(
+        &mut self,
+        table: &ListenerTable,
+        introduced: &mut Introduced,
+        deadline: Moment,
+    ) -> Result<(), NoPreface> {
+        self.worker.reactor().set_deadline(deadline);
+        let ahead = std::mem::take(self.held.get_mut());
+        secure(&self.worker, table, &mut self.client, ahead)
+            .await
+            .map(|secured| introduced.secured(&secured))
     }
 
     async fn serve(&self) {

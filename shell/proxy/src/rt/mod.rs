@@ -19,6 +19,7 @@ mod reactor;
 mod sock;
 mod splice;
 mod timers;
+mod tls;
 mod udp;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use memory::{Memory, Network};
 pub use reactor::{Reactor, TaskId};
 pub use sock::{Accepted, Listener, Sock, TimedOut};
 pub use splice::Pipe;
+pub use tls::Secured;
 pub use udp::{Batch, Offload, Outgoing, Packets, UdpSock};

@@ -97,6 +97,8 @@ pub struct Reactor {
     fired: RefCell<Vec<TaskId>>,
     /// Tasks to be woken if they are still there then, in the order of time.
     soon: RefCell<VecDeque<(Moment, TaskId)>>,
+    /// Where TLS reads to: one buffer for all of a worker's connections, made when the first needs it.
+    pub(super) ciphertext: RefCell<Vec<u8>>,
 }
 
 /// How long a wait goes on before it is worth to watch for what seldom happens. Most answers of an instance nearby are
@@ -133,6 +135,7 @@ impl Reactor {
             events: RefCell::default(),
             fired: RefCell::default(),
             soon: RefCell::default(),
+            ciphertext: RefCell::default(),
         }
     }
 

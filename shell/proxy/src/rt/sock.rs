@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -13,11 +13,13 @@ use rustix::net::sockopt::{
     set_socket_linger, set_socket_reuseaddr, set_tcp_nodelay, socket_error,
 };
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType,
+    acceptfrom_with, ipproto,
 };
 
 use super::memory::EndId;
 use super::reactor::{Driver, Reactor, Token};
+use super::tls::Tls;
 
 /// The task's deadline passed while it waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Sock {
     /// like an end in order. A body that ends with its connection would be taken for whole.
     pub(super) broken: Cell<bool>,
     watched: Cell<Watched>,
+    /// What makes plaintext of its bytes, where they are none. Boxed: plain sockets pay a pointer for it, and a branch.
+    pub(super) tls: Option<Box<Tls>>,
 }
 
 /// Whether the kernel tells us of a socket's events. Telling it to costs a system call and, at the end, taking the socket
@@ -75,6 +79,7 @@ impl Sock {
             sent: Cell::new(0),
             broken: Cell::new(false),
             watched: Cell::new(Watched::Yes),
+            tls: None,
         }
     }
 
@@ -143,6 +148,19 @@ impl Sock {
     /// # Errors
     /// When the connection broke.
     pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let read = match &self.tls {
+            None => self.recv_raw(buffer),
+            Some(tls) => tls.recv(self, buffer),
+        };
+        if let Ok(Some(n)) = read {
+            self.received.set(self.received.get() + n as u64);
+        }
+        read
+    }
+
+    /// Reads what the connection itself carries.
+    #[inline]
+    pub(super) fn recv_raw(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         if !self.reactor.readable(self.token) {
             return Ok(None);
         }
@@ -155,7 +173,6 @@ impl Sock {
         match result {
             Ok(0) if self.broken.get() => Err(Errno::CONNRESET.into()),
             Ok(n) => {
-                self.received.set(self.received.get() + n as u64);
                 if n != 0 && n < buffer.len() {
                     self.reactor.drained(self.token);
                 }
@@ -170,7 +187,7 @@ impl Sock {
         }
     }
 
-    /// Sends what fits. Fewer bytes than given: the rest waits for [`Sock::writable`].
+    /// Sends what fits. Fewer bytes than given: the rest, and nothing else, waits for [`Sock::writable`].
     ///
     /// # Errors
     /// When the connection broke.
@@ -188,17 +205,48 @@ impl Sock {
     }
 
     fn send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let n = match &self.tls {
+            None => self.send_raw(bytes.len(), |end| match end {
+                End::Kernel(fd) => rustix::net::send(fd, bytes, flags),
+                End::Memory(end) => self.network().send(*end, bytes),
+            })?,
+            Some(tls) => tls.send(self, bytes, flags.contains(SendFlags::MORE))?,
+        };
+        self.sent.set(self.sent.get() + n as u64);
+        Ok(n)
+    }
+
+    /// Sends records as the connection itself is to carry them.
+    pub(super) fn send_raw_vectored(
+        &self,
+        parts: &[IoSlice<'_>],
+        flags: SendFlags,
+    ) -> io::Result<usize> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        self.send_raw(len, |end| match end {
+            End::Kernel(fd) => {
+                let mut control = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(fd, parts, &mut control, flags)
+            }
+            End::Memory(end) => {
+                let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+                self.network().send(*end, &whole)
+            }
+        })
+    }
+
+    #[inline]
+    fn send_raw(
+        &self,
+        len: usize,
+        send: impl FnOnce(&End) -> Result<usize, Errno>,
+    ) -> io::Result<usize> {
         if !self.reactor.writable(self.token) {
             return Ok(0);
         }
-        let result = match &self.end {
-            End::Kernel(fd) => rustix::net::send(fd, bytes, flags),
-            End::Memory(end) => self.network().send(*end, bytes),
-        };
-        match result {
+        match send(&self.end) {
             Ok(n) => {
-                self.sent.set(self.sent.get() + n as u64);
-                if n < bytes.len() {
+                if n < len {
                     self.reactor.unwritable(self.token);
                 }
                 Ok(n)
@@ -241,6 +289,12 @@ impl Sock {
 
     /// Ends our side; the peer reads the end of the stream.
     pub fn shutdown_write(&self) {
+        if self.tls.as_ref().is_none_or(|tls| tls.shutdown(self)) {
+            self.shutdown_raw();
+        }
+    }
+
+    pub(super) fn shutdown_raw(&self) {
         // A connection that is gone already needs no end.
         match &self.end {
             End::Kernel(fd) => drop(rustix::net::shutdown(fd, rustix::net::Shutdown::Write)),
@@ -250,6 +304,9 @@ impl Sock {
 
     /// Makes closing abort the connection (RST), so that the peer cannot take a cut message for a whole one.
     pub fn abort_on_close(&self) {
+        if self.tls.as_ref().is_some_and(|tls| !tls.abort()) {
+            return;
+        }
         match &self.end {
             End::Kernel(fd) => drop(set_socket_linger(fd, Some(std::time::Duration::ZERO))),
             End::Memory(end) => self.network().abort_on_close(*end),
@@ -261,7 +318,7 @@ impl Sock {
     /// # Errors
     /// [`TimedOut`] when the task's deadline passes first.
     pub fn readable(&self) -> impl Future<Output = Result<(), TimedOut>> {
-        self.wait(Reactor::readable)
+        self.wait(Self::is_readable)
     }
 
     /// Waits until something may be sent.
@@ -269,7 +326,7 @@ impl Sock {
     /// # Errors
     /// [`TimedOut`] when the task's deadline passes first.
     pub fn writable(&self) -> impl Future<Output = Result<(), TimedOut>> {
-        self.wait(Reactor::writable)
+        self.wait(Self::is_writable)
     }
 
     /// Whether both sides have closed, or the connection broke.
@@ -285,16 +342,13 @@ impl Sock {
         &self,
         stop: impl Fn() -> bool,
     ) -> impl Future<Output = Result<(), TimedOut>> {
-        self.wait(move |reactor, token| reactor.readable(token) || stop())
+        self.wait(move |sock| sock.is_readable() || stop())
     }
 
     /// These are no `async fn`s, which would keep their arguments twice: waiting is what most connections do.
-    fn wait(
-        &self,
-        ready: impl Fn(&Reactor, Token) -> bool,
-    ) -> impl Future<Output = Result<(), TimedOut>> {
+    fn wait(&self, ready: impl Fn(&Self) -> bool) -> impl Future<Output = Result<(), TimedOut>> {
         poll_fn(move |_| {
-            if ready(&self.reactor, self.token) {
+            if ready(self) {
                 return Poll::Ready(Ok(()));
             }
             if self.reactor.timed_out() || !self.watch() {
@@ -324,22 +378,29 @@ impl Sock {
 
     /// Whether something (data, an end, an error) waits to be read, as far as is known without asking.
     pub fn is_readable(&self) -> bool {
-        self.reactor.readable(self.token)
+        match &self.tls {
+            None => self.reactor.readable(self.token),
+            Some(tls) => tls.is_readable(self),
+        }
     }
 
     /// Whether the peer is known to have ended its side; what it sent before may still be unread.
     pub fn has_ended(&self) -> bool {
-        self.reactor.peer_closed(self.token)
+        self.reactor.peer_closed(self.token) || self.tls.as_ref().is_some_and(|t| t.has_ended())
     }
 
     /// Whether something may be sent, as far as is known without asking.
     pub fn is_writable(&self) -> bool {
-        self.reactor.writable(self.token)
+        let flushed = self.tls.as_ref().is_none_or(|tls| tls.is_writable(self));
+        flushed && self.reactor.writable(self.token)
     }
 
     /// Whether there is something to read (data or an error, not an orderly end), asking the kernel if it has not been
     /// watching.
     pub fn has_more(&self) -> bool {
+        if self.tls.as_ref().is_some_and(|tls| tls.has_more()) {
+            return true;
+        }
         match &self.end {
             End::Kernel(fd) if self.watched.get() != Watched::Yes => {
                 let peeked = rustix::net::recv(fd, &mut [0; 1][..], RecvFlags::PEEK);
@@ -403,6 +464,9 @@ pub(super) async fn wait(
 
 impl Drop for Sock {
     fn drop(&mut self) {
+        if let Some(tls) = self.tls.take() {
+            tls.farewell(self);
+        }
         if let End::Memory(end) = &self.end {
             self.network().close(*end);
         }

@@ -40,9 +40,9 @@ impl Pipe {
 }
 
 impl Sock {
-    /// Whether its bytes can go through a pipe: those of a simulated network cannot.
+    /// Whether its bytes can go through a pipe: those of a simulated network cannot, nor those that TLS carries.
     pub fn can_splice(&self) -> bool {
-        matches!(self.end, End::Kernel(_))
+        matches!(self.end, End::Kernel(_)) && self.tls.is_none()
     }
 
     /// Moves up to `most` bytes that have arrived into `pipe`, which must be empty: only then does a refusal mean that

@@ -177,6 +177,7 @@ fn table(policy: Policy, balancing: Balancing, endpoints: Vec<Endpoint>) -> Serv
         retries: 0,
         keep_alive: Duration::from_secs(60),
         send_proxy: None,
+        tls: false,
         connect_from: Vec::new(),
         stats: Arc::new(Sharded::new(1)),
         least_moves: Arc::default(),

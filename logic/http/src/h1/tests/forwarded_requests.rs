@@ -9,6 +9,7 @@ fn forward(trusted: bool) -> ForwardRequest<'static> {
         client: CLIENT,
         trusted,
         proto: "http",
+        client_cert: None,
         request_id: b"our-id",
         default_host: b"10.0.0.9:80",
         upgrade: true,
