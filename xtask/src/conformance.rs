@@ -39,7 +39,7 @@ const KAZOO: &[&str] = &[
 
 const USAGE: &str = "\
 cargo xtask conformance zookeeper [OPERATIONS [SEED]]
-    kazoo's and Curator's own tests against pointsman; ZooKeeper's shell against both; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
+    kazoo's and Curator's own tests against pointsman; a Dubbo provider and consumer; ZooKeeper's shell against both; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
     real ZooKeeper, every answer and every event compared";
 
 /// Runs what the arguments name.
@@ -53,6 +53,7 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let done = tools::ensure(ZOOKEEPER)
         .and_then(|()| kazoo(project))
         .and_then(|()| curator(project))
+        .and_then(|()| dubbo(project))
         .and_then(|()| script(project, "importing.py", &[]))
         .and_then(|()| script(project, "shell.py", &[]))
         .and_then(|()| script(project, "differential.py", &[operations, seed]));
@@ -121,19 +122,36 @@ fn kazoo(project: &Project) -> Result<(), String> {
 
 /// Maven's reports say which tests failed; docs/zookeeper.md says why.
 fn curator(project: &Project) -> Result<(), String> {
+    maven(project, "curator", "test").map(drop)
+}
+
+/// A provider and a consumer of Dubbo find each other, and a listener finds the provider.
+fn dubbo(project: &Project) -> Result<(), String> {
+    let jars = maven(project, "dubbo", "package")?;
+    script(project, "rpc.py", &[&jars.display().to_string()])
+}
+
+/// Runs a Maven project of `conformance/zookeeper`; returns where it has put everything.
+fn maven(project: &Project, name: &str, goal: &str) -> Result<PathBuf, String> {
     tools::ensure(&[Tool {
         program: "mvn",
         package: "maven",
     }])?;
     let binary = build(project)?;
-    let target = project.root.join("target/conformance/zookeeper/curator");
-    let mut tests = Command::new("mvn");
-    tests
-        .args(["--batch-mode", "--no-transfer-progress", "test", "--file"])
-        .arg(project.root.join("conformance/zookeeper/curator/pom.xml"))
-        .env("CONFORMANCE_TARGET", target)
-        .env("POINTSMAN", binary);
-    succeed(&mut tests)
+    let home = project.root.join("conformance/zookeeper").join(name);
+    let target = project.root.join("target/conformance/zookeeper").join(name);
+    let mut run = Command::new("mvn");
+    run.args([
+        "--batch-mode",
+        "--no-transfer-progress",
+        "--quiet",
+        goal,
+        "--file",
+    ])
+    .arg(home.join("pom.xml"))
+    .env("CONFORMANCE_TARGET", &target)
+    .env("POINTSMAN", binary);
+    succeed(&mut run).map(|()| target)
 }
 
 fn build(project: &Project) -> Result<PathBuf, String> {

@@ -29,7 +29,70 @@ pub(super) fn render(shared: &Shared) -> String {
     services(&table, &mut out);
     endpoints(&table, &mut out);
     registry(shared, &mut out);
+    zookeeper(shared, &mut out);
     out.finish()
+}
+
+fn zookeeper(shared: &Shared, out: &mut Exposition) {
+    let Some(front) = shared.zookeeper.get() else {
+        return;
+    };
+    let (counters, watches, connections) = front.figures.read();
+    let (nodes, sessions) = shared.registry.read(|registry| {
+        let tree = registry.tree();
+        (tree.totals().nodes, tree.session_count() as u64)
+    });
+    let (gauge, counter) = (Kind::Gauge, Kind::Counter);
+    let all = [
+        (
+            "connections",
+            gauge,
+            "Connections of ZooKeeper's clients.",
+            connections as u64,
+        ),
+        (
+            "sessions",
+            gauge,
+            "Sessions of ZooKeeper's clients.",
+            sessions,
+        ),
+        ("nodes", gauge, "Nodes of the tree.", nodes),
+        (
+            "watches",
+            gauge,
+            "Watches: connections by paths.",
+            watches.watches as u64,
+        ),
+        (
+            "requests_total",
+            counter,
+            "Requests of ZooKeeper's clients.",
+            counters.received,
+        ),
+        (
+            "events_total",
+            counter,
+            "Events of watches sent.",
+            counters.events,
+        ),
+        (
+            "dropped_total",
+            counter,
+            "Connections closed because their clients did not read.",
+            counters.dropped,
+        ),
+        (
+            "skipped_total",
+            counter,
+            "Nodes that should stand for instances and cannot be read.",
+            front.projection.skipped.value(),
+        ),
+    ];
+    for (name, kind, help, value) in all {
+        let name = format!("pointsman_zookeeper_{name}");
+        out.metric(&name, kind, help);
+        out.sample(&name, &[], value);
+    }
 }
 
 fn workers(shared: &Shared, out: &mut Exposition) {

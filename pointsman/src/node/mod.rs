@@ -14,7 +14,7 @@ mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     names: Names,
     picks: Picks,
     lost_records: Arc<Counter>,
+    /// Set once ZooKeeper's clients are served.
+    zookeeper: OnceLock<zookeeper::Watched>,
 }
 
 impl Shared {
@@ -115,6 +117,7 @@ impl Node {
             names: Names::default(),
             picks: Picks::default(),
             lost_records,
+            zookeeper: OnceLock::new(),
         });
         shared.sync_statics(&config).await?;
         let seen = shared.registry.revision();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use config::{Config, FourLetterWord, Zookeeper};
 use fronts::Refused;
-use fronts::zookeeper::{Done, Front, Options, Store, serve_admin};
+use fronts::zookeeper::{Done, Figures, Front, Options, Store, serve_admin};
 use model::{Moment, Secret};
 use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
 use registry::{Command, Registry};
@@ -22,6 +22,12 @@ const THREADS: usize = 4;
 const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(10);
 
 struct Local(Arc<Shared>, Arc<Projection>);
+
+/// What metrics read.
+pub(super) struct Watched {
+    pub(super) figures: Figures,
+    pub(super) projection: Arc<Projection>,
+}
 
 /// The clients, who watch, and the catalog, which follows.
 struct Both(Arc<dyn Observer>, Arc<Projection>);
@@ -104,6 +110,10 @@ pub(super) fn start(
     let projection = Arc::new(Projection::new(patterns.unwrap_or_default()));
     let store = Local(shared.clone(), projection.clone());
     let front = Front::start(bound.clients, Arc::new(store), options(front))?;
+    let _ = shared.zookeeper.set(Watched {
+        figures: front.figures(),
+        projection: projection.clone(),
+    });
     let projecting = tokio::spawn(project::run(shared.clone(), projection));
     if let Some(admin) = bound.admin {
         // Ends with the process: its answers are for people and monitors.

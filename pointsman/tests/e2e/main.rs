@@ -24,6 +24,7 @@ mod udp;
 mod upgrade;
 mod workers;
 mod zookeeper;
+mod zookeeper_kills;
 
 use serde_json::{Value, json};
 

@@ -58,6 +58,12 @@ fn what_a_session_registers_is_sent_traffic_until_the_session_ends() {
     );
     let said = node.said().text()[before..].to_owned();
     assert!(said.contains("/services/shop/broken"), "{said}");
+    let metrics = get(node.api, "/metrics");
+    assert!(
+        metrics
+            .text()
+            .contains("\npointsman_zookeeper_skipped_total 1\n")
+    );
     client.close();
     until("nothing registered", || {
         (instances(&node, "shop") == 0).then_some(())

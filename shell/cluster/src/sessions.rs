@@ -8,17 +8,19 @@ use registry::tree::{SessionId, TreeCommand};
 
 use crate::node::{Shared, lock};
 
-/// How often containers and nodes with a time to live are looked at. Both are for cleaning up, which is in no hurry;
-/// ZooKeeper takes a minute.
-const SWEEP: Duration = Duration::from_secs(10);
-/// The most nodes that one command removes.
-const MOST_SWEPT: usize = 1_000;
+/// How often containers and nodes with a time to live are looked at. ZooKeeper takes a minute, for it looks at all.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How many of them at a time: some milliseconds, in which nobody writes.
+const MOST_SWEPT: usize = 5_000;
+/// The most nodes that one command removes: with the longest usual paths it stays below what a command may have.
+const STEP: usize = 500;
 /// The most sessions closed before their commands are waited for.
 const PIPELINE: usize = 1_024;
 
 /// The thread that ends sessions of the tree whose clients are silent, and removes nodes whose time is over.
 pub(crate) fn run(shared: &Arc<Shared>) {
     let mut swept = Moment::ZERO;
+    let mut after: Box<str> = "".into();
     while !shared.closing.load(Relaxed) {
         let over = wait_for_work(shared, swept + SWEEP);
         for step in over.chunks(PIPELINE) {
@@ -27,7 +29,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         }
         if shared.now() >= swept + SWEEP {
             swept = shared.now();
-            sweep(shared);
+            after = sweep(shared, &after);
         }
     }
 }
@@ -49,16 +51,24 @@ fn wait_for_work(shared: &Shared, sweep: Moment) -> Vec<SessionId> {
     Vec::new()
 }
 
-fn sweep(shared: &Shared) {
+/// Removes some of what has outlived its time; returns where the next sweep goes on.
+fn sweep(shared: &Shared, after: &str) -> Box<str> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let at = Timestamp(since.map_or(0, |d| d.as_millis() as u64));
-    let paths = shared.state().registry.tree().faded(at.0, MOST_SWEPT);
-    if !paths.is_empty() {
+    let found = shared
+        .state()
+        .registry
+        .tree()
+        .faded(at.0, after, MOST_SWEPT);
+    let (paths, next) = found;
+    for step in paths.chunks(STEP) {
+        let paths = step.to_vec();
         commit(
             shared,
             vec![Command::Tree(TreeCommand::Sweep { paths, at })],
         );
     }
+    next
 }
 
 /// Waiting keeps the commands of a stalled disk from piling up; what fails is tried again when it is due again.

@@ -17,6 +17,7 @@ pub(crate) mod snapshot;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::{Keyed, Sorted};
@@ -218,11 +219,14 @@ impl Tree {
         }
     }
 
-    /// Nodes that may be removed by now, for [`TreeCommand::Sweep`]; `most` of them at the most.
-    pub fn faded(&self, at: u64, most: usize) -> Vec<Box<str>> {
-        let paths = self.fading.iter();
-        let faded = paths.filter(|path| self.node(path).is_some_and(|n| n.is_faded(at)));
-        faded.take(most).cloned().collect()
+    /// Nodes that may be removed by now, for [`TreeCommand::Sweep`], among the first `most` that come behind the path
+    /// `after`; and where to go on.
+    pub fn faded(&self, at: u64, after: &str, most: usize) -> (Vec<Box<str>>, Box<str>) {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let looked_at = || self.fading.range::<str, _>(behind).take(most);
+        let faded = looked_at().filter(|path| self.node(path).is_some_and(|n| n.is_faded(at)));
+        let last = looked_at().nth(most.saturating_sub(1));
+        (faded.cloned().collect(), last.cloned().unwrap_or_default())
     }
 }
 

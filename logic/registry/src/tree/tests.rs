@@ -307,7 +307,7 @@ fn containers_and_nodes_with_a_time_to_live_fade() {
     let mut speaker = Speaker::new();
     speaker.creates("/c", Kind::Container).unwrap();
     speaker.creates("/t", Kind::Ttl(1_000)).unwrap();
-    let faded = |speaker: &Speaker, at| speaker.tree().faded(at, 10);
+    let faded = |speaker: &Speaker, at| speaker.tree().faded(at, "", 10).0;
     // A container that was never used may still be.
     assert!(faded(&speaker, 999).is_empty());
     speaker.creates("/c/x", Kind::Persistent).unwrap();
@@ -315,6 +315,10 @@ fn containers_and_nodes_with_a_time_to_live_fade() {
     speaker.does(delete("/c/x", -1)).unwrap();
     let paths = faded(&speaker, 1_000);
     assert_eq!(paths.len(), 2);
+    let (first, next) = speaker.tree().faded(1_000, "", 1);
+    assert_eq!((first, &*next), (vec!["/c".into()], "/c"));
+    let (second, next) = speaker.tree().faded(1_000, &next, 2);
+    assert_eq!((second, &*next), (vec!["/t".into()], ""));
     // What has changed since it was found stays.
     speaker.at = 500;
     speaker.does(set("/t", b"", -1)).unwrap();

@@ -71,6 +71,16 @@ pub struct Front {
     common: Arc<Common>,
 }
 
+/// The figures of a front.
+pub struct Figures(Arc<Common>);
+
+impl Figures {
+    /// What all threads have counted, how many watches there are, and how many connections.
+    pub fn read(&self) -> (Counters, WatchCounts, usize) {
+        self.0.counters()
+    }
+}
+
 /// What all threads share.
 pub(crate) struct Common {
     store: Arc<dyn Store>,
@@ -128,9 +138,9 @@ impl Front {
         }
     }
 
-    /// What all threads have counted, and their watches.
-    pub fn counters(&self) -> (Counters, WatchCounts, usize) {
-        self.common.counters()
+    /// Where its figures can be read from, for metrics.
+    pub fn figures(&self) -> Figures {
+        Figures(Arc::clone(&self.common))
     }
 
     pub(crate) fn common(&self) -> &Arc<Common> {

@@ -80,8 +80,8 @@ public class TestingServer implements Closeable {
                 "format = \"off\"",
                 "[front.zookeeper]",
                 "bind = \"127.0.0.1:" + port + "\"",
-                // Curator's tests have ticks of half a second.
-                "min_session_timeout = \"1s\"",
+                // As with the ticks of Curator's own server.
+                "min_session_timeout = \"6s\"",
                 ""));
         process = new ProcessBuilder(System.getenv("POINTSMAN"), "serve", "-c", config.toString())
                 .redirectOutput(ProcessBuilder.Redirect.DISCARD)

@@ -1,0 +1,5 @@
+package conformance;
+
+public interface Greeter {
+    String greet(String name);
+}
