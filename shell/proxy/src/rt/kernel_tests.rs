@@ -19,7 +19,7 @@ fn with_pair(script: impl AsyncFnOnce(Sock, TcpStream) + 'static) {
     });
 }
 
-fn with_reactor(script: impl AsyncFnOnce(Rc<Reactor>) + 'static) {
+pub(super) fn with_reactor(script: impl AsyncFnOnce(Rc<Reactor>) + 'static) {
     let executor = Executor::new(Reactor::on_kernel().unwrap());
     let handle = executor.handle();
     executor.handle().spawn(async move {
@@ -29,7 +29,7 @@ fn with_reactor(script: impl AsyncFnOnce(Rc<Reactor>) + 'static) {
     executor.run().unwrap();
 }
 
-fn pair(reactor: &Rc<Reactor>) -> (Sock, TcpStream) {
+pub(super) fn pair(reactor: &Rc<Reactor>) -> (Sock, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (ours, _) = listener.accept().unwrap();

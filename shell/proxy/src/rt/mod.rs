@@ -26,6 +26,8 @@ mod udp;
 mod kernel_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 pub use bell::Bell;
 pub(crate) use epoll::now;

@@ -236,8 +236,10 @@ impl Tls {
                 return state.over != Over::No;
             }
         }
-        // More of it may wait in the kernel, which tells of it once.
-        true
+        // More of it may wait in the kernel, which tells of it once. A peer that sends nothing but empty records must not
+        // keep the others waiting.
+        sock.reactor().wake_current();
+        false
     }
 
     /// Whether plaintext can be sent: everything before has left.
