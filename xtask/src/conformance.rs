@@ -120,7 +120,7 @@ fn kazoo(project: &Project) -> Result<(), String> {
     succeed(&mut tests)
 }
 
-/// Maven's reports say which tests failed; docs/zookeeper.md says why.
+/// Curator's own tests; the classes are listed in its project.
 fn curator(project: &Project) -> Result<(), String> {
     maven(project, "curator", "test").map(drop)
 }
