@@ -25,12 +25,14 @@ pub(crate) struct Options {
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // Before they are read: a change while the node starts must not be taken for what it started with.
+    let seen = fingerprint(&options.files);
     let parsed = load(&options.files)?;
     for warning in &parsed.warnings {
         eprintln!("{warning}");
     }
     take_all_descriptors();
-    runtime()?.block_on(serve(options, parsed.config))
+    runtime()?.block_on(serve(options, parsed.config, seen))
 }
 
 /// Raises the limit of open files to what the administrator allows at the most: the usual 1,024, made for select(2), are
@@ -55,7 +57,11 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the control plane")
 }
 
-async fn serve(options: &Options, config: config::Config) -> anyhow::Result<ExitCode> {
+async fn serve(
+    options: &Options,
+    config: config::Config,
+    mut seen: Fingerprint,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let node = Node::start(config).await?;
     eprintln!("pointsman {}", env!("CARGO_PKG_VERSION"));
@@ -68,7 +74,6 @@ async fn serve(options: &Options, config: config::Config) -> anyhow::Result<Exit
     }
     // The last line, so that whoever waits for it has read the addresses.
     eprintln!("pointsman: serving");
-    let mut seen = fingerprint(&options.files);
     loop {
         match signals.next(options.watch_config.then_some(LOOK)).await {
             Event::Stop => break,
@@ -119,7 +124,9 @@ async fn reload(node: &Node, files: &Files) {
 }
 
 /// What the files look like from outside: sizes and times of change.
-fn fingerprint(files: &Files) -> Vec<(std::path::PathBuf, u64, Option<std::time::SystemTime>)> {
+type Fingerprint = Vec<(std::path::PathBuf, u64, Option<std::time::SystemTime>)>;
+
+fn fingerprint(files: &Files) -> Fingerprint {
     let mut prints = Vec::new();
     let mut add = |path: std::path::PathBuf| {
         let metadata = std::fs::metadata(&path).ok();
