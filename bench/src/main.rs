@@ -28,6 +28,8 @@ enum Bench {
     Balance(balance::Options),
     /// The data plane beside nginx and HAProxy
     Http(http::Options),
+    /// The data plane with TLS towards clients, beside nginx and HAProxy
+    Tls(http::Options),
     /// TCP passed on, beside nginx and HAProxy
     Tcp(http::Options),
     /// What choosing an instance costs, for each policy
@@ -57,6 +59,7 @@ fn main() -> anyhow::Result<()> {
     match bench {
         Bench::Balance(options) => balance::run(&options),
         Bench::Http(options) => http::run(&options, http::Layer::Http),
+        Bench::Tls(options) => http::run(&options, http::Layer::Tls),
         Bench::Tcp(options) => http::run(&options, http::Layer::Tcp),
         Bench::Pick(options) => pick::run(&options),
         Bench::Propagate(options) => propagate::run(&options),

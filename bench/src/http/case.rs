@@ -3,6 +3,7 @@
 use super::contender::Contender;
 
 use super::Layer;
+use super::handshake::Keys;
 
 /// One kind of load.
 pub(super) struct Case {
@@ -12,6 +13,8 @@ pub(super) struct Case {
     pub(super) size: usize,
     /// A connection for each request.
     pub(super) close: bool,
+    /// For connections in TLS, a connection for each request.
+    pub(super) handshake: Option<Keys>,
     /// Whether answers are so large that peers have other settings for them.
     pub(super) large: bool,
     /// Requests a second at which latency is measured: below what the slowest contender does.
@@ -26,6 +29,7 @@ impl Case {
     pub(super) fn all(layer: Layer) -> Vec<Self> {
         match layer {
             Layer::Http => Self::http(),
+            Layer::Tls => Self::tls(),
             Layer::Tcp => Self::tcp(),
         }
     }
@@ -66,6 +70,37 @@ impl Case {
         ]
     }
 
+    fn tls() -> Vec<Self> {
+        let small = Self {
+            target: 0.72,
+            user_target: None,
+            ..Self::small()
+        };
+        let handshake = Self {
+            name: "a full handshake (TLS 1.3, ECDSA P-256) and one request",
+            close: true,
+            handshake: Some(Keys::New),
+            target: 0.60,
+            ..small
+        };
+        vec![
+            Self {
+                name: "a session taken up again, and one request",
+                handshake: Some(Keys::OfAnEarlierSession),
+                ..handshake
+            },
+            handshake,
+            Self {
+                name: "64 connections, 100 KiB",
+                size: 100 << 10,
+                large: true,
+                target: 0.65,
+                ..small
+            },
+            small,
+        ]
+    }
+
     fn http() -> Vec<Self> {
         vec![
             Self::small(),
@@ -102,6 +137,7 @@ impl Case {
             connections: 64,
             size: 128,
             close: false,
+            handshake: None,
             large: false,
             rate: 20_000.0,
             target: 0.80,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Layer;
+use super::handshake::Certificate;
 use super::settings::{self, Haproxy};
 use crate::machine::PROXY_CPU;
 use crate::pointsman;
@@ -47,17 +48,22 @@ const OURS: &str = "pointsman";
 pub(super) fn find(
     layer: Layer,
     scratch: &Scratch,
+    certificate: &Certificate,
     origin: SocketAddr,
 ) -> anyhow::Result<Vec<Contender>> {
-    let mut contenders = vec![ours(layer, scratch, origin)?, relay(origin)?];
+    let place = (scratch, certificate);
+    let mut contenders = vec![ours(layer, place, origin)?];
+    if layer != Layer::Tls {
+        contenders.push(relay(origin)?);
+    }
     match found("NGINX_BIN", "nginx") {
-        Some(program) => contenders.push(nginx(layer, program, scratch, origin)?),
+        Some(program) => contenders.push(nginx(layer, program, place, origin)?),
         None => println!("nginx is not there and is left out (apt install nginx, or NGINX_BIN)"),
     }
     match found("HAPROXY_BIN", "haproxy") {
         Some(program) => {
             for variant in Haproxy::variants(layer) {
-                contenders.push(haproxy(layer, &program, variant, scratch, origin)?);
+                contenders.push(haproxy(layer, &program, variant, place, origin)?);
             }
         }
         None => {
@@ -67,10 +73,17 @@ pub(super) fn find(
     Ok(contenders)
 }
 
-fn ours(layer: Layer, scratch: &Scratch, origin: SocketAddr) -> anyhow::Result<Contender> {
+/// Where contenders have their files, and their certificate.
+type Place<'a> = (&'a Scratch, &'a Certificate);
+
+fn ours(
+    layer: Layer,
+    (scratch, certificate): Place<'_>,
+    origin: SocketAddr,
+) -> anyhow::Result<Contender> {
     let program = pointsman::binary()?;
     let address = free_address()?;
-    let configuration = settings::pointsman(layer, address, free_address()?, origin);
+    let configuration = settings::pointsman(layer, address, free_address()?, certificate, origin);
     let file = scratch.write("pointsman.toml", &configuration)?;
     Ok(Contender {
         name: OURS,
@@ -109,11 +122,11 @@ fn relay(origin: SocketAddr) -> anyhow::Result<Contender> {
 fn nginx(
     layer: Layer,
     program: PathBuf,
-    scratch: &Scratch,
+    (scratch, certificate): Place<'_>,
     origin: SocketAddr,
 ) -> anyhow::Result<Contender> {
     let address = free_address()?;
-    let configuration = settings::nginx(layer, address, scratch.path(), origin);
+    let configuration = settings::nginx(layer, address, scratch.path(), certificate, origin);
     let file = scratch.write("nginx.conf", &configuration)?;
     let file = file.display().to_string();
     Ok(Contender {
@@ -132,11 +145,11 @@ fn haproxy(
     layer: Layer,
     program: &Path,
     variant: &Haproxy,
-    scratch: &Scratch,
+    (scratch, certificate): Place<'_>,
     origin: SocketAddr,
 ) -> anyhow::Result<Contender> {
     let address = free_address()?;
-    let configuration = settings::haproxy(layer, address, variant, origin);
+    let configuration = settings::haproxy(layer, address, variant, certificate, origin);
     let file = scratch.write(&format!("{}.cfg", variant.name), &configuration)?;
     Ok(Contender {
         name: variant.name,

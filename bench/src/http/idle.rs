@@ -13,10 +13,14 @@ use super::{Bench, Layer};
 use crate::report::Table;
 use crate::usage::Memory;
 
+/// What is released or settles after a moment is not the price of waiting.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// KiB of user space for an idle connection; one that is passed on is two.
 const fn target(layer: Layer) -> f64 {
     match layer {
         Layer::Http => 0.6,
+        Layer::Tls => 8.0,
         Layer::Tcp => 1.5,
     }
 }
@@ -55,6 +59,17 @@ impl Bench {
         let process = contender.start(&self.scratch)?;
         let case = Case::small();
         let request = case.request(contender.address);
+        if self.layer == Layer::Tls {
+            drop(self.certificate.hold(contender.address, &request, 64)?);
+            let before = Memory::of(process.pid());
+            let connections = self
+                .certificate
+                .hold(contender.address, &request, self.idle)?;
+            std::thread::sleep(SETTLE);
+            let after = Memory::of(process.pid());
+            drop(connections);
+            return Ok((before, after));
+        }
         for _ in 0..64 {
             converse(contender, &request)?;
         }
@@ -62,8 +77,7 @@ impl Bench {
         let connections = (0..self.idle)
             .map(|_| converse(contender, &request))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        // What is released or settles after a moment is not the price of waiting.
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(SETTLE);
         let after = Memory::of(process.pid());
         drop(connections);
         Ok((before, after))

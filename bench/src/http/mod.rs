@@ -1,8 +1,9 @@
-//! `http` and `tcp`: what a proxied request costs, beside nginx and HAProxy, when they understand it and when they pass
-//! it on without looking.
+//! `http`, `tls` and `tcp`: what a proxied request costs, beside nginx and HAProxy, when they understand it, when it comes
+//! in TLS, and when they pass it on without looking.
 
 mod case;
 mod contender;
+mod handshake;
 mod idle;
 mod round;
 mod settings;
@@ -22,6 +23,7 @@ use crate::report;
 use crate::scratch::Scratch;
 use case::Case;
 use contender::Contender;
+use handshake::Certificate;
 use round::Round;
 
 pub(crate) use contender::{first_line, found};
@@ -51,6 +53,8 @@ pub(crate) struct Options {
 pub(crate) enum Layer {
     /// They understand them.
     Http,
+    /// The same, in TLS on the clients' side.
+    Tls,
     /// They pass them on.
     Tcp,
 }
@@ -60,6 +64,7 @@ struct Bench {
     layer: Layer,
     scratch: Scratch,
     contenders: Vec<Contender>,
+    certificate: Certificate,
     rounds: u32,
     seconds: f64,
     /// Idle connections to measure the memory of.
@@ -74,15 +79,17 @@ pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
     origin_command.args(["origin", "--bind", &origin.to_string()]);
     let mut origin_process = Running::start("origin", &mut origin_command, &[LOAD_CPU], &scratch)?;
     origin_process.wait_for(origin)?;
+    let certificate = Certificate::make(&scratch)?;
     let bench = Bench {
         layer,
-        contenders: contender::find(layer, &scratch, origin)?,
+        contenders: contender::find(layer, &scratch, &certificate, origin)?,
+        certificate,
         scratch,
         rounds: if options.quick { 2 } else { options.rounds },
         seconds: if options.quick { 1.0 } else { options.seconds },
         idle: match (options.quick, layer) {
             (true, _) => 2_000,
-            (false, Layer::Http) => 10_000,
+            (false, Layer::Http | Layer::Tls) => 10_000,
             // Each has two descriptors, and many a machine gives a process 20,000.
             (false, Layer::Tcp) => 8_000,
         },
@@ -95,7 +102,10 @@ pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
         .map(|case| bench.case(&case))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let idle = bench.idle()?;
-    let syscalls = bench.syscalls()?;
+    let syscalls = match layer {
+        Layer::Tls => Value::Null,
+        Layer::Http | Layer::Tcp => bench.syscalls()?,
+    };
     let measured = json!({
         "bench": layer.name(), "facts": facts, "cases": measured, "idle": idle, "syscalls": syscalls,
     });
@@ -106,6 +116,7 @@ impl Layer {
     fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Tls => "tls",
             Self::Tcp => "tcp",
         }
     }
@@ -156,7 +167,7 @@ impl Bench {
         }
         for number in 1..=self.rounds {
             for ((contender, process), rounds) in contenders.iter().zip(&running).zip(&mut rounds) {
-                let round = round::run(case, contender.address, process.pid(), self.seconds)?;
+                let round = round::run(self, case, contender.address, process.pid())?;
                 println!("  round {number}  {:<24} {}", contender.name, round.line());
                 rounds.push(round);
             }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::case::Case;
 use super::wrk;
+use super::{Bench, Layer};
 use crate::load::{self, Outcome, Pace, Plan};
 use crate::usage::{Cpu, Memory};
 
@@ -29,18 +30,28 @@ pub(super) struct Round {
 
 /// Runs a round against the process `pid`, which listens at `target`.
 pub(super) fn run(
+    bench: &Bench,
     case: &Case,
     target: SocketAddr,
     pid: u32,
-    seconds: f64,
 ) -> anyhow::Result<Round> {
-    full_load(case, target, (seconds / 3.0).min(1.0))?;
+    let seconds = bench.seconds;
+    full_load(bench, case, target, (seconds / 3.0).min(1.0))?;
     let (before, began) = (Cpu::of(pid), Instant::now());
-    let (requests, errors) = full_load(case, target, seconds)?;
+    let (requests, errors) = full_load(bench, case, target, seconds)?;
     let (used, took) = (Cpu::of(pid).since(before), began.elapsed());
     let cpu = used.total.as_secs_f64() * 1e6 / requests.max(1) as f64;
-    let paced = generate(case, target, Pace::Open(case.rate), seconds)?;
-    let latency = |quantile| paced.latency.value_at_quantile(quantile) as f64 / 1e3;
+    // Our own generator speaks no TLS.
+    let paced = match bench.layer {
+        Layer::Tls => None,
+        Layer::Http | Layer::Tcp => Some(generate(case, target, Pace::Open(case.rate), seconds)?),
+    };
+    let latency = |quantile| {
+        let paced = paced.as_ref();
+        paced.map_or(0.0, |paced| {
+            paced.latency.value_at_quantile(quantile) as f64 / 1e3
+        })
+    };
     Ok(Round {
         requests,
         per_second: requests as f64 / took.as_secs_f64(),
@@ -50,14 +61,28 @@ pub(super) fn run(
         p50: latency(0.5),
         p99: latency(0.99),
         resident: Memory::of(pid).resident,
-        errors: errors + paced.errors(),
+        errors: errors + paced.as_ref().map_or(0, Outcome::errors),
     })
 }
 
 /// As much load as one core makes; returns how many requests were answered, and errors.
-fn full_load(case: &Case, target: SocketAddr, seconds: f64) -> anyhow::Result<(u64, u64)> {
+fn full_load(
+    bench: &Bench,
+    case: &Case,
+    target: SocketAddr,
+    seconds: f64,
+) -> anyhow::Result<(u64, u64)> {
+    if let Some(keys) = case.handshake {
+        let request = case.request(target);
+        return bench.certificate.load(target, keys, &request, seconds);
+    }
+    let tls = bench.layer == Layer::Tls;
+    anyhow::ensure!(
+        !tls || wrk::version().is_some(),
+        "wrk is not there, and our own load generator speaks no TLS (apt install wrk)"
+    );
     if wrk::version().is_some() {
-        let run = wrk::run(case, target, seconds)?;
+        let run = wrk::run(case, target, tls, seconds)?;
         return Ok((run.requests, run.errors));
     }
     let outcome = generate(case, target, Pace::Closed, seconds)?;

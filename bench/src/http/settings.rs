@@ -4,17 +4,26 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Layer;
+use super::handshake::Certificate;
 use crate::pointsman;
 
 pub(super) fn pointsman(
     layer: Layer,
     bind: SocketAddr,
     api: SocketAddr,
+    certificate: &Certificate,
     origin: SocketAddr,
 ) -> String {
     let mut listener = pointsman::listener(bind, origin, "round_robin");
     if layer == Layer::Tcp {
         listener = listener.replacen("bind =", "protocol = \"tcp\"\nbind =", 1);
+    }
+    if layer == Layer::Tls {
+        let (cert, key) = (certificate.cert.display(), certificate.key.display());
+        listener = listener.replacen("bind =", "protocol = \"https\"\nbind =", 1);
+        listener += &format!(
+            "\n[listener.web.tls]\ncertificates = [{{ cert = \"{cert}\", key = \"{key}\" }}]\n"
+        );
     }
     format!(
         "[node]\nworkers = 1\ndurability = \"memory\"\n\n[api]\nbind = \"{api}\"\n\n\
@@ -26,10 +35,22 @@ pub(super) fn nginx(
     layer: Layer,
     bind: SocketAddr,
     directory: &Path,
+    certificate: &Certificate,
     origin: SocketAddr,
 ) -> String {
     let part = match layer {
         Layer::Http => nginx_http(bind, directory, origin),
+        Layer::Tls => {
+            let (cert, key) = (certificate.cert.display(), certificate.key.display());
+            // Tickets alone: what TLS 1.3 uses, and one lock less than a shared cache.
+            let tls = format!(
+                "listen {bind} ssl backlog=4096;\n        ssl_certificate {cert};\n        \
+                 ssl_certificate_key {key};\n        ssl_protocols TLSv1.2 TLSv1.3;\n        \
+                 ssl_session_cache off;\n        ssl_session_tickets on;"
+            );
+            let plain = format!("listen {bind} backlog=4096;");
+            nginx_http(bind, directory, origin).replacen(&plain, &tls, 1)
+        }
         Layer::Tcp => nginx_stream(bind, origin),
     };
     nginx_main(directory, &part)
@@ -130,6 +151,8 @@ impl Haproxy {
         let tcp = [&Self::VARIANTS[0], &Self::TCP_SPLICE];
         let (http, tcp) = match layer {
             Layer::Http => (Some(Self::VARIANTS.iter()), None),
+            // Nothing is spliced, and large buffers are all there is to choose.
+            Layer::Tls => (Some(Self::VARIANTS[..2].iter()), None),
             Layer::Tcp => (None, Some(tcp)),
         };
         http.into_iter().flatten().chain(tcp.into_iter().flatten())
@@ -176,13 +199,14 @@ pub(super) fn haproxy(
     layer: Layer,
     bind: SocketAddr,
     variant: &Haproxy,
+    certificate: &Certificate,
     origin: SocketAddr,
 ) -> String {
     let Haproxy {
         global, defaults, ..
     } = variant;
     let mode = match layer {
-        Layer::Http => {
+        Layer::Http | Layer::Tls => {
             "\
     mode http
     timeout http-keep-alive 300s
@@ -192,6 +216,13 @@ pub(super) fn haproxy(
 "
         }
         Layer::Tcp => "    mode tcp\n",
+    };
+    let tls = match layer {
+        Layer::Tls => format!(
+            " ssl crt {} alpn http/1.1 ssl-min-ver TLSv1.2",
+            certificate.both().display()
+        ),
+        Layer::Http | Layer::Tcp => String::new(),
     };
     format!(
         "\
@@ -206,7 +237,7 @@ defaults
     timeout server 300s
 {defaults}
 frontend web
-    bind {bind} backlog 4096
+    bind {bind} backlog 4096{tls}
     default_backend origin
 
 backend origin

@@ -23,7 +23,8 @@ pub(super) fn version() -> Option<String> {
 }
 
 /// Runs it from where we run ourselves.
-pub(super) fn run(case: &Case, target: SocketAddr, seconds: f64) -> anyhow::Result<Run> {
+pub(super) fn run(case: &Case, target: SocketAddr, tls: bool, seconds: f64) -> anyhow::Result<Run> {
+    let scheme = if tls { "https" } else { "http" };
     let mut command = Command::new("wrk");
     let seconds = seconds.ceil().max(1.0);
     command.args([
@@ -35,7 +36,7 @@ pub(super) fn run(case: &Case, target: SocketAddr, seconds: f64) -> anyhow::Resu
         command.args(["-H", "Connection: close"]);
     }
     let output = command
-        .arg(format!("http://{target}/{}", case.size))
+        .arg(format!("{scheme}://{target}/{}", case.size))
         .output()
         .context("wrk does not start")?;
     let text = String::from_utf8_lossy(&output.stdout);
