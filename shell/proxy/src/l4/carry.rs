@@ -39,6 +39,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) limits: Limits<'a>,
     /// Whether they speak WebSocket: then an end that we make is one that they understand.
     pub(crate) websocket: bool,
+    /// Called when we decide on the end, before goodbyes are said: its client may be back before they are.
+    pub(crate) parts: &'a dyn Fn(Closed),
 }
 
 /// How a connection ended.
@@ -163,6 +165,7 @@ impl Pair<'_> {
                 _ => {
                     ways.iter_mut().for_each(Way::pass_end_on);
                     if let Err(why) = self.wait(&ways, answered).await {
+                        (self.parts)(why);
                         let told = Box::pin(self.say_goodbye(&mut ways)).await;
                         return End { why, told };
                     }

@@ -314,11 +314,15 @@ impl Session {
                 stopping: worker.stopping(),
             },
             websocket: false,
+            parts: &|why| {
+                if why == Closed::Moved {
+                    upstream.connections.moved.add(1);
+                }
+            },
         };
         let End { why, told } = pair.carry([ahead, Vec::new()]).await;
         match why {
-            Closed::Idle => {}
-            Closed::Moved => upstream.connections.moved.add(1),
+            Closed::Idle | Closed::Moved => {}
             _ if told => {}
             // What was cut must not look whole.
             _ => {

@@ -1,5 +1,6 @@
 //! After an upgrade (RFC 9110 §7.8): bytes both ways until both sides have ended, or one has broken.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ impl Session {
             websocket,
         } = *upgraded;
         let connections = &upstream.connections;
-        let counted = Counted::new(connections);
+        let counted = Cell::new(Some(Counted::new(connections)));
         let (worker, limits) = (&self.worker, self.timeouts());
         let task = worker.reactor().current();
         let grounds = [
@@ -72,13 +73,14 @@ impl Session {
                 stopping: worker.stopping(),
             },
             websocket,
+            parts: &|why| {
+                counted.take();
+                if why == Closed::Moved {
+                    connections.moved.add(1);
+                }
+            },
         };
         let End { why, told } = pair.carry([ahead, unsent]).await;
-        // Its client may be back before the rest is done.
-        drop(counted);
-        if why == Closed::Moved {
-            connections.moved.add(1);
-        }
         if !told {
             // One side broke: the other must not take it for an end in order.
             instance.abort_on_close();
