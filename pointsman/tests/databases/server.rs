@@ -1,14 +1,13 @@
 //! Servers as processes of their own, in directories of their own.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::until;
+use crate::harness::{free_address, until};
 
 /// Debian's `nobody` and `nogroup`, whom nothing belongs to: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -55,8 +54,7 @@ fn find(name: &str) -> Option<PathBuf> {
 
 /// A port that nobody has.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+    free_address().port()
 }
 
 /// A directory in `within` that servers may write to.

@@ -1,6 +1,6 @@
 //! Instances that misbehave, and what clients get to see of it.
 
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 use serde_json::json;
 
-use crate::harness::{Connection, Heard, Home, Node, Origin, Reply, get, request, until};
+use crate::harness::{
+    Connection, Heard, Home, Node, Origin, Reply, free_address, get, request, until,
+};
 
 /// A node with one instance of `shop`.
 fn before(port: u16, settings: &str) -> Node {
@@ -114,10 +116,7 @@ fn a_client_that_breaks_off_takes_its_request_back_from_the_instance() {
 
 #[test]
 fn an_origin_that_refuses_gives_502_and_one_that_takes_no_connection_504_or_502() {
-    let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = gone.local_addr().expect("an address").port();
-    drop(gone);
-    let node = before(port, "");
+    let node = before(free_address().port(), "");
     let answer = get(node.web(), "/");
     assert_eq!(answer.status, 502, "{}", answer.text());
 }

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use crate::harness::{Connection, Home, Load, Node, Origin, Reply, get, until};
+use crate::harness::{Connection, Home, Load, Node, Origin, Reply, free_address, get, until};
 
 /// A configuration with listeners at these addresses, which answer with their names.
 fn listeners(at: &[(&str, &str)]) -> String {
@@ -14,12 +14,6 @@ fn listeners(at: &[(&str, &str)]) -> String {
             )
         })
         .collect()
-}
-
-/// A port that is free now. Somebody else may take it; the system gives them out in turn, so that is rare.
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
 }
 
 fn refuses(address: SocketAddr) -> bool {
@@ -91,7 +85,7 @@ fn a_faulty_file_changes_nothing_and_every_fault_is_told() {
 
 #[test]
 fn a_listener_appears_moves_and_goes_and_its_connections_go_on() {
-    let (first, second, third) = (free_port(), free_port(), free_port());
+    let (first, second, third) = (free_address(), free_address(), free_address());
     let text = |at: SocketAddr| at.to_string();
     let node = Home::new(&listeners(&[("web", &text(first))])).start();
     let mut kept = Connection::open(first);
@@ -117,7 +111,7 @@ fn a_listener_appears_moves_and_goes_and_its_connections_go_on() {
 #[test]
 fn a_port_that_is_taken_leaves_the_running_configuration_as_it_was() {
     let node = Home::new(&listeners(&[("web", "127.0.0.1:0")])).start();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = TcpListener::bind(free_address()).expect("a port");
     let port = taken.local_addr().expect("an address");
     let changed = listeners(&[("web", "127.0.0.1:0"), ("more", &port.to_string())]);
     let said = node.reload(&changed.replace("body = \"web\"", "body = \"changed\""));
@@ -133,7 +127,7 @@ fn a_port_that_is_taken_leaves_the_running_configuration_as_it_was() {
 
 #[test]
 fn two_listeners_swap_their_addresses() {
-    let (one, two) = (free_port().to_string(), free_port().to_string());
+    let (one, two) = (free_address().to_string(), free_address().to_string());
     let node = Home::new(&listeners(&[("a", &one), ("b", &two)])).start();
     let said = node.reload(&listeners(&[("a", &two), ("b", &one)]));
     assert!(said.contains("in effect"), "{said}");
@@ -148,7 +142,7 @@ fn two_listeners_swap_their_addresses() {
 
 #[test]
 fn a_listener_widens_to_every_address_at_the_port_it_has() {
-    let port = free_port();
+    let port = free_address();
     let node = Home::new(&listeners(&[("web", &port.to_string())])).start();
     let mut kept = Connection::open(port);
     assert_eq!(kept.get("/").text(), "web");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Home, Node, PATIENCE, until};
+use crate::harness::{Home, Node, PATIENCE, free_address, until};
 
 /// An instance: plays `script` on each connection, with the connection's number.
 pub(crate) struct Instance {
@@ -145,9 +145,7 @@ fn small_messages_go_to_and_fro_on_one_connection() {
 
 #[test]
 fn an_instance_that_refuses_or_hangs_is_passed_over() {
-    let refusing = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let refuses = refusing.local_addr().unwrap();
-    drop(refusing);
+    let refuses = free_address();
     let echo = Instance::echo();
     // Its packets vanish: an address reserved for documentation.
     let hangs = SocketAddr::from(([192, 0, 2, 1], 9));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::harness::{Home, Node, PATIENCE, until};
+use crate::harness::{Home, Node, PATIENCE, free_address, until};
 
 /// An instance that sends every packet back, `times` times, with its name in front.
 struct Echo {
@@ -150,9 +150,7 @@ fn a_silent_session_ends() {
 
 #[test]
 fn an_instance_without_the_port_is_passed_over() {
-    let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let nobody = gone.local_addr().unwrap();
-    drop(gone);
+    let nobody = free_address();
     let echo = Echo::new("", 1);
     let node = start("", &[nobody, echo.address]);
     for _ in 0..10 {

@@ -11,6 +11,7 @@ mod client;
 mod load;
 mod node;
 mod origin;
+mod port;
 mod wait;
 mod zookeeper;
 
@@ -18,6 +19,7 @@ pub(crate) use client::{Answer, Connection, get, request};
 pub(crate) use load::Load;
 pub(crate) use node::{Home, Node, Said, binary, pointsman};
 pub(crate) use origin::{Heard, Origin, Reply};
+pub(crate) use port::free_address;
 pub(crate) use wait::{PATIENCE, until};
 pub(crate) use zookeeper::{ZkClient, zk_create, zk_text};
 

@@ -1,12 +1,12 @@
 //! Services behind the node.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::{Connection, until};
+use super::{Connection, free_address, until};
 
 /// A service of one instance, on a port of its own.
 pub(crate) struct Origin {
@@ -63,7 +63,7 @@ impl Origin {
         serve: impl Fn(Connection, &Mutex<Vec<Heard>>) + Send + Sync + 'static,
     ) -> Self {
         let mut origin = Self {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            address: free_address(),
             heard: Arc::default(),
             serve: Arc::new(serve),
             life: None,

@@ -1,7 +1,7 @@
 //! Real servers, a real client, and one of the servers is killed under load.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::harness::{Directory, Home, Node, until};
+use crate::harness::{Directory, Home, Node, free_address, until};
 use crate::skip;
 
 /// How long an instance without active checks is passed over once it failed.
@@ -199,9 +199,7 @@ struct Server {
 
 impl Server {
     fn start(kind: Kind, directory: &Path) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
+        let address = free_address();
         let process = spawn(kind, directory, address);
         Self { address, process }
     }
