@@ -105,13 +105,13 @@ impl Balancer {
         now: Moment,
     ) -> Result<Lease, Unavailable> {
         let endpoint = self.choose(service, context, now)?;
-        let (worker, fleet) = (self.worker, self.fleet.pace);
+        let (worker, usual) = (self.worker, self.fleet.usual);
         Ok(Lease::begin(
             service,
             endpoint,
             worker,
             context.unit,
-            fleet,
+            usual,
             now,
         ))
     }

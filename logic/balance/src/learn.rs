@@ -13,12 +13,20 @@ use model::{EndpointStats, Learned, Moment};
 /// Samples that count at the most. Fewer follow changes faster, more are steadier.
 const MEMORY: f32 = 64.0;
 
-/// After so many seconds without a sample, half of the former ones' weight is gone.
-const FADING: f32 = 1.0;
+/// An endpoint without a sample is taken for an average one after the time in which it would have had so many with its
+/// share of the requests: a bad one must be tried again, or nobody finds out that it is well, and a start that was slow
+/// would cost it its share for long. In simulation, 64 make the tail longer.
+const FAIR_SHARES: f32 = 256.0;
 
-/// After so many seconds without a sample an endpoint is taken for an average one: a bad one must be tried again, or
-/// nobody finds out that it is well.
-const FORGOTTEN: f32 = 10.0;
+/// Bounds of that time, in seconds: answers take their time to come, however many requests there are; and
+/// nothing is true for long.
+const FORGOTTEN_AFTER: (f32, f32) = (0.05, 10.0);
+
+/// After this part of that time, half of the former samples' weight is gone.
+const FADING: f32 = 0.3;
+
+/// Picks after which a mean of the time between them is known.
+const PACED: f32 = 64.0;
 
 /// Samples that say what is usual count as this many, beside an endpoint's own. Who had few, short ones would look
 /// fast: short requests answer first.
@@ -33,9 +41,10 @@ const FLOOR: f32 = 0.125;
 /// what is best for itself, and instances that are slow but idle would be used too late; at 2 the tail grows.
 const CROWDING: f32 = 1.5;
 
-/// Nanoseconds that the workers' clock, which is read once for each batch of events, cannot tell apart. What takes less
-/// counts as that, and in-flight decides.
-pub(crate) const INDISTINCT: f32 = 50_000.0;
+/// Nanoseconds. What takes less counts as that, and in-flight decides: differences below are less the instances' than
+/// the network's, the scheduler's and those of the workers' clock, which is read once for each batch of events. Three
+/// equal servers on one busy machine were seen to get shares from nothing to a half by them.
+pub(crate) const INDISTINCT: f32 = 1e6;
 
 /// Finagle's and Envoy's time constant of the peak-sensitive average, in seconds.
 const PEAK_DECAY: f32 = 10.0;
@@ -46,53 +55,85 @@ const REPORT_VALID: f32 = 1.0;
 /// What a failure counts as at least, in nanoseconds: an instance that fails fast must not look fast.
 const CHARGE: f32 = 1e9;
 
-/// The latency that is charged for a failure which took `latency` nanoseconds, where the fleet's is `fleet`.
-pub(crate) fn charge(latency: f32, fleet: f32) -> f32 {
-    latency.max(CHARGE).max(4.0 * fleet)
+/// What is usual in a service, which its endpoints are held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usual {
+    /// The pace of an ordinary endpoint, in nanoseconds; 0 as long as nothing is known.
+    pub(crate) pace: f32,
+    /// After so many seconds without a sample nothing is known of an endpoint.
+    pub(crate) forgotten: f32,
 }
 
-/// Takes in a sample: `x` was in flight when the request was sent, `y` nanoseconds it took. `fleet` is the pace that
-/// is usual in the service, 0 if nothing is known of it.
+impl Default for Usual {
+    fn default() -> Self {
+        Self {
+            pace: 0.0,
+            forgotten: FORGOTTEN_AFTER.1,
+        }
+    }
+}
+
+impl Usual {
+    /// Takes in that one of `n` endpoints is chosen, `age` seconds after the last one.
+    #[inline]
+    pub(crate) fn chosen(&mut self, n: usize, age: f32) {
+        let (least, most) = FORGOTTEN_AFTER;
+        let time = FAIR_SHARES * n as f32 * age;
+        // A pause says as much as the longest time that counts.
+        let time = if time > most { most } else { time };
+        let mean = self.forgotten + (time - self.forgotten) * (1.0 / PACED);
+        self.forgotten = greater(mean, least);
+    }
+
+    /// The latency that is charged for a failure which took `latency` nanoseconds.
+    pub(crate) fn charge(self, latency: f32) -> f32 {
+        latency.max(CHARGE).max(4.0 * self.pace)
+    }
+}
+
+/// Takes in a sample: `x` was in flight when the request was sent, `y` nanoseconds it took.
 #[inline]
-pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, fleet: f32, now: Moment) {
+pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, usual: Usual, now: Moment) {
     let before = stats.learned();
     let age = stats.learned_ago(now);
     let mut weight = before.weight;
     // Most often a sample came a moment ago, and there is nothing to forget.
-    if age > 0.02 {
+    if age > 0.002 * usual.forgotten {
+        let age = age / usual.forgotten;
         // Who was forgotten begins anew: what its failures were charged must not outlive its recovery.
-        weight *= greater(1.0 - age / FORGOTTEN, 0.0) * FADING / (FADING + age);
+        let kept = FADING * FADING / (FADING * FADING + age * age);
+        weight *= greater(1.0 - age, 0.0) * kept;
     }
     let weight = if weight > MEMORY { MEMORY } else { weight };
     let gain = 1.0 / (weight + 1.0);
     let mean_x = before.x + gain * (x - before.x);
     let mean_y = before.y + gain * (y - before.y);
-    let (own, usual) = match fleet == 0.0 {
+    let (own, pseudo) = match usual.pace == 0.0 {
         true => (1.0, 0.0),
         false => (weight + 1.0, PSEUDO),
     };
-    // (own · y / (x + 1) + usual · fleet) / (own + usual), as one division.
+    // (own · y / (x + 1) + pseudo · usual) / (own + pseudo), as one division.
     let alone = mean_x + 1.0;
     let learned = Learned {
         weight: weight + 1.0,
         x: mean_x,
         y: mean_y,
-        pace: (own * mean_y + usual * fleet * alone) / ((own + usual) * alone),
+        pace: (own * mean_y + pseudo * usual.pace * alone) / ((own + pseudo) * alone),
     };
     stats.learn(learned, now);
 }
 
 /// What speaks against sending another request where `q` are in flight, in nanoseconds: about the latency that it
-/// has to expect. `fleet` is the pace that is usual in the service.
+/// has to expect.
 #[inline]
-pub(crate) fn predict(stats: &EndpointStats, q: f32, fleet: f32, now: Moment) -> f32 {
+pub(crate) fn predict(stats: &EndpointStats, q: f32, usual: Usual, now: Moment) -> f32 {
     let pace = stats.pace();
     let age = stats.learned_ago(now);
-    let pace = match age > 0.1 || pace == 0.0 {
+    let pace = match age > 0.01 * usual.forgotten || pace == 0.0 {
         false => pace,
-        true => faded(pace, age, fleet),
+        true => faded(pace, age, usual),
     };
-    greater(pace, greater(FLOOR * fleet, INDISTINCT)) * (1.0 + CROWDING * q)
+    greater(pace, greater(FLOOR * usual.pace, INDISTINCT)) * (1.0 + CROWDING * q)
 }
 
 /// The greater of two numbers that are numbers: one instruction, where `f32::max` also minds those that are not.
@@ -102,12 +143,12 @@ fn greater(a: f32, b: f32) -> f32 {
 }
 
 /// The pace of an endpoint that was not heard of lately.
-fn faded(pace: f32, age: f32, fleet: f32) -> f32 {
+fn faded(pace: f32, age: f32, usual: Usual) -> f32 {
     let known = match pace == 0.0 {
         true => 0.0,
-        false => (1.0 - age / FORGOTTEN).max(0.0),
+        false => (1.0 - age / usual.forgotten).max(0.0),
     };
-    fleet + (pace - fleet) * known
+    usual.pace + (pace - usual.pace) * known
 }
 
 /// Takes in a sample of the peak-sensitive average.
@@ -168,13 +209,21 @@ mod tests {
         Moment::from_millis(millis)
     }
 
+    /// Of a service whose endpoints have this pace, and forget in ten seconds.
+    fn usual(pace: f32) -> Usual {
+        Usual {
+            pace,
+            ..Usual::default()
+        }
+    }
+
     #[test]
     fn the_pace_is_the_same_however_busy_the_endpoint_was() {
         for busy in [1, 4, 16] {
             let stats = EndpointStats::default();
             for n in 0..1_000_u64 {
                 let x = (n % busy) as f32;
-                sample(&stats, x, 3e6 * (1.0 + x), 0.0, at(n));
+                sample(&stats, x, 3e6 * (1.0 + x), usual(0.0), at(n));
             }
             let pace = stats.pace() / 3e6;
             assert!((pace - 1.0).abs() < 0.01, "{busy}: {pace}");
@@ -184,13 +233,41 @@ mod tests {
     #[test]
     fn who_was_not_heard_of_becomes_an_average_one() {
         let stats = EndpointStats::default();
-        sample(&stats, 0.0, 1e9, 0.0, at(0));
-        let predicted = [0, 1_000, 5_000, 10_000, 60_000].map(|t| predict(&stats, 0.0, 1e6, at(t)));
+        sample(&stats, 0.0, 1e9, usual(0.0), at(0));
+        let predicted =
+            [0, 1_000, 5_000, 10_000, 60_000].map(|t| predict(&stats, 0.0, usual(2e6), at(t)));
         assert!(predicted.is_sorted_by(|a, b| a >= b), "{predicted:?}");
         assert!(
-            predicted[0] > 0.99e9 && predicted[4] == 1e6,
+            predicted[0] > 0.99e9 && predicted[4] == 2e6,
             "{predicted:?}"
         );
+    }
+
+    #[test]
+    fn the_more_requests_there_are_the_sooner_an_endpoint_is_tried_again() {
+        let mut usual = usual(2e6);
+        for _ in 0..1_000 {
+            usual.chosen(4, 1e-4);
+        }
+        let after = FAIR_SHARES * 4.0 * 1e-4;
+        assert!((usual.forgotten / after - 1.0).abs() < 0.01, "{usual:?}");
+        let stats = EndpointStats::default();
+        sample(&stats, 0.0, 1e9, usual, at(0));
+        assert!(predict(&stats, 0.0, usual, at(1)) > 0.3e9);
+        assert_eq!(predict(&stats, 0.0, usual, at(103)), 2e6);
+        // A night without requests makes nobody remember for longer than ten seconds.
+        usual.chosen(4, 40_000.0);
+        assert!(usual.forgotten < 0.3, "{usual:?}");
+    }
+
+    #[test]
+    fn what_takes_less_than_a_millisecond_takes_that() {
+        let [fast, slow] = [2e5, 9e5].map(|nanos| {
+            let stats = EndpointStats::default();
+            sample(&stats, 0.0, nanos, usual(3e5), at(0));
+            predict(&stats, 1.0, usual(3e5), at(0))
+        });
+        assert_eq!(fast, slow);
     }
 
     #[test]
@@ -199,22 +276,23 @@ mod tests {
         for n in 0..100_u64 {
             // A busy moment with fast answers, as caches have them.
             let x = (n % 8) as f32;
-            sample(&stats, x, 1e6 * (9.0 - x), 0.0, at(n));
+            sample(&stats, x, 1e6 * (9.0 - x), usual(0.0), at(n));
         }
-        let at_load = |q| predict(&stats, q, 1e6, at(100));
+        let at_load = |q| predict(&stats, q, usual(1e6), at(100));
         assert!(at_load(8.0) >= at_load(0.0) && at_load(0.0) > 0.0);
     }
 
     #[test]
     fn a_few_short_requests_make_no_endpoint_a_wonder() {
         let stats = EndpointStats::default();
-        sample(&stats, 20.0, 1e3, 1e6, at(0));
-        let predicted = predict(&stats, 0.0, 1e6, at(0));
-        assert!(predicted > 0.5e6, "{predicted}");
+        let usual = usual(1e9);
+        sample(&stats, 20.0, 1e6, usual, at(0));
+        let predicted = predict(&stats, 0.0, usual, at(0));
+        assert!(predicted > 0.5e9, "{predicted}");
         for n in 1..1_000 {
-            sample(&stats, 20.0, 1e3, 1e6, at(n));
+            sample(&stats, 20.0, 1e6, usual, at(n));
         }
-        assert_eq!(predict(&stats, 0.0, 1e6, at(1_000)), FLOOR * 1e6);
+        assert_eq!(predict(&stats, 0.0, usual, at(1_000)), FLOOR * 1e9);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use model::{
 };
 
 use crate::balancer::Unit;
-use crate::{eject, learn};
+use crate::eject;
+use crate::learn::{self, Usual};
 
 /// Work in flight at an endpoint, from the pick to [`Lease::done`]: exactly one of each. A connection is a lease
 /// that ends late.
@@ -20,8 +21,8 @@ pub struct Lease {
     unit: Unit,
     /// What was in flight before it.
     x: f32,
-    /// The fleet's pace at the pick, in nanoseconds.
-    fleet: f32,
+    /// What was usual at the pick.
+    usual: Usual,
 }
 
 /// What came of an attempt.
@@ -76,7 +77,7 @@ impl Lease {
         endpoint: usize,
         worker: usize,
         unit: Unit,
-        fleet: f32,
+        usual: Usual,
         now: Moment,
     ) -> Self {
         let stats = &service.endpoints[endpoint].stats;
@@ -88,7 +89,7 @@ impl Lease {
             worker: worker as u16,
             unit,
             x,
-            fleet,
+            usual,
         }
     }
 
@@ -148,7 +149,7 @@ impl Lease {
                 (stats.failed(), ejecting.failures, Reason::Failures)
             }
         };
-        self.learn(service, learn::charge(nanos, self.fleet), now);
+        self.learn(service, self.usual.charge(nanos), now);
         let too_many = most != 0 && row >= most;
         let ejected = too_many && eject::eject(service, self.endpoint(), reason, now);
         ejected.then_some(reason)
@@ -175,7 +176,7 @@ impl Lease {
             // How long a connection took to open says nothing about what its requests will take.
             (Unit::Connection, _) => {}
             (Unit::Request, Policy::PeakEwma) => learn::peak_sample(stats, nanos, now),
-            (Unit::Request, _) => learn::sample(stats, self.x, nanos, self.fleet, now),
+            (Unit::Request, _) => learn::sample(stats, self.x, nanos, self.usual, now),
         }
     }
 }

@@ -9,7 +9,7 @@ use model::{Endpoint, EndpointStats, FREED, Moment, Policy};
 use crate::Random;
 use crate::alias::Alias;
 use crate::balancer::Unit;
-use crate::learn;
+use crate::learn::{self, Usual};
 use crate::stage::Tier;
 use crate::view::View;
 
@@ -74,8 +74,10 @@ pub(crate) struct Candidate {
 /// What a balancer has learned of a service as a whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fleet {
-    /// The median of the endpoints' paces, in nanoseconds; 0 as long as nothing is known.
-    pub(crate) pace: f32,
+    /// Its pace is the median of the endpoints'.
+    pub(crate) usual: Usual,
+    /// When somebody was last chosen.
+    last: Moment,
 }
 
 impl Pool {
@@ -210,7 +212,7 @@ impl Pool {
 
     /// The least predicted latency of a shortlist.
     pub(crate) fn least_time(&mut self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
-        let usual = fleet.usual();
+        let usual = fleet.usual(self.candidates.len(), view.now);
         let (chosen, drawn) = self.least(view, |candidate, now| {
             let q = learn::in_flight(&candidate.stats, now);
             learn::predict(&candidate.stats, q, usual, now)
@@ -351,10 +353,12 @@ impl Pool {
     pub(crate) fn peak_ewma(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
         let (a, b) = (self.draw(view)?, self.draw(view)?);
         fleet.see(&self.candidates[a]);
+        // As long as nothing is known, any will do.
+        let usual = fleet.usual.pace.max(1.0);
         let [ours, theirs] = [a, b].map(|i| {
             let candidate = &self.candidates[i];
             let q = learn::in_flight(&candidate.stats, view.now);
-            let latency = learn::peak(&candidate.stats, fleet.usual(), view.now);
+            let latency = learn::peak(&candidate.stats, usual, view.now);
             latency * (q + 1.0) * candidate.per_weight
         });
         Some(if theirs < ours { b } else { a })
@@ -393,14 +397,13 @@ fn load(candidate: &Candidate, now: Moment) -> u64 {
 }
 
 impl Fleet {
-    /// The pace of an ordinary endpoint, in nanoseconds. As long as nothing is known, any will do.
-    pub(crate) fn usual(&self) -> f32 {
-        // No `max`: it costs instructions for what is no number.
-        if self.pace > learn::INDISTINCT {
-            self.pace
-        } else {
-            learn::INDISTINCT
-        }
+    /// What is usual among `n` endpoints, one of which is about to be chosen.
+    #[inline]
+    fn usual(&mut self, n: usize, now: Moment) -> Usual {
+        self.usual
+            .chosen(n, now.since(self.last).as_nanos() as f32 * 1e-9);
+        self.last = now;
+        self.usual
     }
 
     /// Moves towards the median of paces: a step up or down, whatever the distance, so that a few instances far out do
@@ -410,15 +413,12 @@ impl Fleet {
         if pace == 0.0 {
             return;
         }
-        let step = if pace > self.pace {
+        let usual = &mut self.usual.pace;
+        let step = if pace > *usual {
             65.0 / 64.0
         } else {
             63.0 / 64.0
         };
-        self.pace = if self.pace == 0.0 {
-            pace
-        } else {
-            self.pace * step
-        };
+        *usual = if *usual == 0.0 { pace } else { *usual * step };
     }
 }

@@ -24,7 +24,7 @@ declare! {
         /// How an instance is chosen: `"least_conn"`, `"least_time"`, `"peak_ewma"`, `"round_robin"`, `"random"`,
         /// `"consistent_hash"` or `"maglev"`.
         // What is in flight tells of slow instances at once and needs nothing to be learned first.
-        policy: Policy => default(Policy::LeastConn),
+        policy: Policy => default(Policy::LeastTime),
         /// What `consistent_hash` and `maglev` go by: `"source_ip"`, `"url"`, `"header:NAME"`, `"cookie:NAME"` or
         /// `"query:NAME"`. Requests without it go anywhere.
         // Every request has one.

@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use model::Policy;
 
 use super::rule::{C3, Kind, Prequal, Sees, Whose};
-use super::scenario::{Antagonists, Happening, Pauses, Scenario, Window, Work};
+use super::scenario::{Antagonists, Database, Happening, Pauses, Scenario, Window, Work};
 use super::server::{Build, State};
 
 /// How long scenarios are, and how many there are of some.
@@ -117,6 +117,28 @@ fn four_cores() -> Vec<Build> {
     mixed(25).into_iter().map(four).collect()
 }
 
+/// `n` equal servers that do a tenth of the work; the rest is done by a database of `cores`, of which a job has one.
+pub fn one_database(n: usize, cores: f64, balancers: usize, seconds: f64) -> Scenario {
+    let build = Build {
+        stride: 1.0 / cores,
+        ..Build::sharing(0.9 * n as f64, 1)
+    };
+    let about = format!(
+        "{n} equal servers with one database of {cores} cores behind them, which does nine tenths of the work; load 0.9, {balancers} balancers"
+    );
+    Scenario {
+        balancers,
+        database: Some(Database { build, part: 0.9 }),
+        ..Scenario::new(
+            &format!("one database behind {n}"),
+            &about,
+            equal(n),
+            0.9,
+            seconds,
+        )
+    }
+}
+
 fn steady(extent: Extent) -> Vec<Scenario> {
     let unequal = "100 servers, speeds 1:2:2:4";
     let one = "20 servers that serve one job after the other, half of them 4 x faster";
@@ -172,6 +194,8 @@ fn steady(extent: Extent) -> Vec<Scenario> {
         times: 20.0,
     };
     all.extend([
+        one_database(3, 2.0, 2, extent.seconds(40.0)),
+        one_database(20, 16.0, 4, extent.seconds(10.0)),
         Scenario {
             pauses: Some(pauses),
             ..hard("pauses", "each stops for 200 ms about every 5 s")

@@ -3,10 +3,10 @@
 
 use model::Policy;
 
-use super::catalogue::{Extent, PREQUAL, antagonists, scenarios};
+use super::catalogue::{Extent, PREQUAL, antagonists, one_database, scenarios};
 use super::draw::exp;
 use super::rule::{Kind, Sees};
-use super::scenario::{Scenario, Work};
+use super::scenario::{Scenario, Window, Work};
 use super::server::Build;
 use super::study::{Cell, study};
 use super::{Run, run};
@@ -30,6 +30,7 @@ pub fn check() -> Vec<Checked> {
     let mut all = theory();
     all.extend(books());
     all.push(weights());
+    all.extend([3, 20].map(shares));
     all.extend(orderings());
     all
 }
@@ -203,6 +204,30 @@ fn weights() -> Checked {
         what: "random and round_robin choose by weight".to_owned(),
         figures: format!("{worst:.1} standard deviations at most"),
         holds: worst < 5.0,
+    }
+}
+
+/// Nobody among equal servers starves, though what makes them slow is the same for all, and so nobody becomes faster by
+/// getting less.
+fn shares(n: usize) -> Checked {
+    let mut scenario = one_database(n, 2.0 * n as f64 / 3.0, 2, 4.0);
+    scenario.windows = (0..10)
+        .map(|k| Window {
+            name: String::new(),
+            from: 5.0 + 4.0 * f64::from(k),
+            to: 9.0 + 4.0 * f64::from(k),
+        })
+        .collect();
+    let runs = seeds(&scenario, &Kind::Ours(Policy::LeastTime), 4);
+    let shares = runs.iter().flat_map(|r| &r.windows).flat_map(|w| &w.shares);
+    let fair = shares.map(|share| share * n as f64);
+    let (least, most) = fair.fold((f64::MAX, 0.0_f64), |(least, most), share| {
+        (least.min(share), most.max(share))
+    });
+    Checked {
+        what: format!("none of {n} equal servers with one database behind them starves"),
+        figures: format!("{least:.2} to {most:.2} of a fair one"),
+        holds: least > 0.05 && most < 2.5,
     }
 }
 

@@ -66,6 +66,15 @@ pub struct Pauses {
     pub length: f64,
 }
 
+/// What all servers ask before they answer, as a database: how long it takes depends on what they do together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Database {
+    /// What it is.
+    pub build: Build,
+    /// The part of each job's work that is done there.
+    pub part: f64,
+}
+
 /// Something that happens at a moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Happening {
@@ -114,6 +123,8 @@ pub struct Scenario {
     pub antagonists: Option<Antagonists>,
     /// If any.
     pub pauses: Option<Pauses>,
+    /// If any.
+    pub database: Option<Database>,
     /// In the order of their times, in seconds.
     pub happenings: Vec<(f64, Happening)>,
     /// After so many seconds a request is given up.
@@ -145,6 +156,7 @@ impl Scenario {
             balancers: 4,
             antagonists: None,
             pauses: None,
+            database: None,
             happenings: Vec::new(),
             deadline: 5.0,
             wire: 0.000_25,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 /// What a server is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Build {
     /// Its allocation: seconds of work that it does in a second when nobody disturbs it.
     pub speed: f64,
@@ -74,6 +74,8 @@ pub struct Server {
     /// Jobs by what `attained` will be when they are through. Bits of positive numbers are ordered as they are.
     running: BinaryHeap<Reverse<(u64, u32)>>,
     waiting: VecDeque<(u32, f64)>,
+    /// Jobs of it that are at the database.
+    pub asking: usize,
 }
 
 impl Server {
@@ -90,6 +92,7 @@ impl Server {
             at: 0,
             running: BinaryHeap::new(),
             waiting: VecDeque::new(),
+            asking: 0,
         }
     }
 
@@ -101,9 +104,9 @@ impl Server {
         }
     }
 
-    /// Jobs that it has, served or waiting.
+    /// Jobs that it has: served, waiting, or with the database.
     pub fn in_flight(&self) -> usize {
-        self.running.len() + self.waiting.len()
+        self.running.len() + self.waiting.len() + self.asking
     }
 
     fn rate(&self) -> f64 {

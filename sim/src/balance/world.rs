@@ -139,22 +139,25 @@ impl<'a> World<'a> {
             wire: nanos(scenario.wire),
             deadline: nanos(scenario.deadline),
             rules: (0..scenario.balancers).map(rule).collect(),
+            // The database behind the others.
             servers: scenario
                 .servers
                 .iter()
-                .map(|&build| Server::new(build))
+                .copied()
+                .chain(scenario.database.map(|d| d.build))
+                .map(Server::new)
                 .collect(),
             draws: (0..n as u64)
                 .map(|s| Draw::new(seed, SERVERS + s))
                 .collect(),
             members: Vec::new(),
             sent: vec![0; n],
-            estimators: vec![kind.estimator(); n],
-            reported: vec![(0.0, 0, 0.0, 0.0); n],
+            estimators: vec![kind.estimator(); n + 1],
+            reported: vec![(0.0, 0, 0.0, 0.0); n + 1],
             jobs: Vec::new(),
             free: Vec::new(),
             under_way: vec![0; scenario.balancers],
-            finishing: Tournament::new(n),
+            finishing: Tournament::new(n + 1),
             agenda: Agenda::new(),
             requests: VecDeque::new(),
             answers: VecDeque::new(),
@@ -178,8 +181,8 @@ impl<'a> World<'a> {
     fn begin(&mut self) {
         let scenario = self.scenario;
         for tally in &mut self.tallies {
-            tally.requests = vec![0; self.servers.len()];
-            tally.utilisation = vec![0.0; self.servers.len()];
+            tally.requests = vec![0; scenario.servers.len()];
+            tally.utilisation = vec![0.0; scenario.servers.len()];
         }
         let present = (0..scenario.present).map(|server| Member {
             server,
@@ -195,7 +198,7 @@ impl<'a> World<'a> {
             self.agenda.add(nanos(window.from), Event::WindowBegins(n));
             self.agenda.add(nanos(window.to), Event::WindowEnds(n));
         }
-        for server in 0..self.servers.len() {
+        for server in 0..scenario.servers.len() {
             if scenario.antagonists.is_some() {
                 self.agenda.add(0, Event::Antagonist(server));
             }
@@ -368,10 +371,13 @@ impl<'a> World<'a> {
         match server.state {
             State::Silent => job.lost = true,
             State::Failing => self.agenda.add(self.now + FAILS_IN, Event::Fails(number)),
-            State::Serving | State::Paused => match server.arrive(number, job.demand, self.now) {
-                Admission::Taken => self.finishing.set(index, server.next()),
-                Admission::Refused => self.answer(number, Outcome::Error, 0.0),
-            },
+            State::Serving | State::Paused => {
+                let own = job.demand * (1.0 - self.scenario.database.map_or(0.0, |d| d.part));
+                match server.arrive(number, own, self.now) {
+                    Admission::Taken => self.finishing.set(index, server.next()),
+                    Admission::Refused => self.answer(number, Outcome::Error, 0.0),
+                }
+            }
         }
     }
 
@@ -380,9 +386,30 @@ impl<'a> World<'a> {
         let server = &mut self.servers[index];
         let done = server.complete(self.now);
         self.finishing.set(index, server.next());
-        let idle = server.in_flight() == 0;
         let Some(number) = done else { return };
+        match self.scenario.database {
+            None => self.served(number),
+            Some(_) if index == self.scenario.servers.len() => {
+                self.servers[self.jobs[number as usize].server as usize].asking -= 1;
+                self.served(number);
+            }
+            Some(database) => {
+                server.asking += 1;
+                let index = self.scenario.servers.len();
+                let demand = self.jobs[number as usize].demand * database.part;
+                // It takes all: `Build::sharing` has room for any number.
+                self.servers[index].arrive(number, demand, self.now);
+                self.finishing.set(index, self.servers[index].next());
+            }
+        }
+    }
+
+    /// Everything that a job needs is done, and its server answers.
+    fn served(&mut self, number: u32) {
         let job = &self.jobs[number as usize];
+        let index = job.server as usize;
+        let server = &self.servers[index];
+        let idle = server.in_flight() == 0;
         let took = (self.now - job.reached) as f32;
         let worked = (job.demand / server.build.speed * 1e9) as f32;
         if let Some(estimator) = &mut self.estimators[index] {

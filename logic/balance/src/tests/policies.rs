@@ -66,8 +66,20 @@ fn connections_go_where_the_fewest_are_whatever_was_learned() {
         let service = service(policy, &[1, 1]);
         let mut balancer = Balancer::new(&service, 0, 1);
         // The first looks a thousand times slower.
-        crate::learn::sample(&service.endpoints[0].stats, 0.0, 1e9, 0.0, at(0));
-        crate::learn::sample(&service.endpoints[1].stats, 0.0, 1e6, 0.0, at(0));
+        crate::learn::sample(
+            &service.endpoints[0].stats,
+            0.0,
+            1e9,
+            crate::learn::Usual::default(),
+            at(0),
+        );
+        crate::learn::sample(
+            &service.endpoints[1].stats,
+            0.0,
+            1e6,
+            crate::learn::Usual::default(),
+            at(0),
+        );
         let connection = Context {
             unit: Unit::Connection,
             ..Context::default()
