@@ -20,6 +20,8 @@ declare! {
         id: Option<InstanceId> => absent("its address"),
         /// Its share of the traffic relative to the others; 0 drains it.
         weight: u16 => default(1u16),
+        /// 0 gets the traffic, 1 what 0 has no room for, and so on, to 127. A spare one has 1.
+        tier: u16 => default(0u16).within(0..=u16::from(Instance::LAST_TIER)),
         /// The failure domain it runs in.
         zone: Option<Box<str>> => absent("none"),
         /// Words to select it by.
@@ -53,6 +55,8 @@ impl Resolved for Instance {
             host: keys.address.host,
             port: keys.address.port,
             weight: Weight(keys.weight),
+            // Within bounds, which are those of the type.
+            tier: keys.tier as u8,
             zone: keys.zone,
             tags: tags.into(),
             metadata: (!metadata.is_empty()).then(|| Box::new(metadata)),
@@ -71,6 +75,7 @@ impl Resolved for Instance {
             },
             id: Some(self.id.clone()),
             weight: self.weight.0,
+            tier: self.tier.into(),
             zone: self.zone.clone(),
             tags: self.tags.to_vec(),
             metadata: self.metadata.as_deref().cloned().unwrap_or_default(),

@@ -17,6 +17,8 @@ pub struct Instance {
     pub port: NonZeroU16,
     /// Its share of the traffic.
     pub weight: Weight,
+    /// 0 gets the traffic, 1 what 0 has no room for, and so on.
+    pub tier: u8,
     /// The failure domain it runs in.
     pub zone: Option<Box<str>>,
     /// Words to select by, sorted.
@@ -32,6 +34,11 @@ pub struct Instance {
     pub enabled: bool,
     /// `true` sends it no new work; existing work finishes.
     pub drain: bool,
+}
+
+impl Instance {
+    /// The last tier: each becomes two by zone, in eight bits.
+    pub const LAST_TIER: u8 = 127;
 }
 
 /// A time-limited promise: unless it is renewed within `ttl`, the instance goes critical, and `grace`

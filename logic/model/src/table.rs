@@ -243,7 +243,8 @@ pub struct Endpoint {
     pub drain: bool,
     /// Taken out of traffic by hand.
     pub enabled: bool,
-    /// 0 gets the traffic; what it cannot take spills over to 1, and so on. By zone: 0 is this node's own.
+    /// 0 gets the traffic; what it cannot take spills over to 1, and so on. By the instance's tier, and within it by zone:
+    /// those of this node's own come first.
     pub tier: u8,
     /// When it came, or became well again: slow start begins here.
     pub since: Moment,

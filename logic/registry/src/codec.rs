@@ -28,7 +28,7 @@ pub enum DecodeError {
     },
     /// Written by another version.
     #[error(
-        "is of encoding version {0}, and this program reads versions 1 to 3: it was written by a newer one"
+        "is of encoding version {0}, and this program reads versions 1 to 4: it was written by a newer one"
     )]
     Version(u8),
     /// Longer than a command may be.
@@ -174,7 +174,8 @@ impl<'a> Writer<'a> {
             w.duration(lease.grace);
         });
         self.option(instance.check.as_deref(), Self::check);
-        self.flag(instance.enabled);
+        // Versions 1 to 3 have only tier 0 and a flag here, which is the same byte.
+        self.number(u64::from(instance.enabled) | u64::from(instance.tier) << 1);
         self.flag(instance.drain);
     }
 
@@ -422,11 +423,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn instance(&mut self) -> Result<Instance, DecodeError> {
-        Ok(Instance {
+        let mut instance = Instance {
             id: self.name()?,
             host: self.host()?,
             port: self.port()?,
             weight: Weight(self.short()?),
+            tier: 0,
             zone: self.option(Self::text)?,
             tags: self.list(Self::text)?.into(),
             metadata: self.option(Self::pairs)?.map(Box::new),
@@ -437,9 +439,18 @@ impl<'a> Reader<'a> {
                 })
             })?,
             check: self.option(Self::check)?.map(Box::new),
-            enabled: self.flag()?,
-            drain: self.flag()?,
-        })
+            enabled: false,
+            drain: false,
+        };
+        let fault = self.fault("a tier and a flag");
+        let number = self.number()?;
+        instance.enabled = number & 1 == 1;
+        instance.tier = match u8::try_from(number >> 1) {
+            Ok(tier) if tier <= Instance::LAST_TIER => tier,
+            _ => return Err(fault),
+        };
+        instance.drain = self.flag()?;
+        Ok(instance)
     }
 
     fn host(&mut self) -> Result<Host, DecodeError> {

@@ -25,6 +25,9 @@ const WITH_ROLES: u8 = 2;
 /// Has the tree.
 const WITH_TREE: u8 = 3;
 
+/// Instances have tiers.
+const WITH_TIERS: u8 = 4;
+
 /// A change to the registry, as it is written to the log. Times and decisions are in it: applying it
 /// consults nothing but the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +174,7 @@ impl Command {
         }
         let mut r = Reader::new(bytes);
         let version = r.byte()?;
-        if ![VERSION, WITH_ROLES, WITH_TREE].contains(&version) {
+        if ![VERSION, WITH_ROLES, WITH_TREE, WITH_TIERS].contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let command = match r.byte()? {
@@ -217,6 +220,7 @@ impl Command {
 impl Command {
     fn version(&self) -> u8 {
         let new = match self {
+            Self::Register { instance, .. } if instance.tier != 0 => return WITH_TIERS,
             Self::Register { instance, .. } => has_new_check(instance),
             Self::SetHealth(verdicts) => verdicts.iter().any(|v| v.role.is_some()),
             Self::Tree(_) => return WITH_TREE,

@@ -19,20 +19,25 @@ pub enum Version {
     WithRoles = 2,
     /// Has the tree; every piece begins with what it holds.
     WithTree = 3,
+    /// Instances have tiers.
+    WithTiers = 4,
 }
 
 impl Version {
     /// The latest.
-    pub const LATEST: Self = Self::WithTree;
+    pub const LATEST: Self = Self::WithTiers;
 
     /// The oldest that can say all there is in `registry`: going back to an older program works as long as
     /// nothing new was used.
     pub fn needed(registry: &Registry) -> Self {
+        let records = || registry.services().flat_map(|service| service.instances());
+        if records().any(|r| r.instance.tier != 0) {
+            return Self::WithTiers;
+        }
         if !registry.tree().is_unused() {
             return Self::WithTree;
         }
-        let mut records = registry.services().flat_map(|service| service.instances());
-        match records.any(|r| r.role.is_some() || has_new_check(&r.instance)) {
+        match records().any(|r| r.role.is_some() || has_new_check(&r.instance)) {
             true => Self::WithRoles,
             false => Self::First,
         }
@@ -40,7 +45,12 @@ impl Version {
 
     /// The version of that number.
     pub fn of(number: u32) -> Option<Self> {
-        let known = [Self::First, Self::WithRoles, Self::WithTree];
+        let known = [
+            Self::First,
+            Self::WithRoles,
+            Self::WithTree,
+            Self::WithTiers,
+        ];
         known.into_iter().find(|version| *version as u32 == number)
     }
 }

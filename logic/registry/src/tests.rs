@@ -226,6 +226,7 @@ fn random_instance(random: &mut Rng) -> Instance {
         host,
         port: random.u16(1..3).try_into().unwrap(),
         weight: Weight(random.u16(0..3)),
+        tier: random.u8(0..=1) * random.u8(0..=Instance::LAST_TIER),
         zone: random.bool().then(|| random_text(random)),
         tags: (0..random.u32(0..3)).map(|_| random_text(random)).collect(),
         metadata: random.bool().then(|| Box::new(random_pairs(random))),
@@ -517,8 +518,9 @@ fn a_registry_that_uses_nothing_new_is_kept_as_the_first_version_did() {
     let mut registry = Registry::default();
     let mut instance = random_instance(&mut Rng::with_seed(1));
     let key = ServiceKey::in_default("shop".parse().unwrap());
-    let mut register = |check: Option<CheckKind>| {
+    let mut register = |tier: u8, check: Option<CheckKind>| {
         let spec = random_check(&mut Rng::with_seed(1));
+        instance.tier = tier;
         instance.check = check.map(|kind| Box::new(CheckSpec { kind, ..spec }));
         let (key, instance, at) = (key.clone(), Box::new(instance.clone()), Timestamp(0));
         registry.apply(
@@ -545,15 +547,16 @@ fn a_registry_that_uses_nothing_new_is_kept_as_the_first_version_did() {
         assert_eq!(again, record);
         Version::needed(&registry)
     };
-    assert_eq!(register(None), Version::First);
-    assert_eq!(register(Some(CheckKind::Tcp)), Version::First);
+    assert_eq!(register(0, None), Version::First);
+    assert_eq!(register(0, Some(CheckKind::Tcp)), Version::First);
+    assert_eq!(register(Instance::LAST_TIER, None), Version::WithTiers);
     let exchange = Exchange {
         transport: Transport::Udp,
         send: None,
         expect: None,
     };
     assert_eq!(
-        register(Some(CheckKind::Exchange(exchange))),
+        register(0, Some(CheckKind::Exchange(exchange))),
         Version::WithRoles
     );
 }

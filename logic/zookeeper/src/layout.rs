@@ -76,6 +76,7 @@ pub fn read(
         host: found.host.parse::<Host>()?,
         port: found.port,
         weight: Weight(found.weight),
+        tier: 0,
         zone: found.zone,
         tags: Box::default(),
         metadata: Some(Box::new(found.metadata)),

@@ -58,6 +58,9 @@ pub(crate) struct Register {
     /// Its share of the traffic
     #[arg(long, default_value_t = 1)]
     weight: u16,
+    /// 0 gets the traffic, 1 what 0 has no room for, and so on
+    #[arg(long, default_value_t = 0)]
+    tier: u8,
     /// The failure domain it runs in
     #[arg(long)]
     zone: Option<String>,
@@ -170,6 +173,9 @@ impl Register {
         body.insert("address".into(), json!(address));
         body.insert("port".into(), json!(port));
         body.insert("weight".into(), json!(self.weight));
+        if self.tier != 0 {
+            body.insert("tier".into(), json!(self.tier));
+        }
         if let Some(zone) = &self.zone {
             body.insert("zone".into(), json!(zone));
         }

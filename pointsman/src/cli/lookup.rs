@@ -181,6 +181,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
                     palette.health(&text(&instance["health"])),
                     instance["role"].as_str().unwrap_or_default().to_owned(),
                     text(&instance["weight"]),
+                    text(&instance["tier"]),
                     text(&instance["in_flight"]),
                     text(&instance["why"]),
                 ]
@@ -193,6 +194,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
                 "HEALTH",
                 "ROLE",
                 "WEIGHT",
+                "TIER",
                 "IN FLIGHT",
                 "WHY",
             ],

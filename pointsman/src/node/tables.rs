@@ -248,9 +248,9 @@ impl Tables {
         let settings = self.settings(&view.service);
         let (now, zone) = (proxy::now(), self.config.node.zone.as_deref());
         let zone = zone.filter(|_| settings.prefer_zone);
-        let tier = |record: &Record| match zone {
-            Some(_) if record.instance.zone.as_deref() != zone => 1,
-            _ => 0,
+        let tier = |record: &Record| {
+            let away = zone.is_some() && record.instance.zone.as_deref() != zone;
+            2 * record.instance.tier + u8::from(away)
         };
         let endpoints: Vec<_> = service
             .into_iter()

@@ -181,6 +181,7 @@ impl Shared {
                     health: record.health(),
                     role: record.role,
                     weight: instance.weight.0,
+                    tier: instance.tier,
                     in_flight: 0,
                     eligible: false,
                     why,
@@ -326,6 +327,8 @@ fn stands(endpoint: &Endpoint, standing: Standing) -> Stands {
         health: endpoint.health,
         role: None,
         weight: endpoint.weight.0,
+        // The table's has the zone in it.
+        tier: endpoint.tier / 2,
         in_flight: endpoint.stats.in_flight(),
         eligible: standing == Standing::Eligible,
         why: standing.to_string(),

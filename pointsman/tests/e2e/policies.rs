@@ -153,6 +153,31 @@ fn the_own_zone_has_the_traffic_while_it_can_take_it() {
 }
 
 #[test]
+fn a_spare_instance_has_no_traffic_until_the_first_tier_has_no_room() {
+    let (first, spare) = (Origin::named("first"), Origin::named("spare"));
+    let home = Home::new(crate::SHOP);
+    let node = home.start();
+    for (origin, tier) in [(&first, 0), (&spare, 1)] {
+        let mut body = crate::lasting(origin);
+        body["tier"] = json!(tier);
+        node.register("shop", if tier == 0 { "first" } else { "spare" }, &body);
+    }
+    node.until_eligible("/", 2);
+    assert_eq!(shares(&node, 50).get("first"), Some(&50));
+    // It is remembered which is which.
+    node.kill();
+    let node = home.start();
+    node.until_eligible("/", 2);
+    assert_eq!(shares(&node, 50).get("first"), Some(&50));
+    let path = "/v1/services/shop/instances/first";
+    let drained = node.call("PATCH", path, &json!({ "drain": true }));
+    assert_eq!(drained.status, 200);
+    until("traffic for the spare one", || {
+        (shares(&node, 10).get("spare") == Some(&10)).then_some(())
+    });
+}
+
+#[test]
 fn a_change_of_weights_takes_effect_while_traffic_flows() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let node = three_to_one("round_robin", [&a, &b]);

@@ -200,6 +200,7 @@ fn instance(i: usize) -> Instance {
         host: Host::Ip([10, (i >> 16) as u8, (i >> 8) as u8, i as u8].into()),
         port: 8080.try_into().expect("not zero"),
         weight: Weight(1),
+        tier: 0,
         zone: None,
         tags: Box::default(),
         metadata: None,

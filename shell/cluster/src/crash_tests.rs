@@ -38,6 +38,7 @@ fn register(service: u32, id: u32, weight: u16) -> Command {
             host: Host::Ip([10, 0, 0, 1].into()),
             port: 80.try_into().unwrap(),
             weight: Weight(weight),
+            tier: 0,
             zone: None,
             tags: Box::default(),
             metadata: None,

@@ -55,6 +55,7 @@ fn instance(name: &str, lease: Option<Duration>) -> Instance {
         host: Host::Ip("10.0.0.1".parse().unwrap()),
         port: 80.try_into().unwrap(),
         weight: Weight(1),
+        tier: 0,
         zone: None,
         tags: Box::default(),
         metadata: None,

@@ -119,6 +119,8 @@ pub struct Standing {
     pub role: Option<Role>,
     /// Its share of the traffic.
     pub weight: u16,
+    /// When its turn comes: 0 first.
+    pub tier: u8,
     /// Requests and connections being served there now.
     pub in_flight: u32,
     /// Whether it could be chosen.

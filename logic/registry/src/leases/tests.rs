@@ -116,6 +116,7 @@ fn instance(id: &str) -> Instance {
         host: Host::Ip([10, 0, 0, 1].into()),
         port: 80.try_into().unwrap(),
         weight: Weight(1),
+        tier: 0,
         zone: None,
         tags: Box::default(),
         metadata: None,

@@ -9,7 +9,7 @@ use super::check;
 use super::fault::{Faults, segment};
 use super::fields::Fields;
 use super::json::Node;
-use super::values::{flag, line, parsed, period, port, weight};
+use super::values::{flag, line, parsed, period, port, tier, weight};
 
 /// As many as the largest in the field (Consul allows 64 metadata, and its users as many tags), and readers get them
 /// all with every instance.
@@ -41,6 +41,7 @@ pub(crate) fn read(
     let host = fields.required("address", faults, parsed);
     let port = fields.required("port", faults, port);
     let weight = fields.optional("weight", faults, weight);
+    let tier = fields.optional("tier", faults, tier);
     let zone = fields.optional("zone", faults, |node| line(node, MAX_WORD));
     let tags = fields.optional("tags", faults, tags);
     let metadata = fields
@@ -66,6 +67,7 @@ pub(crate) fn read(
         host: host?,
         port: port?,
         weight: weight.unwrap_or_default(),
+        tier: tier.unwrap_or_default(),
         zone,
         tags: tags.unwrap_or_default(),
         metadata: metadata.filter(|m| !m.is_empty()).map(Box::new),

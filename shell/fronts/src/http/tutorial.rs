@@ -73,6 +73,7 @@ fn registration(body: &Node<'_>, faults: &mut Faults) -> Option<(ServiceKey, Ins
         host,
         port,
         weight: Weight::default(),
+        tier: 0,
         zone: None,
         tags: Box::default(),
         metadata: None,

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use model::{Period, Weight};
+use model::{Instance, Period, Weight};
 
 use super::json::Node;
 
@@ -69,6 +69,12 @@ pub(crate) fn port(node: &Node<'_>) -> Result<NonZeroU16, String> {
 /// A weight.
 pub(crate) fn weight(node: &Node<'_>) -> Result<Weight, String> {
     whole(node, 0..=u16::MAX).map(Weight)
+}
+
+/// A tier.
+pub(crate) fn tier(node: &Node<'_>) -> Result<u8, String> {
+    // What is within those bounds is within a byte.
+    whole(node, 0..=u16::from(Instance::LAST_TIER)).map(|tier| tier as u8)
 }
 
 /// A length of time with its unit, within `range`.

@@ -190,6 +190,7 @@ impl Traffic for Memory {
                         address: endpoint.address.to_string(),
                         health: endpoint.health,
                         weight: endpoint.weight.0,
+                        tier: endpoint.tier,
                         in_flight: endpoint.stats.in_flight(),
                         eligible: true,
                         why: "it is passing".into(),
