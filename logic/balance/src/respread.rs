@@ -89,9 +89,11 @@ impl Respread {
             self.moving = false;
             return Vec::new();
         }
+        // Who was closed and will be back counts, or all would seem to have too many in the meantime.
+        let expected = 1.0 + self.away / self.open.max(1.0);
         let shares: Vec<Share> = tiers
             .iter()
-            .flat_map(|tier| shares(service, tier))
+            .flat_map(|tier| shares(service, tier, expected))
             .collect();
         self.turn(service, &shares);
         if !self.moving {
@@ -176,8 +178,8 @@ impl Share {
     }
 }
 
-/// The shares of a tier's endpoints. Tiers keep what they have: what spills over is theirs who have room.
-fn shares(service: &ServiceTable, tier: &Tier) -> Vec<Share> {
+/// The shares of a tier's endpoints, where so many times what is open is expected. Tiers keep what they have: what spills over is theirs who have room.
+fn shares(service: &ServiceTable, tier: &Tier, expected: f64) -> Vec<Share> {
     let of = |number: &u32| &service.endpoints[*number as usize];
     let open = |e: &Endpoint| f64::from(e.connections.open());
     let weight: f64 = tier
@@ -189,7 +191,7 @@ fn shares(service: &ServiceTable, tier: &Tier) -> Vec<Share> {
     let share = |number: &u32| Share {
         endpoint: *number as usize,
         open: open(of(number)),
-        target: all * f64::from(of(number).weight.0) / weight,
+        target: all * expected * f64::from(of(number).weight.0) / weight,
     };
     tier.endpoints.iter().map(share).collect()
 }

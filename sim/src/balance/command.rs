@@ -11,7 +11,7 @@ use super::rule::Sees;
 use super::study::study;
 use super::sweep::sweep;
 use super::table::{self, Study};
-use super::{Kind, check, html};
+use super::{Kind, check, html, lasting};
 
 /// What to simulate.
 #[derive(Clone, Debug, Args)]
@@ -77,6 +77,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     )];
     let whole = options.scenario.is_empty() && options.rule.is_empty();
     if whole {
+        texts.push(("Long connections", lasting::text()));
         texts.push(("Others' settings", table::sweep(&sweep(extent))));
         texts.push(("Checks", table::checks(&check::theory())));
     }

@@ -2,6 +2,7 @@
 //!
 //! * `draw`, `agenda`: random numbers, and what happens next; `server`: jobs that share a processor
 //! * `scenario`, `catalogue`: what is simulated; `rule`: by which rules, ours being the production code
+//! * `lasting`: connections that stay, through restarts
 //! * `world`: one run, exact by its seed; `measure`: what it gave, and what several seeds say together
 //!
 //! Rules see the same arrivals, work and misfortunes (common random numbers), so that differences between them are
@@ -13,6 +14,7 @@ pub mod check;
 pub mod command;
 pub mod draw;
 pub mod html;
+pub mod lasting;
 pub mod measure;
 pub mod rule;
 pub mod scenario;

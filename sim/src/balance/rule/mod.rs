@@ -20,6 +20,7 @@ pub use guarded::Guarded;
 pub use kind::{C3, Kind, Prequal};
 pub use oracle::Sees;
 pub use ours::Ours;
+pub(crate) use ours::{endpoint, table};
 pub use peak::Whose;
 
 use super::server::Server;

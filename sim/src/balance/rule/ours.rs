@@ -148,7 +148,7 @@ impl Rule for Ours {
     }
 }
 
-fn endpoint(member: &Member, stats: Arc<EndpointStats>) -> Endpoint {
+pub(crate) fn endpoint(member: &Member, stats: Arc<EndpointStats>) -> Endpoint {
     Endpoint {
         id: format!("s{:05}", member.server).parse().expect("a name"),
         incarnation: Incarnation(member.since),
@@ -164,7 +164,11 @@ fn endpoint(member: &Member, stats: Arc<EndpointStats>) -> Endpoint {
     }
 }
 
-fn table(policy: Policy, balancing: Balancing, endpoints: Vec<Endpoint>) -> ServiceTable {
+pub(crate) fn table(
+    policy: Policy,
+    balancing: Balancing,
+    endpoints: Vec<Endpoint>,
+) -> ServiceTable {
     ServiceTable {
         key: ServiceKey::in_default("simulated".parse().expect("a name")),
         role: None,
