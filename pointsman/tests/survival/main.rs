@@ -6,9 +6,11 @@ mod harness;
 
 mod clock;
 mod crash;
+mod cuts;
 mod disk;
 mod killed_instance;
 mod layer4;
+mod network;
 mod slow_clients;
 mod stopped;
 

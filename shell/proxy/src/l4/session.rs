@@ -48,6 +48,8 @@ struct Outcome {
     attempts: u8,
     /// From the beginning until there was an instance.
     connect: Duration,
+    /// How long the instance's machine may be silent.
+    silence: Duration,
     /// Counted at its source for as long as this lives; `None` where nothing is limited.
     admitted: Option<Admitted>,
     /// Counted at the instance for as long as this lives.
@@ -224,6 +226,7 @@ impl Session {
                     let upstream = worker.lasting.upstream(number, service, endpoint);
                     self.outcome.upstream = Some(upstream);
                     self.outcome.held = in_flight.stands();
+                    self.outcome.silence = service.peer_timeout;
                     self.outcome.connect = worker.now().since(self.began);
                     return Ok(instance);
                 }
@@ -308,6 +311,7 @@ impl Session {
             ],
             limits: Limits {
                 idle: limits.idle,
+                silence: [self.table.peer_timeout, self.outcome.silence],
                 ends,
                 drain: limits.drain,
                 grounds: &grounds,

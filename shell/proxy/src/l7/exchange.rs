@@ -199,6 +199,7 @@ impl Session {
                 let upgraded = Upgraded {
                     upstream,
                     websocket,
+                    silence: service.peer_timeout,
                 };
                 self.upgraded.set(Some(Box::new(upgraded)));
             }
@@ -241,6 +242,10 @@ impl Session {
         let from = self.worker.connect_from(service, to);
         let mut connected = Sock::connect_from(reactor, to, from).await;
         if let Ok(instance) = &mut connected {
+            // Where our own limits are shorter, keepalive has nothing to find.
+            if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
+                instance.keep_alive(service.peer_timeout);
+            }
             let introduced = self.introduce(instance, service);
             introduced.map_err(Failed::Connect)?;
             if service.tls

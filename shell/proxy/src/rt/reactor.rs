@@ -12,6 +12,7 @@ use std::time::Duration;
 use model::Moment;
 use slab::Slab;
 
+use super::diag::Diag;
 use super::epoll::Epoll;
 use super::memory::Network;
 use super::timers::Timers;
@@ -99,6 +100,7 @@ pub struct Reactor {
     soon: RefCell<VecDeque<(Moment, TaskId)>>,
     /// Where TLS reads to: one buffer for all of a worker's connections, made when the first needs it.
     pub(super) ciphertext: RefCell<Vec<u8>>,
+    pub(super) diag: Diag,
 }
 
 /// How long a wait goes on before it is worth to watch for what seldom happens. Most answers of an instance nearby are
@@ -136,6 +138,7 @@ impl Reactor {
             fired: RefCell::default(),
             soon: RefCell::default(),
             ciphertext: RefCell::default(),
+            diag: Diag::default(),
         }
     }
 

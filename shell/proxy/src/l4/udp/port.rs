@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use balance::{Bounds, Context, Flows, Unit};
 use model::stream::{Arrival, find};
-use model::{Closed, ListenerTable, SourceLimits, Speaks, Stream, UdpLimits};
+use model::{Closed, Health, ListenerTable, SourceLimits, Speaks, Stream, UdpLimits};
 
 use super::outbox::Outbox;
 use super::session::{Parts, Session, Unsent};
 use crate::inbox::Fleet;
 use crate::l4::gate::Gate;
 use crate::rt::{Batch, Offload, Packets, TaskId, UdpSock, yield_now};
-use crate::worker::{Snapshot, Worker, source_key};
+use crate::worker::{InFlight, Snapshot, Worker, source_key};
 
 /// Receptions a call, and calls before others get their turn.
 const RECEIVE: usize = 32;
@@ -159,6 +159,11 @@ impl Port {
         if let Some(id) = known {
             let session = self.sessions.borrow()[id as usize].clone();
             let Some(session) = session else { return };
+            if session.upstream.is_critical()
+                && self.moves(&session, packets, table, stream, snapshot)
+            {
+                return;
+            }
             match session.send(packets, self.worker.now()) {
                 Ok(()) => return,
                 // Its instance has no such port: the packet goes to another.
@@ -196,26 +201,73 @@ impl Port {
         stream: &Stream<UdpLimits>,
         snapshot: &Snapshot,
     ) -> Option<()> {
-        let client = packets.from;
-        let arrival = Arrival {
-            source: client.ip(),
-            sni: None,
-            alpn: &[],
-        };
-        let route = find(&stream.routes, &arrival)?;
+        let source = packets.from.ip();
+        let route = route_of(stream, source)?;
         let number = stream.routes[route].service;
-        let service = snapshot.service(number);
-        let counts = service.stats.of(self.worker.index);
+        let counts = snapshot.service(number).stats.of(self.worker.index);
         counts.requests.bump(1);
-        let context = Context {
-            unit: Unit::Connection,
-            key: source_key(service, client.ip()),
-            ..Context::default()
-        };
-        let Ok(in_flight) = self.worker.pick(snapshot, number, &context) else {
+        let Some(in_flight) = self.choose(source, number, snapshot) else {
             counts.unavailable.bump(1);
             return None;
         };
+        self.open(packets, table, snapshot, route, in_flight)
+    }
+
+    /// Ends a session whose instance cannot work, as its check says, and begins another elsewhere with these packets. If
+    /// there is no better one, it stays: an instance that may be gone is more than none.
+    fn moves(
+        self: &Rc<Self>,
+        session: &Session,
+        packets: &Packets<'_>,
+        table: &Arc<ListenerTable>,
+        stream: &Stream<UdpLimits>,
+        snapshot: &Snapshot,
+    ) -> bool {
+        let source = packets.from.ip();
+        let Some(route) = route_of(stream, source) else {
+            return false;
+        };
+        let number = stream.routes[route].service;
+        let Some(in_flight) = self.choose(source, number, snapshot) else {
+            return false;
+        };
+        let service = snapshot.service(number);
+        if service.endpoints[in_flight.endpoint()].health == Health::Critical {
+            return false;
+        }
+        self.end(session, Closed::InstanceLost);
+        service.stats.of(self.worker.index).requests.bump(1);
+        self.open(packets, table, snapshot, route, in_flight)
+            .is_some()
+    }
+
+    /// An instance for a client's packets.
+    fn choose<'a>(
+        &'a self,
+        client: IpAddr,
+        service: usize,
+        snapshot: &'a Snapshot,
+    ) -> Option<InFlight<'a>> {
+        let context = Context {
+            unit: Unit::Connection,
+            key: source_key(snapshot.service(service), client),
+            ..Context::default()
+        };
+        self.worker.pick(snapshot, service, &context).ok()
+    }
+
+    /// Opens a session at the instance that was chosen.
+    fn open(
+        self: &Rc<Self>,
+        packets: &Packets<'_>,
+        table: &Arc<ListenerTable>,
+        snapshot: &Snapshot,
+        route: usize,
+        in_flight: InFlight<'_>,
+    ) -> Option<()> {
+        let client = packets.from;
+        let number = table.speaks.stream_routes()[route].service;
+        let service = snapshot.service(number);
         let endpoint = &service.endpoints[in_flight.endpoint()];
         let from = self.worker.connect_from(service, endpoint.address);
         let sock = UdpSock::connected(self.worker.reactor(), endpoint.address, from).ok()?;
@@ -310,4 +362,13 @@ impl Port {
             let _ = outbox.send(&self.sock, &self.offload);
         }
     }
+}
+
+fn route_of(stream: &Stream<UdpLimits>, source: IpAddr) -> Option<usize> {
+    let arrival = Arrival {
+        source,
+        sni: None,
+        alpn: &[],
+    };
+    find(&stream.routes, &arrival)
 }
