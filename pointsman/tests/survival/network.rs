@@ -53,6 +53,11 @@ impl Place {
         }
     }
 
+    /// The router's end of its wire.
+    fn wire(self) -> String {
+        format!("to-{}", self.name())
+    }
+
     /// Its address.
     pub(crate) fn address(self) -> String {
         format!("10.99.{}.2", self as u8)
@@ -78,7 +83,7 @@ impl Network {
     }
 
     fn join(&self, router: &str, place: Place) -> Result<(), String> {
-        let (space, wire) = (self.space(place.name()), place.name());
+        let (space, wire) = (self.space(place.name()), &place.wire());
         let subnet = format!("10.99.{}", place as u8);
         let (gateway, own) = (format!("{subnet}.1"), format!("{subnet}.2/24"));
         ip(&["netns", "add", &space])?;
@@ -129,13 +134,13 @@ impl Network {
     /// Cuts a machine off.
     pub(crate) fn cut(&self, place: Place) {
         let router = self.space(ROUTER);
-        ip(&["-n", &router, "link", "set", place.name(), "down"]).expect("a wire");
+        ip(&["-n", &router, "link", "set", &place.wire(), "down"]).expect("a wire");
     }
 
     /// Mends what was cut.
     pub(crate) fn mend(&self, place: Place) {
         let router = self.space(ROUTER);
-        ip(&["-n", &router, "link", "set", place.name(), "up"]).expect("a wire");
+        ip(&["-n", &router, "link", "set", &place.wire(), "up"]).expect("a wire");
     }
 
     /// What goes from one machine to another is lost from now on; what comes back is not.
