@@ -55,6 +55,14 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
         }
     }
     table.print();
+    if case.size >= 1 << 20 {
+        for (contender, row) in contenders.iter().zip(&json_rows) {
+            // From µs for so many bytes to ms for a GB.
+            let cpu = row["cpu_us"].as_f64().unwrap_or_default() / 1e3;
+            let gigabyte = cpu * 1e9 / case.size as f64;
+            println!("  {}: {gigabyte:.0} ms of CPU a GB", contender.name);
+        }
+    }
     let ratio = ours.zip(best).map(|((cpu, user), (least, peer))| {
         let ratio = cpu / least;
         println!(

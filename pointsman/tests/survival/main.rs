@@ -8,6 +8,7 @@ mod clock;
 mod crash;
 mod cuts;
 mod disk;
+mod floods;
 mod killed_instance;
 mod layer4;
 mod network;

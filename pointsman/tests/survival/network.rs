@@ -137,6 +137,12 @@ impl Network {
         ip(&["-n", &router, "link", "set", &place.wire(), "down"]).expect("a wire");
     }
 
+    /// Gives the node's machine another address.
+    pub(crate) fn add_address(&self, address: &str) {
+        let (node, address) = (self.space(Node.name()), format!("{address}/24"));
+        ip(&["-n", &node, "addr", "add", &address, "dev", "eth0"]).expect("an address");
+    }
+
     /// Mends what was cut.
     pub(crate) fn mend(&self, place: Place) {
         let router = self.space(ROUTER);

@@ -268,8 +268,7 @@ impl Session {
     async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> io::Result<Sock> {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
-        let from = self.worker.connect_from(service, to);
-        let mut instance = Sock::connect_from(reactor, to, from).await?;
+        let mut instance = self.worker.connect(service, to).await?;
         if service.tls {
             // In clear text, as HAProxy and nginx expect it. A new connection has room for it.
             let header = self.header(service).unwrap_or_default();
@@ -369,12 +368,13 @@ impl Session {
 }
 
 /// Whether a connection failed for want of something of ours: ports, descriptors, memory.
-fn is_ours(fault: &io::Error) -> bool {
+pub(crate) fn is_ours(fault: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
         Errno::from_io_error(fault),
         Some(
             Errno::ADDRNOTAVAIL
+                | Errno::ADDRINUSE
                 | Errno::AGAIN
                 | Errno::MFILE
                 | Errno::NFILE

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
@@ -134,6 +134,12 @@ impl UdpSock {
         let token = reactor.register(&fd, false, true)?;
         let reactor = reactor.clone();
         Ok(Self { reactor, token, fd })
+    }
+
+    /// Whether so many descriptors of the process's are in use: a new one has the lowest number that was free. A flood of
+    /// forged packets must not take all of them from connections.
+    pub fn is_beyond(&self, descriptors: u64) -> bool {
+        self.fd.as_raw_fd() as u64 >= descriptors
     }
 
     /// Lets long packets be fragmented, as they would be without us in between: QUIC, for which the offload library is

@@ -9,10 +9,13 @@ use balance::{Bounds, Context, Flows, Unit};
 use model::stream::{Arrival, find};
 use model::{Closed, Health, ListenerTable, SourceLimits, Speaks, Stream, UdpLimits};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::outbox::Outbox;
 use super::session::{Parts, Session, Unsent};
 use crate::inbox::Fleet;
 use crate::l4::gate::Gate;
+use crate::l4::is_ours;
 use crate::rt::{Batch, Offload, Packets, TaskId, UdpSock, yield_now};
 use crate::worker::{InFlight, Snapshot, Worker, source_key};
 
@@ -39,6 +42,8 @@ pub(super) struct Port {
     /// The task that sends what is in the outbox.
     task: Cell<TaskId>,
     table: RefCell<Arc<ListenerTable>>,
+    /// So many descriptors of the process's may be in use before a new session takes the place of another.
+    descriptors: u64,
 }
 
 /// Serves a UDP listener until `closing`.
@@ -77,6 +82,9 @@ pub(crate) async fn serve(
         outbox: RefCell::default(),
         answers: RefCell::new(Batch::new(ANSWERS)),
         table: RefCell::new(table),
+        descriptors: getrlimit(Resource::Nofile)
+            .current
+            .map_or(u64::MAX, |most| most / 4 * 3),
     });
     port.run(&closing).await;
 }
@@ -270,8 +278,20 @@ impl Port {
         let service = snapshot.service(number);
         let endpoint = &service.endpoints[in_flight.endpoint()];
         let from = self.worker.connect_from(service, endpoint.address);
-        let sock = UdpSock::connected(self.worker.reactor(), endpoint.address, from).ok()?;
+        let sock = match UdpSock::connected(self.worker.reactor(), endpoint.address, from) {
+            Ok(sock) => sock,
+            Err(fault) => {
+                // Ports or descriptors are free once the other's task has had its turn: whoever asks again gets in.
+                if is_ours(&fault) {
+                    self.end_least_alive();
+                }
+                return None;
+            }
+        };
         self.make_room(client);
+        if sock.is_beyond(self.descriptors) {
+            self.end_least_alive();
+        }
         let id = self.flows.borrow_mut().open(client);
         let upstream = self.worker.lasting.upstream(number, service, endpoint);
         let session = Rc::new(Session::new(
@@ -311,6 +331,14 @@ impl Port {
             if let Some(session) = session {
                 self.end(&session, Closed::Evicted);
             }
+        }
+    }
+
+    fn end_least_alive(&self) {
+        let id = self.flows.borrow().least_alive();
+        let session = id.and_then(|id| self.sessions.borrow()[id as usize].clone());
+        if let Some(session) = session {
+            self.end(&session, Closed::Evicted);
         }
     }
 
