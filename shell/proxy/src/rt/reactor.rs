@@ -272,6 +272,19 @@ impl Reactor {
         Ok(token)
     }
 
+    /// Watches a kernel socket for what there is to read.
+    pub(super) fn register_reader(&self, fd: &OwnedFd, readable: bool) -> io::Result<Token> {
+        let Driver::Epoll(epoll) = &self.driver else {
+            unreachable!("a kernel socket on a simulated network");
+        };
+        let token = self.add_source(readable, true);
+        if let Err(fault) = epoll.add_reader(fd, token) {
+            self.forget(token);
+            return Err(fault);
+        }
+        Ok(token)
+    }
+
     /// Has the kernel tell of a socket's events.
     pub(super) fn watch(&self, fd: &OwnedFd, token: Token) -> io::Result<()> {
         let Driver::Epoll(epoll) = &self.driver else {

@@ -60,7 +60,8 @@ pub(crate) async fn serve(
         return;
     };
     // Without its offloads a kernel is older than any that we run on.
-    let Ok(offload) = Offload::of(&sock) else {
+    let everywhere = address.ip().is_unspecified();
+    let Ok(offload) = Offload::of(&sock, everywhere) else {
         return;
     };
     drop(snapshot);
@@ -76,7 +77,7 @@ pub(crate) async fn serve(
         number,
         sock,
         offload: Rc::new(offload),
-        everywhere: address.ip().is_unspecified(),
+        everywhere,
         flows: RefCell::new(Flows::new(bounds, seed)),
         sessions: RefCell::default(),
         outbox: RefCell::default(),
