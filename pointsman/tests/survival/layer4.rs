@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{IoSliceMut, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
@@ -17,20 +18,21 @@ const CONNECTIONS: usize = 10_000;
 /// Descriptors that a process needs besides.
 const SPARE: u64 = 250;
 
-/// An instance on one thread: answers each byte, on as many connections as come.
-fn echo() -> SocketAddr {
+/// An instance on one thread: answers each byte, on as many connections as come, which it holds.
+fn echo() -> (SocketAddr, Arc<Mutex<Vec<TcpStream>>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let open = held.clone();
     std::thread::spawn(move || {
-        let mut held = Vec::new();
         for mut stream in listener.incoming().flatten() {
             let mut byte = [0];
             if stream.read_exact(&mut byte).is_ok() && stream.write_all(&byte).is_ok() {
-                held.push(stream);
+                open.lock().unwrap().push(stream);
             }
         }
     });
-    address
+    (address, held)
 }
 
 /// So many things that need `each` descriptors in one process, or as many as it may have.
@@ -74,7 +76,7 @@ fn an_instance_with_thousands_of_connections_is_removed() {
          tcp = { drain = \"3s\" }\n[log.access]\npath = \"/dev/null\"\n",
     );
     let node = home.start();
-    let instance = echo();
+    let (instance, held) = echo();
     let body = json!({ "address": "127.0.0.1", "port": instance.port(), "persistent": true });
     node.register("db", "a", &body);
     node.until_instances("db", 1);
@@ -112,6 +114,8 @@ fn an_instance_with_thousands_of_connections_is_removed() {
     for client in &mut clients {
         assert!(!matches!(client.read(&mut [0]), Ok(1)));
     }
+    // Descriptors that other tests need.
+    held.lock().unwrap().clear();
     // And it goes on.
     node.register("db", "b", &body);
     node.until_instances("db", 1);
