@@ -1,5 +1,5 @@
 //! The instance behind the proxies: as light as can be, so that the cores are busy with what is measured.
-//! `GET /128` is answered with 128 bytes, on connections that stay unless the request says otherwise.
+//! `GET /128` is answered with 128 bytes, `GET /1048576/65536` with a mebibyte in 16 writes, on connections that stay unless the request says otherwise.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -47,6 +47,9 @@ pub(crate) fn serve(listener: TcpListener, heard: impl Fn() + 'static) -> std::i
     executor.run()
 }
 
+/// An answer, and how much of it is written at a time.
+type Answer = (Rc<[u8]>, usize);
+
 /// The size of an answer's body, and whether it is the last of its connection.
 type Wanted = (usize, bool);
 
@@ -89,9 +92,14 @@ async fn converse(sock: Sock, origin: Rc<Origin>) {
                 }
             }
         }
-        for answer in answers.drain(..) {
+        for (answer, writes) in answers.drain(..) {
             let last = memmem::find(&answer[..answer.len().min(128)], LAST.as_bytes());
-            if send(&sock, &answer).await.is_none() || last.is_some() {
+            for part in answer.chunks(writes) {
+                if send(&sock, part).await.is_none() {
+                    return;
+                }
+            }
+            if last.is_some() {
                 return;
             }
         }
@@ -100,7 +108,7 @@ async fn converse(sock: Sock, origin: Rc<Origin>) {
 
 impl Origin {
     /// Looks for requests in what was `held` and the first `n` bytes of the scratch buffer. `false`: not to be understood.
-    fn take(&self, n: usize, held: &mut Vec<u8>, answers: &mut Vec<Rc<[u8]>>) -> bool {
+    fn take(&self, n: usize, held: &mut Vec<u8>, answers: &mut Vec<Answer>) -> bool {
         let scratch = self.scratch.borrow();
         let read = &scratch[..n];
         let joined;
@@ -123,14 +131,18 @@ impl Origin {
         held.len() <= MAX_HEAD
     }
 
-    fn answer(&self, head: &[u8]) -> Option<Rc<[u8]>> {
+    fn answer(&self, head: &[u8]) -> Option<Answer> {
         let target = head.strip_prefix(b"GET /")?;
         let target = &target[..memchr::memchr(b' ', target)?];
-        let size: usize = std::str::from_utf8(target).ok()?.parse().ok()?;
+        let target = std::str::from_utf8(target).ok()?;
+        let (size, writes) = match target.split_once('/') {
+            Some((size, writes)) => (size.parse().ok()?, writes.parse().ok().filter(|w| *w > 0)?),
+            None => (target.parse().ok()?, usize::MAX),
+        };
         let last = memmem::find(head, b"Connection: close").is_some();
         let mut answers = self.answers.borrow_mut();
         if let Some(answer) = answers.get(&(size, last)) {
-            return Some(answer.clone());
+            return Some((answer.clone(), writes));
         }
         let mut answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n{}\r\n",
@@ -139,7 +151,7 @@ impl Origin {
         answer.push_str(&"x".repeat((size <= MAX_BODY).then_some(size)?));
         let answer: Rc<[u8]> = answer.into_bytes().into();
         answers.insert((size, last), answer.clone());
-        Some(answer)
+        Some((answer, writes))
     }
 }
 

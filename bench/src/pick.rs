@@ -209,6 +209,7 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
         balancing,
         endpoints,
         connect_timeout: Duration::from_secs(1),
+        peer_timeout: Duration::from_secs(60),
         response_timeout: Duration::from_secs(1),
         retries: 2,
         retry_budget: 100,

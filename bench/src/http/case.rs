@@ -11,6 +11,8 @@ pub(super) struct Case {
     pub(super) connections: usize,
     /// Bytes of an answer's body.
     pub(super) size: usize,
+    /// Bytes that the instance writes at a time; 0: all of it.
+    pub(super) writes: usize,
     /// A connection for each request.
     pub(super) close: bool,
     /// For connections in TLS, a connection for each request.
@@ -57,6 +59,26 @@ impl Case {
                 size: 1 << 20,
                 large: true,
                 rate: 500.0,
+                target: 0.65,
+                ..small
+            },
+            Self {
+                name: "4 streams of 16 MiB, written 1 MiB at a time",
+                connections: 4,
+                size: 16 << 20,
+                writes: 1 << 20,
+                large: true,
+                rate: 40.0,
+                target: 0.65,
+                ..small
+            },
+            Self {
+                name: "4 streams of 16 MiB, written 64 KiB at a time",
+                connections: 4,
+                size: 16 << 20,
+                writes: 64 << 10,
+                large: true,
+                rate: 40.0,
                 target: 0.65,
                 ..small
             },
@@ -136,6 +158,7 @@ impl Case {
             name: "64 connections, 128 B",
             connections: 64,
             size: 128,
+            writes: 0,
             close: false,
             handshake: None,
             large: false,
@@ -154,6 +177,14 @@ impl Case {
         }
     }
 
+    /// What is asked for.
+    pub(super) fn path(&self) -> String {
+        match self.writes {
+            0 => format!("/{}", self.size),
+            writes => format!("/{}/{writes}", self.size),
+        }
+    }
+
     /// The request, for a proxy at `host`.
     pub(super) fn request(&self, host: std::net::SocketAddr) -> Vec<u8> {
         let close = if self.close {
@@ -161,6 +192,7 @@ impl Case {
         } else {
             ""
         };
-        format!("GET /{} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n", self.size).into()
+        let path = self.path();
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n").into()
     }
 }

@@ -55,6 +55,9 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
         }
     }
     table.print();
+    if case.size >= 1 << 20 {
+        print_gigabytes(case, contenders, &json_rows);
+    }
     let ratio = ours.zip(best).map(|((cpu, user), (least, peer))| {
         let ratio = cpu / least;
         println!(
@@ -71,4 +74,13 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
         json!({ "peer": peer, "cpu": ratio, "target": case.target, "floor": floor })
     });
     json!({ "case": case.name, "contenders": json_rows, "ratio": ratio })
+}
+
+/// The same for each GB: from µs for so many bytes to ms.
+fn print_gigabytes(case: &Case, contenders: &[&Contender], rows: &[Value]) {
+    for (contender, row) in contenders.iter().zip(rows) {
+        let cpu = row["cpu_us"].as_f64().unwrap_or_default() / 1e3;
+        let gigabyte = cpu * 1e9 / case.size as f64;
+        println!("  {}: {gigabyte:.0} ms of CPU a GB", contender.name);
+    }
 }

@@ -36,7 +36,7 @@ pub(super) fn run(case: &Case, target: SocketAddr, tls: bool, seconds: f64) -> a
         command.args(["-H", "Connection: close"]);
     }
     let output = command
-        .arg(format!("{scheme}://{target}/{}", case.size))
+        .arg(format!("{scheme}://{target}{}", case.path()))
         .output()
         .context("wrk does not start")?;
     let text = String::from_utf8_lossy(&output.stdout);

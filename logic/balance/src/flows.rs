@@ -140,9 +140,14 @@ impl Flows {
         if let Some(source) = source.filter(|s| s.list.len >= self.bounds.of_one_source) {
             return Some(source.list.first);
         }
-        if self.index.len() < self.bounds.sessions as usize {
-            return None;
+        match self.index.len() < self.bounds.sessions as usize {
+            true => None,
+            false => self.least_alive(),
         }
+    }
+
+    /// Who goes first when there is room for fewer than was thought.
+    pub fn least_alive(&self) -> Option<FlowId> {
         [self.unproven.first, self.proven.first]
             .into_iter()
             .find(|&id| id != NONE)

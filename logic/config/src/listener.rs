@@ -45,6 +45,8 @@ pub struct Listener {
     pub accept_proxy: Vec<Network>,
     /// TLS of its clients. There with HTTPS, may be there with TCP.
     pub tls: Option<ListenerTls>,
+    /// How long a client's machine may be silent when it is asked, until its connections count as lost.
+    pub peer_timeout: Duration,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -82,6 +84,10 @@ declare! {
         accept_proxy: Vec<Network> => default(Vec::new()),
         /// TLS, which ends here: of an `https` listener, or of a `tcp` listener whose instances speak in clear text.
         tls: Option<ListenerTls> => absent("a tcp listener passes TLS through"),
+        /// How long a client's machine may give no sign of life, asked for one or sent something, until its connection
+        /// counts as lost: of `tcp` listeners, and of tunnels (WebSocket).
+        // Routes that break are repaired sooner, by routers or by hand; nobody wants to wait for longer.
+        peer_timeout: Duration => default(secs(60)).within(secs(2)..=DAY),
         /// Limits of a `tcp` listener's connections.
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
@@ -218,6 +224,7 @@ impl Resolved for Listener {
             timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
             accept_proxy: keys.accept_proxy,
             tls: keys.tls,
+            peer_timeout: keys.peer_timeout,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -235,6 +242,7 @@ impl Resolved for Listener {
             timeouts: self.timeouts.keys(),
             accept_proxy: self.accept_proxy.clone(),
             tls: self.tls.clone(),
+            peer_timeout: self.peer_timeout,
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),

@@ -47,6 +47,10 @@ declare! {
         /// How long opening a connection to an instance may take.
         // Within a data centre it takes a millisecond; one lost packet costs a second more.
         connect_timeout: Duration => default(secs(1)).within(millis(1)..=DAY),
+        /// How long an instance's machine may give no sign of life, asked for one or sent something, until connections to it
+        /// count as lost. HTTP requests have limits of their own, which are mostly shorter.
+        // Like a client's: a route that breaks is often back by then, and connections survive it.
+        peer_timeout: Duration => default(secs(60)).within(secs(2)..=DAY),
         /// From the request sent to the response's head.
         // nginx's and HAProxy's custom; slower answers are better asked for than waited for.
         response_timeout: Duration => default(secs(60)).within(millis(1)..=DAY),
@@ -98,6 +102,8 @@ pub struct Service {
     pub panic_below: Percent,
     /// Opening a connection to an instance.
     pub connect_timeout: Duration,
+    /// How long an instance's machine may be silent when it is asked, until connections to it count as lost.
+    pub peer_timeout: Duration,
     /// From the request sent to the response's head.
     pub response_timeout: Duration,
     /// Attempts after the first.
@@ -169,6 +175,7 @@ impl Resolved for Service {
             subset: keys.subset,
             panic_below: keys.panic_below,
             connect_timeout: keys.connect_timeout,
+            peer_timeout: keys.peer_timeout,
             response_timeout: keys.response_timeout,
             retries: keys.retries,
             retry_budget: keys.retry_budget,
@@ -193,6 +200,7 @@ impl Resolved for Service {
             subset: self.subset,
             panic_below: self.panic_below,
             connect_timeout: self.connect_timeout,
+            peer_timeout: self.peer_timeout,
             response_timeout: self.response_timeout,
             retries: self.retries,
             retry_budget: self.retry_budget,

@@ -142,6 +142,10 @@ const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
         &[Protocol::Http, Protocol::Https, Protocol::Tcp],
     ),
     ("tls", &[Protocol::Https, Protocol::Tcp]),
+    (
+        "peer_timeout",
+        &[Protocol::Http, Protocol::Https, Protocol::Tcp],
+    ),
     ("tcp", &[Protocol::Tcp]),
     ("udp", &[Protocol::Udp]),
 ];

@@ -120,6 +120,10 @@ pub enum Closed {
     ClientReset,
     /// The instance's side broke, or it answered with an ICMP error.
     InstanceReset,
+    /// Nothing came from the client's machine any more, not even that it had got what it was sent.
+    ClientLost,
+    /// Nothing came from the instance's machine any more, likewise.
+    InstanceLost,
     /// Nothing moved for too long.
     Idle,
     /// It lived for as long as it may.
@@ -138,10 +142,12 @@ pub enum Closed {
 
 impl Closed {
     /// Every way to end.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Done,
         Self::ClientReset,
         Self::InstanceReset,
+        Self::ClientLost,
+        Self::InstanceLost,
         Self::Idle,
         Self::Lifetime,
         Self::Drained,
@@ -157,6 +163,8 @@ impl Closed {
             Self::Done => "ok",
             Self::ClientReset => "client_reset",
             Self::InstanceReset => "instance_reset",
+            Self::ClientLost => "client_lost",
+            Self::InstanceLost => "instance_lost",
             Self::Idle => "idle",
             Self::Lifetime => "lifetime",
             Self::Drained => "drained",

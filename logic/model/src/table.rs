@@ -39,6 +39,8 @@ pub struct ListenerTable {
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
+    /// How long a client's machine may be silent when it is asked, until its connection counts as lost.
+    pub peer_timeout: Duration,
     /// The largest request or response head, in bytes.
     pub max_head: usize,
     /// The most header fields in a head.
@@ -151,6 +153,8 @@ pub struct ServiceTable {
     pub endpoints: Vec<Endpoint>,
     /// Opening a connection to an instance.
     pub connect_timeout: Duration,
+    /// How long an instance's machine may be silent when it is asked, until connections to it count as lost.
+    pub peer_timeout: Duration,
     /// From the request sent to the response's head.
     pub response_timeout: Duration,
     /// Attempts after the first.

@@ -36,6 +36,9 @@ pub(crate) struct ExplainOptions {
     /// The client's address
     #[arg(long)]
     client: Option<String>,
+    /// A protocol that the client's TLS hello offers, such as h2; may be repeated
+    #[arg(long)]
+    alpn: Vec<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -142,6 +145,8 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
         ("method", options.method.as_str()),
     ];
     query.extend(options.client.as_deref().map(|client| ("client", client)));
+    let alpn = options.alpn.join(",");
+    query.extend((!alpn.is_empty()).then_some(("alpn", alpn.as_str())));
     let answer = client.read(&client.url_of_all(&["v1", "explain"], &query))?;
     if options.remote.json {
         writeln!(stdout(), "{answer}")?;

@@ -22,11 +22,12 @@ impl Shared {
             Speaks::Udp(_) => "udp",
             _ => "tcp",
         };
+        let alpn: Vec<_> = question.alpn.iter().map(String::as_bytes).collect();
         let arrival = Arrival {
             source: question.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             // An address is no server name (RFC 6066 §3).
             sni: Some(&*question.host).filter(|host| host.parse::<IpAddr>().is_err()),
-            alpn: &[],
+            alpn: &alpn,
         };
         let routes = listener.speaks.stream_routes();
         let name = Some(listener.name.to_string());
@@ -34,9 +35,13 @@ impl Shared {
             let client = arrival.source;
             return Explanation {
                 verdict: format!(
-                    "{protocol} listener {} ({how}) has no route for server name {:?} and client {client}: it is {}",
+                    "{protocol} listener {} ({how}) has no route for server name {:?} and client {client}{}: it is {}",
                     listener.name,
                     arrival.sni.unwrap_or_default(),
+                    match question.alpn.is_empty() {
+                        true => String::new(),
+                        false => format!(", which offers {}", question.alpn.join(", ")),
+                    },
                     if protocol == "tcp" {
                         "reset"
                     } else {

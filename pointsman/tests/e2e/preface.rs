@@ -92,6 +92,16 @@ fn the_hello_chooses_the_route_and_arrives_whole() {
         assert_eq!(converse(&node, &[&hello]), whole, "{name:?} {alpn:?}");
         let pieces: Vec<_> = hello.chunks(7).collect();
         assert_eq!(converse(&node, &pieces), whole, "{name:?} in pieces");
+        // And `explain` knows.
+        let listener = node.listener("db");
+        let host = name.map_or(listener.ip().to_string(), str::to_owned);
+        let mut url = format!("/v1/explain?url={host}:{}", listener.port());
+        if !alpn.is_empty() {
+            url += &format!("&alpn={}", alpn.join(","));
+        }
+        let service = &node.read(&url)["service"]["service"];
+        let service = service.as_str().unwrap().to_owned();
+        assert!(service.ends_with(expected), "{url}: {service}");
     }
     // No TLS at all; and a protocol in which the server speaks first.
     assert_eq!(

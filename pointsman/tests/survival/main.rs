@@ -6,9 +6,12 @@ mod harness;
 
 mod clock;
 mod crash;
+mod cuts;
 mod disk;
+mod floods;
 mod killed_instance;
 mod layer4;
+mod network;
 mod slow_clients;
 mod stopped;
 

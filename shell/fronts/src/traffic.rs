@@ -57,6 +57,8 @@ pub struct Question {
     pub path: String,
     /// The method.
     pub method: String,
+    /// The protocols that its TLS hello offers.
+    pub alpn: Vec<String>,
     /// Where the client is.
     pub client: Option<IpAddr>,
 }

@@ -1,6 +1,7 @@
 //! What the tasks of one worker share.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, Service
 use crate::access::Logger;
 use crate::buffers::Buffers;
 use crate::date::Date;
-use crate::l4::{Lasting, Pipes, Upstream, turn};
+use crate::l4::{Lasting, Pipes, Upstream, is_ours, turn};
 use crate::l7::Waiters;
 use crate::pool::Pool;
-use crate::rt::{Handle, Reactor};
+use crate::rt::{Handle, Reactor, Sock};
 use crate::tls::TlsTable;
 
 /// One worker: everything its tasks share, and nothing that another worker touches.
@@ -178,6 +179,20 @@ impl Worker {
     pub(crate) fn connect_from(&self, service: &ServiceTable, to: SocketAddr) -> Option<IpAddr> {
         self.connected.set(self.connected.get().wrapping_add(1));
         turn(&service.connect_from, to, self.connected.get())
+    }
+
+    /// Connects to an instance as its service wants it, within the task's deadline. When the ports of one address of ours
+    /// are all in use towards it, the next may have some.
+    pub(crate) async fn connect(&self, service: &ServiceTable, to: SocketAddr) -> io::Result<Sock> {
+        let mut others = service.connect_from.len();
+        loop {
+            let from = self.connect_from(service, to);
+            let connected = Sock::connect_from(self.reactor(), to, from).await;
+            match connected {
+                Err(fault) if others > 1 && is_ours(&fault) => others -= 1,
+                connected => return connected,
+            }
+        }
     }
 
     /// Tells connections that last on something that has gone, or come back.

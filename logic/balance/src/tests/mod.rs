@@ -44,6 +44,7 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
         placement: None,
         endpoints: endpoints.collect(),
         connect_timeout: Duration::from_secs(1),
+        peer_timeout: Duration::from_secs(60),
         response_timeout: Duration::from_secs(1),
         retries: 2,
         retry_budget: 100,

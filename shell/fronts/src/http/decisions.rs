@@ -102,6 +102,7 @@ pub(crate) async fn explain(
         text.parse::<IpAddr>()
             .map_err(|_| "must be an IP address".into())
     });
+    let alpn = input.optional("alpn", protocols);
     input.finish()?;
     let Some(question) = question else {
         return Err(incomplete());
@@ -109,9 +110,19 @@ pub(crate) async fn explain(
     let question = Question {
         method: method.unwrap_or(question.method),
         client,
+        alpn: alpn.unwrap_or_default(),
         ..question
     };
     Ok(json(StatusCode::OK, &api.traffic.explain(&question)))
+}
+
+/// Reads names of protocols (RFC 7301 §3.1), the first the one liked best.
+fn protocols(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    match names.iter().all(|name| (1..=255).contains(&name.len())) {
+        true => Ok(names),
+        false => Err("must be names of protocols, such as h2,http/1.1".into()),
+    }
 }
 
 /// Reads `http://host/path`, `https://host/path`, `host:port`, or `host/path`, which stands for the first.
@@ -145,6 +156,7 @@ fn question(text: &str) -> Result<Question, String> {
         port: uri.port_u16().or(customary),
         path: if path.is_empty() { "/" } else { path }.into(),
         method: "GET".into(),
+        alpn: Vec::new(),
         client: None,
     })
 }

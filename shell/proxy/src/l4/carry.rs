@@ -14,7 +14,7 @@ use model::{Closed, Counter, Moment};
 use super::lasting::{Rest, Standing};
 use super::pipes::Pipes;
 use crate::buffers::Buffers;
-use crate::rt::{Pipe, Sock, yield_now};
+use crate::rt::{Life, Pipe, Sock, yield_now};
 
 /// What is copied at a time. Measured: with 64 KiB a stream of 1 MB costs twice as much, for it leaves the cache.
 const COPY: usize = 32 * 1024;
@@ -27,6 +27,9 @@ const BUDGET: usize = 512 * 1024;
 
 /// How long a client may take to say goodbye, too.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How long a peer that seems to be gone has for another sign of life: what it was asked may just be on its way.
+const DOUBT: Duration = Duration::from_secs(2);
 
 /// Two connections and what limits them.
 pub(crate) struct Pair<'a> {
@@ -53,6 +56,8 @@ pub(crate) struct End {
 /// How long a connection may last.
 pub(crate) struct Limits<'a> {
     pub(crate) idle: Duration,
+    /// How long the client's machine, and the instance's, may be silent when they are asked.
+    pub(crate) silence: [Duration; 2],
     /// The end of its life, whatever happens.
     pub(crate) ends: Moment,
     /// The time that is left when its instance or listener goes away.
@@ -182,8 +187,9 @@ impl Pair<'_> {
         let [upstream, _] = self.limits.grounds;
         upstream.rests(rest(ways, answered), since);
         let mut leaves = self.limits.leaves();
-        let (deadline, mut why) = self.limits.deadline(since);
-        reactor.set_deadline(deadline);
+        let (mut deadline, mut why) = self.limits.deadline(since);
+        let mut watch = Watch::new(&self.limits, since);
+        reactor.set_deadline(deadline.min(watch.at));
         poll_fn(|_| {
             if ways.iter().any(Way::is_ready) {
                 return Poll::Ready(Ok(()));
@@ -191,12 +197,17 @@ impl Pair<'_> {
             // It may have been told that its instance goes away, or has come back.
             if self.limits.leaves() != leaves {
                 leaves = self.limits.leaves();
-                let (deadline, now_why) = self.limits.deadline(since);
-                why = now_why;
-                reactor.set_deadline(deadline);
+                (deadline, why) = self.limits.deadline(since);
+                reactor.set_deadline(deadline.min(watch.at));
             }
             if reactor.timed_out() {
-                return Poll::Ready(Err(why));
+                if reactor.now() >= deadline {
+                    return Poll::Ready(Err(why));
+                }
+                if let Some(lost) = watch.look(self, reactor.now()) {
+                    return Poll::Ready(Err(lost));
+                }
+                reactor.set_deadline(deadline.min(watch.at));
             }
             if upstream.is_told() {
                 return Poll::Ready(Err(Closed::Moved));
@@ -209,6 +220,63 @@ impl Pair<'_> {
             Poll::Pending
         })
         .await
+    }
+}
+
+/// Looks, while nothing moves, whether both machines are still there.
+struct Watch {
+    /// When to look next; `NEVER` once the kernel does all that is to be done.
+    at: Moment,
+    /// Whether the client's, and the instance's, had said nothing when we last looked.
+    doubt: [bool; 2],
+}
+
+impl Watch {
+    /// Connections that rest for a moment only pay nothing for it.
+    fn new(limits: &Limits<'_>, now: Moment) -> Self {
+        Self {
+            at: now + limits.silence[0].min(limits.silence[1]) / 2,
+            doubt: [false; 2],
+        }
+    }
+
+    /// Who is gone, if somebody is.
+    fn look(&mut self, pair: &Pair<'_>, now: Moment) -> Option<Closed> {
+        let ends = [
+            (pair.client, Closed::ClientLost),
+            (pair.instance, Closed::InstanceLost),
+        ];
+        let mut next = Moment::NEVER;
+        for (n, (sock, lost)) in ends.into_iter().enumerate() {
+            let silence = pair.limits.silence[n];
+            sock.keep_alive(silence);
+            let life = sock.life(silence);
+            let doubted = std::mem::replace(&mut self.doubt[n], life == Some(Life::Silent));
+            next = match life {
+                None | Some(Life::Quiet) => next,
+                Some(Life::Busy) => next.min(now + silence / 2),
+                Some(Life::Silent) if doubted => return Some(lost),
+                Some(Life::Silent) => next.min(now + DOUBT),
+            };
+        }
+        self.at = next;
+        None
+    }
+}
+
+/// What a connection's end is called that a broken side has made.
+fn broken(fault: &std::io::Error, side: Closed) -> Closed {
+    use std::io::ErrorKind;
+    match (fault.kind(), side) {
+        // Keepalive had no answer, or routers say that there is no way.
+        (
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable,
+            side,
+        ) => match side {
+            Closed::ClientReset => Closed::ClientLost,
+            _ => Closed::InstanceLost,
+        },
+        (_, side) => side,
     }
 }
 
@@ -365,7 +433,7 @@ impl Way<'_> {
             Ok(None) => return Ok(Step::WaitFrom),
             Ok(Some(0)) => return Ok(Step::End),
             Ok(Some(n)) => n,
-            Err(_) => return Err(self.broken_from),
+            Err(fault) => return Err(broken(&fault, self.broken_from)),
         };
         self.bulk = n == COPY;
         // The sender has ended: when this is the last of it, it leaves in one segment with the end, which follows at once.
@@ -377,7 +445,7 @@ impl Way<'_> {
             true => self.to.try_send_last(&room[..n]),
             false => self.to.try_send(&room[..n]),
         };
-        let sent = sent.map_err(|_| self.broken_to)?;
+        let sent = sent.map_err(|fault| broken(&fault, self.broken_to))?;
         self.through(sent);
         self.tail = room[..n].last_chunk().copied().unwrap_or_default();
         if let Some(frames) = &mut self.frames {
@@ -407,7 +475,8 @@ impl Way<'_> {
     }
 
     fn send_rest(&mut self, buffers: &Buffers) -> Result<Step, Closed> {
-        let sent = self.to.try_send(&self.unsent).map_err(|_| self.broken_to)?;
+        let sent = self.to.try_send(&self.unsent);
+        let sent = sent.map_err(|fault| broken(&fault, self.broken_to))?;
         self.through(sent);
         if sent < self.unsent.len() {
             self.unsent.drain(..sent);
@@ -429,12 +498,13 @@ impl Way<'_> {
                 self.pipe = Some(pipe);
                 Ok(Step::WaitFrom)
             }
-            Err(_) => Err(self.broken_from),
+            Err(fault) => Err(broken(&fault, self.broken_from)),
         }
     }
 
     fn drain_pipe(&mut self, pipe: Pipe) -> Result<Step, Closed> {
-        let sent = self.to.try_splice_from(&pipe).map_err(|_| self.broken_to)?;
+        let sent = self.to.try_splice_from(&pipe);
+        let sent = sent.map_err(|fault| broken(&fault, self.broken_to))?;
         self.through(sent);
         let done = pipe.held() == 0;
         self.pipe = Some(pipe);

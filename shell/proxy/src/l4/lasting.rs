@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::{Endpoint, EndpointStats, Incarnation, LongConnections, Moment, ServiceTable};
+use model::{Endpoint, EndpointStats, Health, Incarnation, LongConnections, Moment, ServiceTable};
 use slab::Slab;
 use telemetry::Answerer;
 
@@ -81,6 +81,8 @@ pub(crate) struct Upstream {
     pub(crate) stats: Arc<EndpointStats>,
     /// Its long connections.
     pub(crate) connections: Arc<LongConnections>,
+    /// Its check says that it cannot work.
+    critical: Cell<bool>,
     ground: Rc<Ground>,
 }
 
@@ -114,6 +116,7 @@ impl Lasting {
             number,
             stats: endpoint.stats.clone(),
             connections: endpoint.connections.clone(),
+            critical: Cell::new(endpoint.health == Health::Critical),
             ground: Rc::new(Ground::new()),
         });
         endpoints.insert(place, new.clone());
@@ -140,6 +143,7 @@ impl Lasting {
             .retain(|(service, ..), upstream| {
                 let service = table.service(*service);
                 let demoted = service.role.is_some() && upstream.place_in(service).is_none();
+                upstream.critical.set(upstream.is_critical_in(service));
                 upstream.ground.turns_demoted(demoted, handle);
                 upstream.ground.turns(!upstream.stays(service), handle, now);
                 Rc::strong_count(&upstream.ground) > 1
@@ -182,6 +186,16 @@ impl Upstream {
             let endpoint = &service.endpoints[place];
             endpoint.enabled && !endpoint.drain && endpoint.weight.0 != 0
         })
+    }
+
+    fn is_critical_in(&self, service: &ServiceTable) -> bool {
+        let place = self.place_in(service);
+        place.is_some_and(|place| service.endpoints[place].health == Health::Critical)
+    }
+
+    /// Whether its check says that it cannot work.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.critical.get()
     }
 
     fn place_in(&self, service: &ServiceTable) -> Option<usize> {

@@ -17,5 +17,5 @@ pub(crate) use gate::Gate;
 pub(crate) use lasting::{Lasting, Rest, Standing, Surplus, Upstream};
 pub(crate) use pipes::Pipes;
 pub(crate) use preface::{Introduced, NoPreface, header, introduced, secure};
-pub(crate) use session::{serve, turn};
+pub(crate) use session::{is_ours, serve, turn};
 pub(crate) use udp::serve as serve_udp;

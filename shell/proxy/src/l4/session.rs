@@ -48,6 +48,8 @@ struct Outcome {
     attempts: u8,
     /// From the beginning until there was an instance.
     connect: Duration,
+    /// How long the instance's machine may be silent.
+    silence: Duration,
     /// Counted at its source for as long as this lives; `None` where nothing is limited.
     admitted: Option<Admitted>,
     /// Counted at the instance for as long as this lives.
@@ -224,6 +226,7 @@ impl Session {
                     let upstream = worker.lasting.upstream(number, service, endpoint);
                     self.outcome.upstream = Some(upstream);
                     self.outcome.held = in_flight.stands();
+                    self.outcome.silence = service.peer_timeout;
                     self.outcome.connect = worker.now().since(self.began);
                     return Ok(instance);
                 }
@@ -265,8 +268,7 @@ impl Session {
     async fn connect(&self, to: SocketAddr, service: &ServiceTable) -> io::Result<Sock> {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
-        let from = self.worker.connect_from(service, to);
-        let mut instance = Sock::connect_from(reactor, to, from).await?;
+        let mut instance = self.worker.connect(service, to).await?;
         if service.tls {
             // In clear text, as HAProxy and nginx expect it. A new connection has room for it.
             let header = self.header(service).unwrap_or_default();
@@ -308,6 +310,7 @@ impl Session {
             ],
             limits: Limits {
                 idle: limits.idle,
+                silence: [self.table.peer_timeout, self.outcome.silence],
                 ends,
                 drain: limits.drain,
                 grounds: &grounds,
@@ -365,12 +368,13 @@ impl Session {
 }
 
 /// Whether a connection failed for want of something of ours: ports, descriptors, memory.
-fn is_ours(fault: &io::Error) -> bool {
+pub(crate) fn is_ours(fault: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
         Errno::from_io_error(fault),
         Some(
             Errno::ADDRNOTAVAIL
+                | Errno::ADDRINUSE
                 | Errno::AGAIN
                 | Errno::MFILE
                 | Errno::NFILE

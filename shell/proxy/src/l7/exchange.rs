@@ -199,6 +199,7 @@ impl Session {
                 let upgraded = Upgraded {
                     upstream,
                     websocket,
+                    silence: service.peer_timeout,
                 };
                 self.upgraded.set(Some(Box::new(upgraded)));
             }
@@ -238,9 +239,12 @@ impl Session {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
         let to = endpoint.address;
-        let from = self.worker.connect_from(service, to);
-        let mut connected = Sock::connect_from(reactor, to, from).await;
+        let mut connected = self.worker.connect(service, to).await;
         if let Ok(instance) = &mut connected {
+            // Where our own limits are shorter, keepalive has nothing to find.
+            if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
+                instance.keep_alive(service.peer_timeout);
+            }
             let introduced = self.introduce(instance, service);
             introduced.map_err(Failed::Connect)?;
             if service.tls

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Closed, LongConnections, Moment};
 
@@ -14,6 +15,8 @@ use crate::rt::Sock;
 pub(super) struct Upgraded {
     pub(super) upstream: Rc<Upstream>,
     pub(super) websocket: bool,
+    /// How long the instance's machine may be silent.
+    pub(super) silence: Duration,
 }
 
 /// A tunnel is counted as long as this lives.
@@ -46,6 +49,7 @@ impl Session {
         let Upgraded {
             upstream,
             websocket,
+            silence,
         } = *upgraded;
         let connections = &upstream.connections;
         let counted = Cell::new(Some(Counted::new(connections)));
@@ -64,6 +68,7 @@ impl Session {
             counts: [&[], &[]],
             limits: Limits {
                 idle: limits.tunnel,
+                silence: [self.table.borrow().peer_timeout, silence],
                 ends: match limits.tunnel_lifetime.is_zero() {
                     true => Moment::NEVER,
                     false => worker.now() + limits.tunnel_lifetime,

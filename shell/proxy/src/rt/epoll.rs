@@ -39,6 +39,16 @@ impl Epoll {
     /// Edge-triggered, both directions, once for the life of the socket: no further `epoll_ctl`.
     pub(super) fn add(&self, fd: &OwnedFd, token: Token) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        self.add_for(fd, token, flags)
+    }
+
+    /// Edge-triggered, for what is never waited for to take something: each packet that leaves a UDP socket is an edge of
+    /// its own otherwise.
+    pub(super) fn add_reader(&self, fd: &OwnedFd, token: Token) -> io::Result<()> {
+        self.add_for(fd, token, EventFlags::IN | EventFlags::ET)
+    }
+
+    fn add_for(&self, fd: &OwnedFd, token: Token, flags: EventFlags) -> io::Result<()> {
         let data = u64::from(token.generation) << 32 | u64::from(token.index);
         Ok(epoll::add(&self.fd, fd, EventData::new_u64(data), flags)?)
     }

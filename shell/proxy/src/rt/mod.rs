@@ -11,6 +11,7 @@
 //! * **One deadline a task**, checked lazily: moving it is a store, not a timer operation.
 
 mod bell;
+mod diag;
 mod epoll;
 mod executor;
 mod join;
@@ -30,6 +31,7 @@ mod tests;
 mod tls_tests;
 
 pub use bell::Bell;
+pub use diag::Life;
 pub(crate) use epoll::now;
 pub use executor::{Executor, Handle};
 pub use join::{Either, race, try_join, yield_now};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use model::Moment;
 use slab::Slab;
 
+use super::diag::Diag;
 use super::epoll::Epoll;
 use super::memory::Network;
 use super::timers::Timers;
@@ -99,6 +100,7 @@ pub struct Reactor {
     soon: RefCell<VecDeque<(Moment, TaskId)>>,
     /// Where TLS reads to: one buffer for all of a worker's connections, made when the first needs it.
     pub(super) ciphertext: RefCell<Vec<u8>>,
+    pub(super) diag: Diag,
 }
 
 /// How long a wait goes on before it is worth to watch for what seldom happens. Most answers of an instance nearby are
@@ -136,6 +138,7 @@ impl Reactor {
             fired: RefCell::default(),
             soon: RefCell::default(),
             ciphertext: RefCell::default(),
+            diag: Diag::default(),
         }
     }
 
@@ -263,6 +266,19 @@ impl Reactor {
     ) -> io::Result<Token> {
         let token = self.add_source(readable, writable);
         if let Err(fault) = self.watch(fd, token) {
+            self.forget(token);
+            return Err(fault);
+        }
+        Ok(token)
+    }
+
+    /// Watches a kernel socket for what there is to read.
+    pub(super) fn register_reader(&self, fd: &OwnedFd, readable: bool) -> io::Result<Token> {
+        let Driver::Epoll(epoll) = &self.driver else {
+            unreachable!("a kernel socket on a simulated network");
+        };
+        let token = self.add_source(readable, true);
+        if let Err(fault) = epoll.add_reader(fd, token) {
             self.forget(token);
             return Err(fault);
         }

@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Poll;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::io::Errno;
 use rustix::net::sockopt::{
     set_socket_linger, set_socket_reuseaddr, set_tcp_nodelay, socket_error,
@@ -131,8 +133,11 @@ impl Sock {
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         set_tcp_nodelay(&fd, true)?;
         if let Some(from) = from {
-            // Shared, so that one port can serve connections to several instances.
-            set_socket_reuseaddr(&fd, true)?;
+            // The port is chosen when it is known where to: one then serves connections to every instance. Where that cannot
+            // be had, ports are shared, and may turn out to be taken.
+            if setsockopt(&fd, IpBindAddressNoPort, &true).is_err() {
+                set_socket_reuseaddr(&fd, true)?;
+            }
             rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
         }
         match rustix::net::connect(&fd, &address) {

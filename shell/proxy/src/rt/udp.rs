@@ -2,14 +2,18 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
-use rustix::net::sockopt::{set_ip_mtu_discover, set_ipv6_mtu_discover};
+use rustix::net::sockopt::{
+    set_ip_mtu_discover, set_ip_recvtos, set_ipv6_mtu_discover, set_ipv6_recvtclass,
+};
 use rustix::net::{
     AddressFamily, MMsgHdr, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, ipproto,
     sendmmsg, socket_with,
@@ -90,13 +94,21 @@ impl Batch {
 }
 
 impl Offload {
-    /// Asks the kernel to put packets together for `sock`, and to say where each was sent to.
+    /// Asks the kernel to put packets together for `sock`, and to say where each was sent to if it is `everywhere`.
     ///
     /// # Errors
     /// When the kernel does not know what it needs.
-    pub fn of(sock: &UdpSock) -> io::Result<Self> {
+    pub fn of(sock: &UdpSock, everywhere: bool) -> io::Result<Self> {
         let state = UdpSocketState::new((&sock.fd).into())?;
         sock.may_fragment();
+        // The library asks for congestion marks and addresses with every packet, which cost time with every packet. Of the
+        // wrong family, each of these fails, and the other counts.
+        let _ = set_ip_recvtos(&sock.fd, false);
+        let _ = set_ipv6_recvtclass(&sock.fd, false);
+        if !everywhere {
+            let _ = setsockopt(&sock.fd, Ipv4PacketInfo, &false);
+            let _ = setsockopt(&sock.fd, Ipv6RecvPacketInfo, &false);
+        }
         Ok(Self(state))
     }
 }
@@ -107,7 +119,7 @@ impl UdpSock {
     /// # Errors
     /// When the kernel cannot watch it.
     pub fn from_kernel(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
-        let token = reactor.register(&fd, true, true)?;
+        let token = reactor.register_reader(&fd, true)?;
         let reactor = reactor.clone();
         Ok(Self { reactor, token, fd })
     }
@@ -131,9 +143,15 @@ impl UdpSock {
             rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
         }
         rustix::net::connect(&fd, &address)?;
-        let token = reactor.register(&fd, false, true)?;
+        let token = reactor.register_reader(&fd, false)?;
         let reactor = reactor.clone();
         Ok(Self { reactor, token, fd })
+    }
+
+    /// Whether so many descriptors of the process's are in use: a new one has the lowest number that was free. A flood of
+    /// forged packets must not take all of them from connections.
+    pub fn is_beyond(&self, descriptors: u64) -> bool {
+        self.fd.as_raw_fd() as u64 >= descriptors
     }
 
     /// Lets long packets be fragmented, as they would be without us in between: QUIC, for which the offload library is

@@ -177,6 +177,7 @@ pub(crate) fn table(
         balancing,
         endpoints,
         connect_timeout: Duration::from_secs(1),
+        peer_timeout: Duration::from_secs(60),
         response_timeout: Duration::from_secs(5),
         retries: 0,
         keep_alive: Duration::from_secs(60),

@@ -251,8 +251,8 @@ async fn wrong_parameters_are_all_named() {
         ("/v1/pick/%C3%BC", vec!["service"]),
         ("/v1/explain", vec!["url"]),
         (
-            "/v1/explain?url=%20&method=G%20T&client=x",
-            vec!["url", "method", "client"],
+            "/v1/explain?url=%20&method=G%20T&client=x&alpn=h2,",
+            vec!["url", "method", "client", "alpn"],
         ),
         ("/v1/explain?url=ftp://a/b", vec!["url"]),
         ("/v1/explain?url=a", vec!["url"]),

@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use balance::{Bounds, Context, Flows, Unit};
 use model::stream::{Arrival, find};
-use model::{Closed, ListenerTable, SourceLimits, Speaks, Stream, UdpLimits};
+use model::{Closed, Health, ListenerTable, SourceLimits, Speaks, Stream, UdpLimits};
+
+use rustix::process::{Resource, getrlimit};
 
 use super::outbox::Outbox;
 use super::session::{Parts, Session, Unsent};
 use crate::inbox::Fleet;
 use crate::l4::gate::Gate;
+use crate::l4::is_ours;
 use crate::rt::{Batch, Offload, Packets, TaskId, UdpSock, yield_now};
-use crate::worker::{Snapshot, Worker, source_key};
+use crate::worker::{InFlight, Snapshot, Worker, source_key};
 
 /// Receptions a call, and calls before others get their turn.
 const RECEIVE: usize = 32;
@@ -39,6 +42,8 @@ pub(super) struct Port {
     /// The task that sends what is in the outbox.
     task: Cell<TaskId>,
     table: RefCell<Arc<ListenerTable>>,
+    /// So many descriptors of the process's may be in use before a new session takes the place of another.
+    descriptors: u64,
 }
 
 /// Serves a UDP listener until `closing`.
@@ -55,7 +60,8 @@ pub(crate) async fn serve(
         return;
     };
     // Without its offloads a kernel is older than any that we run on.
-    let Ok(offload) = Offload::of(&sock) else {
+    let everywhere = address.ip().is_unspecified();
+    let Ok(offload) = Offload::of(&sock, everywhere) else {
         return;
     };
     drop(snapshot);
@@ -71,12 +77,15 @@ pub(crate) async fn serve(
         number,
         sock,
         offload: Rc::new(offload),
-        everywhere: address.ip().is_unspecified(),
+        everywhere,
         flows: RefCell::new(Flows::new(bounds, seed)),
         sessions: RefCell::default(),
         outbox: RefCell::default(),
         answers: RefCell::new(Batch::new(ANSWERS)),
         table: RefCell::new(table),
+        descriptors: getrlimit(Resource::Nofile)
+            .current
+            .map_or(u64::MAX, |most| most / 4 * 3),
     });
     port.run(&closing).await;
 }
@@ -159,6 +168,11 @@ impl Port {
         if let Some(id) = known {
             let session = self.sessions.borrow()[id as usize].clone();
             let Some(session) = session else { return };
+            if session.upstream.is_critical()
+                && self.moves(&session, packets, table, stream, snapshot)
+            {
+                return;
+            }
             match session.send(packets, self.worker.now()) {
                 Ok(()) => return,
                 // Its instance has no such port: the packet goes to another.
@@ -196,30 +210,89 @@ impl Port {
         stream: &Stream<UdpLimits>,
         snapshot: &Snapshot,
     ) -> Option<()> {
-        let client = packets.from;
-        let arrival = Arrival {
-            source: client.ip(),
-            sni: None,
-            alpn: &[],
-        };
-        let route = find(&stream.routes, &arrival)?;
+        let source = packets.from.ip();
+        let route = route_of(stream, source)?;
         let number = stream.routes[route].service;
-        let service = snapshot.service(number);
-        let counts = service.stats.of(self.worker.index);
+        let counts = snapshot.service(number).stats.of(self.worker.index);
         counts.requests.bump(1);
-        let context = Context {
-            unit: Unit::Connection,
-            key: source_key(service, client.ip()),
-            ..Context::default()
-        };
-        let Ok(in_flight) = self.worker.pick(snapshot, number, &context) else {
+        let Some(in_flight) = self.choose(source, number, snapshot) else {
             counts.unavailable.bump(1);
             return None;
         };
+        self.open(packets, table, snapshot, route, in_flight)
+    }
+
+    /// Ends a session whose instance cannot work, as its check says, and begins another elsewhere with these packets. If
+    /// there is no better one, it stays: an instance that may be gone is more than none.
+    fn moves(
+        self: &Rc<Self>,
+        session: &Session,
+        packets: &Packets<'_>,
+        table: &Arc<ListenerTable>,
+        stream: &Stream<UdpLimits>,
+        snapshot: &Snapshot,
+    ) -> bool {
+        let source = packets.from.ip();
+        let Some(route) = route_of(stream, source) else {
+            return false;
+        };
+        let number = stream.routes[route].service;
+        let Some(in_flight) = self.choose(source, number, snapshot) else {
+            return false;
+        };
+        let service = snapshot.service(number);
+        if service.endpoints[in_flight.endpoint()].health == Health::Critical {
+            return false;
+        }
+        self.end(session, Closed::InstanceLost);
+        service.stats.of(self.worker.index).requests.bump(1);
+        self.open(packets, table, snapshot, route, in_flight)
+            .is_some()
+    }
+
+    /// An instance for a client's packets.
+    fn choose<'a>(
+        &'a self,
+        client: IpAddr,
+        service: usize,
+        snapshot: &'a Snapshot,
+    ) -> Option<InFlight<'a>> {
+        let context = Context {
+            unit: Unit::Connection,
+            key: source_key(snapshot.service(service), client),
+            ..Context::default()
+        };
+        self.worker.pick(snapshot, service, &context).ok()
+    }
+
+    /// Opens a session at the instance that was chosen.
+    fn open(
+        self: &Rc<Self>,
+        packets: &Packets<'_>,
+        table: &Arc<ListenerTable>,
+        snapshot: &Snapshot,
+        route: usize,
+        in_flight: InFlight<'_>,
+    ) -> Option<()> {
+        let client = packets.from;
+        let number = table.speaks.stream_routes()[route].service;
+        let service = snapshot.service(number);
         let endpoint = &service.endpoints[in_flight.endpoint()];
         let from = self.worker.connect_from(service, endpoint.address);
-        let sock = UdpSock::connected(self.worker.reactor(), endpoint.address, from).ok()?;
+        let sock = match UdpSock::connected(self.worker.reactor(), endpoint.address, from) {
+            Ok(sock) => sock,
+            Err(fault) => {
+                // Ports or descriptors are free once the other's task has had its turn: whoever asks again gets in.
+                if is_ours(&fault) {
+                    self.end_least_alive();
+                }
+                return None;
+            }
+        };
         self.make_room(client);
+        if sock.is_beyond(self.descriptors) {
+            self.end_least_alive();
+        }
         let id = self.flows.borrow_mut().open(client);
         let upstream = self.worker.lasting.upstream(number, service, endpoint);
         let session = Rc::new(Session::new(
@@ -259,6 +332,14 @@ impl Port {
             if let Some(session) = session {
                 self.end(&session, Closed::Evicted);
             }
+        }
+    }
+
+    fn end_least_alive(&self) {
+        let id = self.flows.borrow().least_alive();
+        let session = id.and_then(|id| self.sessions.borrow()[id as usize].clone());
+        if let Some(session) = session {
+            self.end(&session, Closed::Evicted);
         }
     }
 
@@ -310,4 +391,13 @@ impl Port {
             let _ = outbox.send(&self.sock, &self.offload);
         }
     }
+}
+
+fn route_of(stream: &Stream<UdpLimits>, source: IpAddr) -> Option<usize> {
+    let arrival = Arrival {
+        source,
+        sni: None,
+        alpn: &[],
+    };
+    find(&stream.routes, &arrival)
 }
