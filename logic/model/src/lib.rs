@@ -45,7 +45,7 @@ pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,
     UdpLimits,
 };
-pub use table::{
+pub use table::{Http2Limits, 
     Action, EjectionStats, Endpoint, HostPattern, ListenerTable, PathPattern, PlacedMember,
     Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
 };

@@ -226,6 +226,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             timeouts: TIMEOUTS,
             max_head: MAX_HEAD,
             max_fields: 100,
+            http2: Default::default(),
             stats: numbers.listeners[number].clone(),
         })
     };

@@ -160,6 +160,7 @@ impl Stage {
             timeouts: TIMEOUTS,
             max_head: 16 * 1024,
             max_fields: 100,
+            http2: Default::default(),
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

@@ -198,6 +198,11 @@ impl Connection {
     pub fn sent(&mut self, n: usize) {
         self.sent += n;
         if self.sent < self.output.len() {
+            // What was sent must not pile up in front of what was not.
+            if self.sent >= FULL {
+                self.output.drain(..self.sent);
+                self.sent = 0;
+            }
             return;
         }
         self.sent = 0;

@@ -252,8 +252,9 @@ impl Head {
 
     /// Gives a request for WebSocket the key that it needs in HTTP/1.1, and does not have in HTTP/2 (RFC 6455 §4.1): 16
     /// random bytes.
-    pub fn set_key(&mut self, key: [u8; 16]) {
-        let key = base64::engine::general_purpose::STANDARD.encode(key);
+    pub fn set_key(&mut self, random: [u64; 2]) {
+        let random = random.map(u64::to_ne_bytes);
+        let key = base64::engine::general_purpose::STANDARD.encode(random.as_flattened());
         let name = b"sec-websocket-key";
         self.lines.retain(|line| &self.text[line.name()] != name);
         self.push(name, key.as_bytes(), Known::Other);

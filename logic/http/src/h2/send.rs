@@ -42,10 +42,9 @@ impl Connection {
         Taken::Bytes(n)
     }
 
-    /// Whether [`Connection::read`] would say anything.
-    pub fn is_readable(&self, key: Key) -> bool {
-        let stream = self.streams.look(key);
-        stream.reset || stream.ended || stream.unread() > 0
+    /// Whether the client has sent everything, be it read or not.
+    pub fn has_ended(&self, key: Key) -> bool {
+        self.streams.look(key).ended
     }
 
     /// The fields that came behind the body, as lines of HTTP/1.1, once.
