@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, HostPattern, Network, PathPattern, Priority, Role, ServiceKey, StreamMatch,
+    ByteSize, HostPattern, Http2Limits, Network, PathPattern, Priority, Role, ServiceKey, StreamMatch,
     TcpLimits, Timeouts, UdpLimits, View,
 };
 
@@ -45,6 +45,8 @@ pub struct Listener {
     pub accept_proxy: Vec<Network>,
     /// TLS of its clients. There with HTTPS, may be there with TCP.
     pub tls: Option<ListenerTls>,
+    /// Limits of connections in HTTP/2, if it speaks HTTP.
+    pub http2: Http2Limits,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -82,6 +84,8 @@ declare! {
         accept_proxy: Vec<Network> => default(Vec::new()),
         /// TLS, which ends here: of an `https` listener, or of a `tcp` listener whose instances speak in clear text.
         tls: Option<ListenerTls> => absent("a tcp listener passes TLS through"),
+        /// HTTP/2 of an `http` or `https` listener.
+        http2: Http2Limits => section(),
         /// Limits of a `tcp` listener's connections.
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
@@ -218,6 +222,7 @@ impl Resolved for Listener {
             timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
             accept_proxy: keys.accept_proxy,
             tls: keys.tls,
+            http2: keys.http2,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -235,6 +240,7 @@ impl Resolved for Listener {
             timeouts: self.timeouts.keys(),
             accept_proxy: self.accept_proxy.clone(),
             tls: self.tls.clone(),
+            http2: self.http2,
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),
@@ -255,7 +261,7 @@ fn tls_fits(tls: &Option<ListenerTls>, protocol: Protocol, node: &Node, cx: &mut
         }
         Some(tls) if !tls.alpn.is_empty() => {
             let key = format!("{}.tls.alpn", cx.path());
-            let what = "has no meaning with protocol = \"https\", which is http/1.1";
+            let what = "has no meaning with protocol = \"https\", which is h2 and http/1.1";
             cx.at_key(Severity::Error, &key, what, "leave it out");
         }
         Some(_) => {}

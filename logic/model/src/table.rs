@@ -52,6 +52,8 @@ pub struct ListenerTable {
 /// Limits of a client's connection in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2Limits {
+    /// Whether it is spoken.
+    pub enabled: bool,
     /// Requests at a time.
     pub max_concurrent_streams: u32,
     /// Bytes of a request's body that are taken ahead of its instance.
@@ -63,6 +65,7 @@ pub struct Http2Limits {
 impl Default for Http2Limits {
     fn default() -> Self {
         Self {
+            enabled: true,
             max_concurrent_streams: 128,
             stream_window: 256 << 10,
             connection_window: 1 << 20,

@@ -119,7 +119,7 @@ impl Tables {
             timeouts: listener.timeouts,
             max_head: listener.max_head.0 as usize,
             max_fields: listener.max_fields.into(),
-            http2: Default::default(),
+            http2: listener.http2,
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
         }
     }

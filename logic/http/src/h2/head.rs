@@ -204,7 +204,10 @@ impl Head {
             (Some(host), _) | (None, Some(host)) => authority::parse(host).ok()?,
             (None, None) => return None,
         };
-        Target::parse(self.target(kind), kind).ok()?;
+        match self.protocol {
+            Some(_) => Target::parse(self.of(self.path.as_ref())?, MethodKind::Get).ok()?,
+            None => Target::parse(self.target(kind), kind).ok()?,
+        };
         let framing = match (self.declared.length, ended) {
             (Some(length), true) if length != 0 => return None,
             (Some(length), _) => Framing::Length(length),
@@ -273,8 +276,8 @@ impl Head {
         Request {
             method,
             kind,
-            // It was read before.
-            target: target.unwrap_or(Target::Asterisk),
+            // It was read before; but an extended CONNECT for something else than WebSocket need not name a port.
+            target: target.unwrap_or(Target::Authority(self.host())),
             version: Version::Http2,
             authority: self.host(),
             framing: self.framing.unwrap_or(Framing::None),
@@ -284,6 +287,12 @@ impl Head {
             head_len: self.text.len(),
             fields: self.fields(),
         }
+    }
+
+    /// Bytes that are kept of it.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.text.len() + self.cookies.len()
     }
 
     /// The length of the body, if it was announced.

@@ -376,7 +376,8 @@ impl Session {
     /// Whether a connection begins as one in HTTP/2 does, without having agreed on a protocol before.
     fn may_speak_many(&self, input: &[u8]) -> bool {
         let len = input.len().min(h2::PREFACE.len());
-        !self.served.get() && !self.client.is_secured() && input[..len] == h2::PREFACE[..len]
+        let enabled = self.table.borrow().http2.enabled;
+        enabled && !self.served.get() && !self.client.is_secured() && input[..len] == h2::PREFACE[..len]
     }
 
     /// Keeps the listener's newest form: its limits hold on when it is taken away.
