@@ -253,14 +253,15 @@ impl Head {
         protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
     }
 
-    /// Gives a request for WebSocket the key that it needs in HTTP/1.1, and does not have in HTTP/2 (RFC 6455 §4.1): 16
-    /// random bytes.
-    pub fn set_key(&mut self, random: [u64; 2]) {
+    /// Gives a request for WebSocket what it needs in HTTP/1.1, and does not have in HTTP/2 (RFC 6455 §4.1): the upgrade, and
+    /// a key of 16 random bytes.
+    pub fn upgrade(&mut self, random: [u64; 2]) {
         let random = random.map(u64::to_ne_bytes);
         let key = base64::engine::general_purpose::STANDARD.encode(random.as_flattened());
         let name = b"sec-websocket-key";
         self.lines.retain(|line| &self.text[line.name()] != name);
         self.push(name, key.as_bytes(), Known::Other);
+        self.push(b"upgrade", b"websocket", Known::Upgrade);
     }
 
     /// The request, as HTTP/1.1 would have it: a body without known length comes in chunks there, and an extended CONNECT

@@ -158,7 +158,7 @@ impl Session {
                 Some(Event::Request(key)) => {
                     if head.is_websocket() {
                         let random = [self.worker.draw(), self.worker.draw()];
-                        head.set_key(random);
+                        head.upgrade(random);
                     }
                     self.begin_many(mux, key, Some(&head));
                 }

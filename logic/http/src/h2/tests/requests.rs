@@ -159,10 +159,10 @@ fn connect_is_known_for_what_it_is_and_websocket_becomes_an_upgrade() {
     let events = client.send(&headers(3, false, &socket));
     assert!(matches!(events[..], [Event::Request(_)]));
     assert!(client.head.is_websocket());
-    client.head.set_key([1, 2]);
+    client.head.upgrade([1, 2]);
     let text = forwarded(&client);
     assert!(text.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{text}");
-    assert!(text.contains("Connection: upgrade\r\n"), "{text}");
+    assert!(text.contains("upgrade: websocket\r\nConnection: upgrade\r\n"), "{text}");
     assert!(text.contains("sec-websocket-key: AQAAAAAAAAACAAAAAAAAAA==\r\n"), "{text}");
 }
 
