@@ -47,7 +47,9 @@ pub(super) fn run(case: &Case, target: SocketAddr, seconds: f64) -> anyhow::Resu
 /// Reads `requests: 100 total, 101 started, 100 done, 97 succeeded, 3 failed, 2 errored, 1 timeout`. Those that errored or
 /// timed out are among those that failed.
 fn read(text: &str) -> Option<Run> {
-    let line = text.lines().find_map(|line| line.strip_prefix("requests: "))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("requests: "))?;
     let number = |what: &str| -> Option<u64> {
         let part = line.split(", ").find(|part| part.ends_with(what))?;
         part.split(' ').next()?.parse().ok()

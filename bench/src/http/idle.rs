@@ -97,7 +97,10 @@ fn converse(contender: &Contender, request: &[u8]) -> anyhow::Result<TcpStream> 
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     // The body is all x.
-    while !answer.windows(128).any(|bytes| bytes.iter().all(|b| *b == b'x')) {
+    while !answer
+        .windows(128)
+        .any(|bytes| bytes.iter().all(|b| *b == b'x'))
+    {
         let n = stream
             .read(&mut piece)
             .with_context(|| format!("{} does not answer", contender.name))?;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, HostPattern, Http2Limits, Network, PathPattern, Priority, Role, ServiceKey, StreamMatch,
-    TcpLimits, Timeouts, UdpLimits, View,
+    ByteSize, HostPattern, Http2Limits, Network, PathPattern, Priority, Role, ServiceKey,
+    StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
 };
 
 use crate::declare::{declare, resolved};

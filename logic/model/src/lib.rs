@@ -45,8 +45,8 @@ pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,
     UdpLimits,
 };
-pub use table::{Http2Limits, 
-    Action, EjectionStats, Endpoint, HostPattern, ListenerTable, PathPattern, PlacedMember,
-    Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
+pub use table::{
+    Action, EjectionStats, Endpoint, HostPattern, Http2Limits, ListenerTable, PathPattern,
+    PlacedMember, Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
 };
 pub use units::{ByteSize, Period, UnitError};

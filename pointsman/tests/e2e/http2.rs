@@ -232,7 +232,8 @@ fn a_stream_that_is_broken_off_takes_its_request_back_and_leaves_the_others_alon
 
 #[test]
 fn an_answer_that_comes_before_the_body_has_ended_is_heard() {
-    let early = saying(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n");
+    let early =
+        saying(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n");
     let node = before(&[&early], "");
     run(async {
         let (sender, _ending) = connect(node.web()).await;
@@ -330,14 +331,18 @@ fn websocket_goes_through_a_stream() {
             .extension(h2::ext::Protocol::from_static("websocket"))
             .header("sec-websocket-version", "13");
         let mut ready = sender.clone().ready().await.unwrap();
-        let (answer, mut stream) = ready.send_request(request.body(()).unwrap(), false).unwrap();
+        let (answer, mut stream) = ready
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
         let answer = answer.await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["sec-websocket-protocol"], "chat");
         assert!(!answer.headers().contains_key("sec-websocket-accept"));
         let mut back = answer.into_body();
         for said in ["abc\n", "xyz\n"] {
-            stream.send_data(Bytes::from_static(said.as_bytes()), false).unwrap();
+            stream
+                .send_data(Bytes::from_static(said.as_bytes()), false)
+                .unwrap();
             let heard = back.data().await.unwrap().unwrap();
             let expected: String = said.trim().chars().rev().collect();
             assert_eq!(heard, expected + "\n");
@@ -346,7 +351,11 @@ fn websocket_goes_through_a_stream() {
         assert_eq!(body(back).await.unwrap(), b"", "both sides have ended");
     });
     let heard = &origin.heard()[0];
-    assert!(heard.head.starts_with("GET /chat HTTP/1.1"), "{}", heard.head);
+    assert!(
+        heard.head.starts_with("GET /chat HTTP/1.1"),
+        "{}",
+        heard.head
+    );
     assert_eq!(heard.header("upgrade"), Some("websocket"));
     assert_eq!(heard.header("sec-websocket-key").map(str::len), Some(24));
 }
@@ -377,7 +386,9 @@ fn goodbye(stream: &mut TcpStream) -> Option<u32> {
             return code;
         }
         if head[3] == 7 {
-            code = payload[4..].first_chunk().map(|code| u32::from_be_bytes(*code));
+            code = payload[4..]
+                .first_chunk()
+                .map(|code| u32::from_be_bytes(*code));
         }
     }
 }
@@ -402,7 +413,9 @@ fn floods_are_ended_and_counted_and_the_others_stay_served() {
     ];
     for (number, flood) in floods.iter().enumerate() {
         let mut attacker = TcpStream::connect(node.web()).unwrap();
-        attacker.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        attacker
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         attacker.write_all(SETTINGS).unwrap();
         let mut reader = attacker.try_clone().unwrap();
         let said = std::thread::spawn(move || goodbye(&mut reader));
@@ -412,7 +425,11 @@ fn floods_are_ended_and_counted_and_the_others_stay_served() {
                 break;
             }
         }
-        assert_eq!(said.join().unwrap(), Some(11), "ENHANCE_YOUR_CALM for {number}");
+        assert_eq!(
+            said.join().unwrap(),
+            Some(11),
+            "ENHANCE_YOUR_CALM for {number}"
+        );
         let floods = "pointsman_listener_http2_floods_total{listener=\"web\"}";
         until("it is counted", || {
             (node.metric(floods) == (number + 1) as f64).then_some(())
@@ -430,7 +447,9 @@ fn a_client_that_opens_no_window_is_ended_and_costs_little() {
     let settings = "[listener.web.timeouts]\nstall = \"1s\"";
     let node = before(&[&origin], settings);
     let mut client = TcpStream::connect(node.web()).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
     client.write_all(&SETTINGS[..24]).unwrap();
     client.write_all(&no_window).unwrap();
@@ -498,5 +517,8 @@ fn curl_is_served_and_shown_early_hints() {
     let said = String::from_utf8_lossy(&curl.stdout);
     assert!(said.starts_with("HTTP/2 103"), "{said}");
     assert!(said.contains("link: </a.css>"), "{said}");
-    assert!(said.contains("HTTP/2 200") && said.ends_with("hello"), "{said}");
+    assert!(
+        said.contains("HTTP/2 200") && said.ends_with("hello"),
+        "{said}"
+    );
 }

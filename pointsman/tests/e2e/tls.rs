@@ -511,7 +511,14 @@ fn curl_and_openssl_are_served() {
     let ca = home.path().join("ca.pem");
     for version in ["1.2", "1.3"] {
         let curl = Command::new("curl")
-            .args(["-sS", "-w", " %{http_version}", "--tls-max", version, "--cacert"])
+            .args([
+                "-sS",
+                "-w",
+                " %{http_version}",
+                "--tls-max",
+                version,
+                "--cacert",
+            ])
             .arg(&ca)
             .args([
                 "--resolve",

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache, Guard};
-use http::h2::Head;
 use balance::{Balancer, Context, Held, Lease, Outcome, Random, Retries, Unavailable};
+use http::h2::Head;
 use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
 
 use crate::access::Logger;

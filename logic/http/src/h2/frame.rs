@@ -121,5 +121,7 @@ pub(super) fn write_settings(settings: &[(u16, u32)], out: &mut Vec<u8>) {
 
 /// Reads the number at the front of a payload.
 pub(super) fn number(payload: &[u8]) -> Option<u32> {
-    payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+    payload
+        .first_chunk()
+        .map(|bytes| u32::from_be_bytes(*bytes))
 }

@@ -21,12 +21,7 @@ type Outcome = Result<Option<Event>, Code>;
 impl Connection {
     /// Takes in whole frames from the front of `input` up to the next event; `None` if there is none in what is there. What
     /// is left of `input` then is to be given again, with more behind it.
-    pub fn handle(
-        &mut self,
-        input: &mut &[u8],
-        head: &mut Head,
-        now: Moment,
-    ) -> Option<Event> {
+    pub fn handle(&mut self, input: &mut &[u8], head: &mut Head, now: Moment) -> Option<Event> {
         loop {
             if self.over().is_some_and(|over| over != Closing::Drained) {
                 *input = &[];

@@ -89,7 +89,11 @@ impl Connection {
         self.output.extend_from_slice(now);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(Self::MOST));
-            let done = if later.is_empty() { flag::END_HEADERS } else { 0 };
+            let done = if later.is_empty() {
+                flag::END_HEADERS
+            } else {
+                0
+            };
             frame::write_head(now.len(), kind::CONTINUATION, done, id, &mut self.output);
             self.output.extend_from_slice(now);
             rest = later;
@@ -109,7 +113,11 @@ impl Connection {
         let mut rest = &bytes[..n];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(Self::MOST));
-            let end = if ends && later.is_empty() { flag::END_STREAM } else { 0 };
+            let end = if ends && later.is_empty() {
+                flag::END_STREAM
+            } else {
+                0
+            };
             frame::write_head(now.len(), kind::DATA, end, id, &mut self.output);
             self.output.extend_from_slice(now);
             self.noise.earn(EARNED);

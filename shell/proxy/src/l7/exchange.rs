@@ -406,7 +406,11 @@ impl Session {
     /// Sends an answer of our own on a stream; its head is in `block`.
     async fn answer_stream(&self, begun: &Begun, answer: &Answer, block: &[u8]) -> Result<(), Cut> {
         let bodiless = matches!(answer.status, 204 | 304) || begun.method == h1::MethodKind::Head;
-        let body = if bodiless { &[] } else { answer.body.as_bytes() };
+        let body = if bodiless {
+            &[]
+        } else {
+            answer.body.as_bytes()
+        };
         self.client.send_head(block, body.is_empty());
         self.speaking.set(answer.status);
         self.send(body, true).await?;

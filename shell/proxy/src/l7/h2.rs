@@ -127,7 +127,10 @@ impl Session {
                 len = left;
             }
             // Whoever does not listen is not listened to.
-            let closed = mux.machine().over().is_some_and(|over| over != Closing::Drained);
+            let closed = mux
+                .machine()
+                .over()
+                .is_some_and(|over| over != Closing::Drained);
             if closed || mux.machine().is_full() || budget == 0 {
                 self.hold(&buffer[..len]);
                 return Ok(budget == 0);

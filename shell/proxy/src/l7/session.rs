@@ -339,12 +339,7 @@ impl Session {
         }
     }
 
-    fn parse(
-        &self,
-        input: &mut [u8],
-        listener: &ListenerTable,
-        snapshot: &Snapshot,
-    ) -> Parsed {
+    fn parse(&self, input: &mut [u8], listener: &ListenerTable, snapshot: &Snapshot) -> Parsed {
         let since = self.client.received() - input.len() as u64;
         let limits = h1::Limits {
             head: listener.max_head,
@@ -377,7 +372,10 @@ impl Session {
     fn may_speak_many(&self, input: &[u8]) -> bool {
         let len = input.len().min(h2::PREFACE.len());
         let enabled = self.table.borrow().http2.enabled;
-        enabled && !self.served.get() && !self.client.is_secured() && input[..len] == h2::PREFACE[..len]
+        enabled
+            && !self.served.get()
+            && !self.client.is_secured()
+            && input[..len] == h2::PREFACE[..len]
     }
 
     /// Keeps the listener's newest form: its limits hold on when it is taken away.

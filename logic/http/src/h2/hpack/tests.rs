@@ -36,7 +36,12 @@ fn requests_are_decoded_as_in_the_specification_with_and_without_the_code() {
     for blocks in [plain, coded] {
         let mut decoder = Decoder::new();
         let host = (":authority", "www.example.com");
-        let first = [(":method", "GET"), (":scheme", "http"), (":path", "/"), host];
+        let first = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/"),
+            host,
+        ];
         let second = [&first[..], &[("cache-control", "no-cache")]].concat();
         let third = [
             (":method", "GET"),
@@ -77,21 +82,24 @@ fn a_code_that_does_not_end_as_it_must_is_refused() {
     ] {
         assert!(!huffman::decode(&hex(bad), 100, &mut Vec::new()), "{bad}");
     }
-    assert!(huffman::decode(&hex("1f"), 100, &mut Vec::new()), "a and padding");
+    assert!(
+        huffman::decode(&hex("1f"), 100, &mut Vec::new()),
+        "a and padding"
+    );
     assert!(huffman::decode(&[], 0, &mut Vec::new()), "nothing");
 }
 
 #[test]
 fn blocks_that_cannot_be_read_are_refused() {
     for bad in [
-        "80",           // Index 0.
-        "be",           // Beyond the tables.
+        "80",                      // Index 0.
+        "be",                      // Beyond the tables.
         "ff 80 80 80 80 80 80 01", // A number without end.
-        "82 3f e1 1f",  // A new size behind a field.
-        "3f e2 1f",     // A size above what was allowed.
-        "40 0a 63",     // A name that is cut off.
-        "40",           // A literal without anything.
-        "00 01 61 85",  // A value that is cut off.
+        "82 3f e1 1f",             // A new size behind a field.
+        "3f e2 1f",                // A size above what was allowed.
+        "40 0a 63",                // A name that is cut off.
+        "40",                      // A literal without anything.
+        "00 01 61 85",             // A value that is cut off.
     ] {
         assert_eq!(decoded(&mut Decoder::new(), &hex(bad)), None, "{bad}");
     }
@@ -144,7 +152,11 @@ fn what_is_written_is_read_back() {
         (":status".to_owned(), "200".to_owned()),
         (":status".to_owned(), "503".to_owned()),
     ];
-    expected.extend(fields.iter().map(|(n, v)| (n.to_lowercase(), (*v).to_owned())));
+    expected.extend(
+        fields
+            .iter()
+            .map(|(n, v)| (n.to_lowercase(), (*v).to_owned())),
+    );
     assert_eq!(decoded(&mut Decoder::new(), &block), Some(expected));
 }
 
@@ -154,7 +166,14 @@ fn every_name_that_answers_have_is_found_at_its_index() {
         let index = super::fixed::index_of(name.as_bytes());
         assert!(index == 0 || usize::from(index) == place + 1, "{name}");
     }
-    for name in ["content-type", "server", "date", "set-cookie", "content-length", "etag"] {
+    for name in [
+        "content-type",
+        "server",
+        "date",
+        "set-cookie",
+        "content-length",
+        "etag",
+    ] {
         assert_ne!(super::fixed::index_of(name.as_bytes()), 0, "{name}");
     }
 }

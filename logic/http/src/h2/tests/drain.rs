@@ -5,7 +5,10 @@ use super::*;
 fn goaways(client: &mut Client) -> Vec<u32> {
     let got = client.got();
     let last = |got: &Got| frame::number(&got.payload).unwrap();
-    got.iter().filter(|got| got.kind == kind::GOAWAY).map(last).collect()
+    got.iter()
+        .filter(|got| got.kind == kind::GOAWAY)
+        .map(last)
+        .collect()
 }
 
 #[test]

@@ -99,7 +99,9 @@ fn who_does_something_in_earnest_may_talk_beside_it() {
         client.machine.release(served, Code::Internal, client.now);
         let broken_off = client.ask(4 * n + 1, true, &[]);
         client.send(&reset(4 * n + 1));
-        client.machine.release(broken_off, Code::Internal, client.now);
+        client
+            .machine
+            .release(broken_off, Code::Internal, client.now);
         client.got();
     }
     assert_eq!(client.machine.over(), None);
@@ -113,7 +115,9 @@ fn continuations_without_end_are_ended() {
     assert!(empty > 1_000, "{empty}");
     let mut client = Client::new();
     client.send(&made(kind::HEADERS, flag::END_STREAM, 1, &[]));
-    let full = until_over(&mut client, |_, _| made(kind::CONTINUATION, 0, 1, &[0; 1_000]));
+    let full = until_over(&mut client, |_, _| {
+        made(kind::CONTINUATION, 0, 1, &[0; 1_000])
+    });
     assert_eq!(full, 65, "four times the least limit");
 }
 
@@ -125,7 +129,12 @@ fn a_small_block_cannot_become_a_large_head() {
     bomb.extend_from_slice(&[0x40, 1, b'x', 0x7f, 0xb9, 0x16]);
     bomb.extend_from_slice(&[b'v'; 3_000]);
     bomb.extend_from_slice(&[0xbe; 10_000]);
-    let head = made(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &bomb);
+    let head = made(
+        kind::HEADERS,
+        flag::END_HEADERS | flag::END_STREAM,
+        1,
+        &bomb,
+    );
     let events = client.send(&head);
     assert!(matches!(events[..], [Event::TooLarge(_)]), "{events:?}");
     assert!(client.head.size() < 20_000, "{}", client.head.size());
@@ -135,7 +144,11 @@ fn a_small_block_cannot_become_a_large_head() {
 fn a_head_that_does_not_come_to_its_end_is_late() {
     let mut client = Client::new();
     client.ask(1, true, &[]);
-    assert_eq!(client.machine.next_deadline(), Moment::NEVER, "nothing is due");
+    assert_eq!(
+        client.machine.next_deadline(),
+        Moment::NEVER,
+        "nothing is due"
+    );
     client.send(&made(kind::HEADERS, flag::END_STREAM, 3, &[0]));
     client.now = client.now + Duration::from_secs(9);
     client.machine.handle_timeout(client.now);

@@ -90,7 +90,10 @@ fn nothing_is_sent_beyond_a_window_and_the_first_in_line_goes_first() {
     client.send(&window(0, 20_000));
     assert_eq!(client.machine.poll_writable(), Some(keys[1]));
     assert_eq!(client.machine.poll_writable(), Some(keys[2]));
-    assert_eq!(client.machine.write(keys[1], &bytes[25_535..], true), Some(14_465));
+    assert_eq!(
+        client.machine.write(keys[1], &bytes[25_535..], true),
+        Some(14_465)
+    );
     assert_eq!(client.machine.write(keys[2], &bytes, true), Some(5_535));
     let got = client.got();
     let ends = |got: &&Got| got.flags & flag::END_STREAM != 0;
@@ -114,7 +117,10 @@ fn a_streams_own_window_holds_it_and_settings_move_it_below_zero() {
     assert_eq!(client.machine.poll_writable(), Some(key));
     assert_eq!(client.machine.write(key, &[1; 10], false), Some(6));
     let other = client.ask(3, true, &[]);
-    assert_eq!(client.machine.write(other, &[1; 20_000], false), Some(10_000));
+    assert_eq!(
+        client.machine.write(other, &[1; 20_000], false),
+        Some(10_000)
+    );
 }
 
 #[test]

@@ -32,9 +32,18 @@ fn what_breaks_the_protocol_ends_the_connection() {
         (made(kind::SETTINGS, 0, 1, &[]), Code::Protocol),
         (made(kind::SETTINGS, 0, 0, &[0; 5]), Code::FrameSize),
         (made(kind::SETTINGS, 1, 0, &[0; 6]), Code::FrameSize),
-        (made(kind::SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 2]), Code::Protocol),
-        (made(kind::SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), Code::FlowControl),
-        (made(kind::SETTINGS, 0, 0, &[0, 5, 0, 0, 0, 1]), Code::Protocol),
+        (
+            made(kind::SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 2]),
+            Code::Protocol,
+        ),
+        (
+            made(kind::SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]),
+            Code::FlowControl,
+        ),
+        (
+            made(kind::SETTINGS, 0, 0, &[0, 5, 0, 0, 0, 1]),
+            Code::Protocol,
+        ),
         (made(kind::PUSH_PROMISE, 0x4, 3, &[0; 8]), Code::Protocol),
         (made(kind::PING, 0, 1, &[0; 8]), Code::Protocol),
         (made(kind::PING, 0, 0, &[0; 7]), Code::FrameSize),
@@ -45,7 +54,12 @@ fn what_breaks_the_protocol_ends_the_connection() {
         (made(kind::WINDOW_UPDATE, 0, 0, &[1]), Code::FrameSize),
         (made(0x20, 0, 0, &[0; 16_385]), Code::FrameSize),
     ] {
-        assert_eq!(over(&bytes), fault(code), "{:?}", &bytes[..bytes.len().min(20)]);
+        assert_eq!(
+            over(&bytes),
+            fault(code),
+            "{:?}",
+            &bytes[..bytes.len().min(20)]
+        );
     }
 }
 
@@ -56,7 +70,11 @@ fn what_breaks_a_stream_ends_that_stream() {
         (headers(1, true, &[("x", "y")]), 1, Code::StreamClosed),
         (window(3, 0), 3, Code::Protocol),
         (window(3, 0x7fff_ffff), 3, Code::FlowControl),
-        (made(kind::PRIORITY, 0, 3, &[0, 0, 0, 3, 0]), 3, Code::Protocol),
+        (
+            made(kind::PRIORITY, 0, 3, &[0, 0, 0, 3, 0]),
+            3,
+            Code::Protocol,
+        ),
         (made(kind::PRIORITY, 0, 3, &[0; 4]), 3, Code::FrameSize),
     ] {
         let mut client = Client::new();
@@ -92,7 +110,10 @@ fn nothing_comes_before_settings_or_between_the_parts_of_a_head() {
         assert_eq!(client.send(&first), [Event::Over(over)]);
     }
     let mut client = Client::silent(SETTINGS);
-    assert!(matches!(client.send(b"PRI * HTTP/2.0\r\n\r\nXX")[..], [Event::Over(_)]));
+    assert!(matches!(
+        client.send(b"PRI * HTTP/2.0\r\n\r\nXX")[..],
+        [Event::Over(_)]
+    ));
 
     let fields = block(&GET);
     let (start, rest) = fields.split_at(10);
@@ -135,10 +156,19 @@ fn a_long_head_is_sent_in_parts_and_trailers_end_a_stream() {
     let mut head = Vec::new();
     write_field(b"x-long", long.as_bytes(), &mut head);
     client.machine.send_head(key, &head, false);
-    client.machine.finish(key, b"grpc-status: 0\r\nX-B:  c \r\n");
+    client
+        .machine
+        .finish(key, b"grpc-status: 0\r\nX-B:  c \r\n");
     let got = client.got();
     let shape: Vec<_> = got.iter().map(|got| (got.kind, got.flags)).collect();
-    assert_eq!(shape, [(kind::HEADERS, 0), (kind::CONTINUATION, 4), (kind::HEADERS, 5)]);
+    assert_eq!(
+        shape,
+        [
+            (kind::HEADERS, 0),
+            (kind::CONTINUATION, 4),
+            (kind::HEADERS, 5)
+        ]
+    );
     let head = [&got[0].payload[..], &got[1].payload].concat();
     assert_eq!(client.fields(&head)[0].1.len(), 20_000);
     let trailers = client.fields(&got[2].payload);
@@ -161,7 +191,10 @@ fn how_input_is_cut_up_changes_nothing() {
     for byte in bytes {
         held.push(byte);
         let mut input = &held[..];
-        while let Some(event) = client.machine.handle(&mut input, &mut client.head, client.now) {
+        while let Some(event) = client
+            .machine
+            .handle(&mut input, &mut client.head, client.now)
+        {
             events.push(event);
         }
         held = input.to_vec();

@@ -164,7 +164,12 @@ const GET: [(&str, &str); 4] = [
 
 fn headers(stream: u32, end: bool, fields: &[(&str, &str)]) -> Vec<u8> {
     let end = if end { flag::END_STREAM } else { 0 };
-    made(kind::HEADERS, flag::END_HEADERS | end, stream, &block(fields))
+    made(
+        kind::HEADERS,
+        flag::END_HEADERS | end,
+        stream,
+        &block(fields),
+    )
 }
 
 fn request(stream: u32, end: bool, more: &[(&str, &str)]) -> Vec<u8> {

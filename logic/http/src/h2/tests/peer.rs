@@ -148,7 +148,8 @@ impl Server {
         let sent = self.machine.take_trailers(echo.key).unwrap_or_default();
         let trailers = [&sent, format!("x-length: {}\r\n", echo.length).as_bytes()].concat();
         self.machine.finish(echo.key, &trailers);
-        self.machine.release(echo.key, Code::Internal, Moment::from_millis(1));
+        self.machine
+            .release(echo.key, Code::Internal, Moment::from_millis(1));
         true
     }
 }

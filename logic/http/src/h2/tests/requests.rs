@@ -33,14 +33,31 @@ fn a_request_is_handed_on_as_http_1_1_would_have_it() {
         ],
     );
     let request = client.head.request();
-    assert_eq!((request.kind, request.framing), (MethodKind::Get, Framing::None));
+    assert_eq!(
+        (request.kind, request.framing),
+        (MethodKind::Get, Framing::None)
+    );
     assert_eq!(request.authority, b"shop.example");
-    assert_eq!((request.target.path(), request.target.query()), (&b"/a"[..], Some(&b"b=c"[..])));
+    assert_eq!(
+        (request.target.path(), request.target.query()),
+        (&b"/a"[..], Some(&b"b=c"[..]))
+    );
     let text = forwarded(&client);
-    assert!(text.starts_with("GET /a?b=c HTTP/1.1\r\nHost: shop.example\r\naccept: */*\r\ncookie: a=1; b=2\r\n"), "{text}");
+    assert!(
+        text.starts_with(
+            "GET /a?b=c HTTP/1.1\r\nHost: shop.example\r\naccept: */*\r\ncookie: a=1; b=2\r\n"
+        ),
+        "{text}"
+    );
     assert!(text.contains("X-Forwarded-For: 10.0.0.1\r\n"), "{text}");
-    assert!(text.contains("TE: trailers\r\nConnection: te\r\n"), "{text}");
-    assert!(!text.contains("6.6.6.6") && text.ends_with("\r\n\r\n"), "{text}");
+    assert!(
+        text.contains("TE: trailers\r\nConnection: te\r\n"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("6.6.6.6") && text.ends_with("\r\n\r\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -132,7 +149,11 @@ fn pseudo_fields_must_be_there_and_make_sense() {
     let host = [&GET[..2], &GET[3..], &[("host", "shop.example")]].concat();
     let events = client.send(&headers(1, true, &host));
     assert!(matches!(events[..], [Event::Request(_)]));
-    assert_eq!(client.head.request().authority, b"shop.example", "Host stands in");
+    assert_eq!(
+        client.head.request().authority,
+        b"shop.example",
+        "Host stands in"
+    );
     let all = [("Host", "SHOP.example")].map(|_| ("host", "SHOP.example"));
     client.ask(3, true, &all);
 }
@@ -140,8 +161,15 @@ fn pseudo_fields_must_be_there_and_make_sense() {
 #[test]
 fn connect_is_known_for_what_it_is_and_websocket_becomes_an_upgrade() {
     let mut client = Client::new();
-    let other = [&[(":method", "CONNECT"), (":protocol", "connect-udp")], &GET[1..]].concat();
-    assert!(matches!(client.send(&headers(5, false, &other))[..], [Event::Request(_)]));
+    let other = [
+        &[(":method", "CONNECT"), (":protocol", "connect-udp")],
+        &GET[1..],
+    ]
+    .concat();
+    assert!(matches!(
+        client.send(&headers(5, false, &other))[..],
+        [Event::Request(_)]
+    ));
     assert_eq!(client.head.request().kind, MethodKind::Connect);
 
     let mut client = Client::new();
@@ -162,8 +190,14 @@ fn connect_is_known_for_what_it_is_and_websocket_becomes_an_upgrade() {
     client.head.upgrade([1, 2]);
     let text = forwarded(&client);
     assert!(text.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{text}");
-    assert!(text.contains("upgrade: websocket\r\nConnection: upgrade\r\n"), "{text}");
-    assert!(text.contains("sec-websocket-key: AQAAAAAAAAACAAAAAAAAAA==\r\n"), "{text}");
+    assert!(
+        text.contains("upgrade: websocket\r\nConnection: upgrade\r\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("sec-websocket-key: AQAAAAAAAAACAAAAAAAAAA==\r\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -199,7 +233,10 @@ fn trailers_are_lines_without_what_must_not_trail() {
     let key = client.ask(1, false, &[]);
     client.send(&data(1, false, b"body"));
     let trailers = [("grpc-status", "0"), ("content-length", "9"), ("x-a", "b")];
-    assert_eq!(client.send(&headers(1, true, &trailers)), [Event::Readable(key)]);
+    assert_eq!(
+        client.send(&headers(1, true, &trailers)),
+        [Event::Readable(key)]
+    );
     assert_eq!(client.read(key, 100), b"body");
     assert_eq!(client.machine.read(key, &mut [0; 9]), Taken::End);
     let lines = client.machine.take_trailers(key).unwrap();
