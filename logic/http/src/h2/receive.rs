@@ -151,7 +151,7 @@ impl Connection {
     }
 
     fn data_for_nobody(&mut self, id: u32, now: Moment) -> Outcome {
-        if id > self.last || id % 2 == 0 {
+        if id > self.last || id.is_multiple_of(2) {
             return Err(Code::Protocol);
         }
         match self.streams.ending(id) {
@@ -197,7 +197,7 @@ impl Connection {
             fragment = fragment.get(5..).ok_or(Code::FrameSize)?;
             odd = parent == frame.stream;
         }
-        if frame.stream % 2 == 0 {
+        if frame.stream.is_multiple_of(2) {
             return Err(Code::Protocol);
         }
         let ended = frame.has(flag::END_STREAM);
@@ -346,7 +346,7 @@ impl Connection {
         if payload.len() != 4 {
             return Err(Code::FrameSize);
         }
-        if frame.stream > self.last || frame.stream % 2 == 0 {
+        if frame.stream > self.last || frame.stream.is_multiple_of(2) {
             return Err(Code::Protocol);
         }
         let Some(key) = self.streams.find(frame.stream) else {
@@ -371,7 +371,7 @@ impl Connection {
                 _ => Ok(None),
             };
         }
-        if frame.stream > self.last || frame.stream % 2 == 0 {
+        if frame.stream > self.last || frame.stream.is_multiple_of(2) {
             return Err(Code::Protocol);
         }
         let Some(key) = self.streams.find(frame.stream) else {
@@ -404,7 +404,7 @@ impl Connection {
                 false => Err(Code::FrameSize),
             };
         }
-        if payload.len() % 6 != 0 {
+        if !payload.len().is_multiple_of(6) {
             return Err(Code::FrameSize);
         }
         self.settled = true;

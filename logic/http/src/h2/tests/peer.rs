@@ -263,7 +263,11 @@ fn run(seed: u64) {
         server.step(&wire, &mut rng);
     };
     let mut connection = pin!(connection);
-    let most = if seed % 8 == 0 { 400_000 } else { 3_000 };
+    let most = if seed.is_multiple_of(8) {
+        400_000
+    } else {
+        3_000
+    };
     let mut asked: Vec<Pin<Box<dyn Future<Output = ()>>>> = (0..rng.usize(1..30))
         .map(|number| {
             let length = rng.usize(0..most);
