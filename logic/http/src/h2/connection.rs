@@ -262,6 +262,9 @@ impl Connection {
 
     /// When [`Connection::handle_timeout`] is due; [`Moment::NEVER`] if it is not.
     pub fn next_deadline(&self) -> Moment {
+        if self.over.is_some() {
+            return Moment::NEVER;
+        }
         let block = self.block.as_ref();
         let block = block.map(|block| block.since + self.settings.request_head);
         let idle = (self.streams.len() == 0).then(|| self.idle_since + self.settings.idle);

@@ -59,9 +59,12 @@ impl Session {
             if self.is_ending() {
                 mux.machine().drain(self.worker.now());
             }
-            let busy = self.read_some(mux)?;
+            let mut busy = self.read_some(mux)?;
+            let full = mux.machine().is_full();
             let flushed = mux.flush(&self.client).map_err(|_| Gone::Left)?;
             mux.tell_writable();
+            // What was read and not looked at for want of room has no event of its own.
+            busy |= full && !mux.machine().is_full();
             if flushed && mux.machine().over().is_some() {
                 return Ok(());
             }
@@ -101,7 +104,7 @@ impl Session {
         reactor.set_deadline(due);
         let told = self.is_ending();
         poll_fn(|_| {
-            let readable = !mux.machine().is_full() && self.client.is_readable();
+            let readable = listens(&mux.machine()) && self.client.is_readable();
             let writable = !flushed && self.client.is_writable();
             let ends = !told && self.is_ending();
             if readable || writable || mux.is_woken() || ends || reactor.timed_out() {
@@ -127,11 +130,7 @@ impl Session {
                 len = left;
             }
             // Whoever does not listen is not listened to.
-            let closed = mux
-                .machine()
-                .over()
-                .is_some_and(|over| over != Closing::Drained);
-            if closed || mux.machine().is_full() || budget == 0 {
+            if !listens(&mux.machine()) || budget == 0 {
                 self.hold(&buffer[..len]);
                 return Ok(budget == 0);
             }
@@ -211,6 +210,12 @@ impl Session {
             self.carry_out(begun).await;
         }
     }
+}
+
+/// Whether more is to be read: not from a client that does not take what it asked for, nor after the end.
+fn listens(machine: &Connection) -> bool {
+    let closed = machine.over().is_some_and(|over| over != Closing::Drained);
+    !closed && !machine.is_full()
 }
 
 fn settings(table: &Arc<ListenerTable>) -> Settings {
