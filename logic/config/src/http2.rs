@@ -3,7 +3,6 @@
 use model::{ByteSize, Http2Limits};
 
 use crate::declare::{declare, resolved};
-use crate::fault::Severity;
 use crate::reader::Reader;
 use crate::rule::default;
 use crate::tree::Node;
@@ -33,11 +32,12 @@ resolved!(Http2Limits);
 impl Resolved for Http2Limits {
     type Keys = Http2Keys;
 
-    fn resolve(keys: Http2Keys, _: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+    fn resolve(keys: Http2Keys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
         if keys.connection_window < keys.stream_window {
-            let key = format!("{}.connection_window", cx.path());
-            let what = "is less than stream_window, which no request could use then";
-            cx.at_key(Severity::Error, &key, what, "give it as much, or more");
+            let what =
+                "has a connection_window below its stream_window, which no request could use";
+            let hint = "make connection_window as large as stream_window, or larger";
+            cx.error(node.at, what, hint);
             return None;
         }
         Some(Self {
