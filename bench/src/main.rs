@@ -30,6 +30,8 @@ enum Bench {
     Http(http::Options),
     /// The data plane with TLS towards clients, beside nginx and HAProxy
     Tls(http::Options),
+    /// The data plane with clients that speak HTTP/2, beside nginx and HAProxy
+    H2(http::Options),
     /// TCP passed on, beside nginx and HAProxy
     Tcp(http::Options),
     /// What choosing an instance costs, for each policy
@@ -60,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Balance(options) => balance::run(&options),
         Bench::Http(options) => http::run(&options, http::Layer::Http),
         Bench::Tls(options) => http::run(&options, http::Layer::Tls),
+        Bench::H2(options) => http::run(&options, http::Layer::H2),
         Bench::Tcp(options) => http::run(&options, http::Layer::Tcp),
         Bench::Pick(options) => pick::run(&options),
         Bench::Propagate(options) => propagate::run(&options),

@@ -40,6 +40,7 @@ targets! {
     h1_request,
     h1_response,
     h1_body,
+    h2,
     config,
     log,
     proxy_protocol,

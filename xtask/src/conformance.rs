@@ -38,15 +38,21 @@ const KAZOO: &[&str] = &[
 ];
 
 const USAGE: &str = "\
+cargo xtask conformance h2spec
+    h2spec, strict, against listeners with and without TLS (needs Go, or h2spec itself)
 cargo xtask conformance zookeeper [OPERATIONS [SEED]]
     kazoo's and Curator's own tests against pointsman; a Dubbo provider and consumer; ZooKeeper's shell against both; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
     real ZooKeeper, every answer and every event compared";
 
 /// Runs what the arguments name.
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
-    let ["zookeeper", more @ ..] = args else {
-        println!("{USAGE}");
-        return ExitCode::FAILURE;
+    let more = match args {
+        ["h2spec"] => return ended(h2spec(project)),
+        ["zookeeper", more @ ..] => more,
+        _ => {
+            println!("{USAGE}");
+            return ExitCode::FAILURE;
+        }
     };
     let operations = more.first().copied().unwrap_or("100000");
     let seed = more.get(1).copied().unwrap_or("1");
@@ -57,10 +63,23 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
         .and_then(|()| script(project, "importing.py", &[]))
         .and_then(|()| script(project, "shell.py", &[]))
         .and_then(|()| script(project, "differential.py", &[operations, seed]));
+    ended(done)
+}
+
+fn ended(done: Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&why),
     }
+}
+
+fn h2spec(project: &Project) -> Result<(), String> {
+    let binary = build(project)?;
+    let script = project.root.join("conformance/h2spec/run.py");
+    let target = project.root.join("target/conformance/h2spec");
+    let mut python = Command::new("python3");
+    python.arg(script).env("POINTSMAN", binary);
+    succeed(python.env("CONFORMANCE_TARGET", target))
 }
 
 /// What takes little time: an import, every command of the shell, and some random operations to a real ZooKeeper and to pointsman.

@@ -32,6 +32,7 @@ impl Case {
         match layer {
             Layer::Http => Self::http(),
             Layer::Tls => Self::tls(),
+            Layer::H2 => Self::h2(),
             Layer::Tcp => Self::tcp(),
         }
     }
@@ -123,6 +124,25 @@ impl Case {
         ]
     }
 
+    /// Clients that ask for much at a time on few connections.
+    fn h2() -> Vec<Self> {
+        let small = Self {
+            name: "16 connections of 32 streams, 128 B",
+            connections: 16,
+            user_target: None,
+            ..Self::small()
+        };
+        vec![
+            Self {
+                name: "16 connections of 32 streams, 100 KiB",
+                size: 100 << 10,
+                large: true,
+                ..small
+            },
+            small,
+        ]
+    }
+
     fn http() -> Vec<Self> {
         vec![
             Self::small(),
@@ -183,6 +203,21 @@ impl Case {
             0 => format!("/{}", self.size),
             writes => format!("/{}/{writes}", self.size),
         }
+    }
+
+    /// A connection in HTTP/2 up to and with its first request, for a proxy at `host`.
+    pub(super) fn first_of_many(&self, host: std::net::SocketAddr) -> Vec<u8> {
+        let (path, host) = (format!("/{}", self.size), host.to_string());
+        // GET and http by their indexes, the others as literals (RFC 7541).
+        let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
+        block.extend_from_slice(path.as_bytes());
+        block.extend_from_slice(&[0x01, host.len() as u8]);
+        block.extend_from_slice(host.as_bytes());
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        // END_STREAM, END_HEADERS, stream 1.
+        bytes.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
+        bytes.extend_from_slice(&block);
+        bytes
     }
 
     /// The request, for a proxy at `host`.

@@ -53,7 +53,7 @@ pub(super) fn find(
 ) -> anyhow::Result<Vec<Contender>> {
     let place = (scratch, certificate);
     let mut contenders = vec![ours(layer, place, origin)?];
-    if layer != Layer::Tls {
+    if !matches!(layer, Layer::Tls | Layer::H2) {
         contenders.push(relay(origin)?);
     }
     match found("NGINX_BIN", "nginx") {

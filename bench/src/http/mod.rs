@@ -1,8 +1,9 @@
-//! `http`, `tls` and `tcp`: what a proxied request costs, beside nginx and HAProxy, when they understand it, when it comes
-//! in TLS, and when they pass it on without looking.
+//! `http`, `tls`, `h2` and `tcp`: what a proxied request costs, beside nginx and HAProxy, when they understand it, when it
+//! comes in TLS or in HTTP/2, and when they pass it on without looking.
 
 mod case;
 mod contender;
+mod h2load;
 mod handshake;
 mod idle;
 mod round;
@@ -55,6 +56,8 @@ pub(crate) enum Layer {
     Http,
     /// The same, in TLS on the clients' side.
     Tls,
+    /// They understand them, and the clients speak HTTP/2.
+    H2,
     /// They pass them on.
     Tcp,
 }
@@ -89,7 +92,7 @@ pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
         seconds: if options.quick { 1.0 } else { options.seconds },
         idle: match (options.quick, layer) {
             (true, _) => 2_000,
-            (false, Layer::Http | Layer::Tls) => 10_000,
+            (false, Layer::Http | Layer::Tls | Layer::H2) => 10_000,
             // Each has two descriptors, and many a machine gives a process 20,000.
             (false, Layer::Tcp) => 8_000,
         },
@@ -103,7 +106,7 @@ pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let idle = bench.idle()?;
     let syscalls = match layer {
-        Layer::Tls => Value::Null,
+        Layer::Tls | Layer::H2 => Value::Null,
         Layer::Http | Layer::Tcp => bench.syscalls()?,
     };
     let measured = json!({
@@ -117,6 +120,7 @@ impl Layer {
         match self {
             Self::Http => "http",
             Self::Tls => "tls",
+            Self::H2 => "h2",
             Self::Tcp => "tcp",
         }
     }
@@ -130,7 +134,10 @@ impl Bench {
         facts.push(("placement", cores.into()));
         facts.push((
             "load generator",
-            wrk::version().unwrap_or("wrk is not there: our own".into()),
+            match self.layer {
+                Layer::H2 => h2load::version().unwrap_or("h2load is not there".into()),
+                _ => wrk::version().unwrap_or("wrk is not there: our own".into()),
+            },
         ));
         let rounds = format!(
             "{} of {} s at full load and as long at a fixed rate, contenders in turn, a warm-up before each",

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::case::Case;
-use super::wrk;
-use super::{Bench, Layer};
+use super::{Bench, Layer, h2load, wrk};
 use crate::load::{self, Outcome, Pace, Plan};
 use crate::usage::{Cpu, Memory};
 
@@ -41,9 +40,9 @@ pub(super) fn run(
     let (requests, errors) = full_load(bench, case, target, seconds)?;
     let (used, took) = (Cpu::of(pid).since(before), began.elapsed());
     let cpu = used.total.as_secs_f64() * 1e6 / requests.max(1) as f64;
-    // Our own generator speaks no TLS.
+    // Our own generator speaks neither TLS nor HTTP/2.
     let paced = match bench.layer {
-        Layer::Tls => None,
+        Layer::Tls | Layer::H2 => None,
         Layer::Http | Layer::Tcp => Some(generate(case, target, Pace::Open(case.rate), seconds)?),
     };
     let latency = |quantile| {
@@ -75,6 +74,10 @@ fn full_load(
     if let Some(keys) = case.handshake {
         let request = case.request(target);
         return bench.certificate.load(target, keys, &request, seconds);
+    }
+    if bench.layer == Layer::H2 {
+        let run = h2load::run(case, target, seconds)?;
+        return Ok((run.requests, run.errors));
     }
     let tls = bench.layer == Layer::Tls;
     anyhow::ensure!(

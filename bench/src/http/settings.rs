@@ -40,6 +40,11 @@ pub(super) fn nginx(
 ) -> String {
     let part = match layer {
         Layer::Http => nginx_http(bind, directory, origin),
+        Layer::H2 => {
+            let plain = format!("listen {bind} backlog=4096;");
+            let http2 = format!("listen {bind} http2 backlog=4096;");
+            nginx_http(bind, directory, origin).replacen(&plain, &http2, 1)
+        }
         Layer::Tls => {
             let (cert, key) = (certificate.cert.display(), certificate.key.display());
             // Tickets alone: what TLS 1.3 uses, and one lock less than a shared cache.
@@ -152,7 +157,7 @@ impl Haproxy {
         let (http, tcp) = match layer {
             Layer::Http => (Some(Self::VARIANTS.iter()), None),
             // Nothing is spliced, and large buffers are all there is to choose.
-            Layer::Tls => (Some(Self::VARIANTS[..2].iter()), None),
+            Layer::Tls | Layer::H2 => (Some(Self::VARIANTS[..2].iter()), None),
             Layer::Tcp => (None, Some(tcp)),
         };
         http.into_iter().flatten().chain(tcp.into_iter().flatten())
@@ -206,7 +211,7 @@ pub(super) fn haproxy(
         global, defaults, ..
     } = variant;
     let mode = match layer {
-        Layer::Http | Layer::Tls => {
+        Layer::Http | Layer::Tls | Layer::H2 => {
             "\
     mode http
     timeout http-keep-alive 300s
@@ -222,6 +227,7 @@ pub(super) fn haproxy(
             " ssl crt {} alpn http/1.1 ssl-min-ver TLSv1.2",
             certificate.both().display()
         ),
+        Layer::H2 => " proto h2".into(),
         Layer::Http | Layer::Tcp => String::new(),
     };
     format!(

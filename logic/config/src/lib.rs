@@ -14,6 +14,7 @@ mod ejection;
 mod expand;
 mod fault;
 mod front;
+mod http2;
 mod instance;
 mod limits;
 mod listener;

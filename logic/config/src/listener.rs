@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, HostPattern, Network, PathPattern, Priority, Role, ServiceKey, StreamMatch,
-    TcpLimits, Timeouts, UdpLimits, View,
+    ByteSize, HostPattern, Http2Limits, Network, PathPattern, Priority, Role, ServiceKey,
+    StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
 };
 
 use crate::declare::{declare, resolved};
@@ -47,6 +47,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// How long a client's machine may be silent when it is asked, until its connections count as lost.
     pub peer_timeout: Duration,
+    /// Limits of connections in HTTP/2, if it speaks HTTP.
+    pub http2: Http2Limits,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -88,6 +90,8 @@ declare! {
         /// counts as lost: of `tcp` listeners, and of tunnels (WebSocket).
         // Routes that break are repaired sooner, by routers or by hand; nobody wants to wait for longer.
         peer_timeout: Duration => default(secs(60)).within(secs(2)..=DAY),
+        /// HTTP/2 of an `http` or `https` listener.
+        http2: Http2Limits => section(),
         /// Limits of a `tcp` listener's connections.
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
@@ -225,6 +229,7 @@ impl Resolved for Listener {
             accept_proxy: keys.accept_proxy,
             tls: keys.tls,
             peer_timeout: keys.peer_timeout,
+            http2: keys.http2,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -243,6 +248,7 @@ impl Resolved for Listener {
             accept_proxy: self.accept_proxy.clone(),
             tls: self.tls.clone(),
             peer_timeout: self.peer_timeout,
+            http2: self.http2,
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),
@@ -263,7 +269,7 @@ fn tls_fits(tls: &Option<ListenerTls>, protocol: Protocol, node: &Node, cx: &mut
         }
         Some(tls) if !tls.alpn.is_empty() => {
             let key = format!("{}.tls.alpn", cx.path());
-            let what = "has no meaning with protocol = \"https\", which is http/1.1";
+            let what = "has no meaning with protocol = \"https\", which is h2 and http/1.1";
             cx.at_key(Severity::Error, &key, what, "leave it out");
         }
         Some(_) => {}

@@ -137,6 +137,7 @@ const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
     ("max_fields", HTTP),
     ("trusted_peers", HTTP),
     ("timeouts", HTTP),
+    ("http2", HTTP),
     (
         "accept_proxy",
         &[Protocol::Http, Protocol::Https, Protocol::Tcp],

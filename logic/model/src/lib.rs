@@ -46,7 +46,7 @@ pub use stream::{
     UdpLimits,
 };
 pub use table::{
-    Action, EjectionStats, Endpoint, HostPattern, ListenerTable, PathPattern, PlacedMember,
-    Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
+    Action, EjectionStats, Endpoint, HostPattern, Http2Limits, ListenerTable, PathPattern,
+    PlacedMember, Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
 };
 pub use units::{ByteSize, Period, UnitError};

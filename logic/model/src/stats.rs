@@ -152,6 +152,10 @@ pub struct ListenerStats {
     pub refused: Counter,
     /// Connections cut off for taking too long.
     pub timed_out: Counter,
+    /// Connections in HTTP/2.
+    pub http2: Counter,
+    /// Those of them that were ended for making more work than they let us do.
+    pub floods: Counter,
     /// TLS handshakes that were completed.
     pub handshakes: Counter,
     /// Those of them that resumed an earlier session.

@@ -45,8 +45,34 @@ pub struct ListenerTable {
     pub max_head: usize,
     /// The most header fields in a head.
     pub max_fields: usize,
+    /// Limits of connections in HTTP/2.
+    pub http2: Http2Limits,
     /// What happened here.
     pub stats: Arc<Sharded<ListenerStats>>,
+}
+
+/// Limits of a client's connection in HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Limits {
+    /// Whether it is spoken.
+    pub enabled: bool,
+    /// Requests at a time.
+    pub max_concurrent_streams: u32,
+    /// Bytes of a request's body that are taken ahead of its instance.
+    pub stream_window: u32,
+    /// And of all requests together.
+    pub connection_window: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_concurrent_streams: 128,
+            stream_window: 256 << 10,
+            connection_window: 1 << 20,
+        }
+    }
 }
 
 /// Limits in time; each is there because some peer, by fault or on purpose, never moves on.

@@ -119,7 +119,7 @@ fn workers(shared: &Shared, out: &mut Exposition) {
 
 fn listeners(table: &RoutingTable, out: &mut Exposition) {
     type Count = (&'static str, &'static str, fn(&ListenerStats) -> &Counter);
-    let counts: [Count; 9] = [
+    let counts: [Count; 11] = [
         (
             "pointsman_listener_accepted_total",
             "Connections accepted.",
@@ -139,6 +139,16 @@ fn listeners(table: &RoutingTable, out: &mut Exposition) {
             "pointsman_listener_timed_out_total",
             "Connections cut off for taking too long.",
             |s| &s.timed_out,
+        ),
+        (
+            "pointsman_listener_http2_connections_total",
+            "Connections in HTTP/2.",
+            |s| &s.http2,
+        ),
+        (
+            "pointsman_listener_http2_floods_total",
+            "Connections in HTTP/2 that were ended for making more work than they let us do.",
+            |s| &s.floods,
         ),
         (
             "pointsman_listener_tls_handshakes_total",

@@ -120,6 +120,7 @@ impl Tables {
             peer_timeout: listener.peer_timeout,
             max_head: listener.max_head.0 as usize,
             max_fields: listener.max_fields.into(),
+            http2: listener.http2,
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
         }
     }

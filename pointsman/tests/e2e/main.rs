@@ -6,6 +6,7 @@ mod harness;
 mod command_line;
 mod explain;
 mod hostile;
+mod http2;
 mod input;
 mod limits;
 mod observe;

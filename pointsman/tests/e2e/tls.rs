@@ -511,7 +511,14 @@ fn curl_and_openssl_are_served() {
     let ca = home.path().join("ca.pem");
     for version in ["1.2", "1.3"] {
         let curl = Command::new("curl")
-            .args(["-sS", "--tls-max", version, "--cacert"])
+            .args([
+                "-sS",
+                "-w",
+                " %{http_version}",
+                "--tls-max",
+                version,
+                "--cacert",
+            ])
             .arg(&ca)
             .args([
                 "--resolve",
@@ -523,6 +530,7 @@ fn curl_and_openssl_are_served() {
         let Ok(curl) = curl else { continue };
         let said = String::from_utf8_lossy(&curl.stdout);
         assert!(said.contains("X-Forwarded-Proto: https"), "{curl:?}");
+        assert!(said.ends_with(" 2"), "by ALPN: {said}");
     }
     let openssl = Command::new("openssl")
         .args(["s_client", "-connect", &node.web().to_string(), "-CAfile"])

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache, Guard};
 use balance::{Balancer, Context, Held, Lease, Outcome, Random, Retries, Unavailable};
+use http::h2::Head;
 use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
 
 use crate::access::Logger;
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) waiters: Waiters,
     pub(crate) buffers: Buffers,
     pub(crate) date: Date,
+    /// Where heads of requests in HTTP/2 are read to.
+    pub(crate) head: RefCell<Head>,
     pub(crate) logger: Option<Logger>,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
     published: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
@@ -97,6 +100,7 @@ impl Worker {
             waiters: Waiters::default(),
             buffers: Buffers::new(),
             date: Date::default(),
+            head: RefCell::default(),
             logger,
             suspect,
             published: RefCell::new(Cache::new(published)),

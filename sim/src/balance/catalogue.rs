@@ -181,6 +181,12 @@ fn steady(extent: Extent) -> Vec<Scenario> {
         }
     };
     let mut all: Vec<Scenario> = all.into_iter().map(scenario).collect();
+    all.extend(hard(extent));
+    all
+}
+
+/// Servers or work that are hard on those who guess.
+fn hard(extent: Extent) -> Vec<Scenario> {
     let hard = |name: &str, about: &str| {
         let about = format!("100 equal servers, {about}; load 0.7, 4 balancers");
         Scenario::new(name, &about, equal(100), 0.7, extent.seconds(10.0))
@@ -193,7 +199,7 @@ fn steady(extent: Extent) -> Vec<Scenario> {
         long: 0.05,
         times: 20.0,
     };
-    all.extend([
+    vec![
         one_database(3, 2.0, 2, extent.seconds(40.0)),
         one_database(20, 16.0, 4, extent.seconds(10.0)),
         Scenario {
@@ -208,8 +214,7 @@ fn steady(extent: Extent) -> Vec<Scenario> {
             work: Work::Pareto(1.5),
             ..hard("Pareto", "work is Pareto with exponent 1.5")
         },
-    ]);
-    all
+    ]
 }
 
 fn changing(extent: Extent) -> Vec<Scenario> {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use model::{
-    Action, Balancing, Ejecting, Endpoint, EndpointStats, Health, HostPattern, Incarnation,
-    ListenerStats, ListenerTable, Moment, PathPattern, Route, RouteStats, RoutingTable, ServiceKey,
-    ServiceStats, ServiceTable, Sharded, Speaks, Weight,
+    Action, Balancing, Ejecting, Endpoint, EndpointStats, Health, HostPattern, Http2Limits,
+    Incarnation, ListenerStats, ListenerTable, Moment, PathPattern, Route, RouteStats,
+    RoutingTable, ServiceKey, ServiceStats, ServiceTable, Sharded, Speaks, Weight,
 };
 use proxy::rt::{Listener, Network, Reactor};
 use proxy::{Simulated, simulate};
@@ -227,6 +227,11 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             peer_timeout: Duration::from_secs(60),
             max_head: MAX_HEAD,
             max_fields: 100,
+            // A client that begins with it is one of the rude: the clients here know HTTP/1.1.
+            http2: Http2Limits {
+                enabled: false,
+                ..Http2Limits::default()
+            },
             stats: numbers.listeners[number].clone(),
         })
     };

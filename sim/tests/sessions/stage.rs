@@ -162,6 +162,7 @@ impl Stage {
             peer_timeout: Duration::from_secs(60),
             max_head: 16 * 1024,
             max_fields: 100,
+            http2: Default::default(),
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

@@ -85,6 +85,13 @@ fn tls_that_cannot_work_is_refused() {
 }
 
 #[test]
+fn a_connection_has_no_smaller_window_than_a_stream() {
+    let text = listener("service = \"a\"\nhttp2 = { stream_window = \"2MiB\" }");
+    let fault = one(&text);
+    assert!(fault.contains("connection_window"), "{fault}");
+}
+
+#[test]
 fn instances_that_are_not_verified_are_warned_of() {
     let parsed = parse_one(&service("tls = { verify = false }")).unwrap();
     assert!(parsed.warnings[0].what.contains("whoever answers"));

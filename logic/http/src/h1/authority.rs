@@ -7,7 +7,7 @@ use super::fault::Fault;
 
 /// Checks an authority. User names are refused (RFC 9110 §4.2.4), and so is an empty port: `host:` is the same as
 /// `host` to some and another key to others.
-pub(super) fn parse(bytes: &[u8]) -> Result<&[u8], Fault> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<&[u8], Fault> {
     let port = if bytes.first() == Some(&b'[') {
         let end = memchr::memchr(b']', bytes).ok_or(Fault::Authority)?;
         // Neither zones ("%eth0") nor versions yet to come ("v7.x") mean anything from afar.

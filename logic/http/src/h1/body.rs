@@ -195,6 +195,18 @@ impl BodyDecoder {
         self.trailers.kept()
     }
 
+    /// Takes note that the sender has said by other means that the body is whole, and which trailers it has
+    /// (lines, as [`Self::trailers`]).
+    ///
+    /// # Errors
+    /// [`Fault::Truncated`]: a part of the body is missing.
+    pub fn end(&mut self, trailers: Vec<u8>) -> Result<(), Fault> {
+        self.finish_at_eof()?;
+        self.trailers = Trailers::of(trailers);
+        self.state = State::Done;
+        Ok(())
+    }
+
     /// Whether the connection may end here.
     ///
     /// # Errors

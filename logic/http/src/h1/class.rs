@@ -1,16 +1,16 @@
 //! Which bytes may stand where: one table of 256 entries, and a scan by eight bytes for field values.
 
 /// `tchar` (RFC 9110 §5.6.2): methods, field names, connection options.
-pub(super) const TOKEN: u8 = 1;
+pub(crate) const TOKEN: u8 = 1;
 /// A `tchar` that CGI-like servers fold into `_`, so that the name may come out as another one.
-pub(super) const FOLDED: u8 = 2;
+pub(crate) const FOLDED: u8 = 2;
 /// What a request target may hold: visible ASCII but `#`, which no client sends (RFC 3986 §3.5).
-pub(super) const TARGET: u8 = 4;
+pub(crate) const TARGET: u8 = 4;
 /// What a host name may hold. RFC 3986 also lets sub-delims and percent codes into a `reg-name`; no host that
 /// is found by DNS has any, and `,` or `%` in a Host are read in several ways, so they are refused.
-pub(super) const HOST: u8 = 8;
+pub(crate) const HOST: u8 = 8;
 /// What a request id may hold: nothing that a log, a shell or a JSON text would have to escape.
-pub(super) const ID: u8 = 16;
+pub(crate) const ID: u8 = 16;
 
 const CLASS: [u8; 256] = classes();
 
@@ -57,18 +57,18 @@ const fn among(c: u8, set: &[u8]) -> bool {
 
 /// The classes of a byte, as bits.
 #[inline]
-pub(super) fn class(byte: u8) -> u8 {
+pub(crate) fn class(byte: u8) -> u8 {
     CLASS[byte as usize]
 }
 
 /// Whether the bytes are all of that class, and there are some.
-pub(super) fn all(bytes: &[u8], wanted: u8) -> bool {
+pub(crate) fn all(bytes: &[u8], wanted: u8) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| class(b) & wanted != 0)
 }
 
 /// Where the first byte at or after `at` stands that is not of that class; the length if there is none.
 #[inline]
-pub(super) fn end_of(bytes: &[u8], mut at: usize, wanted: u8) -> usize {
+pub(crate) fn end_of(bytes: &[u8], mut at: usize, wanted: u8) -> usize {
     while at < bytes.len() && class(bytes[at]) & wanted != 0 {
         at += 1;
     }
@@ -78,7 +78,7 @@ pub(super) fn end_of(bytes: &[u8], mut at: usize, wanted: u8) -> usize {
 /// Where the first byte at or after `at` stands that no field value holds: a control byte other than HTAB
 /// (RFC 9110 §5.5). Bytes from 0x80 up are opaque and pass. The length if there is none.
 #[inline]
-pub(super) fn end_of_value(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn end_of_value(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let stops = control_bytes(u64::from_le_bytes(*word));
         if stops == 0 {
@@ -99,7 +99,7 @@ pub(super) fn end_of_value(bytes: &[u8], mut at: usize) -> usize {
 
 /// Whether a field value may hold the byte.
 #[inline]
-pub(super) fn is_value(byte: u8) -> bool {
+pub(crate) fn is_value(byte: u8) -> bool {
     (byte >= 0x20 && byte != 0x7f) || byte == b'\t'
 }
 
@@ -117,12 +117,12 @@ fn control_bytes(word: u64) -> u64 {
 
 /// Bytes that a class has vouched for, as text.
 #[inline]
-pub(super) fn text(ascii: &[u8]) -> &str {
+pub(crate) fn text(ascii: &[u8]) -> &str {
     str::from_utf8(ascii).unwrap_or_default()
 }
 
 /// Without the spaces and tabs around it (OWS, RFC 9110 §5.6.3).
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
     }

@@ -32,12 +32,12 @@ pub struct Field<'b> {
 /// Where a field stands in its head, and what it is: five numbers in one word. (As a struct of five the compiler builds
 /// it in memory, part by part, and reads it back whole, which stalls the processor at every field.)
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Line(u64);
+pub(crate) struct Line(u64);
 
 impl Line {
     /// `None` if the name is longer than 255 bytes, or the head than 65,535.
     #[inline]
-    pub(super) fn new(name: Range<usize>, value: Range<usize>, known: Known) -> Option<Self> {
+    pub(crate) fn new(name: Range<usize>, value: Range<usize>, known: Known) -> Option<Self> {
         let len = name.len();
         if len > 0xff || value.end > 0xffff {
             return None;
@@ -47,24 +47,24 @@ impl Line {
     }
 
     #[inline]
-    pub(super) fn name(self) -> Range<usize> {
+    pub(crate) fn name(self) -> Range<usize> {
         let start = self.0 as usize & 0xffff;
         start..start + (self.0 >> 48) as usize % 0x100
     }
 
     #[inline]
-    pub(super) fn value(self) -> Range<usize> {
+    pub(crate) fn value(self) -> Range<usize> {
         (self.0 >> 16) as usize & 0xffff..(self.0 >> 32) as usize & 0xffff
     }
 
     #[inline]
-    pub(super) fn known(self) -> Known {
+    pub(crate) fn known(self) -> Known {
         Known::ALL[(self.0 >> 56) as usize]
     }
 
     /// The bit of its kind.
     #[inline]
-    pub(super) fn bit(self) -> u32 {
+    pub(crate) fn bit(self) -> u32 {
         1 << (self.0 >> 56)
     }
 
@@ -75,7 +75,7 @@ impl Line {
 
 impl<'b> Fields<'b> {
     #[inline]
-    pub(super) fn new(head: &'b [u8]) -> Self {
+    pub(crate) fn new(head: &'b [u8]) -> Self {
         Self {
             head,
             lines: ArrayVec::new_const(),
@@ -86,7 +86,7 @@ impl<'b> Fields<'b> {
     /// False if there is no room.
     #[inline]
     #[must_use]
-    pub(super) fn push(&mut self, line: Line) -> bool {
+    pub(crate) fn push(&mut self, line: Line) -> bool {
         self.seen |= line.bit();
         self.lines.try_push(line).is_ok()
     }
@@ -135,7 +135,7 @@ impl<'b> Fields<'b> {
 
     /// Whether the known field is there.
     #[inline]
-    pub(super) fn has(&self, known: Known) -> bool {
+    pub(crate) fn has(&self, known: Known) -> bool {
         self.seen & known.bit() != 0
     }
 
@@ -152,7 +152,7 @@ impl<'b> Fields<'b> {
     ///
     /// Neighbours that already stand in the head in exactly that form are copied in one piece.
     #[inline]
-    pub(super) fn write(&self, kept: u32, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, kept: u32, out: &mut Vec<u8>) {
         let mut run = 0..0;
         for line in &self.lines {
             if kept & line.bit() == 0 {
@@ -180,7 +180,7 @@ impl<'b> Fields<'b> {
 
 /// Appends one field line.
 #[inline]
-pub(super) fn write(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -17,7 +17,7 @@ pub struct ForwardResponse<'a> {
 }
 
 /// Fields that are never copied: those of the origin's connection, and the framing, which is written anew.
-const NEVER: u32 = Known::Connection.bit()
+pub(crate) const NEVER: u32 = Known::Connection.bit()
     | Known::ContentLength.bit()
     | Known::HopByHop.bit()
     | Known::Te.bit()
@@ -77,7 +77,7 @@ fn reframed(framing: Framing, client: Version) -> Framing {
 
 /// The framing that the fields tell of: an answer to HEAD and a 304 describe a body that does not follow. 204 may have no
 /// Content-Length, not even 0 (RFC 9110 §8.6).
-fn described(response: &Response<'_>, framing: Framing) -> Framing {
+pub(crate) fn described(response: &Response<'_>, framing: Framing) -> Framing {
     match response.length {
         Some(length) if framing == Framing::None && response.status != 204 => {
             Framing::Length(length)

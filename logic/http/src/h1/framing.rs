@@ -15,15 +15,15 @@ pub enum Framing {
 
 /// What the fields say of the framing, before the message's kind is considered.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Declared {
-    pub(super) length: Option<u64>,
-    pub(super) chunked: bool,
+pub(crate) struct Declared {
+    pub(crate) length: Option<u64>,
+    pub(crate) chunked: bool,
 }
 
 impl Declared {
     /// Takes in a Content-Length. A second one is refused even when equal: an origin or a cache behind us may
     /// have taken "5, 5" for something else than 5.
-    pub(super) fn note_length(&mut self, value: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn note_length(&mut self, value: &[u8]) -> Result<(), Fault> {
         if self.length.is_some() {
             return Err(Fault::LengthTwice);
         }
@@ -36,7 +36,7 @@ impl Declared {
 
     /// Takes in a Transfer-Encoding. Only `chunked` is spoken by anyone; lists, repeats and odd spellings of it are
     /// the classic ways to make two servers disagree.
-    pub(super) fn note_coding(&mut self, value: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn note_coding(&mut self, value: &[u8]) -> Result<(), Fault> {
         if self.chunked {
             return Err(Fault::CodingTwice);
         }

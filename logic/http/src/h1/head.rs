@@ -43,6 +43,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2; of messages that [`h2`](crate::h2) understood
+    Http2,
 }
 
 impl Version {

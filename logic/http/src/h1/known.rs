@@ -78,13 +78,13 @@ impl Known {
 
     /// The bit of a set of these.
     #[inline]
-    pub(super) const fn bit(self) -> u32 {
+    pub(crate) const fn bit(self) -> u32 {
         1 << self as u8
     }
 
     /// What the field of that name is. `classes` are the classes of all the name's bytes together.
     #[inline]
-    pub(super) fn of(name: &[u8], classes: u8) -> Self {
+    pub(crate) fn of(name: &[u8], classes: u8) -> Self {
         if classes & FOLDED == 0 {
             Self::spelt(name)
         } else {

@@ -5,22 +5,22 @@
 //! repairs), and whatever is passed on is written anew from what was understood, never echoed.
 
 mod answer;
-mod authority;
+pub(crate) mod authority;
 mod body;
 mod chunk;
-mod class;
+pub(crate) mod class;
 mod connection;
 mod fault;
-mod field;
+pub(crate) mod field;
 mod forward_request;
-mod forward_response;
-mod framing;
+pub(crate) mod forward_response;
+pub(crate) mod framing;
 mod head;
 mod known;
-mod request;
+pub(crate) mod request;
 mod response;
 mod target;
-mod trailer;
+pub(crate) mod trailer;
 
 #[cfg(test)]
 mod tests;

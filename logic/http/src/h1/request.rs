@@ -270,7 +270,7 @@ fn framing(section: &Section, version: Version) -> Result<Framing, Fault> {
         // §6.1: a proxy from the days of 1.0 may have passed it on without understanding it.
         return match version {
             Version::Http10 => Err(Fault::CodingInHttp10),
-            Version::Http11 => Ok(Framing::Chunked),
+            Version::Http11 | Version::Http2 => Ok(Framing::Chunked),
         };
     }
     Ok(section
@@ -283,7 +283,7 @@ fn framing(section: &Section, version: Version) -> Result<Framing, Fault> {
 /// whether a body follows at once, so they are not passed on. Without a body there is nothing to wait for, and
 /// HTTP/1.0 has no 100.
 #[inline]
-fn expects_continue(
+pub(crate) fn expects_continue(
     fields: &Fields<'_>,
     version: Version,
     framing: Framing,
@@ -296,7 +296,7 @@ fn expects_continue(
         return Err(Fault::Expectation);
     }
     let body = !matches!(framing, Framing::None | Framing::Length(0));
-    Ok(body && version == Version::Http11)
+    Ok(body && version >= Version::Http11)
 }
 
 /// RFC 9110 §7.8. An offer that is not passed on is no fault: the origin just answers in HTTP/1.1. `h2c` never is, for

@@ -32,7 +32,7 @@ pub enum Target<'b> {
 impl<'b> Target<'b> {
     /// Reads a target whose bytes are all of the class `TARGET`.
     #[inline]
-    pub(super) fn parse(bytes: &'b [u8], method: MethodKind) -> Result<Self, Fault> {
+    pub(crate) fn parse(bytes: &'b [u8], method: MethodKind) -> Result<Self, Fault> {
         if method == MethodKind::Connect {
             // Without a port it would be a guess where to.
             let host = authority::parse(bytes)?;

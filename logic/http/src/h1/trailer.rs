@@ -4,7 +4,7 @@ use super::head;
 use super::known::Known;
 
 /// The longest trailer section, in bytes as sent. Trailers are the one thing that is kept in memory while a body passes.
-pub(super) const TRAILERS: usize = 8 << 10;
+pub(crate) const TRAILERS: usize = 8 << 10;
 
 /// Fields that change how a message is framed, routed, authorised or cached, and which therefore must not come after the
 /// body was already acted upon (RFC 9110 §6.5.1); those that the parser knows are left out too, and all that begin
@@ -47,6 +47,16 @@ pub(super) struct Trailers {
 }
 
 impl Trailers {
+    /// Trailers that were read elsewhere, as lines.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        let kept = bytes.len();
+        Self {
+            bytes,
+            kept,
+            read: kept,
+        }
+    }
+
     /// The lines kept.
     pub(super) fn kept(&self) -> &[u8] {
         &self.bytes[..self.kept]
@@ -80,7 +90,8 @@ impl Trailers {
     }
 }
 
-fn may_trail(name: &[u8]) -> bool {
+/// Whether a field that we do not know otherwise may stand behind a body.
+pub(crate) fn may_trail(name: &[u8]) -> bool {
     let content = name
         .get(..8)
         .is_some_and(|start| start.eq_ignore_ascii_case(b"content-"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail};
-use config::{Certificate, ClientAuth, ListenerTls, Protocol, ServiceTls, TlsVersion};
+use config::{Certificate, ClientAuth, Protocol, ServiceTls, TlsVersion};
 use proxy::InstanceTls;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,7 +22,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::names::ByName;
-use super::{Made, Shown};
+use super::{ListenerSettings, Made, Shown};
 
 /// The largest file: the bundle of all public authorities is a twentieth of it.
 const MAX_FILE: u64 = 4 << 20;
@@ -31,8 +31,7 @@ const MAX_FILE: u64 = 4 << 20;
 /// certificates or another authority of clients, is not resumed; within a listener rustls resumes only for the same
 /// server name.
 pub(super) fn listener(
-    tls: &ListenerTls,
-    protocol: Protocol,
+    (tls, protocol, http2): &ListenerSettings,
 ) -> anyhow::Result<Made<Arc<ServerConfig>>> {
     let mut by_name = ByName::default();
     let mut shown = Vec::new();
@@ -65,7 +64,11 @@ pub(super) fn listener(
     // Sessions are kept by the clients: a store would be shared by all workers, behind a lock.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = match protocol {
-        Protocol::Https => vec![b"http/1.1".into(), b"http/1.0".into()],
+        Protocol::Https => {
+            let offered = ["h2", "http/1.1", "http/1.0"];
+            let all = offered.into_iter().filter(|name| *http2 || *name != "h2");
+            all.map(|name| name.as_bytes().into()).collect()
+        }
         _ => tls.alpn.iter().map(|name| name.as_bytes().into()).collect(),
     };
     let value = Arc::new(config);

@@ -82,7 +82,7 @@ trait Settings: Clone + PartialEq {
 }
 
 /// What a listener's TLS is made from, beside the files: the names of protocols that it offers go by its own.
-type ListenerSettings = (ListenerTls, Protocol);
+type ListenerSettings = (ListenerTls, Protocol, bool);
 
 impl Settings for ListenerSettings {
     type Made = Arc<ServerConfig>;
@@ -95,7 +95,7 @@ impl Settings for ListenerSettings {
     }
 
     fn load(&self) -> anyhow::Result<Made<Self::Made>> {
-        load::listener(&self.0, self.1)
+        load::listener(self)
     }
 }
 
@@ -159,7 +159,7 @@ impl Certificates {
         let mut faults = Vec::new();
         for (name, listener) in &config.listener {
             let Some(tls) = &listener.tls else { continue };
-            let settings = (tls.clone(), listener.protocol);
+            let settings = (tls.clone(), listener.protocol, listener.http2.enabled);
             match Entry::new(settings, self.listeners.get(name)) {
                 Ok(entry) => drop(new.listeners.insert(name.clone(), entry)),
                 Err(fault) => faults.push(format!("listener {name}: {fault:#}")),

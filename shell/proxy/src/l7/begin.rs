@@ -8,6 +8,7 @@ use model::{Action, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
 use super::session::Session;
+use crate::buffers::{FRONT, READ};
 use crate::worker::Snapshot;
 
 /// A request whose head was read, with everything that was decided about it.
@@ -105,7 +106,11 @@ impl Session {
             method: request.kind,
             version: request.version,
             keep_alive: request.keep_alive,
-            body: h1::BodyDecoder::new(request.framing),
+            body: h1::BodyDecoder::new(match (request.version, request.framing) {
+                // Where the end of a stream is its end.
+                (h1::Version::Http2, h1::Framing::Chunked) => h1::Framing::UntilClose,
+                (_, framing) => framing,
+            }),
             streamed: false,
             snapshot: snapshot.clone(),
             route,
@@ -208,6 +213,33 @@ impl Session {
         self.hold_unseen(&input[decoded.consumed..]);
     }
 
+    /// Adds what has come so far of the body of a request that has a stream of its own, up to what is read at a time.
+    pub(super) fn begin_stream(&self, begun: &mut (Begun, Plan)) {
+        let mut scratch = self.worker.buffers.scratch();
+        let mut room = READ;
+        while room > 0 && !begun.0.body.is_done() {
+            match self.client.try_recv(&mut scratch[FRONT..FRONT + room]) {
+                // Whoever sends the rest finds out.
+                Ok(None) | Err(_) => return,
+                Ok(Some(0)) => return self.end_stream(begun),
+                Ok(Some(n)) => {
+                    room -= n;
+                    self.begin_body(begun, &mut scratch[FRONT..FRONT + n]);
+                }
+            }
+        }
+    }
+
+    fn end_stream(&self, (begun, plan): &mut (Begun, Plan)) {
+        // One that is shorter than it said was broken off before.
+        let ended = begun.body.end(self.client.take_trailers());
+        if let (Ok(()), Plan::Forward(forward)) = (ended, plan)
+            && forward.chunked
+        {
+            h1::write_last_chunk(begun.body.trailers(), &mut forward.message);
+        }
+    }
+
     /// Keeps what the client sent ahead.
     pub(super) fn hold_unseen(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
@@ -221,7 +253,10 @@ impl Session {
         let begun = Begun {
             at: self.worker.now(),
             method: h1::MethodKind::Get,
-            version: h1::Version::Http11,
+            version: match self.client.is_stream() {
+                true => h1::Version::Http2,
+                false => h1::Version::Http11,
+            },
             keep_alive: false,
             // Where this request ends, nobody knows: whatever follows belongs to it.
             body: h1::BodyDecoder::new(h1::Framing::UntilClose),
@@ -297,6 +332,7 @@ fn line(request: &h1::Request<'_>, id: &[u8]) -> RequestLine {
         version: match request.version {
             h1::Version::Http10 => "1.0",
             h1::Version::Http11 => "1.1",
+            h1::Version::Http2 => "2",
         },
         id: text(id).into(),
         user_agent: field("user-agent"),

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::SystemTime;
 
 use balance::{Context, Outcome};
-use http::h1;
+use http::{h1, h2};
 use model::{Endpoint, Moment, ServiceTable};
 use telemetry::{AccessRecord, Answerer, Record};
 use wire::proxy_protocol::Tlvs;
@@ -377,6 +377,7 @@ impl Session {
     async fn answer(&self, begun: &Begun, answer: &Answer) -> Ended {
         let stays = begun.keep_alive && begun.body.is_done() && !self.is_ending();
         let mut message = self.worker.buffers.take();
+        let stream = self.client.is_stream();
         self.worker.date.with(self.worker.now(), |date| {
             let fields: Vec<_> = answer.fields.iter().map(|(n, v)| (*n, &**v)).collect();
             let answer = h1::Answer {
@@ -388,9 +389,15 @@ impl Session {
                 to: begun.method,
                 version: begun.version,
             };
-            h1::write_answer(&answer, &mut message);
+            match stream {
+                true => h2::write_answer(&answer, &mut message),
+                false => h1::write_answer(&answer, &mut message),
+            }
         });
-        let sent = self.send(&message, !stays).await;
+        let sent = match stream {
+            true => Box::pin(self.answer_stream(begun, answer, &message)).await,
+            false => self.send(&message, !stays).await,
+        };
         self.worker.buffers.put(message);
         let next = match (sent, stays) {
             (Err(_), _) => self.abort(),
@@ -398,6 +405,21 @@ impl Session {
             (Ok(()), false) => self.closing(begun),
         };
         Ended::new(answer.status, next, sent.err())
+    }
+
+    /// Sends an answer of our own on a stream; its head is in `block`.
+    async fn answer_stream(&self, begun: &Begun, answer: &Answer, block: &[u8]) -> Result<(), Cut> {
+        let bodiless = matches!(answer.status, 204 | 304) || begun.method == h1::MethodKind::Head;
+        let body = if bodiless {
+            &[]
+        } else {
+            answer.body.as_bytes()
+        };
+        self.client.send_head(block, body.is_empty());
+        self.speaking.set(answer.status);
+        self.send(body, true).await?;
+        self.client.end_message(&[]);
+        Ok(())
     }
 
     fn record(&self, begun: &mut Begun, ended: &Ended, service: Option<usize>) {

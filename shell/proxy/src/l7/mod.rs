@@ -1,6 +1,6 @@
 //! HTTP sessions: from a client's connection to an instance's and back.
 //!
-//! `session` reads requests off a client's connection; `begin` decides what becomes of one; `exchange`
+//! `session` reads requests off a client's connection, `h2` off one that carries many at a time; `begin` decides what becomes of one; `exchange`
 //! makes the attempts at instances; `respond` and `upload` carry the two messages; `tunnel` carries
 //! whatever follows an upgrade.
 
@@ -11,6 +11,7 @@
 mod admit;
 mod begin;
 mod exchange;
+mod h2;
 mod key;
 mod pump;
 mod respond;

@@ -58,7 +58,7 @@ impl Session {
         match from.try_recv(room).map_err(|_| Broken::From)? {
             None => Ok(Step::WaitFrom),
             Some(0) => {
-                body.finish_at_eof().map_err(|_| Broken::From)?;
+                body.end(from.take_trailers()).map_err(|_| Broken::From)?;
                 let range = framed(&mut scratch, 0, 0, frame, true, body);
                 send_or_keep(to, &scratch[range], unsent)?;
                 Ok(Step::Done)
@@ -142,8 +142,16 @@ impl Pace {
     }
 
     /// Whether it has been slower than `min_rate` bytes a second over more than `patience`.
-    pub(super) fn is_too_slow(&self, count: u64, patience: Duration, min_rate: u32) -> bool {
+    pub(super) fn is_too_slow(
+        &self,
+        client: &Sock,
+        count: u64,
+        patience: Duration,
+        min_rate: u32,
+    ) -> bool {
         let moved = (count - self.from) as f64;
-        self.waited > patience && moved < self.waited.as_secs_f64() * f64::from(min_rate)
+        // Streams share what their connection does.
+        let least = f64::from(min_rate) / client.sharers() as f64;
+        self.waited > patience && moved < self.waited.as_secs_f64() * least
     }
 }

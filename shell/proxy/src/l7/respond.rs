@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
 
-use http::h1;
+use http::{h1, h2};
 use model::ServiceTable;
 
 use super::begin::{Begun, Forward};
@@ -148,7 +148,13 @@ impl Session {
     /// Sends the client an informational answer.
     async fn pass_interim(&self, message: Vec<u8>) -> Result<(), Unanswered> {
         self.speaking.set(100);
-        let sent = self.send(&message, false).await;
+        let sent = match self.client.is_stream() {
+            true => {
+                self.client.send_head(&message, false);
+                Ok(())
+            }
+            false => self.send(&message, false).await,
+        };
         self.worker.buffers.put(message);
         sent.map_err(|_| Unanswered::ClientLeft)?;
         self.speaking.set(0);
@@ -283,7 +289,11 @@ impl Session {
             instance_stays: response.keep_alive && !tunnel,
             client_stays: !close && !tunnel && framing != h1::Framing::UntilClose,
         };
-        self.start(scratch, head_len..len, started, head).map(Some)
+        let started = match asked.version {
+            h1::Version::Http2 => self.start_stream(scratch, head_len..len, started, head),
+            _ => self.start(scratch, head_len..len, started, head),
+        };
+        started.map(Some)
     }
 
     /// Sends the head, and what came along of the body: it stands at `came` after [`FRONT`].
@@ -326,6 +336,38 @@ impl Session {
         Ok((started, head))
     }
 
+    /// The same on a stream: what stands in `head` is a header block.
+    fn start_stream(
+        &self,
+        scratch: &mut [u8],
+        came: Range<usize>,
+        mut started: Started,
+        mut head: Vec<u8>,
+    ) -> Result<Begin, Unanswered> {
+        let body = &mut started.body;
+        let decoded = body
+            .decode(&mut scratch[FRONT + came.start..FRONT + came.end])
+            .map_err(|_| Unanswered::Malformed)?;
+        started.instance_stays &= decoded.consumed == came.len();
+        started.client_stays = true;
+        let data = &scratch[FRONT + came.start..][..decoded.data];
+        self.speaking.set(started.status);
+        self.heard.set(self.worker.now());
+        let last = decoded.done && body.trailers().is_empty();
+        self.client.send_head(&head, last && data.is_empty());
+        let sent = match last {
+            true => self.client.try_send_last(data),
+            false => self.client.try_send(data),
+        };
+        let unsent = &data[sent.unwrap_or(0)..];
+        if decoded.done && unsent.is_empty() {
+            self.client.end_message(body.trailers());
+        }
+        head.clear();
+        head.extend_from_slice(unsent);
+        Ok((started, head))
+    }
+
     fn write_head(
         &self,
         response: &h1::Response<'_>,
@@ -334,6 +376,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> h1::Framing {
         self.worker.date.with(self.worker.now(), |date| {
+            if asked.version == h1::Version::Http2 {
+                h2::write_response(response, date, out);
+                // Streams have frames of their own.
+                return h1::Framing::None;
+            }
             let forward = h1::ForwardResponse {
                 version: asked.version,
                 close,
@@ -370,6 +417,7 @@ impl Session {
         loop {
             self.flush_to_client(unsent, &mut pace).await?;
             if started.body.is_done() {
+                self.client.end_message(started.body.trailers());
                 return Ok(());
             }
             let mut surplus = false;
@@ -380,7 +428,9 @@ impl Session {
             match step {
                 Ok(Step::Done) => {
                     // The framing's own end, for a body that ended with the connection, is on its way too.
-                    return self.flush_to_client(unsent, &mut pace).await;
+                    self.flush_to_client(unsent, &mut pace).await?;
+                    self.client.end_message(started.body.trailers());
+                    return Ok(());
                 }
                 Ok(Step::Moved(n)) => {
                     budget = budget.saturating_sub(n);
@@ -425,7 +475,8 @@ impl Session {
         let ready = self.client.writable().await;
         ready.map_err(|TimedOut| Cut::Slow)?;
         pace.waited(since, reactor.now());
-        match pace.is_too_slow(self.client.sent(), timeouts.stall, timeouts.min_rate) {
+        let (client, sent) = (&self.client, self.client.sent());
+        match pace.is_too_slow(client, sent, timeouts.stall, timeouts.min_rate) {
             true => Err(Cut::Slow),
             false => Ok(()),
         }

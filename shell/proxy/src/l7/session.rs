@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::h1;
+use http::{h1, h2};
 use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 
 use super::admit::Admitted;
@@ -30,7 +30,7 @@ pub(crate) struct Session {
     pub(super) client: Sock,
     pub(super) peer: SocketAddr,
     /// How a trusted peer introduced it, if one did.
-    pub(super) from: Option<Box<Introduced>>,
+    pub(super) from: Option<Rc<Introduced>>,
     pub(super) listener: usize,
     /// Bytes read and not yet used: the beginning of a head, or requests sent ahead of their turn.
     pub(super) held: RefCell<Vec<u8>>,
@@ -38,6 +38,8 @@ pub(crate) struct Session {
     scanned: Cell<usize>,
     /// Whether `held` may contain a whole head: true when another request was read along with the last.
     pub(super) unseen: Cell<bool>,
+    /// Whether a request has been read.
+    pub(super) served: Cell<bool>,
     /// Whether the present request is still on its way to an instance.
     pub(super) uploading: Cell<bool>,
     /// The status of the answer of which the client has a part: whatever goes wrong now, it cannot be sent
@@ -62,6 +64,8 @@ pub(super) enum Next {
     Close,
     /// It ends, but the client may still be sending: its bytes are read and thrown away for a while.
     Linger,
+    /// The client goes on in HTTP/2.
+    Many,
 }
 
 /// What reading came to.
@@ -70,10 +74,22 @@ enum Read {
     More,
     /// A request was read.
     Begun(Box<(Begun, Plan)>),
+    /// The client begins to speak HTTP/2.
+    Many,
     /// The client has left.
     End,
     /// The listener was taken away: there is nobody to ask what to do with a request.
     Gone,
+}
+
+/// What bytes come to.
+enum Parsed {
+    /// There must be more of them.
+    More,
+    /// A request.
+    Request(Box<(Begun, Plan)>),
+    /// The beginning of a connection in HTTP/2.
+    Preface,
 }
 
 /// Serves one connection until it ends. Not an `async fn`: that would keep its arguments beside the session made of them,
@@ -86,22 +102,7 @@ pub(crate) fn serve(
     listener: usize,
 ) -> impl Future<Output = ()> {
     let table = worker.snapshot().listener(listener).cloned();
-    let mut session = table.map(|table| Session {
-        table: RefCell::new(table),
-        worker,
-        client,
-        peer,
-        from: None,
-        listener,
-        held: RefCell::default(),
-        scanned: Cell::new(0),
-        unseen: Cell::new(false),
-        uploading: Cell::new(false),
-        speaking: Cell::new(0),
-        admitted: Cell::new(None),
-        upgraded: Cell::new(None),
-        heard: Cell::new(Moment::NEVER),
-    });
+    let mut session = table.map(|table| Session::new(worker, client, peer, listener, table));
     async move {
         let _open = open;
         // Else the listener was taken away while the connection waited to be accepted.
@@ -112,9 +113,19 @@ pub(crate) fn serve(
             let table = session.table.borrow();
             table.accept_proxy.is_empty() && !table.tls
         };
-        if plain || Box::pin(session.is_introduced()).await {
-            session.serve().await;
+        if !plain && !Box::pin(session.is_introduced()).await {
+            return;
         }
+        session.count(|stats| stats.accepted.bump(1));
+        if session.serve().await == Next::Many {
+            // Boxed: other connections must not pay for it.
+            Box::pin(session.serve_many()).await;
+        }
+        session.count(|stats| {
+            stats.closed.bump(1);
+            stats.received.bump(session.client.received());
+            stats.sent.bump(session.client.sent());
+        });
     }
 }
 
@@ -138,6 +149,32 @@ fn turn_away(worker: &Worker, table: &ListenerTable, client: &Sock, why: NoPrefa
 }
 
 impl Session {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        client: Sock,
+        peer: SocketAddr,
+        listener: usize,
+        table: Arc<ListenerTable>,
+    ) -> Self {
+        Self {
+            table: RefCell::new(table),
+            worker,
+            client,
+            peer,
+            from: None,
+            listener,
+            held: RefCell::default(),
+            scanned: Cell::new(0),
+            unseen: Cell::new(false),
+            served: Cell::new(false),
+            uploading: Cell::new(false),
+            speaking: Cell::new(0),
+            admitted: Cell::new(None),
+            upgraded: Cell::new(None),
+            heard: Cell::new(Moment::NEVER),
+        }
+    }
+
     /// Reads who the client is, where a proxy in front of us says so first. False if the connection does not begin as it
     /// has to; then it is over.
     async fn is_introduced(&mut self) -> bool {
@@ -156,7 +193,7 @@ impl Session {
                 let held = self.held.get_mut();
                 self.unseen.set(!held.is_empty());
                 self.peer = introduced.client;
-                self.from = Some(Box::new(introduced));
+                self.from = Some(Rc::new(introduced));
                 true
             }
             Err(why) => {
@@ -180,9 +217,12 @@ impl Session {
             .map(|secured| introduced.secured(&secured))
     }
 
-    async fn serve(&self) {
-        self.count(|stats| stats.accepted.bump(1));
-        let mut next = Next::Request;
+    /// Serves one request after the other; says how the connection goes on, if it does.
+    async fn serve(&self) -> Next {
+        let mut next = match self.client.is_agreed(b"h2") {
+            true => Next::Many,
+            false => Next::Request,
+        };
         while next == Next::Request {
             next = match self.next_request().await {
                 // Boxed: an idle connection must not pay for what a busy one needs.
@@ -191,13 +231,9 @@ impl Session {
             };
         }
         if next == Next::Linger {
-            self.linger().await;
+            linger(&self.worker, &self.client).await;
         }
-        self.count(|stats| {
-            stats.closed.bump(1);
-            stats.received.bump(self.client.received());
-            stats.sent.bump(self.client.sent());
-        });
+        next
     }
 
     /// Reads the next request; if there is none, says how the connection ends.
@@ -207,6 +243,7 @@ impl Session {
         loop {
             match self.read() {
                 Read::Begun(begun) => return Ok(begun),
+                Read::Many => return Err(Next::Many),
                 Read::End => return Err(Next::Close),
                 Read::Gone => return Err(Next::Linger),
                 Read::More => {}
@@ -273,9 +310,16 @@ impl Session {
         loop {
             if look {
                 let input = &mut scratch[FRONT..FRONT + len];
-                if let Some(begun) = self.parse(input, listener, &snapshot) {
-                    self.scanned.set(0);
-                    return Read::Begun(begun);
+                match self.parse(input, listener, &snapshot) {
+                    Parsed::More => {}
+                    Parsed::Request(begun) => {
+                        self.scanned.set(0);
+                        return Read::Begun(begun);
+                    }
+                    Parsed::Preface => {
+                        self.hold(input);
+                        return Read::Many;
+                    }
                 }
             }
             match self
@@ -295,12 +339,7 @@ impl Session {
         }
     }
 
-    fn parse(
-        &self,
-        input: &mut [u8],
-        listener: &ListenerTable,
-        snapshot: &Snapshot,
-    ) -> Option<Box<(Begun, Plan)>> {
+    fn parse(&self, input: &mut [u8], listener: &ListenerTable, snapshot: &Snapshot) -> Parsed {
         let since = self.client.received() - input.len() as u64;
         let limits = h1::Limits {
             head: listener.max_head,
@@ -311,23 +350,36 @@ impl Session {
         self.scanned.set(scanned);
         // By reference: a parsed head is large, and moving it costs as much as parsing it.
         match &parsed {
-            Ok(None) => None,
+            Ok(None) => Parsed::More,
             Ok(Some(request)) => {
+                self.served.set(true);
                 let head_len = request.head_len;
                 let mut begun = Box::new(self.begin(request, listener, snapshot, since));
                 self.begin_body(&mut begun, &mut input[head_len..]);
-                Some(begun)
+                Parsed::Request(begun)
             }
+            // Found out here, where nothing is lost by looking: as a request it is none (RFC 9113 §3.4).
+            Err(_) if self.may_speak_many(input) => Parsed::Preface,
             Err(fault) => {
                 self.count(|stats| stats.refused.bump(1));
                 let refused = self.refuse(fault.status(), &fault.to_string(), since);
-                Some(Box::new(refused))
+                Parsed::Request(Box::new(refused))
             }
         }
     }
 
+    /// Whether a connection begins as one in HTTP/2 does, without having agreed on a protocol before.
+    fn may_speak_many(&self, input: &[u8]) -> bool {
+        let len = input.len().min(h2::PREFACE.len());
+        let enabled = self.table.borrow().http2.enabled;
+        enabled
+            && !self.served.get()
+            && !self.client.is_secured()
+            && input[..len] == h2::PREFACE[..len]
+    }
+
     /// Keeps the listener's newest form: its limits hold on when it is taken away.
-    fn follow(&self, newest: &Arc<ListenerTable>) {
+    pub(super) fn follow(&self, newest: &Arc<ListenerTable>) {
         let mut table = self.table.borrow_mut();
         if !Arc::ptr_eq(newest, &table) {
             *table = newest.clone();
@@ -349,7 +401,7 @@ impl Session {
     }
 
     /// Moves what was kept to the front of `buffer`; returns how much it was.
-    fn unhold(&self, buffer: &mut [u8]) -> usize {
+    pub(super) fn unhold(&self, buffer: &mut [u8]) -> usize {
         let held = std::mem::take(&mut *self.held.borrow_mut());
         buffer[..held.len()].copy_from_slice(&held);
         let len = held.len();
@@ -380,29 +432,28 @@ impl Session {
         self.table.borrow().timeouts
     }
 
-    async fn linger(&self) {
-        self.client.shutdown_write();
-        self.worker.reactor().set_timeout(LINGER);
-        let mut left = LINGER_BYTES;
-        loop {
-            let read = self
-                .client
-                .try_recv(&mut self.worker.buffers.scratch()[..READ]);
-            match read {
-                Ok(Some(0)) | Err(_) => return,
-                Ok(Some(n)) if n >= left => return,
-                Ok(Some(n)) => left -= n,
-                Ok(None) => {
-                    if self.client.readable().await.is_err() {
-                        return;
-                    }
+    pub(super) fn count(&self, f: impl FnOnce(&ListenerStats)) {
+        f(self.table.borrow().stats.of(self.worker.index));
+    }
+}
+
+/// Ends our side of a client's connection, and reads for a while what it still sends.
+pub(super) async fn linger(worker: &Worker, client: &Sock) {
+    client.shutdown_write();
+    worker.reactor().set_timeout(LINGER);
+    let mut left = LINGER_BYTES;
+    loop {
+        let read = client.try_recv(&mut worker.buffers.scratch()[..READ]);
+        match read {
+            Ok(Some(0)) | Err(_) => return,
+            Ok(Some(n)) if n >= left => return,
+            Ok(Some(n)) => left -= n,
+            Ok(None) => {
+                if client.readable().await.is_err() {
+                    return;
                 }
             }
         }
-    }
-
-    pub(super) fn count(&self, f: impl FnOnce(&ListenerStats)) {
-        f(self.table.borrow().stats.of(self.worker.index));
     }
 }
 

@@ -86,9 +86,11 @@ impl Session {
             },
         };
         let End { why, told } = pair.carry([ahead, unsent]).await;
-        if !told {
+        match told {
+            // A stream has no other end than one that is said.
+            true => self.client.end_message(&[]),
             // One side broke: the other must not take it for an end in order.
-            instance.abort_on_close();
+            false => instance.abort_on_close(),
         }
         match why {
             Closed::Done => Ok(()),

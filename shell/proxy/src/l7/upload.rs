@@ -62,7 +62,7 @@ impl Session {
                     self.client.readable().await.map_err(|TimedOut| Cut::Slow)?;
                     pace.waited(since, reactor.now());
                     let received = self.client.received();
-                    if pace.is_too_slow(received, timeouts.stall, timeouts.min_rate) {
+                    if pace.is_too_slow(&self.client, received, timeouts.stall, timeouts.min_rate) {
                         return Err(Cut::Slow);
                     }
                 }

@@ -406,7 +406,7 @@ impl Reactor {
         }
     }
 
-    fn deliver(&self, event: Ready) {
+    pub(super) fn deliver(&self, event: Ready) {
         let mut sources = self.sources.borrow_mut();
         let Some(source) = sources.get_mut(event.token.index as usize) else {
             return;

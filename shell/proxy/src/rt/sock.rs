@@ -20,6 +20,7 @@ use rustix::net::{
 };
 
 use super::memory::EndId;
+use super::mux::Part;
 use super::reactor::{Driver, Reactor, Token};
 use super::tls::Tls;
 
@@ -55,6 +56,8 @@ enum Watched {
 pub(super) enum End {
     Kernel(OwnedFd),
     Memory(EndId),
+    /// One of many on a connection.
+    Stream(Part),
 }
 
 impl Sock {
@@ -72,7 +75,7 @@ impl Sock {
         Self::new(reactor, token, End::Memory(end))
     }
 
-    fn new(reactor: &Rc<Reactor>, token: Token, end: End) -> Self {
+    pub(super) fn new(reactor: &Rc<Reactor>, token: Token, end: End) -> Self {
         Self {
             reactor: reactor.clone(),
             token,
@@ -109,7 +112,7 @@ impl Sock {
         match &sock.end {
             // A connection that failed is in error; one that is not need not be asked.
             End::Kernel(fd) if sock.is_hung_up() => socket_error(fd)??,
-            End::Kernel(_) => {}
+            End::Kernel(_) | End::Stream(_) => {}
             End::Memory(end) => sock.network().connect_outcome(*end)?,
         }
         Ok(sock)
@@ -174,6 +177,7 @@ impl Sock {
                 rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n)
             }
             End::Memory(end) => self.network().recv(*end, buffer),
+            End::Stream(part) => part.recv(buffer),
         };
         match result {
             Ok(0) if self.broken.get() => Err(Errno::CONNRESET.into()),
@@ -214,6 +218,7 @@ impl Sock {
             None => self.send_raw(bytes.len(), |end| match end {
                 End::Kernel(fd) => rustix::net::send(fd, bytes, flags),
                 End::Memory(end) => self.network().send(*end, bytes),
+                End::Stream(part) => part.send(bytes, flags.contains(SendFlags::MORE)),
             })?,
             Some(tls) => tls.send(self, bytes, flags.contains(SendFlags::MORE))?,
         };
@@ -237,6 +242,8 @@ impl Sock {
                 let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
                 self.network().send(*end, &whole)
             }
+            // Streams carry no TLS of their own.
+            End::Stream(_) => Err(Errno::OPNOTSUPP),
         })
     }
 
@@ -279,6 +286,7 @@ impl Sock {
         match &self.end {
             End::Kernel(fd) => rustix::net::getsockname(fd).ok()?.try_into().ok(),
             End::Memory(_) => None,
+            End::Stream(part) => part.local_address(),
         }
     }
 
@@ -304,6 +312,7 @@ impl Sock {
         match &self.end {
             End::Kernel(fd) => drop(rustix::net::shutdown(fd, rustix::net::Shutdown::Write)),
             End::Memory(end) => self.network().shutdown(*end, Shutdown::Write),
+            End::Stream(part) => part.finish(&[]),
         }
     }
 
@@ -315,6 +324,8 @@ impl Sock {
         match &self.end {
             End::Kernel(fd) => drop(set_socket_linger(fd, Some(std::time::Duration::ZERO))),
             End::Memory(end) => self.network().abort_on_close(*end),
+            // One that is dropped before its end is broken off.
+            End::Stream(_) => {}
         }
     }
 
@@ -472,8 +483,10 @@ impl Drop for Sock {
         if let Some(tls) = self.tls.take() {
             tls.farewell(self);
         }
-        if let End::Memory(end) = &self.end {
-            self.network().close(*end);
+        match &self.end {
+            End::Kernel(_) => {}
+            End::Memory(end) => self.network().close(*end),
+            End::Stream(part) => part.release(),
         }
         self.reactor.forget(self.token);
     }

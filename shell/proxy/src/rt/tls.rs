@@ -17,7 +17,7 @@ use rustls::{
     ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection,
 };
 
-use super::sock::Sock;
+use super::sock::{End, Sock};
 
 /// Ciphertext read at a time: two full records, as with the bytes of plain bodies.
 pub(super) const CIPHERTEXT: usize = 32 * 1024;
@@ -174,9 +174,18 @@ impl Sock {
         made_with.is_some_and(|made_with| Arc::ptr_eq(made_with, config))
     }
 
-    /// Whether it carries TLS.
+    /// Whether a TLS handshake agreed that this protocol is spoken.
+    pub fn is_agreed(&self, alpn: &[u8]) -> bool {
+        let tls = self.tls.as_ref().map(|tls| tls.0.borrow());
+        tls.is_some_and(|state| state.connection.alpn_protocol() == Some(alpn))
+    }
+
+    /// Whether it carries TLS, or is carried by it.
     pub fn is_secured(&self) -> bool {
-        self.tls.is_some()
+        match &self.end {
+            End::Stream(part) => part.is_secured(),
+            _ => self.tls.is_some(),
+        }
     }
 }
 

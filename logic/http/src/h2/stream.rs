@@ -1,0 +1,164 @@
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+/// A stream, as whoever serves it knows it; good until it is given back with
+/// [`Connection::release`](super::Connection::release).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(pub(super) u32);
+
+impl Key {
+    /// A small number that no other stream of its connection has at the same time.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What there was to be read of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing for now.
+    Nothing,
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing more comes: the request is whole.
+    End,
+    /// Nothing more comes, and what came may not be all.
+    Reset,
+}
+
+/// One request and its answer.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    /// What has arrived and was not taken, from `at` on.
+    pub(super) received: Vec<u8>,
+    pub(super) at: usize,
+    /// What the client may still send.
+    pub(super) window: i64,
+    /// What was taken, and not given back to the window.
+    pub(super) taken: u32,
+    /// What is left of the announced length.
+    pub(super) length: Option<u64>,
+    /// The client has sent everything.
+    pub(super) ended: bool,
+    pub(super) trailers: Option<Vec<u8>>,
+    /// What we may still send.
+    pub(super) room: i64,
+    /// We have sent everything.
+    pub(super) finished: bool,
+    /// Somebody waits to send more.
+    pub(super) waiting: bool,
+    /// It was broken off, by whomever.
+    pub(super) reset: bool,
+}
+
+impl Stream {
+    pub(super) fn is_whole(&self) -> bool {
+        self.ended && self.finished
+    }
+
+    /// Bytes that have arrived and were not taken.
+    pub(super) fn unread(&self) -> usize {
+        self.received.len() - self.at
+    }
+}
+
+/// How a stream ended that is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Both sides had said everything, or the client broke it off.
+    Known,
+    /// We broke it off, and what the client sent before it heard of that may still come.
+    Ours,
+}
+
+/// All streams of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Whatever somebody serves.
+    served: Slab<Stream>,
+    /// Those of them that frames may be for, by their numbers, which only grow.
+    open: Vec<(u32, Key)>,
+    /// Those that ended lately, the last one at the end.
+    closed: VecDeque<(u32, Ending)>,
+}
+
+/// Ended streams that are remembered: as many as a client may have believed open when it sent what arrives now.
+const REMEMBERED: usize = 64;
+
+impl Streams {
+    pub(super) fn insert(&mut self, stream: Stream) -> Key {
+        let id = stream.id;
+        let key = Key(self.served.insert(stream) as u32);
+        self.open.push((id, key));
+        key
+    }
+
+    /// The open stream of that number.
+    #[inline]
+    pub(super) fn find(&self, id: u32) -> Option<Key> {
+        let at = self.open.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.open[at].1)
+    }
+
+    #[inline]
+    pub(super) fn get(&mut self, key: Key) -> &mut Stream {
+        &mut self.served[key.index()]
+    }
+
+    #[inline]
+    pub(super) fn look(&self, key: Key) -> &Stream {
+        &self.served[key.index()]
+    }
+
+    /// No more frames are for that stream.
+    pub(super) fn close(&mut self, id: u32, ending: Ending) {
+        if let Ok(at) = self.open.binary_search_by_key(&id, |(id, _)| *id) {
+            self.open.remove(at);
+        }
+        self.remember(id, ending);
+    }
+
+    pub(super) fn remember(&mut self, id: u32, ending: Ending) {
+        if self.closed.len() == REMEMBERED {
+            self.closed.pop_front();
+        }
+        self.closed.push_back((id, ending));
+    }
+
+    /// How a stream ended, if that is not long ago.
+    pub(super) fn ending(&self, id: u32) -> Option<Ending> {
+        let known = self.closed.iter().rev().find(|(closed, _)| *closed == id);
+        known.map(|(_, ending)| *ending)
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Stream {
+        self.served.remove(key.index())
+    }
+
+    /// How many are served.
+    pub(super) fn len(&self) -> usize {
+        self.served.len()
+    }
+
+    /// The keys of those that frames may be for.
+    pub(super) fn open(&self) -> impl Iterator<Item = Key> {
+        self.open.iter().map(|(_, key)| *key)
+    }
+
+    /// Everything ends.
+    pub(super) fn reset_all(&mut self) {
+        self.open.clear();
+        for (_, stream) in &mut self.served {
+            stream.reset |= !stream.is_whole();
+        }
+    }
+
+    /// Nothing is served: nothing is kept but what a client may still refer to.
+    pub(super) fn rest(&mut self) {
+        self.served = Slab::new();
+        self.open = Vec::new();
+        self.closed.shrink_to_fit();
+    }
+}

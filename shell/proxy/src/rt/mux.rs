@@ -1,0 +1,247 @@
+//! Many sockets on one connection: the streams of HTTP/2. To whoever serves it, a stream is a socket like any other, on
+//! which a request's body comes and an answer's goes; only heads and trailers go by ways of their own.
+//!
+//! One task reads the connection and sends what gathers for it. Those who serve streams are other tasks: they take and give
+//! bytes here, and the connection's task is woken once for all that they have to say in a round.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::h2::{Code, Connection, Event, Key, Taken};
+use rustix::io::Errno;
+
+use super::reactor::{Reactor, Ready, TaskId, Token};
+use super::sock::{End, Sock};
+
+/// What the streams of a connection share.
+pub struct Mux {
+    reactor: Rc<Reactor>,
+    local_address: Option<SocketAddr>,
+    secured: bool,
+    machine: RefCell<Connection>,
+    /// Who serves it.
+    task: TaskId,
+    /// Whether that task knows that there is something to send.
+    woken: Cell<bool>,
+    /// Who waits for which stream, by the streams' indexes.
+    tokens: RefCell<Vec<Option<Token>>>,
+}
+
+/// A socket's part in a connection.
+pub(super) struct Part {
+    mux: Rc<Mux>,
+    key: Key,
+}
+
+impl Mux {
+    /// What streams on `sock` share; the current task serves it.
+    pub fn new(sock: &Sock, machine: Connection) -> Rc<Self> {
+        let reactor = sock.reactor();
+        let task = reactor.current();
+        Rc::new(Self {
+            reactor: reactor.clone(),
+            local_address: sock.local_address(),
+            secured: sock.is_secured(),
+            machine: RefCell::new(machine),
+            task,
+            woken: Cell::new(false),
+            tokens: RefCell::default(),
+        })
+    }
+
+    /// The machine, until the next call of anything here.
+    pub fn machine(&self) -> RefMut<'_, Connection> {
+        self.machine.borrow_mut()
+    }
+
+    /// A socket for a stream that has just begun. Dropping it breaks the stream off, if it has not ended.
+    pub fn stream(self: &Rc<Self>, key: Key) -> Sock {
+        let reactor = &self.reactor;
+        // What is there is found by asking.
+        let token = reactor.add_source(true, true);
+        let mut tokens = self.tokens.borrow_mut();
+        if tokens.len() <= key.index() {
+            tokens.resize(key.index() + 1, None);
+        }
+        tokens[key.index()] = Some(token);
+        let part = Part {
+            mux: self.clone(),
+            key,
+        };
+        Sock::new(reactor, token, End::Stream(part))
+    }
+
+    /// Tells whoever waits for a stream what came of it.
+    pub fn tell(&self, event: Event) {
+        match event {
+            Event::Readable(key) => {
+                let ended = self.machine().has_ended(key);
+                self.ready(key, |ready| {
+                    ready.readable = true;
+                    ready.peer_closed = ended;
+                });
+            }
+            Event::Reset(key) => self.ready(key, |ready| ready.hung_up = true),
+            _ => {}
+        }
+    }
+
+    /// Tells those who wait for room that there is some.
+    pub fn tell_writable(&self) {
+        loop {
+            let Some(key) = self.machine().poll_writable() else {
+                return;
+            };
+            self.ready(key, |ready| ready.writable = true);
+        }
+    }
+
+    /// The connection is over: so are its streams.
+    pub fn close(&self) {
+        self.machine().close();
+        let tokens: Vec<_> = self.tokens.borrow().iter().flatten().copied().collect();
+        for token in tokens {
+            self.deliver(token, |ready| ready.hung_up = true);
+        }
+    }
+
+    fn ready(&self, key: Key, what: impl FnOnce(&mut Ready)) {
+        let token = self.tokens.borrow().get(key.index()).copied().flatten();
+        if let Some(token) = token {
+            self.deliver(token, what);
+        }
+    }
+
+    fn deliver(&self, token: Token, what: impl FnOnce(&mut Ready)) {
+        let mut ready = Ready {
+            token,
+            readable: false,
+            writable: false,
+            peer_closed: false,
+            hung_up: false,
+        };
+        what(&mut ready);
+        self.reactor.deliver(ready);
+    }
+
+    /// Sends on the connection what the kernel takes. True if that was all.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn flush(&self, sock: &Sock) -> io::Result<bool> {
+        self.woken.set(false);
+        let mut machine = self.machine();
+        if machine.poll_output().is_empty() {
+            return Ok(true);
+        }
+        let sent = sock.try_send(machine.poll_output())?;
+        machine.sent(sent);
+        Ok(machine.poll_output().is_empty())
+    }
+
+    /// Whether there is something to send that the connection's task has not seen.
+    pub fn is_woken(&self) -> bool {
+        self.woken.get()
+    }
+
+    /// Wakes the connection's task if something waits to be sent.
+    fn wake(&self, machine: RefMut<'_, Connection>) {
+        let waits = !machine.poll_output().is_empty() || machine.over().is_some();
+        drop(machine);
+        if waits && !self.woken.replace(true) {
+            self.reactor.wake(self.task);
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn recv(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let mut machine = self.mux.machine();
+        let taken = machine.read(self.key, buffer);
+        self.mux.wake(machine);
+        match taken {
+            Taken::Bytes(n) => Ok(n),
+            Taken::End => Ok(0),
+            Taken::Nothing => Err(Errno::AGAIN),
+            Taken::Reset => Err(Errno::CONNRESET),
+        }
+    }
+
+    pub(super) fn send(&self, bytes: &[u8], last: bool) -> Result<usize, Errno> {
+        let mut machine = self.mux.machine();
+        let sent = machine.write(self.key, bytes, last);
+        self.mux.wake(machine);
+        sent.ok_or(Errno::CONNRESET)
+    }
+
+    pub(super) fn finish(&self, trailers: &[u8]) {
+        let mut machine = self.mux.machine();
+        machine.finish(self.key, trailers);
+        self.mux.wake(machine);
+    }
+
+    /// The address of ours that the connection is bound to.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        self.mux.local_address
+    }
+
+    /// Whether the connection carries TLS.
+    pub(super) fn is_secured(&self) -> bool {
+        self.mux.secured
+    }
+
+    /// The socket is gone.
+    pub(super) fn release(&self) {
+        if let Some(token) = self.mux.tokens.borrow_mut().get_mut(self.key.index()) {
+            *token = None;
+        }
+        let now = self.mux.reactor.now();
+        let mut machine = self.mux.machine();
+        machine.release(self.key, Code::Internal, now);
+        self.mux.wake(machine);
+    }
+}
+
+/// What only streams have. Plain sockets do nothing, or say that there is nothing.
+impl Sock {
+    /// Whether it is a stream of a connection.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.end, End::Stream(_))
+    }
+
+    /// How many share its connection, itself among them.
+    pub fn sharers(&self) -> usize {
+        match &self.end {
+            End::Stream(part) => part.mux.machine().streams(),
+            _ => 1,
+        }
+    }
+
+    /// Sends the head of an answer; `last` if nothing follows it.
+    pub fn send_head(&self, block: &[u8], last: bool) {
+        if let End::Stream(part) = &self.end {
+            self.sent.set(self.sent.get() + block.len() as u64);
+            let mut machine = part.mux.machine();
+            machine.send_head(part.key, block, last);
+            part.mux.wake(machine);
+        }
+    }
+
+    /// Says that the message is whole, and which trailers it has (lines), unless that was said before.
+    pub fn end_message(&self, trailers: &[u8]) {
+        if let End::Stream(part) = &self.end {
+            part.finish(trailers);
+        }
+    }
+
+    /// The trailers of the message that has ended, as lines.
+    pub fn take_trailers(&self) -> Vec<u8> {
+        match &self.end {
+            End::Stream(part) => part.mux.machine().take_trailers(part.key),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
