@@ -8,6 +8,7 @@ mod explain;
 mod hostile;
 mod input;
 mod limits;
+mod linear;
 mod observe;
 mod origins;
 mod policies;
@@ -24,7 +25,9 @@ mod udp;
 mod upgrade;
 mod workers;
 mod zookeeper;
+mod zookeeper_histories;
 mod zookeeper_kills;
+mod zookeeper_tls;
 
 use serde_json::{Value, json};
 

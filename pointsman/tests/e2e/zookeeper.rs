@@ -230,3 +230,45 @@ fn silent_sessions_end_on_time() {
     assert_eq!(watcher.events, [(2, "/gone".to_owned())]);
     assert!(silent.answer().is_none());
 }
+
+#[test]
+fn who_never_reads_is_cut_off_and_keeps_its_session_and_nobody_else_notices() {
+    let node = Home::new(CONFIG).start();
+    let at = node.zookeeper();
+    // So long a name that each event is as large as this.
+    let path = format!("/{}", "n".repeat(200_000));
+    let mut writer = ZkClient::open(at, 20_000);
+    assert_eq!(writer.create(&path, b"", 0), 0);
+    assert_eq!(writer.create("/big", &[7; 900_000], 0), 0);
+    let mut deaf = ZkClient::open(at, 20_000);
+    assert_eq!(deaf.create("/deaf", b"", 1), 0);
+    // Asked for and never read: so much is not even begun with.
+    let mut greedy = ZkClient::open(at, 20_000);
+    let before = node.memory();
+    for _ in 0..100 {
+        greedy.send(4, &[&zk_text(b"/big")[..], &[0]].concat());
+    }
+    // Lasting, so that there is an event for every change.
+    assert_eq!(deaf.ask(106, &[zk_text(path.as_bytes()), vec![0; 4]].concat()).0, 0);
+    let set = [zk_text(path.as_bytes()), zk_text(b"x"), vec![255; 4]].concat();
+    until("the end of patience", || {
+        assert_eq!(writer.ask(5, &set).0, 0);
+        (node.metric("pointsman_zookeeper_dropped_total") > 0.0).then_some(())
+    });
+    for _ in 0..100 {
+        assert_eq!(writer.ask(5, &set).0, 0);
+    }
+    let grown = node.memory().saturating_sub(before);
+    // What may wait for the one, once more while it is moved, an answer for the other, and the log's share.
+    assert!(grown < 80 << 20, "{grown} bytes");
+    // All that was sent before it was cut off, and then the end.
+    while deaf.answer().is_some() {}
+    assert!((10..200).contains(&deaf.events.len()), "{}", deaf.events.len());
+    let again = ZkClient::resume(at, 20_000, deaf.session, &deaf.password);
+    assert_eq!(again.expect("the session").data("/deaf"), Ok(vec![]));
+    // And whoever reads late gets all.
+    for _ in 0..100 {
+        let (_, (error, body)) = greedy.answer().expect("an answer");
+        assert_eq!((error, body.len()), (0, 4 + 900_000 + 68));
+    }
+}

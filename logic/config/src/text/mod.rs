@@ -18,7 +18,7 @@ use crate::tree::clip;
 use crate::value::{Name, Text};
 
 pub use words::{
-    AccessFormat, ClientAuth, Durability, FourLetterWord, LogTarget, Protocol, TlsVersion,
+    AccessFormat, ClientAuth, Durability, LogTarget, Protocol, TlsVersion,
 };
 
 pub(crate) use http::{FieldValue, Token, UrlPath, UrlTarget};
