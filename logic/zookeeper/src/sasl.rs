@@ -147,7 +147,10 @@ mod tests {
                 let value = |f: Option<Fields>| f.and_then(|f| f.value(name).map(str::to_owned));
                 value(a) == value(b)
             };
-            assert!(user == "ann" && ["response", "nonce", "cnonce"].iter().all(|n| same(n)), "{text}");
+            assert!(
+                user == "ann" && ["response", "nonce", "cnonce"].iter().all(|n| same(n)),
+                "{text}"
+            );
         }
         assert!(verify(ANSWER.as_bytes(), "another", password).is_none());
         assert!(verify(ANSWER.as_bytes(), NONCE, |_| Some("other")).is_none());
@@ -156,8 +159,20 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_none() {
-        for answer in ["", ",", "=", "a", "a=\"", "a=\"\\", "username=ann,username=ann", "nonce=\u{fc}"] {
-            assert!(verify(answer.as_bytes(), NONCE, password).is_none(), "{answer}");
+        for answer in [
+            "",
+            ",",
+            "=",
+            "a",
+            "a=\"",
+            "a=\"\\",
+            "username=ann,username=ann",
+            "nonce=\u{fc}",
+        ] {
+            assert!(
+                verify(answer.as_bytes(), NONCE, password).is_none(),
+                "{answer}"
+            );
         }
         assert!(verify(&[b'a'; LONGEST + 1], NONCE, password).is_none());
         assert!(verify(&[0xff], NONCE, password).is_none());

@@ -96,7 +96,11 @@ pub(super) fn bind(config: &Config) -> Result<Option<Bound>, proxy::BindError> {
         |address| super::listen(address).map_err(|cause| proxy::BindError { address, cause });
     Ok(Some(Bound {
         clients: listen(front.bind)?,
-        secure: front.tls.as_ref().map(|_| listen(front.tls_bind)).transpose()?,
+        secure: front
+            .tls
+            .as_ref()
+            .map(|_| listen(front.tls_bind))
+            .transpose()?,
         admin: front.admin.map(listen).transpose()?,
     }))
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+/// The most that is tried: histories that have an order have it found after about as many steps as there are calls.
+const MOST: usize = 500_000;
+
 /// What an object may do.
 pub(crate) trait Model: Clone + Ord {
     /// A call, and what came of it as far as the client knows.
@@ -86,6 +89,10 @@ pub(crate) fn explain<M: Model>(
         if tried.low == known.len() {
             return Ok(());
         }
+        assert!(
+            seen.len() < MOST,
+            "too much to try: is the history one of few objects at a time?"
+        );
         for next in tried.next(&known, &open).into_iter().rev() {
             if seen.insert(next.clone()) {
                 stack.push(next);
@@ -133,7 +140,9 @@ impl<M: Model> Tried<M> {
                 found.push((index, *call));
             }
         }
-        found.into_iter().filter(move |(_, call)| call.begun < bound)
+        found
+            .into_iter()
+            .filter(move |(_, call)| call.begun < bound)
     }
 
     fn next(&self, known: &[&Recorded<M::Call>], open: &[&Recorded<M::Call>]) -> Vec<Self> {
@@ -223,9 +232,17 @@ mod tests {
         let good = [
             vec![],
             vec![at(0, 3, Call::Read(1)), at(1, 2, set(0, 1))],
-            vec![lost(0, 0, 1), at(1, 2, Call::Read(0)), at(3, 4, Call::Read(1))],
+            vec![
+                lost(0, 0, 1),
+                at(1, 2, Call::Read(0)),
+                at(3, 4, Call::Read(1)),
+            ],
             vec![lost(0, 0, 1), at(5, 6, Call::Read(0))],
-            vec![at(0, 9, set(1, 2)), at(1, 8, set(0, 1)), at(2, 3, Call::Read(0))],
+            vec![
+                at(0, 9, set(1, 2)),
+                at(1, 8, set(0, 1)),
+                at(2, 3, Call::Read(0)),
+            ],
         ];
         for history in good {
             assert!(explain(Cell(0), &history).is_ok(), "{history:?}");
@@ -241,7 +258,11 @@ mod tests {
             vec![at(0, 1, set(0, 1)), at(2, 3, Call::Read(0))],
             // Two who both were first; and one that is undone after it was seen.
             vec![at(0, 5, set(0, 1)), at(1, 6, set(0, 2))],
-            vec![lost(0, 0, 1), at(1, 2, Call::Read(1)), at(3, 4, Call::Read(0))],
+            vec![
+                lost(0, 0, 1),
+                at(1, 2, Call::Read(1)),
+                at(3, 4, Call::Read(0)),
+            ],
             vec![lost(3, 0, 1), at(1, 2, Call::Read(1))],
         ];
         for history in bad {
@@ -258,7 +279,9 @@ mod tests {
             let mut rest = left.to_vec();
             let chosen = rest.remove(index);
             let before = |c: &Recorded<Call>| c.ended.is_some_and(|ended| ended < chosen.begun);
-            let after = cell.after(&chosen.call).filter(|_| !rest.iter().any(before));
+            let after = cell
+                .after(&chosen.call)
+                .filter(|_| !rest.iter().any(before));
             after.is_some_and(|after| naive(&after, &rest))
         })
     }
@@ -267,7 +290,9 @@ mod tests {
     fn it_says_the_same_as_trying_everything() {
         let mut seed = 7_u64;
         let mut draw = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
         let mut explained = 0;

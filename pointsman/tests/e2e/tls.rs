@@ -86,7 +86,10 @@ impl Identity {
 }
 
 /// A client that trusts these authorities.
-pub(crate) fn trusting(authorities: &[&Authority], identity: Option<&Identity>) -> Arc<ClientConfig> {
+pub(crate) fn trusting(
+    authorities: &[&Authority],
+    identity: Option<&Identity>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let der = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();

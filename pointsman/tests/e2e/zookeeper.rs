@@ -249,7 +249,11 @@ fn who_never_reads_is_cut_off_and_keeps_its_session_and_nobody_else_notices() {
         greedy.send(4, &[&zk_text(b"/big")[..], &[0]].concat());
     }
     // Lasting, so that there is an event for every change.
-    assert_eq!(deaf.ask(106, &[zk_text(path.as_bytes()), vec![0; 4]].concat()).0, 0);
+    assert_eq!(
+        deaf.ask(106, &[zk_text(path.as_bytes()), vec![0; 4]].concat())
+            .0,
+        0
+    );
     let set = [zk_text(path.as_bytes()), zk_text(b"x"), vec![255; 4]].concat();
     until("the end of patience", || {
         assert_eq!(writer.ask(5, &set).0, 0);
@@ -263,7 +267,11 @@ fn who_never_reads_is_cut_off_and_keeps_its_session_and_nobody_else_notices() {
     assert!(grown < 80 << 20, "{grown} bytes");
     // All that was sent before it was cut off, and then the end.
     while deaf.answer().is_some() {}
-    assert!((10..200).contains(&deaf.events.len()), "{}", deaf.events.len());
+    assert!(
+        (10..200).contains(&deaf.events.len()),
+        "{}",
+        deaf.events.len()
+    );
     let again = ZkClient::resume(at, 20_000, deaf.session, &deaf.password);
     assert_eq!(again.expect("the session").data("/deaf"), Ok(vec![]));
     // And whoever reads late gets all.

@@ -42,25 +42,41 @@ fn opened(stream: Client) -> Option<ZkClient<Client>> {
 fn created_for(path: &str, scheme: &str, id: &str) -> Vec<u8> {
     let line = [1_i32.to_be_bytes(), 31_i32.to_be_bytes()].concat();
     let who = [zk_text(scheme.as_bytes()), zk_text(id.as_bytes())].concat();
-    [zk_text(path.as_bytes()), zk_text(b"x"), line, who, vec![0; 4]].concat()
+    [
+        zk_text(path.as_bytes()),
+        zk_text(b"x"),
+        line,
+        who,
+        vec![0; 4],
+    ]
+    .concat()
 }
 
 #[test]
 fn a_certificates_subject_is_who_a_client_is() {
     let authority = Authority::new();
     let node = home(&authority, "optional").start();
-    let subject = [(DnType::OrganizationName, "Shop, Inc."), (DnType::CommonName, "worker")];
+    let subject = [
+        (DnType::OrganizationName, "Shop, Inc."),
+        (DnType::CommonName, "worker"),
+    ];
     let worker = authority.sign_person(&subject);
     let mut client = opened(dial(&node, &authority, Some(&worker))).expect("a session");
     let name = r"CN=worker,O=Shop\, Inc.";
     assert_eq!(client.ask(1, &created_for("/named", "x509", name)).0, 0);
     // `auth` stands for what was proven.
     assert_eq!(client.ask(1, &created_for("/proven", "auth", "")).0, 0);
-    assert_eq!(client.ask(1, &created_for("/bad", "x509", "worker")).0, -114);
+    assert_eq!(
+        client.ask(1, &created_for("/bad", "x509", "worker")).0,
+        -114
+    );
     let (error, identities) = client.ask(107, &[]);
     assert_eq!(error, 0);
     let identities = String::from_utf8_lossy(&identities).into_owned();
-    assert!(identities.contains("x509") && identities.contains(name), "{identities}");
+    assert!(
+        identities.contains("x509") && identities.contains(name),
+        "{identities}"
+    );
     for path in ["/named", "/proven"] {
         assert_eq!(client.data(path), Ok(b"x".to_vec()));
     }
@@ -118,7 +134,11 @@ fn a_new_certificate_is_shown_at_once_and_breaks_no_connection() {
     next.sign(&["localhost"]).write(&home, "server");
     until("the new certificate", || opened(dial(&node, &next, None)));
     assert_eq!(before.ask(1, &zk_create("/a", b"", 0)).0, 0);
-    assert!(node.said().text().contains("front zookeeper: its certificates were loaded again"));
+    assert!(
+        node.said()
+            .text()
+            .contains("front zookeeper: its certificates were loaded again")
+    );
 }
 
 #[test]
@@ -131,6 +151,9 @@ fn a_password_is_proven_by_sasl() {
     assert_eq!(error, 0);
     assert!(String::from_utf8_lossy(&challenge).contains("realm=\"zk-sasl-md5\""));
     // Good answers are for real clients (conformance/zookeeper); this one is wrong, and the connection is closed.
-    assert_eq!(client.ask(102, &zk_text(b"username=\"ann\",response=0")).0, -115);
+    assert_eq!(
+        client.ask(102, &zk_text(b"username=\"ann\",response=0")).0,
+        -115
+    );
     assert!(client.answer().is_none());
 }

@@ -80,7 +80,8 @@ fn sessions_of_zookeepers_clients_do_not_go_by_the_clock_on_the_wall_either() {
             "libfaketime is not installed (package faketime)",
         );
     };
-    let home = Home::new("[front.zookeeper]\nbind = \"127.0.0.1:0\"\nmin_session_timeout = \"1s\"\n");
+    let home =
+        Home::new("[front.zookeeper]\nbind = \"127.0.0.1:0\"\nmin_session_timeout = \"1s\"\n");
     let clock = home.path().join("clock");
     let home = with_clock(home, &library, &clock);
     let node = home.start();
@@ -100,7 +101,9 @@ fn sessions_of_zookeepers_clients_do_not_go_by_the_clock_on_the_wall_either() {
         let after = created(&mut short, path).expect("a node");
         assert!((after - before).abs() > year, "{before} {after}");
         // One of a second is over after about a second, and one of thirty is not.
-        until("the short session's end", || created(&mut long, path).is_none().then_some(()));
+        until("the short session's end", || {
+            created(&mut long, path).is_none().then_some(())
+        });
         assert_eq!(created(&mut long, "/long"), Some(before));
     }
     node.kill();
