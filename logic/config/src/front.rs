@@ -46,8 +46,6 @@ declare! {
         /// The address for clients that speak TLS, if there is a `tls` table.
         // The port that ZooKeeper's documentation has in its examples.
         tls_bind: SocketAddr => default(Zookeeper::DEFAULT_TLS_BIND).restart(),
-        /// TLS of clients. The subject of a client's certificate is its identity under the scheme `x509`.
-        tls: Option<ListenerTls> => absent("there is no address for clients that speak TLS").restart(),
         /// The address of its administrative commands by HTTP.
         admin: Option<SocketAddr> => absent("there are none").restart(),
         /// The shortest timeout of a session; clients that ask for less get this.
@@ -74,5 +72,7 @@ declare! {
         super_digest: Option<Secret> => absent("there is none").restart(),
         /// Users who may say by SASL (DIGEST-MD5) who they are, and their passwords.
         sasl_users: BTreeMap<Box<str>, Secret> => default(BTreeMap::new()).restart(),
+        /// TLS of clients. The subject of a client's certificate is its identity under the scheme `x509`.
+        tls: Option<ListenerTls> => absent("there is no address for clients that speak TLS").restart(),
     }
 }

@@ -73,6 +73,8 @@ pub struct Facts<'a> {
     pub registry: &'a Registry,
     /// Where the front listens.
     pub bind: SocketAddr,
+    /// Where it listens for clients that speak TLS.
+    pub secure: Option<SocketAddr>,
     /// What all threads have counted.
     pub counters: Counters,
     /// Their connections.
@@ -184,8 +186,12 @@ fn connections(facts: &Facts<'_>) -> String {
 
 fn configuration(facts: &Facts<'_>) -> String {
     let (least, most) = facts.timeouts;
+    let secure = facts.secure.map_or_else(String::new, |at| {
+        let (port, ip) = (at.port(), at.ip());
+        format!("secureClientPort={port}\nsecureClientPortAddress={ip}\n")
+    });
     format!(
-        "clientPort={}\nclientPortAddress={}\ntickTime={}\nminSessionTimeout={least}\nmaxSessionTimeout={most}\nserverId=0\n",
+        "clientPort={}\nclientPortAddress={}\n{secure}tickTime={}\nminSessionTimeout={least}\nmaxSessionTimeout={most}\nserverId=0\n",
         facts.bind.port(),
         facts.bind.ip(),
         least / 2,

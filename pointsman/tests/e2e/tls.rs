@@ -47,7 +47,7 @@ impl Authority {
 
     pub(crate) fn sign(&self, names: &[&str]) -> Identity {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        self.signed(CertificateParams::new(names).unwrap())
+        self.signed(&CertificateParams::new(names).unwrap())
     }
 
     /// A certificate of somebody with this subject.
@@ -57,10 +57,10 @@ impl Authority {
         for (kind, value) in subject {
             params.distinguished_name.push(kind.clone(), *value);
         }
-        self.signed(params)
+        self.signed(&params)
     }
 
-    fn signed(&self, params: CertificateParams) -> Identity {
+    fn signed(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         let key = key.serialize_pem();

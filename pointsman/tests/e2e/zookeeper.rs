@@ -280,3 +280,36 @@ fn who_never_reads_is_cut_off_and_keeps_its_session_and_nobody_else_notices() {
         assert_eq!((error, body.len()), (0, 4 + 900_000 + 68));
     }
 }
+
+#[test]
+fn tools_ask_by_http_and_are_told_what_is_not_done_here() {
+    let at = crate::harness::free_address();
+    let node = Home::new(&format!(
+        "[front.zookeeper]\nbind = \"127.0.0.1:0\"\nadmin = \"{at}\"\n"
+    ))
+    .start();
+    let mut client = ZkClient::open(node.zookeeper(), 10_000);
+    assert_eq!(client.create("/a", b"", 1), 0);
+    let ask = |name: &str| get(at, &format!("/commands/{name}"));
+    let listed = get(at, "/commands").json();
+    for name in listed.as_array().expect("names") {
+        let name = name.as_str().expect("a name");
+        let answer = ask(name);
+        assert_eq!(answer.status, 200, "{name}");
+        assert_eq!(answer.json()["command"], *name);
+        assert_eq!(answer.json()["error"], json!(null));
+    }
+    assert_eq!(ask("mntr").json()["znode_count"], 5);
+    let dumped = ask("dump").json()["session_id_to_ephemeral_paths"].clone();
+    assert_eq!(dumped[format!("0x{:x}", client.session)], json!(["/a"]));
+    for _ in 0..10 {
+        client.ask(11, &[]);
+    }
+    assert_eq!(ask("srst").status, 200);
+    assert!(ask("stat").json()["packets_received"].as_u64() < Some(10));
+    for name in ["snapshot", "restore", "leader"] {
+        assert_eq!(ask(name).status, 501, "{name}");
+        assert!(ask(name).json()["error"].is_string());
+    }
+    assert_eq!(ask("nonsense").status, 404);
+}

@@ -241,13 +241,17 @@ impl Common {
             return format!("{word} is not executed because it is not in the whitelist.\n");
         }
         if matches!(word, FourLetterWord::Srst | FourLetterWord::Crst) {
-            for shard in self.shards() {
-                shard.clients().reset_counters();
-            }
+            self.reset_counters();
         }
         let mut answer = String::new();
         self.with_facts(&mut |facts| answer = text(word, facts));
         answer
+    }
+
+    pub(crate) fn reset_counters(&self) {
+        for shard in self.shards() {
+            shard.clients().reset_counters();
+        }
     }
 
     pub(crate) fn with_facts(&self, use_facts: &mut dyn FnMut(&Facts<'_>)) {
@@ -269,6 +273,7 @@ impl Common {
             version: env!("CARGO_PKG_VERSION"),
             registry: &registry,
             bind: self.bind,
+            secure: self.secure,
             counters,
             connections,
             watches,
