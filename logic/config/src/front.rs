@@ -1,14 +1,15 @@
 //! `[front]`: protocols of other registries, for clients that speak them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use model::Secret;
 use model::tree_pattern::TreePattern;
+use model::{FourLetterWord, Secret};
 
 use crate::declare::declare;
 use crate::rule::{absent, default};
-use crate::text::FourLetterWord;
+use crate::tls::ListenerTls;
 use crate::top::{DAY, millis, secs};
 
 declare! {
@@ -22,6 +23,8 @@ declare! {
 impl Zookeeper {
     // The port that clients are configured with. Nothing listens beyond loopback without being told to.
     const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2181);
+
+    const DEFAULT_TLS_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2281);
 
     fn catalog() -> Vec<TreePattern> {
         let layouts = [
@@ -40,6 +43,9 @@ declare! {
     pub struct Zookeeper {
         /// The address it listens on.
         bind: SocketAddr => default(Zookeeper::DEFAULT_BIND).restart(),
+        /// The address for clients that speak TLS, if there is a `tls` table.
+        // The port that ZooKeeper's documentation has in its examples.
+        tls_bind: SocketAddr => default(Zookeeper::DEFAULT_TLS_BIND).restart(),
         /// The address of its administrative commands by HTTP.
         admin: Option<SocketAddr> => absent("there are none").restart(),
         /// The shortest timeout of a session; clients that ask for less get this.
@@ -64,5 +70,9 @@ declare! {
         catalog: Vec<TreePattern> => default(Zookeeper::catalog()).restart(),
         /// The digest of the administrator that access lists do not hold for, as `"super:hash"`.
         super_digest: Option<Secret> => absent("there is none").restart(),
+        /// Users who may say by SASL (DIGEST-MD5) who they are, and their passwords.
+        sasl_users: BTreeMap<Box<str>, Secret> => default(BTreeMap::new()).restart(),
+        /// TLS of clients. The subject of a client's certificate is its identity under the scheme `x509`.
+        tls: Option<ListenerTls> => absent("there is no address for clients that speak TLS").restart(),
     }
 }

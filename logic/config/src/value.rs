@@ -306,10 +306,24 @@ impl<K: Name, V: Value> Value for BTreeMap<K, V> {
         });
         Some(match V::shape() {
             Shape::Leaf(_) => {
-                let pairs: Vec<String> = entries
-                    .filter_map(|e| Some(format!("{} = {}", quote_key(&e.name), inline(&e.value?))))
-                    .collect();
-                Shown::Leaf(format!("{{{}}}", pairs.join(", ")))
+                let mut secret = false;
+                let pair = |entry: ShownKey| {
+                    let text = match entry.value? {
+                        // One of them makes all of it one.
+                        Shown::Secret(text) => {
+                            secret = true;
+                            text
+                        }
+                        other => inline(&other),
+                    };
+                    Some(format!("{} = {text}", quote_key(&entry.name)))
+                };
+                let pairs: Vec<String> = entries.filter_map(pair).collect();
+                let text = format!("{{{}}}", pairs.join(", "));
+                match secret {
+                    true => Shown::Secret(text),
+                    false => Shown::Leaf(text),
+                }
             }
             _ => Shown::Table(entries.collect()),
         })

@@ -4,6 +4,7 @@
 mod balancing;
 mod check;
 mod endpoint_stats;
+mod four_letter_word;
 mod health;
 mod host;
 mod instance;
@@ -27,6 +28,7 @@ pub use check::{
     CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, StatusRange, Transport,
 };
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
+pub use four_letter_word::FourLetterWord;
 pub use health::Health;
 pub use host::Host;
 pub use instance::{Instance, Lease, Weight};

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use model::Moment;
+use model::{FourLetterWord, Moment};
 use registry::tree::{AccessList, NodeChange, Permission, SessionId, Tree, TreeEvent, parent};
 use registry::{Command, Committed, Registry};
 use slab::Slab;
@@ -10,7 +10,7 @@ use wire::zookeeper::{ConnectRequest, EventType, Frame, Out, frame};
 use crate::connection::{Connection, Limits, Phase, World};
 use crate::requests::Ticket;
 use crate::watches::{CHILD, DATA, Gone, PERSISTENT, Watches};
-use crate::words::{ConnectionFacts, Word};
+use crate::words::{self, ConnectionFacts};
 
 /// The longest frame of a client that has no session: its request for one has 45 bytes.
 const FIRST_FRAME: usize = 1_024;
@@ -33,7 +33,7 @@ pub struct Clients {
     commands: VecDeque<(Key, Command, Ticket)>,
     /// Sessions that connections here have taken over, and that no other connection serves from now on.
     taken: Vec<SessionId>,
-    words: Vec<(Key, Word)>,
+    words: Vec<(Key, FourLetterWord)>,
     listed: Vec<Key>,
     counters: Counters,
     /// Frames of events, made once for all who are told.
@@ -186,7 +186,7 @@ impl Clients {
                 Phase::Leaving | Phase::Ending => return bytes.len(),
                 Phase::Opening => return used,
                 Phase::New => {
-                    if let Some(word) = Word::read(rest) {
+                    if let Some(word) = words::read(rest) {
                         self.words.push((key, word));
                         self.end(key);
                         return bytes.len();
@@ -388,7 +388,7 @@ impl Clients {
     }
 
     /// A question by one of the four-letter words; its answer goes to [`Clients::say`].
-    pub fn poll_word(&mut self) -> Option<(Key, Word)> {
+    pub fn poll_word(&mut self) -> Option<(Key, FourLetterWord)> {
         self.words.pop()
     }
 

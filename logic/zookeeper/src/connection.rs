@@ -1,9 +1,9 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Moment, Timestamp};
+use model::{Moment, Secret, Timestamp};
 use registry::Registry;
 use registry::tree::{Identity, Password, Pulse, SessionId};
 
@@ -22,6 +22,8 @@ pub struct Limits {
     pub backlog: usize,
     /// The id that `super:password` must have to be allowed everything.
     pub super_digest: Option<Box<str>>,
+    /// Who may say by SASL who they are, and their passwords.
+    pub sasl_users: BTreeMap<Box<str>, Secret>,
     /// The top byte of the ids of sessions opened here, 1 to 254.
     pub server: u8,
 }
@@ -37,6 +39,7 @@ impl Default for Limits {
             // 50,000 events; and the largest answer, of a hundred thousand children, fits many times.
             backlog: 16 << 20,
             super_digest: None,
+            sasl_users: BTreeMap::new(),
             server: 1,
         }
     }
@@ -86,6 +89,8 @@ pub(crate) struct Connection {
     pub(crate) read_only: Option<bool>,
     /// Who the client is; the address first.
     pub(crate) who: Arc<[Identity]>,
+    /// What the next answer by SASL is to be about.
+    pub(crate) nonce: Option<Box<str>>,
     pub(crate) pulse: Option<Pulse>,
     /// Commands on their way through the log.
     pub(crate) in_flight: u32,
@@ -115,6 +120,7 @@ impl Connection {
             timeout: 0,
             read_only: None,
             who: Arc::new([Identity::new("ip", &peer.to_string())]),
+            nonce: None,
             pulse: None,
             in_flight: 0,
             input: Vec::new(),

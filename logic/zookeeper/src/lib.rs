@@ -12,6 +12,7 @@ mod connection;
 pub mod layout;
 mod reply;
 mod requests;
+mod sasl;
 #[cfg(test)]
 mod tests;
 mod watches;
@@ -22,4 +23,4 @@ pub use clients::{Clients, Counters, Key, Standing, Take};
 pub use connection::{Limits, World};
 pub use requests::Ticket;
 pub use watches::WatchCounts;
-pub use words::{ConnectionFacts, Facts, Word, figures, release, text};
+pub use words::{ConnectionFacts, Facts, figures, release, text};

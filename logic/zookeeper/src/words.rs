@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use model::FourLetterWord as Word;
 use registry::Registry;
 use registry::tree::SessionId;
 
@@ -10,79 +11,11 @@ use crate::clients::Counters;
 use crate::connection::Connection;
 use crate::watches::WatchCounts;
 
-macro_rules! words {
-    ($($(#[$doc:meta])+ $item:ident = $word:literal,)+) => {
-        /// A question of four letters.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Word {
-            $($(#[$doc])+ $item,)+
-        }
-
-        impl Word {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$item,)+];
-
-            /// Its letters.
-            pub fn letters(self) -> &'static str {
-                match self {
-                    $(Self::$item => $word,)+
-                }
-            }
-        }
-    };
-}
-
-words! {
-    /// Whether the process is well.
-    Ruok = "ruok",
-    /// How the server is.
-    Srvr = "srvr",
-    /// How the server is, and its connections.
-    Stat = "stat",
-    /// Figures for monitoring.
-    Mntr = "mntr",
-    /// The connections.
-    Cons = "cons",
-    /// The configuration.
-    Conf = "conf",
-    /// The environment, which clients take the version from.
-    Envi = "envi",
-    /// Whether it only reads.
-    Isro = "isro",
-    /// Sessions and their ephemeral nodes.
-    Dump = "dump",
-    /// Bytes on disk.
-    Dirs = "dirs",
-    /// How many watches there are.
-    Wchs = "wchs",
-    /// Watches by session.
-    Wchc = "wchc",
-    /// Watches by path.
-    Wchp = "wchp",
-    /// Forgets what connections counted.
-    Crst = "crst",
-    /// Forgets what the server counted.
-    Srst = "srst",
-    /// Digests of the tree's history.
-    Hash = "hash",
-    /// What is traced.
-    Gtmk = "gtmk",
-    /// Sets what is traced.
-    Stmk = "stmk",
-}
-
-impl Word {
-    /// The word that a connection begins with. No frame does: the shortest of them would be a gigabyte.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let letters = bytes.get(..4)?;
-        let all = Self::ALL.iter().copied();
-        all.into_iter().find(|w| w.letters().as_bytes() == letters)
-    }
-
-    /// The word of these letters.
-    pub fn of(letters: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|w| w.letters() == letters)
-    }
+/// The word that a connection begins with. No frame does: the shortest of them would be a gigabyte.
+pub(crate) fn read(bytes: &[u8]) -> Option<Word> {
+    let letters = bytes.get(..4)?;
+    let mut all = Word::ALL.into_iter();
+    all.find(|w| w.as_str().as_bytes() == letters)
 }
 
 /// A connection, for people.
@@ -140,6 +73,8 @@ pub struct Facts<'a> {
     pub registry: &'a Registry,
     /// Where the front listens.
     pub bind: SocketAddr,
+    /// Where it listens for clients that speak TLS.
+    pub secure: Option<SocketAddr>,
     /// What all threads have counted.
     pub counters: Counters,
     /// Their connections.
@@ -251,8 +186,12 @@ fn connections(facts: &Facts<'_>) -> String {
 
 fn configuration(facts: &Facts<'_>) -> String {
     let (least, most) = facts.timeouts;
+    let secure = facts.secure.map_or_else(String::new, |at| {
+        let (port, ip) = (at.port(), at.ip());
+        format!("secureClientPort={port}\nsecureClientPortAddress={ip}\n")
+    });
     format!(
-        "clientPort={}\nclientPortAddress={}\ntickTime={}\nminSessionTimeout={least}\nmaxSessionTimeout={most}\nserverId=0\n",
+        "clientPort={}\nclientPortAddress={}\n{secure}tickTime={}\nminSessionTimeout={least}\nmaxSessionTimeout={most}\nserverId=0\n",
         facts.bind.port(),
         facts.bind.ip(),
         least / 2,

@@ -69,6 +69,9 @@ async fn serve(
     if let Some(address) = node.zookeeper() {
         eprintln!("  zookeeper {address}");
     }
+    if let Some(address) = node.zookeeper_tls() {
+        eprintln!("  zookeeper-tls {address}");
+    }
     for (name, address) in node.shared().bound() {
         eprintln!("  listener  {name} on {address}");
     }

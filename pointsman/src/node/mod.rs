@@ -26,7 +26,7 @@ use model::{Counter, Revision, ServiceKey};
 use proxy::{Proxy, Suspect, Transport};
 use telemetry::AccessLog;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use directory::Local;
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     lost_records: Arc<Counter>,
     /// Set once ZooKeeper's clients are served.
     zookeeper: OnceLock<zookeeper::Watched>,
+    /// What the handshakes of its clients go by.
+    zookeeper_tls: watch::Sender<Option<Arc<rustls::ServerConfig>>>,
 }
 
 impl Shared {
@@ -105,7 +107,6 @@ impl Node {
             suspects: Arc::new(move |suspect| drop(suspects.try_send(suspect))),
         })
         .context("cannot start the workers")?;
-        proxy.publish_tls(certificates.table(None));
         let (prober, reports) = Prober::start(fastrand::u64(..));
         let shared = Arc::new(Shared {
             registry,
@@ -118,7 +119,9 @@ impl Node {
             picks: Picks::default(),
             lost_records,
             zookeeper: OnceLock::new(),
+            zookeeper_tls: watch::Sender::default(),
         });
+        shared.publish_tls(&shared.certificates(), None);
         shared.sync_statics(&config).await?;
         let seen = shared.registry.revision();
         shared.refresh_all();
@@ -144,6 +147,12 @@ impl Node {
             access_log,
             zookeeper,
         })
+    }
+
+    /// Where ZooKeeper's clients are served by TLS, if they are.
+    pub(crate) fn zookeeper_tls(&self) -> Option<SocketAddr> {
+        let front = self.zookeeper.as_ref();
+        front.and_then(fronts::zookeeper::Front::secure_address)
     }
 
     /// Where ZooKeeper's clients are served, if they are.
@@ -183,14 +192,14 @@ impl Node {
         let before = {
             let mut held = self.shared.certificates();
             let before = std::mem::replace(&mut *held, certificates);
-            self.shared.proxy.publish_tls(held.table(Some(&before)));
+            self.shared.publish_tls(&held, Some(&before));
             before
         };
         // Bound before anything else: an address that is taken must leave everything as it was.
         self.shared.tables().configure(&new);
         if let Err(fault) = self.shared.bind_listeners(&new) {
             self.shared.tables().configure(&old);
-            self.shared.proxy.publish_tls(before.table(None));
+            self.shared.publish_tls(&before, None);
             *self.shared.certificates() = before;
             self.shared.refresh_all();
             return Err(fault);

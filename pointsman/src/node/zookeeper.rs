@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use config::{Config, FourLetterWord, Zookeeper};
+use config::{Config, Zookeeper};
 use fronts::Refused;
-use fronts::zookeeper::{Done, Figures, Front, Options, Store, serve_admin};
+use fronts::zookeeper::{Done, Figures, Front, Options, Secure, Store, serve_admin};
 use model::{Moment, Secret};
 use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
 use registry::{Command, Registry};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use zookeeper::{Limits, Word};
+use zookeeper::Limits;
 
 use super::directory::refused;
 use super::project::{self, Projection};
@@ -83,6 +83,7 @@ impl Store for Local {
 /// The addresses of the front, bound before anything else happens.
 pub(super) struct Bound {
     clients: TcpListener,
+    secure: Option<TcpListener>,
     admin: Option<TcpListener>,
 }
 
@@ -95,6 +96,11 @@ pub(super) fn bind(config: &Config) -> Result<Option<Bound>, proxy::BindError> {
         |address| super::listen(address).map_err(|cause| proxy::BindError { address, cause });
     Ok(Some(Bound {
         clients: listen(front.bind)?,
+        secure: front
+            .tls
+            .as_ref()
+            .map(|_| listen(front.tls_bind))
+            .transpose()?,
         admin: front.admin.map(listen).transpose()?,
     }))
 }
@@ -109,7 +115,11 @@ pub(super) fn start(
     let patterns = front.map(|front| front.catalog.clone());
     let projection = Arc::new(Projection::new(patterns.unwrap_or_default()));
     let store = Local(shared.clone(), projection.clone());
-    let front = Front::start(bound.clients, Arc::new(store), options(front))?;
+    let secure = bound.secure.map(|listener| Secure {
+        listener,
+        config: shared.zookeeper_tls.subscribe(),
+    });
+    let front = Front::start(bound.clients, secure, Arc::new(store), options(front))?;
     let _ = shared.zookeeper.set(Watched {
         figures: front.figures(),
         projection: projection.clone(),
@@ -136,10 +146,10 @@ fn options(front: Option<&Zookeeper>) -> Options {
         limits.max_timeout = front.max_session_timeout.max(front.min_session_timeout);
         let digest = front.super_digest.as_ref();
         limits.super_digest = digest.map(|Secret(digest)| digest.clone());
+        limits.sasl_users = front.sasl_users.clone();
         options.threads = front.threads.map_or(options.threads, usize::from);
         options.max_connections = front.max_connections as usize;
-        let letters = front.words.iter().copied().map(FourLetterWord::as_str);
-        options.words = letters.filter_map(Word::of).collect();
+        options.words.clone_from(&front.words);
     }
     Options { limits, ..options }
 }

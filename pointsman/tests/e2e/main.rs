@@ -9,6 +9,7 @@ mod hostile;
 mod http2;
 mod input;
 mod limits;
+mod linear;
 mod observe;
 mod origins;
 mod policies;
@@ -25,7 +26,9 @@ mod udp;
 mod upgrade;
 mod workers;
 mod zookeeper;
+mod zookeeper_histories;
 mod zookeeper_kills;
+mod zookeeper_tls;
 
 use serde_json::{Value, json};
 

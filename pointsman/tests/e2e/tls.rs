@@ -20,19 +20,19 @@ use crate::harness::{Home, Node, Origin, Reply, get, until};
 use crate::tcp::Instance;
 
 /// Signs certificates.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 /// A certificate and its key, both PEM.
-struct Identity {
+pub(crate) struct Identity {
     cert: String,
     key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         // Else it would have the name of what it signs, and OpenSSL take that for its own authority.
@@ -45,9 +45,22 @@ impl Authority {
         Self { issuer, pem }
     }
 
-    fn sign(&self, names: &[&str]) -> Identity {
+    pub(crate) fn sign(&self, names: &[&str]) -> Identity {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let params = CertificateParams::new(names).unwrap();
+        self.signed(&CertificateParams::new(names).unwrap())
+    }
+
+    /// A certificate of somebody with this subject.
+    pub(crate) fn sign_person(&self, subject: &[(DnType, &str)]) -> Identity {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        self.signed(&params)
+    }
+
+    fn signed(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         let key = key.serialize_pem();
@@ -57,7 +70,7 @@ impl Authority {
 
 impl Identity {
     /// Writes it to a node's home as an editor does, the key first.
-    fn write(&self, home: &Home, name: &str) {
+    pub(crate) fn write(&self, home: &Home, name: &str) {
         for (suffix, text) in [("key", &self.key), ("pem", &self.cert)] {
             let path = home.path().join(format!("{name}.{suffix}"));
             std::fs::write(path.with_extension("new"), text).unwrap();
@@ -73,7 +86,10 @@ impl Identity {
 }
 
 /// A client that trusts these authorities.
-fn trusting(authorities: &[&Authority], identity: Option<&Identity>) -> Arc<ClientConfig> {
+pub(crate) fn trusting(
+    authorities: &[&Authority],
+    identity: Option<&Identity>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let der = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
@@ -92,9 +108,9 @@ fn trusting(authorities: &[&Authority], identity: Option<&Identity>) -> Arc<Clie
     })
 }
 
-type Client = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Client = StreamOwned<ClientConnection, TcpStream>;
 
-fn connect(at: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Client {
+pub(crate) fn connect(at: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Client {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let stream = TcpStream::connect(at).unwrap();
     stream

@@ -230,3 +230,86 @@ fn silent_sessions_end_on_time() {
     assert_eq!(watcher.events, [(2, "/gone".to_owned())]);
     assert!(silent.answer().is_none());
 }
+
+#[test]
+fn who_never_reads_is_cut_off_and_keeps_its_session_and_nobody_else_notices() {
+    let node = Home::new(CONFIG).start();
+    let at = node.zookeeper();
+    // So long a name that each event is as large as this.
+    let path = format!("/{}", "n".repeat(200_000));
+    let mut writer = ZkClient::open(at, 20_000);
+    assert_eq!(writer.create(&path, b"", 0), 0);
+    assert_eq!(writer.create("/big", &[7; 900_000], 0), 0);
+    let mut deaf = ZkClient::open(at, 20_000);
+    assert_eq!(deaf.create("/deaf", b"", 1), 0);
+    // Asked for and never read: so much is not even begun with.
+    let mut greedy = ZkClient::open(at, 20_000);
+    let before = node.memory();
+    for _ in 0..100 {
+        greedy.send(4, &[&zk_text(b"/big")[..], &[0]].concat());
+    }
+    // Lasting, so that there is an event for every change.
+    assert_eq!(
+        deaf.ask(106, &[zk_text(path.as_bytes()), vec![0; 4]].concat())
+            .0,
+        0
+    );
+    let set = [zk_text(path.as_bytes()), zk_text(b"x"), vec![255; 4]].concat();
+    until("the end of patience", || {
+        assert_eq!(writer.ask(5, &set).0, 0);
+        (node.metric("pointsman_zookeeper_dropped_total") > 0.0).then_some(())
+    });
+    for _ in 0..100 {
+        assert_eq!(writer.ask(5, &set).0, 0);
+    }
+    let grown = node.memory().saturating_sub(before);
+    // What may wait for the one, once more while it is moved, an answer for the other, and the log's share.
+    assert!(grown < 80 << 20, "{grown} bytes");
+    // All that was sent before it was cut off, and then the end.
+    while deaf.answer().is_some() {}
+    assert!(
+        (10..200).contains(&deaf.events.len()),
+        "{}",
+        deaf.events.len()
+    );
+    let again = ZkClient::resume(at, 20_000, deaf.session, &deaf.password);
+    assert_eq!(again.expect("the session").data("/deaf"), Ok(vec![]));
+    // And whoever reads late gets all.
+    for _ in 0..100 {
+        let (_, (error, body)) = greedy.answer().expect("an answer");
+        assert_eq!((error, body.len()), (0, 4 + 900_000 + 68));
+    }
+}
+
+#[test]
+fn tools_ask_by_http_and_are_told_what_is_not_done_here() {
+    let at = crate::harness::free_address();
+    let node = Home::new(&format!(
+        "[front.zookeeper]\nbind = \"127.0.0.1:0\"\nadmin = \"{at}\"\n"
+    ))
+    .start();
+    let mut client = ZkClient::open(node.zookeeper(), 10_000);
+    assert_eq!(client.create("/a", b"", 1), 0);
+    let ask = |name: &str| get(at, &format!("/commands/{name}"));
+    let listed = get(at, "/commands").json();
+    for name in listed.as_array().expect("names") {
+        let name = name.as_str().expect("a name");
+        let answer = ask(name);
+        assert_eq!(answer.status, 200, "{name}");
+        assert_eq!(answer.json()["command"], *name);
+        assert_eq!(answer.json()["error"], json!(null));
+    }
+    assert_eq!(ask("mntr").json()["znode_count"], 5);
+    let dumped = ask("dump").json()["session_id_to_ephemeral_paths"].clone();
+    assert_eq!(dumped[format!("0x{:x}", client.session)], json!(["/a"]));
+    for _ in 0..10 {
+        client.ask(11, &[]);
+    }
+    assert_eq!(ask("srst").status, 200);
+    assert!(ask("stat").json()["packets_received"].as_u64() < Some(10));
+    for name in ["snapshot", "restore", "leader"] {
+        assert_eq!(ask(name).status, 501, "{name}");
+        assert!(ask(name).json()["error"].is_string());
+    }
+    assert_eq!(ask("nonsense").status, 404);
+}

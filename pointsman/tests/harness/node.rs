@@ -195,9 +195,9 @@ impl Node {
                     let address = address.parse().expect("an address");
                     self.listeners.insert(name.into(), address);
                 }
-                ["zookeeper", address] => {
+                [front @ ("zookeeper" | "zookeeper-tls"), address] => {
                     let address = address.parse().expect("an address");
-                    self.listeners.insert("zookeeper".into(), address);
+                    self.listeners.insert(front.into(), address);
                 }
                 ["pointsman:", "serving"] => whole = true,
                 _ => {}

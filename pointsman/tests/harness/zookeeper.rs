@@ -1,13 +1,13 @@
 //! A client of ZooKeeper's protocol that shows what is on the wire.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
 /// A session over one connection.
-pub(crate) struct ZkClient {
-    stream: TcpStream,
+pub(crate) struct ZkClient<S = TcpStream> {
+    stream: S,
     pub(crate) session: i64,
     pub(crate) password: Vec<u8>,
     xid: i32,
@@ -30,24 +30,50 @@ impl ZkClient {
         session: i64,
         password: &[u8],
     ) -> Option<Self> {
-        let mut stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("a socket");
+        let come = Self::attempt(address, timeout, session, password);
+        come.ok().flatten()
+    }
+
+    /// Opens a session, which 0 stands for, or comes back to one; `None` if it is over.
+    ///
+    /// # Errors
+    /// When the node is gone, or says nothing.
+    pub(crate) fn attempt(
+        address: SocketAddr,
+        timeout: i32,
+        session: i64,
+        password: &[u8],
+    ) -> io::Result<Option<Self>> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Self::over(stream, timeout, session, password)
+    }
+}
+
+impl<S: Read + Write> ZkClient<S> {
+    /// The same over a connection that there is.
+    pub(crate) fn over(
+        mut stream: S,
+        timeout: i32,
+        session: i64,
+        password: &[u8],
+    ) -> io::Result<Option<Self>> {
         let mut body = vec![0; 12];
         body.extend_from_slice(&timeout.to_be_bytes());
         body.extend_from_slice(&session.to_be_bytes());
         body.extend_from_slice(&zk_text(password));
-        stream.write_all(&zk_text(&body)).expect("sent");
+        stream.write_all(&zk_text(&body))?;
         let reply = frame(&mut stream)?;
         let session = i64::from_be_bytes(reply[8..16].try_into().expect("a session"));
         let password = reply[20..36].to_vec();
-        (session != 0).then_some(Self {
+        Ok((session != 0).then_some(Self {
             stream,
             session,
             password,
             xid: 0,
             events: Vec::new(),
-        })
+        }))
     }
 
     pub(crate) fn send(&mut self, op: i32, record: &[u8]) -> i32 {
@@ -62,7 +88,7 @@ impl ZkClient {
     /// The next answer; `None` if the connection is closed.
     pub(crate) fn answer(&mut self) -> Option<(i32, ZkAnswer)> {
         loop {
-            let frame = frame(&mut self.stream)?;
+            let frame = frame(&mut self.stream).ok()?;
             let int = |at: usize| i32::from_be_bytes(frame[at..at + 4].try_into().expect("four"));
             match int(0) {
                 -1 => {
@@ -118,10 +144,10 @@ pub(crate) fn zk_create(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
     .concat()
 }
 
-fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+fn frame(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
-    stream.read_exact(&mut length).ok()?;
+    stream.read_exact(&mut length)?;
     let mut body = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut body).ok()?;
-    Some(body)
+    stream.read_exact(&mut body)?;
+    Ok(body)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, until};
+use crate::harness::{Home, ZkClient, until, zk_text};
 use crate::skip;
 
 /// The library that gives a process another wall clock, where Debian's package puts it.
@@ -20,6 +20,15 @@ fn library() -> Option<PathBuf> {
     .find(|path| Path::exists(path))
 }
 
+/// A home whose wall clock is what the file says.
+fn with_clock(home: Home, library: &Path, clock: &Path) -> Home {
+    std::fs::write(clock, "+0").expect("a file");
+    home.env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", clock)
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+}
+
 #[test]
 fn leases_and_checks_go_by_time_that_passes_and_not_by_the_clock_on_the_wall() {
     let Some(library) = library() else {
@@ -30,12 +39,7 @@ fn leases_and_checks_go_by_time_that_passes_and_not_by_the_clock_on_the_wall() {
     };
     let home = Home::new("");
     let clock = home.path().join("clock");
-    std::fs::write(&clock, "+0").expect("a file");
-    let home = home
-        .env("LD_PRELOAD", &library)
-        .env("FAKETIME_TIMESTAMP_FILE", &clock)
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let home = with_clock(home, &library, &clock);
     let node = home.start();
     let register = |id: &str, lease: Value| {
         let body = json!({ "address": "127.0.0.1", "port": 1, "lease": lease });
@@ -66,4 +70,45 @@ fn leases_and_checks_go_by_time_that_passes_and_not_by_the_clock_on_the_wall() {
     std::fs::write(&clock, "-400d").expect("a file");
     let node = home.start();
     assert_eq!(node.health("s", "day").as_deref(), Some("passing"));
+}
+
+#[test]
+fn sessions_of_zookeepers_clients_do_not_go_by_the_clock_on_the_wall_either() {
+    let Some(library) = library() else {
+        return skip(
+            "another wall clock for sessions",
+            "libfaketime is not installed (package faketime)",
+        );
+    };
+    let home =
+        Home::new("[front.zookeeper]\nbind = \"127.0.0.1:0\"\nmin_session_timeout = \"1s\"\n");
+    let clock = home.path().join("clock");
+    let home = with_clock(home, &library, &clock);
+    let node = home.start();
+    let mut long = ZkClient::open(node.zookeeper(), 30_000);
+    assert_eq!(long.create("/long", b"", 1), 0);
+    // The statistics of what was made just now.
+    let created = |client: &mut ZkClient, path: &str| {
+        let (error, stat) = client.ask(3, &[&zk_text(path.as_bytes())[..], &[0]].concat());
+        (error == 0).then(|| i64::from_be_bytes(stat[16..24].try_into().expect("eight")))
+    };
+    let before = created(&mut long, "/long").expect("a node");
+    let year = 365 * 86_400_000;
+    for (offset, path) in [("-400d", "/back"), ("+400d", "/forward")] {
+        std::fs::write(&clock, offset).expect("a file");
+        let mut short = ZkClient::open(node.zookeeper(), 1_000);
+        assert_eq!(short.create(path, b"", 1), 0);
+        let after = created(&mut short, path).expect("a node");
+        assert!((after - before).abs() > year, "{before} {after}");
+        // One of a second is over after about a second, and one of thirty is not.
+        until("the short session's end", || {
+            created(&mut long, path).is_none().then_some(())
+        });
+        assert_eq!(created(&mut long, "/long"), Some(before));
+    }
+    node.kill();
+    std::fs::write(&clock, "-400d").expect("a file");
+    let node = home.start();
+    let again = ZkClient::resume(node.zookeeper(), 30_000, long.session, &long.password);
+    assert_eq!(again.expect("the session").data("/long"), Ok(vec![]));
 }

@@ -151,7 +151,7 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
 
 #[test]
 fn every_default_is_among_the_effective_values() {
-    let text = "[front.zookeeper]\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
+    let text = "[front.zookeeper]\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
                 = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nanswer = {}\n[service.a]\ncheck = { http \
                 = \"/\" }\ntls = {}\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
                 = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
@@ -246,6 +246,10 @@ fn every_required_key_is_missed() {
             "listener.web.tls.certificates",
         ),
         (
+            "[front.zookeeper]\ntls = {}",
+            "front.zookeeper.tls.certificates",
+        ),
+        (
             "[listener.web]\nbind = \"127.0.0.1:1\"\ntls = { certificates = [{ key = \"a\" }] }",
             "listener.web.tls.certificates[1].cert",
         ),
@@ -264,7 +268,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        5
+        7
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use model::{CheckProtocol, HashOn, Policy, Priority, ProxyVersion, Role};
+use model::{CheckProtocol, FourLetterWord, HashOn, Policy, Priority, ProxyVersion, Role};
 use serde_json::{Value as Json, json};
 
 use crate::text::Token;
@@ -119,66 +119,6 @@ words! {
     later &[]
 }
 
-words! {
-    /// What ZooKeeper's clients may ask without a session.
-    pub enum FourLetterWord {
-        /// Whether the process is well.
-        Ruok = "ruok",
-        /// How the server is.
-        Srvr = "srvr",
-        /// How the server is, and its connections.
-        Stat = "stat",
-        /// Figures for monitoring.
-        Mntr = "mntr",
-        /// The connections.
-        Cons = "cons",
-        /// The configuration.
-        Conf = "conf",
-        /// The environment, and the version.
-        Envi = "envi",
-        /// Whether it only reads.
-        Isro = "isro",
-        /// Sessions and their ephemeral nodes.
-        Dump = "dump",
-        /// Bytes on disk.
-        Dirs = "dirs",
-        /// How many watches there are.
-        Wchs = "wchs",
-        /// Watches by session.
-        Wchc = "wchc",
-        /// Watches by path.
-        Wchp = "wchp",
-        /// Forgets what connections counted.
-        Crst = "crst",
-        /// Forgets what the server counted.
-        Srst = "srst",
-        /// Digests of the tree's history.
-        Hash = "hash",
-        /// What is traced.
-        Gtmk = "gtmk",
-        /// Sets what is traced.
-        Stmk = "stmk",
-    }
-    expected "a four-letter word, such as \"ruok\""
-    later &[]
-}
-
-impl FourLetterWord {
-    /// Those that change nothing, and cost little however many clients there are.
-    pub(crate) const HARMLESS: [Self; 10] = [
-        Self::Ruok,
-        Self::Srvr,
-        Self::Stat,
-        Self::Mntr,
-        Self::Cons,
-        Self::Conf,
-        Self::Envi,
-        Self::Isro,
-        Self::Dirs,
-        Self::Wchs,
-    ];
-}
-
 fn no_such_word(text: &str, words: &[&str], later: &[&str]) -> String {
     let known = words.join(", ");
     if later.contains(&text) {
@@ -268,6 +208,7 @@ macro_rules! known {
 }
 
 known! {
+    FourLetterWord: "a four-letter word, such as \"ruok\"",
     Priority: "\"high\", \"normal\" or \"low\"",
     Role: "\"primary\" or \"replica\"",
 }

@@ -142,13 +142,15 @@ pub(super) fn read_only() -> AccessList {
 }
 
 impl Entry {
-    /// Whether its identity is one that the schemes world, ip and digest know.
+    /// Whether its identity is one that a scheme knows: world, ip, digest, x509 (a subject's name) or sasl (a user).
     pub fn is_sound(&self) -> bool {
         let id = &*self.identity.id;
         match &*self.identity.scheme {
             "world" => id == "anyone",
             "ip" => network(id).is_some(),
             "digest" => id.split(':').count() == 2,
+            "x509" => id.contains('='),
+            "sasl" => !id.is_empty() && !id.contains('\0'),
             _ => false,
         }
     }

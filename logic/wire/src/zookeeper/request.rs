@@ -93,7 +93,10 @@ pub enum Request<'a> {
     /// Sets watches again.
     SetWatches(Watches<'a>),
     /// A step of SASL.
-    Sasl,
+    Sasl {
+        /// What the client's mechanism says.
+        token: &'a [u8],
+    },
     /// Lists the session's ephemeral nodes below a prefix.
     GetEphemerals {
         /// The prefix.
@@ -236,7 +239,9 @@ impl<'a> Request<'a> {
             },
             OpCode::Auth => Self::Auth(AuthPacket::read(f)?),
             OpCode::SetWatches | OpCode::SetWatches2 => Self::SetWatches(Watches::read(op, f)?),
-            OpCode::Sasl => Self::Sasl,
+            OpCode::Sasl => Self::Sasl {
+                token: f.buffer()?.unwrap_or_default(),
+            },
             OpCode::GetEphemerals => Self::GetEphemerals { prefix: f.text()? },
             OpCode::GetAllChildrenNumber => Self::GetAllChildrenNumber { path: f.text()? },
             OpCode::AddWatch => Self::AddWatch {

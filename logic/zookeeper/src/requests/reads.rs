@@ -63,8 +63,7 @@ impl Clients {
                 self.reply(key, number, world, |_| {});
             }
             Request::Auth(packet) => self.authenticate(key, number, &packet)?,
-            // There is nothing here that could be negotiated with.
-            Request::Sasl => return Err(ErrorCode::AuthFailed.into()),
+            Request::Sasl { token } => self.negotiate(key, number, token, world)?,
             Request::GetEphemerals { prefix } => self.ephemerals(key, number, prefix, world),
             Request::GetAllChildrenNumber { path } => {
                 let count = self.readable(key, tree, path)?.descendant_count();
@@ -174,8 +173,12 @@ impl Clients {
         self.reply(key, number, world, |out| {
             out.int(who.len() as i32);
             for identity in &*who {
+                let user = match &*identity.scheme {
+                    "digest" => identity.id.split(':').next().unwrap_or_default(),
+                    _ => &identity.id,
+                };
                 out.text(&identity.scheme);
-                out.text(identity.id.split(':').next().unwrap_or_default());
+                out.text(user);
             }
         });
     }

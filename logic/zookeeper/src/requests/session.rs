@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
+use model::Secret;
 use registry::tree::{Identity, SessionId, TreeCommand};
 use wire::zookeeper::{AuthPacket, ConnectRequest, ConnectResponse, ErrorCode, Out};
 
 use super::{Fault, Ticket};
-use crate::access::digest;
+use crate::access::{digest, same};
 use crate::clients::{Clients, Key};
 use crate::connection::{Phase, World};
+use crate::sasl;
 
 /// Identities that one client may prove: each is written to the log with its commands.
 const MOST_IDENTITIES: usize = 32;
@@ -85,6 +87,20 @@ impl Clients {
         }
     }
 
+    /// A client is also this, as it has proven while it connected.
+    pub fn identify(&mut self, key: Key, scheme: &str, id: &str) {
+        if id.len() <= LONGEST_IDENTITY
+            && let Some(connection) = self.connection(key)
+        {
+            let identity = Identity::new(scheme, id);
+            let mut who = connection.who.to_vec();
+            if !who.contains(&identity) && who.len() < MOST_IDENTITIES {
+                who.push(identity);
+            }
+            connection.who = Arc::from(who);
+        }
+    }
+
     pub(super) fn authenticate(
         &mut self,
         key: Key,
@@ -118,6 +134,8 @@ impl Clients {
                 add(Identity::new("digest", &id));
             }
             "ip" => add(Identity::new("ip", &connection.peer.to_string())),
+            // Its certificate has proven it already.
+            "x509" if connection.who.iter().any(|who| &*who.scheme == "x509") => {}
             _ => return Err(failed),
         }
         if who.len() > MOST_IDENTITIES {
@@ -128,10 +146,47 @@ impl Clients {
         self.count_answer(key);
         Ok(())
     }
-}
 
-/// Whether two passwords are the same, in a time that does not say where they differ.
-fn same(ours: &[u8], theirs: &[u8]) -> bool {
-    let differing = ours.iter().zip(theirs).fold(0, |all, (a, b)| all | (a ^ b));
-    ours.len() == theirs.len() && differing == 0
+    /// A step of SASL: a question without an answer gets a challenge, and an answer to that is looked at.
+    pub(super) fn negotiate(
+        &mut self,
+        key: Key,
+        number: i32,
+        token: &[u8],
+        world: &World<'_>,
+    ) -> Result<(), Fault> {
+        if self.limits.sasl_users.is_empty() {
+            // There is nothing here that could be negotiated with.
+            return Err(ErrorCode::AuthFailed.into());
+        }
+        let Some(connection) = self.connection(key) else {
+            return Ok(());
+        };
+        let nonce = connection.nonce.take();
+        let said = match nonce.filter(|_| !token.is_empty()) {
+            None => {
+                let drawn = [(world.draw)().to_be_bytes(), (world.draw)().to_be_bytes()];
+                let nonce = sasl::hex(&drawn.concat());
+                let challenge = sasl::challenge(&nonce);
+                connection.nonce = Some(nonce.into());
+                challenge
+            }
+            Some(nonce) => {
+                let users = &self.limits.sasl_users;
+                let password = |user: &str| users.get(user).map(|Secret(password)| &**password);
+                let Some((user, proof)) = sasl::verify(token, &nonce, password) else {
+                    return Err(Fault::Fatal(ErrorCode::AuthFailed));
+                };
+                self.identify(key, "sasl", &user);
+                proof
+            }
+        };
+        if let Some(connection) = self.connection(key) {
+            let mut out = Out::reply(&mut connection.output, number, 0, 0);
+            out.buffer(Some(said.as_bytes()));
+            out.finish();
+        }
+        self.count_answer(key);
+        Ok(())
+    }
 }

@@ -27,11 +27,16 @@ const SOON: Duration = Duration::from_secs(14 * 86_400);
 /// How often that is said again.
 const REMIND: Duration = Duration::from_secs(86_400);
 
-/// What the workers have, and what it was made from.
+/// How the front of ZooKeeper's clients is called in what is said of certificates.
+const FRONT: &str = "front zookeeper";
+
+/// What the workers and fronts have, and what it was made from.
 #[derive(Default)]
 pub(super) struct Certificates {
     listeners: BTreeMap<Arc<str>, Entry<ListenerSettings, Arc<ServerConfig>>>,
     services: BTreeMap<ServiceKey, Entry<ServiceTls, InstanceTls>>,
+    /// Of ZooKeeper's clients.
+    zookeeper: Option<Entry<ListenerSettings, Arc<ServerConfig>>>,
     /// Changed files that could not be used.
     failures: u64,
 }
@@ -172,6 +177,15 @@ impl Certificates {
                 Err(fault) => faults.push(format!("service {key}: {fault:#}")),
             }
         }
+        let zookeeper = config.front.zookeeper.as_ref();
+        if let Some(tls) = zookeeper.and_then(|front| front.tls.as_ref()) {
+            // Bytes both ways, as far as TLS is concerned.
+            let settings = (tls.clone(), Protocol::Tcp);
+            match Entry::new(settings, self.zookeeper.as_ref()) {
+                Ok(entry) => new.zookeeper = Some(entry),
+                Err(fault) => faults.push(format!("front zookeeper: {fault:#}")),
+            }
+        }
         match faults.is_empty() {
             true => Ok(new),
             false => bail!("{}", faults.join("\n")),
@@ -192,14 +206,21 @@ impl Certificates {
         table
     }
 
+    /// For those who serve ZooKeeper's clients.
+    pub(super) fn zookeeper(&self) -> Option<Arc<ServerConfig>> {
+        self.zookeeper.as_ref().map(|e| e.made.value.clone())
+    }
+
     /// Loads what has changed; returns whether anything is new, and what is to be said.
     fn look(&mut self) -> (bool, Vec<String>) {
         let listeners = self.listeners.iter_mut();
         let listeners = listeners.map(|(name, e)| (format!("listener {name}"), e.look()));
         let services = self.services.iter_mut();
         let services = services.map(|(key, e)| (format!("service {key}"), e.look()));
+        let front = self.zookeeper.iter_mut();
+        let front = front.map(|e| (FRONT.to_owned(), e.look()));
         let (mut changed, mut notes, mut failures) = (false, Vec::new(), 0);
-        for (whose, looked) in listeners.chain(services) {
+        for (whose, looked) in listeners.chain(services).chain(front) {
             match looked {
                 None => {}
                 Some(Ok(())) => {
@@ -248,7 +269,11 @@ impl Certificates {
             let whose = move |shown| (format!("service {key}"), shown);
             e.made.shown.iter().map(whose)
         });
-        listeners.chain(services)
+        let front = self.zookeeper.iter().flat_map(|e| {
+            let shown = e.made.shown.iter();
+            shown.map(|shown| (FRONT.to_owned(), shown))
+        });
+        listeners.chain(services).chain(front)
     }
 
     /// Adds what is known of certificates.
@@ -272,7 +297,9 @@ impl Certificates {
         let listeners = listeners.map(|(name, e)| (format!("listener {name}"), e.stale));
         let services = self.services.iter();
         let services = services.map(|(key, e)| (format!("service {key}"), e.stale));
-        for (whose, stale) in listeners.chain(services) {
+        let front = self.zookeeper.iter();
+        let front = front.map(|e| (FRONT.to_owned(), e.stale));
+        for (whose, stale) in listeners.chain(services).chain(front) {
             out.sample(name, &[("of", &whose)], u64::from(stale));
         }
         let name = "pointsman_certificate_load_failures_total";
@@ -305,8 +332,14 @@ impl Shared {
         let mut certificates = self.certificates();
         let (changed, notes) = certificates.look();
         if changed {
-            self.proxy.publish_tls(certificates.table(None));
+            self.publish_tls(&certificates, None);
         }
         notes
+    }
+
+    /// Tells all who shake hands what they go by from now on.
+    pub(super) fn publish_tls(&self, certificates: &Certificates, before: Option<&Certificates>) {
+        self.proxy.publish_tls(certificates.table(before));
+        self.zookeeper_tls.send_replace(certificates.zookeeper());
     }
 }

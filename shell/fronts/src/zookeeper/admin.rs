@@ -12,10 +12,12 @@ use zookeeper::{Facts, figures};
 
 use super::{Common, Front};
 
-/// Names of commands, and what they are called for short.
+/// Names of commands, and what they are called for short. They are those of ZooKeeper 3.9.
 const COMMANDS: &[(&str, &[&str])] = &[
     ("configuration", &["conf", "config"]),
     ("connections", &["cons"]),
+    ("connection_stat_reset", &["crst"]),
+    ("dirs", &[]),
     ("dump", &[]),
     ("environment", &["env", "envi"]),
     ("is_read_only", &["isro"]),
@@ -23,11 +25,34 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("monitor", &["mntr"]),
     ("ruok", &[]),
     ("server_stats", &["srvr"]),
+    ("stat_reset", &["srst"]),
     ("stats", &["stat"]),
     ("voting_view", &[]),
     ("watch_summary", &["wchs"]),
     ("watches", &["wchc"]),
     ("watches_by_path", &["wchp"]),
+];
+
+/// Commands of ZooKeeper's that there are not here, and what to use instead.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("get_trace_mask", "nothing is traced"),
+    ("hash", "the tree has no digests"),
+    ("initial_configuration", "configuration shows what holds"),
+    ("last_snapshot", "the metrics of the API have it"),
+    ("leader", "there is no ensemble"),
+    ("observers", "there is no ensemble"),
+    (
+        "restore",
+        "start the node with the copy as its data directory",
+    ),
+    ("set_trace_mask", "nothing is traced"),
+    ("shed", "clients move when the node stops"),
+    (
+        "snapshot",
+        "they are made by themselves; stop the node and copy its data directory",
+    ),
+    ("system_properties", "this is no Java"),
+    ("zabstate", "there is no ensemble"),
 ];
 
 /// Serves the commands of a front, for as long as it is polled.
@@ -52,9 +77,17 @@ async fn command(
 ) -> (StatusCode, Json<Value>) {
     let known = |(name, short): &&(&str, &[&str])| *name == asked || short.contains(&&*asked);
     let Some((name, _)) = COMMANDS.iter().find(known) else {
+        if let Some((_, instead)) = ELSEWHERE.iter().find(|(name, _)| *name == asked) {
+            let error = format!("{asked} is not done here: {instead}");
+            let answer = json!({ "command": asked, "error": error });
+            return (StatusCode::NOT_IMPLEMENTED, Json(answer));
+        }
         let error = format!("there is no command {asked}; /commands lists them");
         return (StatusCode::NOT_FOUND, Json(json!({ "error": error })));
     };
+    if matches!(*name, "stat_reset" | "connection_stat_reset") {
+        common.reset_counters();
+    }
     let mut answer = Value::Null;
     common.with_facts(&mut |facts| answer = carry_out(name, facts));
     answer["command"] = json!(name);
@@ -68,6 +101,7 @@ fn carry_out(name: &str, facts: &Facts<'_>) -> Value {
     match name {
         "configuration" => json!({
             "client_port": facts.bind.port(),
+            "secure_client_port": facts.secure.map_or(-1, |at| at.port().into()),
             "min_session_timeout": facts.timeouts.0 as u64,
             "max_session_timeout": facts.timeouts.1 as u64,
             "server_id": 0,
@@ -98,9 +132,10 @@ fn carry_out(name: &str, facts: &Facts<'_>) -> Value {
         "environment" => {
             json!({ "zookeeper.version": zookeeper::release(facts), "os.name": "Linux" })
         }
+        "connection_stat_reset" | "stat_reset" | "ruok" => json!({}),
+        "dirs" => json!({ "datadir_size": 0, "logdir_size": facts.log_bytes }),
         "is_read_only" => json!({ "read_only": false }),
         "last_zxid" => json!({ "zxid": format!("0x{:x}", tree.zxid().0) }),
-        "ruok" => json!({}),
         "voting_view" => json!({ "current_config": {} }),
         "watch_summary" => json!({
             "num_paths": facts.watches.paths,

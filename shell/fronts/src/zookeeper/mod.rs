@@ -3,8 +3,8 @@
 mod admin;
 mod shard;
 mod socket;
-#[cfg(test)]
-mod tests;
+mod subject;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,15 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use model::Moment;
+use model::{FourLetterWord, Moment};
 use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
 use registry::{Command, Committed, Registry};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use zookeeper::{Counters, Facts, Limits, WatchCounts, Word, text};
+use tokio::sync::watch;
+use zookeeper::{Counters, Facts, Limits, WatchCounts, text};
 
 use crate::Refused;
 pub use admin::serve as serve_admin;
-use shard::Shard;
+use shard::{Arrival, Shard};
 
 /// What is called with a command's answer, while nobody can read yet what it did.
 pub type Done = Box<dyn FnOnce(&Registry, Option<&Committed>) + Send>;
@@ -62,7 +64,15 @@ pub struct Options {
     /// How long a client may take to say who it is.
     pub handshake: Duration,
     /// The four-letter words that are answered.
-    pub words: Vec<Word>,
+    pub words: Vec<FourLetterWord>,
+}
+
+/// A second address of a front, whose clients speak TLS.
+pub struct Secure {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// What handshakes go by; changes hold for those that begin afterwards. None: they are refused.
+    pub config: watch::Receiver<Option<Arc<ServerConfig>>>,
 }
 
 /// A running front.
@@ -86,6 +96,7 @@ pub(crate) struct Common {
     store: Arc<dyn Store>,
     options: Options,
     bind: SocketAddr,
+    secure: Option<SocketAddr>,
     others: std::sync::OnceLock<Vec<Arc<Shard>>>,
 }
 
@@ -100,12 +111,15 @@ impl Front {
     /// When there are no more threads to be had, or the listener is none.
     pub fn start(
         listener: TcpListener,
+        secure: Option<Secure>,
         store: Arc<dyn Store>,
         options: Options,
     ) -> io::Result<Self> {
         let threads = options.threads.max(1);
+        let secure_bind = secure.as_ref().map(|s| s.listener.local_addr());
         let common = Arc::new(Common {
             bind: listener.local_addr()?,
+            secure: secure_bind.transpose()?,
             store,
             options,
             others: std::sync::OnceLock::new(),
@@ -122,13 +136,22 @@ impl Front {
         for (shard, inbox) in shards.iter().zip(inboxes) {
             shard::spawn(Arc::clone(shard), Arc::clone(&common), inbox)?;
         }
-        tokio::spawn(accept(listener, shards.clone(), Arc::clone(&common)));
+        tokio::spawn(accept(listener, None, shards.clone(), Arc::clone(&common)));
+        if let Some(Secure { listener, config }) = secure {
+            let accept = accept(listener, Some(config), shards.clone(), Arc::clone(&common));
+            tokio::spawn(accept);
+        }
         Ok(Self { shards, common })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.common.bind
+    }
+
+    /// Where it listens for clients that speak TLS.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.common.secure
     }
 
     /// Takes no more connections and closes those that there are. Sessions stay, for their clients to come back to.
@@ -154,7 +177,12 @@ impl Drop for Front {
     }
 }
 
-async fn accept(listener: TcpListener, shards: Vec<Arc<Shard>>, common: Arc<Common>) {
+async fn accept(
+    listener: TcpListener,
+    secure: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
+    shards: Vec<Arc<Shard>>,
+    common: Arc<Common>,
+) {
     // At the limit of descriptors or of memory; both pass when others leave.
     let pause = Duration::from_millis(50);
     loop {
@@ -171,10 +199,16 @@ async fn accept(listener: TcpListener, shards: Vec<Arc<Shard>>, common: Arc<Comm
         if all >= common.options.max_connections {
             continue;
         }
+        let tls = secure.as_ref().map(|config| config.borrow().clone());
+        // Nothing that TLS could be spoken with.
+        if let Some(None) = tls {
+            continue;
+        }
         if let Some(shard) = shards.iter().min_by_key(load)
             && let Ok(stream) = stream.into_std()
         {
-            shard.give(stream, peer);
+            let tls = tls.flatten();
+            shard.give(Arrival { stream, peer, tls });
         }
     }
 }
@@ -201,19 +235,23 @@ impl Common {
     }
 
     /// The answer to a word. Not to be called with a shard's clients locked.
-    pub(crate) fn answer(&self, word: Word) -> String {
+    pub(crate) fn answer(&self, word: FourLetterWord) -> String {
         if !self.options.words.contains(&word) {
-            let word = word.letters();
+            let word = word.as_str();
             return format!("{word} is not executed because it is not in the whitelist.\n");
         }
-        if word == Word::Srst || word == Word::Crst {
-            for shard in self.shards() {
-                shard.clients().reset_counters();
-            }
+        if matches!(word, FourLetterWord::Srst | FourLetterWord::Crst) {
+            self.reset_counters();
         }
         let mut answer = String::new();
         self.with_facts(&mut |facts| answer = text(word, facts));
         answer
+    }
+
+    pub(crate) fn reset_counters(&self) {
+        for shard in self.shards() {
+            shard.clients().reset_counters();
+        }
     }
 
     pub(crate) fn with_facts(&self, use_facts: &mut dyn FnMut(&Facts<'_>)) {
@@ -235,6 +273,7 @@ impl Common {
             version: env!("CARGO_PKG_VERSION"),
             registry: &registry,
             bind: self.bind,
+            secure: self.secure,
             counters,
             connections,
             watches,

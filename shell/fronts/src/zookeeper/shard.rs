@@ -9,11 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::Timestamp;
 use registry::{Command, Registry};
+use rustls::ServerConfig;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
-use zookeeper::{Clients, Key, Take, Ticket, World};
+use zookeeper::{Clients, Key, Standing, Take, Ticket, World};
 
 use super::socket::{self, Socket};
+use super::tls::{CIPHERTEXT, Tls};
 use super::{Common, Done};
 use crate::Reason;
 
@@ -27,13 +29,21 @@ pub(crate) struct Shard {
     clients: Mutex<Clients>,
     /// Something happened to clients that the thread does not know of.
     work: Notify,
-    inbox: mpsc::UnboundedSender<(TcpStream, SocketAddr)>,
+    inbox: mpsc::UnboundedSender<Arrival>,
     pub(super) connections: AtomicUsize,
     stop: AtomicBool,
     stopping: Notify,
 }
 
-pub(super) type Inbox = mpsc::UnboundedReceiver<(TcpStream, SocketAddr)>;
+pub(super) type Inbox = mpsc::UnboundedReceiver<Arrival>;
+
+/// A connection that has come.
+pub(super) struct Arrival {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// If its client speaks TLS.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+}
 
 impl Shard {
     pub(super) fn new(common: &Common) -> (Arc<Self>, Inbox) {
@@ -54,10 +64,10 @@ impl Shard {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn give(&self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) fn give(&self, arrival: Arrival) {
         self.connections.fetch_add(1, Relaxed);
         // A thread that is gone takes nothing; the connection is closed by being dropped.
-        let _ = self.inbox.send((stream, peer));
+        let _ = self.inbox.send(arrival);
     }
 
     pub(super) fn wake_if_listed(&self) {
@@ -95,6 +105,12 @@ fn draw() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
+fn opened(arrival: Arrival) -> io::Result<(tokio::net::TcpStream, Option<Tls>)> {
+    let stream = tokio::net::TcpStream::from_std(arrival.stream)?;
+    stream.set_nodelay(true)?;
+    Ok((stream, arrival.tls.map(Tls::new).transpose()?))
+}
+
 /// Starts a shard's thread.
 pub(super) fn spawn(shard: Arc<Shard>, common: Arc<Common>, inbox: Inbox) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -108,6 +124,7 @@ pub(super) fn spawn(shard: Arc<Shard>, common: Arc<Common>, inbox: Inbox) -> io:
             common,
             sockets: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH]),
+            records: RefCell::new(vec![0; CIPHERTEXT]),
             waiting: RefCell::default(),
         });
         LocalSet::new().block_on(&runtime, local.run(inbox));
@@ -125,6 +142,8 @@ pub(super) struct Local {
     /// By their keys' indexes.
     sockets: RefCell<Vec<Option<Rc<Socket>>>>,
     pub(super) scratch: RefCell<Vec<u8>>,
+    /// What TLS is made of.
+    pub(super) records: RefCell<Vec<u8>>,
     /// Commands that the log had no room for.
     waiting: RefCell<VecDeque<(Command, Done)>>,
 }
@@ -137,21 +156,21 @@ impl Local {
             tokio::select! {
                 biased;
                 () = self.shard.work.notified() => self.attend(),
-                Some((stream, peer)) = inbox.recv() => young.extend(self.welcome(stream, peer)),
+                Some(arrival) = inbox.recv() => young.extend(self.welcome(arrival)),
                 _ = tidy.tick() => self.end_silent(&mut young),
             }
         }
     }
 
-    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) -> Option<Key> {
-        let socket = tokio::net::TcpStream::from_std(stream);
-        let Ok(stream) = socket.and_then(|s| s.set_nodelay(true).map(|()| s)) else {
+    fn welcome(self: &Rc<Self>, arrival: Arrival) -> Option<Key> {
+        let peer = arrival.peer;
+        let Ok((stream, tls)) = opened(arrival) else {
             self.shard.connections.fetch_sub(1, Relaxed);
             return None;
         };
         let key = self.shard.clients().accept(peer, self.common.store.now());
         let (reading, writing) = stream.into_split();
-        let socket = Rc::new(Socket::new(key, writing));
+        let socket = Rc::new(Socket::new(key, writing, tls));
         {
             let mut sockets = self.sockets.borrow_mut();
             let index = key.index() as usize;
@@ -193,6 +212,11 @@ impl Local {
             };
             let (take, resumable) = {
                 let mut clients = self.shard.clients();
+                // The kernel has no room, and will say when it has: to try with each event what waits already would be to
+                // copy all of it each time.
+                if socket.is_blocked() && clients.standing(key) != Standing::Ending {
+                    continue;
+                }
                 (clients.take(key), clients.is_resumable(key))
             };
             if self.send(&socket, &take) || resumable || socket.was_full() {

@@ -3,7 +3,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
@@ -11,6 +11,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use zookeeper::Key;
 
 use super::shard::Local;
+use super::subject::subject;
+use super::tls::Tls;
 
 /// How long a connection that is to be closed may take to read the last that is sent to it.
 const LINGER: Duration = Duration::from_secs(5);
@@ -19,6 +21,8 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(super) struct Socket {
     pub(super) key: Key,
     writing: OwnedWriteHalf,
+    /// What is between the connection's bytes and the protocol's, if anything is.
+    tls: Option<RefCell<Tls>>,
     kicked: Cell<bool>,
     full: Cell<bool>,
     blocked: Cell<bool>,
@@ -38,10 +42,11 @@ enum Woken {
 }
 
 impl Socket {
-    pub(super) fn new(key: Key, writing: OwnedWriteHalf) -> Self {
+    pub(super) fn new(key: Key, writing: OwnedWriteHalf, tls: Option<Tls>) -> Self {
         Self {
             key,
             writing,
+            tls: tls.map(RefCell::new),
             kicked: Cell::new(false),
             full: Cell::new(false),
             blocked: Cell::new(false),
@@ -65,12 +70,23 @@ impl Socket {
         self.full.get()
     }
 
+    /// Whether the kernel had no room for all there was to send, and has not had any since.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
     pub(super) fn set_blocked(&self, blocked: bool) {
         self.blocked.set(blocked);
     }
 
     /// Writes what the kernel takes; returns the rest. What cannot be sent at all is dropped: reading will find out.
     pub(super) fn write(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if let Some(tls) = &self.tls {
+            return match tls.borrow_mut().write(bytes, &self.writing) {
+                Ok((taken, true)) => Some(bytes[taken..].to_vec()),
+                Ok((_, false)) | Err(_) => None,
+            };
+        }
         let mut sent = 0;
         while sent < bytes.len() {
             match self.writing.try_write(&bytes[sent..]) {
@@ -141,6 +157,9 @@ async fn next(local: &Local, socket: &Socket, reading: &mut OwnedReadHalf) -> Wo
             return Poll::Pending;
         }
         let mut scratch = local.scratch.borrow_mut();
+        if let Some(tls) = &socket.tls {
+            return poll_tls(local, socket, tls, reading, cx, &mut scratch);
+        }
         let mut buffer = ReadBuf::new(&mut scratch);
         match Pin::new(&mut *reading).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(Woken::Read(buffer.filled().len())),
@@ -149,6 +168,29 @@ async fn next(local: &Local, socket: &Socket, reading: &mut OwnedReadHalf) -> Wo
         }
     })
     .await
+}
+
+fn poll_tls(
+    local: &Local,
+    socket: &Socket,
+    tls: &RefCell<Tls>,
+    reading: &mut OwnedReadHalf,
+    cx: &mut Context<'_>,
+    plain: &mut [u8],
+) -> Poll<Woken> {
+    let mut tls = tls.borrow_mut();
+    let mut records = local.records.borrow_mut();
+    let halves = (reading, &socket.writing);
+    let read = tls.poll_read(cx, halves, &mut records, plain);
+    // Before anything is made of what the client has sent along with the end of its handshake.
+    if let Some(id) = tls.certificate().and_then(subject) {
+        local.shard.clients().identify(socket.key, "x509", &id);
+    }
+    match read {
+        Poll::Ready(Ok(length)) => Poll::Ready(Woken::Read(length)),
+        Poll::Ready(Err(_)) => Poll::Ready(Woken::Broken),
+        Poll::Pending => Poll::Pending,
+    }
 }
 
 /// Sends the last of what there is, if the client reads it.
@@ -160,4 +202,7 @@ async fn finish(local: &Local, socket: &Socket) {
         }
     };
     let _ = tokio::time::timeout(LINGER, last).await;
+    if let Some(tls) = &socket.tls {
+        tls.borrow_mut().end(&socket.writing);
+    }
 }
