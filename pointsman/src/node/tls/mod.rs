@@ -86,7 +86,7 @@ trait Settings: Clone + PartialEq {
     fn load(&self) -> anyhow::Result<Made<Self::Made>>;
 }
 
-/// What a listener's TLS is made from, beside the files: the names of protocols that it offers go by its own.
+/// What a listener's TLS is made from, beside the files: the protocols that it offers go by what it speaks, and by whether that may be HTTP/2.
 type ListenerSettings = (ListenerTls, Protocol, bool);
 
 impl Settings for ListenerSettings {
@@ -180,7 +180,7 @@ impl Certificates {
         let zookeeper = config.front.zookeeper.as_ref();
         if let Some(tls) = zookeeper.and_then(|front| front.tls.as_ref()) {
             // Bytes both ways, as far as TLS is concerned.
-            let settings = (tls.clone(), Protocol::Tcp);
+            let settings = (tls.clone(), Protocol::Tcp, false);
             match Entry::new(settings, self.zookeeper.as_ref()) {
                 Ok(entry) => new.zookeeper = Some(entry),
                 Err(fault) => faults.push(format!("front zookeeper: {fault:#}")),
