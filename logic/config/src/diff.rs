@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::Config;
-use crate::reference::{Section, Shape, reference};
+use crate::reference::{Key, Section, Shape, reference};
 use crate::shown::{Shown, ShownKey, inline};
 use crate::tree::join;
 use crate::value::Value;
@@ -105,11 +105,16 @@ fn item_name(n: usize, keys: &[ShownKey]) -> String {
     }
 }
 
-/// Only keys of plain tables can need a restart: what has a name of the user's choice comes and goes live.
+/// Only keys of plain tables can need a restart: what has a name of the user's choice comes and goes live. A table that
+/// comes or goes as a whole needs it if anything in it does.
 fn needs_restart(section: &Section, path: &str) -> bool {
     let (name, rest) = path.split_once('.').unwrap_or((path, ""));
     match section.key(name) {
         Some(key) => match &key.shape {
+            Shape::Table(section) if rest.is_empty() => {
+                let within = |key: &Key| needs_restart(section, key.name);
+                key.restart || section.keys.iter().any(within)
+            }
             Shape::Table(section) => key.restart || needs_restart(section, rest),
             _ => key.restart,
         },

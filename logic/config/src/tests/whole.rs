@@ -364,5 +364,8 @@ fn a_diff_names_what_changes_and_what_needs_a_restart() {
     assert!(shown[6].starts_with("+ service.c = {"), "{}", shown[6]);
     assert_eq!(shown.len(), 7);
     assert!(diff(&new, &new).is_empty());
+    // A table that needs a restart needs it as a whole, too.
+    let front = diff(&config(""), &config("[front.zookeeper]"));
+    assert!(front.len() == 1 && front[0].restart, "{front:?}");
     assert_eq!(diff(&new, &old)[0].edit, Edit::Added("2".into()));
 }

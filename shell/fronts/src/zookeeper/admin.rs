@@ -1,11 +1,13 @@
 //! The commands that tools ask for by HTTP: `GET /commands/NAME`, answered as JSON.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use registry::tree::SessionId;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use zookeeper::{Facts, figures};
@@ -97,7 +99,6 @@ async fn command(
 
 fn carry_out(name: &str, facts: &Facts<'_>) -> Value {
     let tree = facts.registry.tree();
-    let session = |id: &registry::tree::SessionId| format!("0x{:x}", id.0);
     match name {
         "configuration" => json!({
             "client_port": facts.bind.port(),
@@ -141,15 +142,33 @@ fn carry_out(name: &str, facts: &Facts<'_>) -> Value {
             "num_paths": facts.watches.paths,
             "num_total_watches": facts.watches.watches,
         }),
-        "watches" | "watches_by_path" => {
-            let by_path = (facts.watched)().into_iter().map(|(path, sessions)| {
-                let sessions: Vec<String> = sessions.iter().map(session).collect();
-                (path, json!(sessions))
-            });
-            json!({ "path_to_session_ids": by_path.collect::<serde_json::Map<_, _>>() })
-        }
+        "watches" => watches(facts),
+        "watches_by_path" => watches_by_path(facts),
         _ => monitor(facts),
     }
+}
+
+fn session(id: &SessionId) -> String {
+    format!("0x{:x}", id.0)
+}
+
+fn watches(facts: &Facts<'_>) -> Value {
+    let mut paths: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
+    for (path, sessions) in (facts.watched)() {
+        for id in sessions {
+            paths.entry(id).or_default().push(path.clone());
+        }
+    }
+    let paths = paths.iter().map(|(id, paths)| (session(id), json!(paths)));
+    json!({ "session_id_to_watched_paths": paths.collect::<serde_json::Map<_, _>>() })
+}
+
+fn watches_by_path(facts: &Facts<'_>) -> Value {
+    let sessions = (facts.watched)().into_iter().map(|(path, sessions)| {
+        let sessions: Vec<String> = sessions.iter().map(session).collect();
+        (path, json!(sessions))
+    });
+    json!({ "path_to_session_ids": sessions.collect::<serde_json::Map<_, _>>() })
 }
 
 fn monitor(facts: &Facts<'_>) -> Value {
