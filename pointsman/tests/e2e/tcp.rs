@@ -279,9 +279,7 @@ fn a_removed_instance_has_its_connections_for_a_while() {
     });
     let mut left = 0;
     for client in &mut clients {
-        client
-            .set_read_timeout(Some(Duration::from_millis(20)))
-            .unwrap();
+        // Those that were closed say so at once: on a busy machine, a short wait would take others for them.
         left += usize::from(client.write_all(b"x").is_ok() && client.read_exact(&mut [0]).is_ok());
     }
     assert_eq!(left, second.accepted());
