@@ -94,11 +94,6 @@ impl Sock {
             Ok(n) => {
                 self.sent.set(self.sent.get() + n as u64);
                 pipe.held.set(held - n);
-                // As with a short send: an edge follows when there is room for a good part more. Asking again at once would
-                // find a little of it, and wake us for the next little.
-                if n < held {
-                    self.reactor.unwritable(self.token);
-                }
                 Ok(n)
             }
             Err(Errno::AGAIN) => {
