@@ -80,6 +80,8 @@ public class TestingServer implements Closeable {
                 "format = \"off\"",
                 "[front.zookeeper]",
                 "bind = \"127.0.0.1:" + port + "\"",
+                // Of curator-test, as those tests set it that want it.
+                "super_digest = \"curator-test:zghsj3JfJqK7DbWf0RQ1BgbJH9w=\"",
                 // As with the ticks of Curator's own server.
                 "min_session_timeout = \"6s\"",
                 ""));
