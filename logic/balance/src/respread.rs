@@ -178,7 +178,8 @@ impl Share {
     }
 }
 
-/// The shares of a tier's endpoints, where so many times what is open is expected. Tiers keep what they have: what spills over is theirs who have room.
+/// The shares of a tier's endpoints, where so many times what is open is expected. Tiers keep what they have: what
+/// spills over is theirs who have room.
 fn shares(service: &ServiceTable, tier: &Tier, expected: f64) -> Vec<Share> {
     let of = |number: &u32| &service.endpoints[*number as usize];
     let open = |e: &Endpoint| f64::from(e.connections.open());

@@ -283,3 +283,15 @@ pub struct Endpoint {
     /// Its long connections, shared in the same way.
     pub connections: Arc<LongConnections>,
 }
+
+impl Endpoint {
+    /// The endpoint's tier for an instance of this tier: two for each, the first of them for those that are not `away`.
+    pub const fn tier_of(instance: u8, away: bool) -> u8 {
+        2 * instance + away as u8
+    }
+
+    /// The instance's tier, wherever the instance is.
+    pub const fn instance_tier(&self) -> u8 {
+        self.tier / 2
+    }
+}

@@ -252,7 +252,7 @@ impl Tables {
         let zone = zone.filter(|_| settings.prefer_zone);
         let tier = |record: &Record| {
             let away = zone.is_some() && record.instance.zone.as_deref() != zone;
-            2 * record.instance.tier + u8::from(away)
+            Endpoint::tier_of(record.instance.tier, away)
         };
         let endpoints: Vec<_> = service
             .into_iter()

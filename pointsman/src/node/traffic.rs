@@ -327,8 +327,7 @@ fn stands(endpoint: &Endpoint, standing: Standing) -> Stands {
         health: endpoint.health,
         role: None,
         weight: endpoint.weight.0,
-        // The table's has the zone in it.
-        tier: endpoint.tier / 2,
+        tier: endpoint.instance_tier(),
         in_flight: endpoint.stats.in_flight(),
         eligible: standing == Standing::Eligible,
         why: standing.to_string(),

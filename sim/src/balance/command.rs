@@ -60,11 +60,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     scenarios.retain(|s| s.name.contains(&options.scenario));
     let mut rules = catalogue::rules();
     rules.retain(|r| r.name().contains(&options.rule));
-    if "long connections".contains(&options.scenario) && !options.scenario.is_empty() {
-        print!("{}", lasting::text());
-        return Ok(());
-    }
-    if scenarios.is_empty() || rules.is_empty() {
+    // Rules of others play no part in it.
+    let lasting = options.rule.is_empty() && "long connections".contains(&options.scenario);
+    if (scenarios.is_empty() || rules.is_empty()) && !lasting {
         bail!("no scenario or no rule has such a name");
     }
     let cells = study(&scenarios, &rules, seeds);
@@ -80,8 +78,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         table::sustained(&study, 3.0 * unloaded(extent)),
     )];
     let whole = options.scenario.is_empty() && options.rule.is_empty();
-    if whole {
+    if lasting {
         texts.push(("Long connections", lasting::text()));
+    }
+    if whole {
         texts.push(("Others' settings", table::sweep(&sweep(extent))));
         texts.push(("Checks", table::checks(&check::theory())));
     }

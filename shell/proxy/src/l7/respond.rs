@@ -88,6 +88,20 @@ struct Started {
 }
 
 impl Started {
+    /// Decodes what came along with the head: it stands at `came` after [`FRONT`].
+    fn decode(
+        &mut self,
+        scratch: &mut [u8],
+        came: &Range<usize>,
+    ) -> Result<h1::Decoded, Unanswered> {
+        let decoded = self
+            .body
+            .decode(&mut scratch[FRONT + came.start..FRONT + came.end])
+            .map_err(|_| Unanswered::Malformed)?;
+        self.instance_stays &= decoded.consumed == came.len();
+        Ok(decoded)
+    }
+
     fn answered(&self, cut: Option<Cut>) -> Answered {
         Answered {
             status: self.status,
@@ -304,18 +318,14 @@ impl Session {
         mut started: Started,
         mut head: Vec<u8>,
     ) -> Result<Begin, Unanswered> {
-        let body = &mut started.body;
-        let decoded = body
-            .decode(&mut scratch[FRONT + came.start..FRONT + came.end])
-            .map_err(|_| Unanswered::Malformed)?;
-        started.instance_stays &= decoded.consumed == came.len();
+        let decoded = started.decode(scratch, &came)?;
         let range = framed(
             scratch,
             came.start,
             decoded.data,
             started.frame,
             decoded.done,
-            body,
+            &started.body,
         );
         // The new head goes right in front, so that one send carries both.
         let start = range.start - head.len();
@@ -344,16 +354,13 @@ impl Session {
         mut started: Started,
         mut head: Vec<u8>,
     ) -> Result<Begin, Unanswered> {
-        let body = &mut started.body;
-        let decoded = body
-            .decode(&mut scratch[FRONT + came.start..FRONT + came.end])
-            .map_err(|_| Unanswered::Malformed)?;
-        started.instance_stays &= decoded.consumed == came.len();
+        let decoded = started.decode(scratch, &came)?;
         started.client_stays = true;
         let data = &scratch[FRONT + came.start..][..decoded.data];
         self.speaking.set(started.status);
         self.heard.set(self.worker.now());
-        let last = decoded.done && body.trailers().is_empty();
+        let trailers = started.body.trailers();
+        let last = decoded.done && trailers.is_empty();
         self.client.send_head(&head, last && data.is_empty());
         let sent = match last {
             true => self.client.try_send_last(data),
@@ -361,7 +368,7 @@ impl Session {
         };
         let unsent = &data[sent.unwrap_or(0)..];
         if decoded.done && unsent.is_empty() {
-            self.client.end_message(body.trailers());
+            self.client.end_message(trailers);
         }
         head.clear();
         head.extend_from_slice(unsent);
