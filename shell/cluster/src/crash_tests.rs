@@ -6,7 +6,7 @@ use fastrand::Rng;
 use model::{Host, Instance, Lease, Revision, ServiceKey, Timestamp, Weight};
 use registry::{Command, Registry};
 
-use crate::log::{AppendError, Frame, file_name, push_record};
+use crate::log::{self, AppendError, Frame, MAX_FRAME, file_name, push_record};
 use crate::storage::Storage;
 use crate::storage::faulty::FaultyDisk;
 use crate::store::{self, Recovered, Store};
@@ -180,27 +180,33 @@ fn no_crash_loses_what_was_acknowledged_or_leaves_half_a_batch() {
     }
 }
 
-/// A log in one segment: its bytes, and after each frame its length and the state so far.
+/// A log in one segment: its bytes without the zeros behind them, and after each frame its length and the state so far.
 fn small_log() -> (Vec<u8>, Vec<(usize, Vec<u8>)>) {
     let disk = FaultyDisk::new(0);
     let mut store = open(&disk, &large()).unwrap().store.unwrap();
     let mut registry = Registry::default();
     let mut random = Rng::with_seed(4);
     let name = file_name(Revision(1));
-    let mut states = vec![(disk.bytes(&name).len(), dump(&registry))];
+    let mut len = disk.bytes(&name).len();
+    let mut states = vec![(len, dump(&registry))];
     for _ in 0..6 {
         let commands: Vec<_> = (0..random.u32(1..4))
             .map(|_| random_command(&mut random))
             .collect();
-        store.append(&mut frame(&commands)).unwrap();
+        let mut frame = frame(&commands);
+        store.append(&mut frame).unwrap();
         apply(&mut registry, &commands);
-        states.push((disk.bytes(&name).len(), dump(&registry)));
+        len += frame.len() as usize;
+        states.push((len, dump(&registry)));
     }
-    (disk.bytes(&name), states)
+    (disk.bytes(&name)[..len].to_vec(), states)
 }
 
 fn large() -> Options {
-    Options::new(Durability::Memory)
+    Options {
+        segment_size: 32 << 10,
+        ..Options::new(Durability::Memory)
+    }
 }
 
 #[test]
@@ -228,6 +234,35 @@ fn a_torn_tail_is_cut_off_at_every_byte() {
             recovered.registry.revision().next()
         );
         assert!(again.report.notes.is_empty());
+    }
+}
+
+#[test]
+fn zeros_behind_a_frame_are_room_for_more_and_zeros_within_the_last_are_a_torn_write() {
+    let (bytes, states) = small_log();
+    let (before_last, last_but_one) = &states[states.len() - 2];
+    for lost in (0..bytes.len() - before_last)
+        .step_by(16)
+        .chain([usize::MAX])
+    {
+        let mut bytes = bytes.clone();
+        if let Some(sector) = bytes.get_mut(before_last.saturating_add(lost)..) {
+            sector.fill(0);
+        }
+        bytes.resize(MAX_FRAME * 2, 0);
+        let disk = FaultyDisk::new(0);
+        disk.put(&file_name(Revision(1)), &bytes);
+        let recovered = open(&disk, &large()).unwrap();
+        let (whole, torn) = match lost {
+            usize::MAX => (&states.last().unwrap().1, false),
+            lost => (last_but_one, lost > 0),
+        };
+        assert_eq!(dump(&recovered.registry), *whole, "zeros from {lost} on");
+        assert_eq!(
+            !recovered.report.notes.is_empty(),
+            torn,
+            "zeros from {lost} on"
+        );
     }
 }
 
@@ -282,7 +317,7 @@ fn what_a_client_writes_into_metadata_is_not_taken_for_a_frame() {
         .append(&mut frame(&[Command::Register { key, instance, at }]))
         .unwrap();
     let mut bytes = disk.bytes(&name);
-    let middle = bytes.len() / 2;
+    let middle = log::written(&bytes) / 2;
     bytes[middle] ^= 1;
     disk.put(&name, &bytes);
     assert_eq!(
@@ -456,7 +491,7 @@ fn a_missing_or_damaged_segment_is_refused_by_name() {
         if next.is_some_and(|n| n > needed.next()) {
             let disk = copy(&full);
             let bytes = full.bytes(segment);
-            disk.put(segment, &bytes[..bytes.len() - 1]);
+            disk.put(segment, &bytes[..log::written(&bytes) - 1]);
             let text = open(&disk, &options()).err().unwrap().to_string();
             assert!(text.contains(segment.as_str()), "{text}");
         }

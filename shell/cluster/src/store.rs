@@ -200,7 +200,7 @@ impl Replay {
         let mut needed = segments.partition_point(|s| s.first <= wanted).max(1) - 1;
         // If nothing was written to the last segment yet, a crash may have torn the one before.
         let begun = match segments.last() {
-            Some(last) => read_segment(storage, &last.name)?.len() > log::SEGMENT_HEADER,
+            Some(last) => log::written(&read_segment(storage, &last.name)?) > log::SEGMENT_HEADER,
             None => true,
         };
         if !begun && needed + 1 == segments.len() {
@@ -286,8 +286,8 @@ impl Replay {
             let found = format!("a header for revision {}", scan.first);
             return Err(damaged(name, 0, &found));
         }
-        if scan.end < bytes.len() {
-            let rest = bytes.len() - scan.end;
+        if scan.torn > 0 {
+            let rest = scan.torn;
             if !last_written {
                 let found = format!(
                     "no frame that begins with revision {}, and there are later segments",
@@ -372,7 +372,7 @@ fn read_segment(storage: &dyn Storage, name: &str) -> Result<Vec<u8>, OpenError>
 
 fn cut_off(storage: &dyn Storage, name: &str, len: u64) -> Result<(), OpenError> {
     storage
-        .open(name)
+        .open(name, len)
         .and_then(|mut file| {
             file.truncate(len)?;
             file.sync()

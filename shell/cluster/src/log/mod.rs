@@ -6,5 +6,6 @@ mod segment;
 
 pub use frame::MAX_FRAME;
 pub(crate) use frame::{Frame, SEGMENT_HEADER, VERSION, push_record};
+pub(crate) use scan::written;
 pub use scan::{Damage, Scan, ScanError, scan};
 pub(crate) use segment::{AppendError, Log, Segment, file_name, first_revision};

@@ -13,8 +13,10 @@ pub struct Scan {
     pub first: Revision,
     /// The revision after the last record.
     pub next: Revision,
-    /// Where the good frames end; less than the length if a crash tore the last write.
+    /// Where the good frames end.
     pub end: usize,
+    /// How many bytes a crash left there of its last write. Zeros behind these are room for more.
+    pub torn: usize,
     /// Whether the segment is closed, and another one follows.
     pub closed: bool,
     /// What frames of this segment are salted with.
@@ -56,27 +58,18 @@ pub fn scan(bytes: &[u8], mut visit: impl FnMut(Revision, Command)) -> Result<Sc
         first,
         next: first,
         end: SEGMENT_HEADER,
+        torn: 0,
         closed: false,
         salt,
     };
     while scan.end < bytes.len() {
-        if scan.closed {
-            return Err(Damage {
-                offset: scan.end,
-                found: "more bytes, after the frame that closes the segment".into(),
-            }
-            .into());
-        }
-        let Some(records) = frame_at(bytes, scan.end, salt, scan.next) else {
-            // Either the write was torn that a crash interrupted, or this was written in full once.
-            return match follower(bytes, &scan) {
-                None => Ok(scan),
-                Some(found) => Err(Damage {
-                    offset: scan.end,
-                    found,
-                }
-                .into()),
-            };
+        let frame = match scan.closed {
+            true => None,
+            false => frame_at(bytes, scan.end, salt, scan.next),
+        };
+        let Some(records) = frame else {
+            scan.torn = torn(bytes, &scan)?;
+            return Ok(scan);
         };
         let start = scan.end + FRAME_HEADER;
         scan.closed = records.is_empty();
@@ -84,6 +77,29 @@ pub fn scan(bytes: &[u8], mut visit: impl FnMut(Revision, Command)) -> Result<Sc
         scan.end = start + records.len();
     }
     Ok(scan)
+}
+
+/// How much there is, behind the good frames, of a write that a crash interrupted.
+fn torn(bytes: &[u8], scan: &Scan) -> Result<usize, Damage> {
+    let torn = written(&bytes[scan.end..]);
+    let damage = match () {
+        () if torn == 0 => None,
+        () if scan.closed => Some("more bytes, after the frame that closes the segment".into()),
+        // Else this was written in full once.
+        () => follower(&bytes[..scan.end + torn], scan),
+    };
+    match damage {
+        None => Ok(torn),
+        Some(found) => Err(Damage {
+            offset: scan.end,
+            found,
+        }),
+    }
+}
+
+/// How many of the bytes were written to: those up to the zeros that a segment is given ahead of its frames.
+pub(crate) fn written(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1)
 }
 
 fn read_header(bytes: &[u8]) -> Result<(u64, Revision), ScanError> {

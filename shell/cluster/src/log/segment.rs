@@ -7,19 +7,25 @@ use super::frame::{Frame, SEGMENT_HEADER, segment_header};
 use super::scan::Scan;
 use crate::storage::{File, Storage};
 
+/// How many zeros are asked for at a time. Each time costs a sync what it costs a file to grow: with one for
+/// thousands of small frames, nothing.
+const RESERVE: u64 = 1 << 20;
+
 /// The log's files, the last of them open for appending.
 ///
-/// Files grow as they are written. Zeros written ahead would spare a sync the new length: measured on a virtio
-/// disk with ext4, 4 KiB took 0.13 instead of 0.22 ms when the disk was idle, and no less when it was busy. One sync
-/// serves thousands of commands, and a file that ends where its frames end is easier to be sure of.
+/// The open one has zeros ahead of its frames, so that a sync need not write a new length to the file system's own
+/// log too: measured on a virtio disk with ext4, 150 bytes took 36 instead of 56 µs of CPU, and 0.09 instead of
+/// 0.13 ms, for one write after the other.
 pub(crate) struct Log {
     storage: Arc<dyn Storage>,
     /// Oldest first; the last is the open one.
     segments: Vec<Segment>,
     file: Box<dyn File>,
     salt: u64,
-    /// How long the open segment is, without what failed to be written.
+    /// Where the frames of the open segment end, without what failed to be written.
     len: u64,
+    /// How far zeros were asked for.
+    reserved: u64,
     next: Revision,
     segment_size: u64,
     /// The open segment is full. Stays so until the next one is there: had a smaller frame found room meanwhile,
@@ -63,6 +69,7 @@ impl Log {
             file,
             salt,
             len: SEGMENT_HEADER as u64,
+            reserved: 0,
             next,
             segment_size,
             full: false,
@@ -82,13 +89,14 @@ impl Log {
         new_salt: Box<dyn FnMut() -> u64 + Send>,
     ) -> io::Result<Self> {
         let name = file_name(last.first);
-        let file = storage.open(&name)?;
+        let file = storage.open(&name, last.end as u64)?;
         Ok(Self {
             storage,
             segments,
             file,
             salt: last.salt,
             len: last.end as u64,
+            reserved: 0,
             next: last.next,
             segment_size,
             full: false,
@@ -147,6 +155,7 @@ impl Log {
         self.file = file;
         self.salt = salt;
         self.len = SEGMENT_HEADER as u64;
+        self.reserved = 0;
         self.full = false;
         self.segments.push(Segment::at(self.next));
         Ok(())
@@ -154,6 +163,7 @@ impl Log {
 
     /// Writes a frame to the open segment, and syncs it.
     fn write(&mut self, frame: &mut Frame) -> Result<(), AppendError> {
+        self.reserve(frame.len());
         if let Err(e) = self.file.append(frame.seal(self.salt, self.next)) {
             return Err(self.take_back(&e));
         }
@@ -168,10 +178,21 @@ impl Log {
         Ok(())
     }
 
+    /// Sees to zeros for so many bytes and more. They are a help, and nothing depends on them: where there are
+    /// none, the file grows as it is written, and a disk that is full says so when it is.
+    fn reserve(&mut self, bytes: u64) {
+        let needed = self.len + bytes;
+        if needed > self.reserved {
+            self.reserved = (needed + RESERVE).min(self.segment_size).max(needed);
+            let _ = self.file.reserve(self.reserved);
+        }
+    }
+
     /// A write failed: the disk is full, most likely. What it left behind must go, or the next frame would
     /// stand behind garbage.
     fn take_back(&mut self, e: &io::Error) -> AppendError {
         let failed = format!("writing {} failed: {e}", self.name());
+        self.reserved = 0;
         match self.file.truncate(self.len) {
             Ok(()) => AppendError::NotWritten(failed),
             Err(e) => self.give_up(format!(

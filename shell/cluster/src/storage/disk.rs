@@ -3,7 +3,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
 use super::{File, Storage};
 use crate::OpenError;
@@ -113,9 +113,9 @@ impl Storage for Disk {
         Ok(Box::new(options.open(self.path.join(name))?))
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+    fn open(&self, name: &str, at: u64) -> io::Result<Box<dyn File>> {
         let mut file = options().open(self.path.join(name))?;
-        file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(at))?;
         Ok(Box::new(file))
     }
 
@@ -135,6 +135,10 @@ impl Storage for Disk {
 impl File for fs::File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        Ok(fallocate(&*self, FallocateFlags::empty(), 0, len)?)
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {

@@ -160,15 +160,17 @@ impl Storage for FaultyDisk {
         Ok(Box::new(FaultyFile {
             disk: self.clone(),
             content,
+            at: 0,
         }))
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+    fn open(&self, name: &str, at: u64) -> io::Result<Box<dyn File>> {
         let state = lock(&self.0);
         let content = state.names.get(name).ok_or_else(|| missing(name))?;
         Ok(Box::new(FaultyFile {
             disk: self.clone(),
             content: Arc::clone(content),
+            at: at as usize,
         }))
     }
 
@@ -198,6 +200,7 @@ impl Storage for FaultyDisk {
 struct FaultyFile {
     disk: FaultyDisk,
     content: Arc<Mutex<Content>>,
+    at: usize,
 }
 
 impl File for FaultyFile {
@@ -207,10 +210,30 @@ impl File for FaultyFile {
         if let Some(room) = &mut state.room {
             *room -= taken;
         }
-        lock(&self.content).now.extend_from_slice(&bytes[..taken]);
+        let now = &mut lock(&self.content).now;
+        now.resize(now.len().max(self.at + taken), 0);
+        now[self.at..self.at + taken].copy_from_slice(&bytes[..taken]);
+        self.at += taken;
         match taken == bytes.len() {
             true => Ok(()),
             false => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        let state = lock(&self.disk.0);
+        let now = &mut lock(&self.content).now;
+        let more = (len as usize).saturating_sub(now.len());
+        match state.room {
+            // As file systems do: what there is room for stays.
+            Some(room) if room < more => {
+                now.resize(now.len() + room, 0);
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => {
+                now.resize(now.len() + more, 0);
+                Ok(())
+            }
         }
     }
 
@@ -219,6 +242,7 @@ impl File for FaultyFile {
             return Err(io::Error::other("stuck"));
         }
         lock(&self.content).now.resize(len as usize, 0);
+        self.at = len as usize;
         Ok(())
     }
 

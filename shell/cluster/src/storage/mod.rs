@@ -16,8 +16,8 @@ pub(crate) trait Storage: Send + Sync {
     fn read(&self, name: &str) -> io::Result<Box<dyn Read>>;
     /// Makes an empty file, in place of what has that name.
     fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
-    /// Opens a file to append to it.
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>>;
+    /// Opens a file to write from `at` on.
+    fn open(&self, name: &str, at: u64) -> io::Result<Box<dyn File>>;
     /// Gives a file another name, in place of what has that one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -28,9 +28,11 @@ pub(crate) trait Storage: Send + Sync {
 
 /// An open file.
 pub(crate) trait File: Send {
-    /// Writes at the end; when it fails, some of the bytes may be there.
+    /// Writes behind what was written before; when it fails, some of the bytes may be there.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Cuts off everything from `len` on.
+    /// Makes it at least `len` long, with zeros. Not every file system can, and a full disk cannot.
+    fn reserve(&mut self, len: u64) -> io::Result<()>;
+    /// Cuts off everything from `len` on, and writes on from there.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// Makes the content durable.
     fn sync(&mut self) -> io::Result<()>;
