@@ -4,6 +4,7 @@ use http::h1::{
     Fault, ForwardResponse, Framing, Limits, MAX_FIELDS, MethodKind, Response, Version, parse_response,
     write_response,
 };
+use http::load_report;
 
 use crate::heads;
 
@@ -13,7 +14,7 @@ pub const TOKENS: &[&str] = &[
     "200", "204", "304", "426", "599", "600", "Content-Length: 5\r\n", "Content-Length: 0\r\n", "Content-Length:", "+5",
     "5, 5", "Transfer-Encoding: chunked\r\n", "Transfer-Encoding:", "chunked", ",chunked", "Connection: close\r\n",
     "Connection: upgrade\r\n", "Connection: x, date\r\n", "keep-alive", "Upgrade: websocket\r\n", "Trailer: x\r\n",
-    "Date: x\r\n", "X: y\r\n", "X_Y: z\r\n", "Keep-Alive: 5\r\n", "\r\n ", "\u{e9}",
+    "endpoint-load-metrics: ", "TEXT a=1,", "JSON {\"a\":1}", "Date: x\r\n", "X: y\r\n", "X_Y: z\r\n", "Keep-Alive: 5\r\n", "\r\n ", "\u{e9}",
 ];
 
 /// Panics if a promise is broken.
@@ -26,6 +27,9 @@ pub fn run(data: &[u8]) {
             assert_eq!(drip(data, 0, &limits, to), verdict, "byte by byte");
             assert_eq!(drip(data, data.len() / 2, &limits, to), verdict, "in two parts");
             if let Ok(Some(response)) = whole {
+                if let Some(report) = response.fields.find(load_report::FIELD) {
+                    load_report::metric(report, "a");
+                }
                 for version in [Version::Http10, Version::Http11] {
                     passed_on(&response, version, to);
                 }

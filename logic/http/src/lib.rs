@@ -2,5 +2,6 @@
 
 pub mod h1;
 pub mod h2;
+pub mod load_report;
 pub mod route;
 pub mod ws;
