@@ -100,12 +100,10 @@ impl Lease {
 
     /// Takes in what the instance says it has in flight, from everybody, this one included. What cannot be true
     /// is left out of account.
-    pub fn reported(&mut self, service: &ServiceTable, in_flight: f32) {
+    pub fn reported(&self, service: &ServiceTable, in_flight: f32) {
         // NaN and infinities are not in the range either.
         if (0.0..=MOST_REPORTED).contains(&in_flight) {
-            let stats = &service.endpoints[self.endpoint()].stats;
-            stats.reported((in_flight - stats.in_flight() as f32).max(0.0));
-            self.x = (in_flight - 1.0).max(0.0);
+            learn::reported(&service.endpoints[self.endpoint()].stats, in_flight);
         }
     }
 

@@ -180,14 +180,14 @@ impl EndpointStats {
         ticks.max(0) as f32 * ((1 << TICK) as f32 / 1e9)
     }
 
-    /// What others had in flight there when it last reported.
+    /// What others have in flight there by what it reports, on an average.
     #[inline]
     pub fn others(&self) -> f32 {
         f32::from_bits(self.others.load(Relaxed))
     }
 
-    /// It reported what it has in flight beyond what we sent.
-    pub fn reported(&self, others: f32) {
+    /// Sets that.
+    pub fn report_others(&self, others: f32) {
         self.others.store(others.to_bits(), Relaxed);
     }
 

@@ -329,6 +329,7 @@ pub const C3_BEST: C3 = C3 {
 pub fn rules() -> Vec<Kind> {
     vec![
         Kind::Ours(Policy::LeastTime),
+        Kind::OursTold(Policy::LeastTime),
         Kind::Ours(Policy::LeastConn),
         Kind::Ours(Policy::PeakEwma),
         Kind::Ours(Policy::RoundRobin),

@@ -29,7 +29,7 @@ fn leases_are_given_back_exactly_once_whatever_changes_meanwhile() {
             seen.extend(table.endpoints.iter().map(|e| e.stats.clone()));
             balancer.rebuild(&table);
             outliers.handle_timeout(&table, now);
-            if let Ok(mut lease) = pick(&mut balancer, &table, n, now) {
+            if let Ok(lease) = pick(&mut balancer, &table, n, now) {
                 let chosen = &table.endpoints[lease.endpoint()];
                 assert!(chosen.enabled && !chosen.drain && chosen.weight.0 > 0);
                 assert_ne!(chosen.health, Health::Critical);
@@ -161,7 +161,7 @@ fn absurd_reports_of_load_change_nothing() {
         1e7,
         f32::MAX,
     ] {
-        let mut lease = pick(&mut balancer, &service, 0, at(1)).unwrap();
+        let lease = pick(&mut balancer, &service, 0, at(1)).unwrap();
         let endpoint = lease.endpoint();
         lease.reported(&service, report);
         lease.done(&service, Outcome::Answered, Duration::from_millis(1), at(1));
@@ -182,7 +182,7 @@ fn an_instance_that_says_others_keep_it_busy_is_spared_while_that_is_news() {
         request(&mut balancer, &service, at(n), |_| Outcome::Answered);
     }
     while service.endpoints[2].stats.others() == 0.0 {
-        let mut lease = pick(&mut balancer, &service, 0, at(400)).unwrap();
+        let lease = pick(&mut balancer, &service, 0, at(400)).unwrap();
         let load = if lease.endpoint() == 2 { 50.0 } else { 1.0 };
         lease.reported(&service, load);
         lease.done(
@@ -197,7 +197,7 @@ fn an_instance_that_says_others_keep_it_busy_is_spared_while_that_is_news() {
         picks.filter(|p| *p == Ok(2)).count()
     };
     assert!(share(&mut balancer, 410) < 20);
-    assert!(share(&mut balancer, 3_000) > 20);
+    assert!(share(&mut balancer, 11_000) > 20);
 }
 
 #[test]

@@ -11,18 +11,20 @@ use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 
 use super::admit::Admitted;
 use super::begin::{Begun, Plan};
+use super::pump::BUDGET;
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
 use crate::l4::{Introduced, NoPreface, introduced, secure};
-use crate::rt::{Sock, TimedOut};
+use crate::rt::{Sock, TimedOut, yield_now};
 use crate::worker::{Snapshot, Worker};
 
 /// How long we go on reading what a client still sends after its last answer. Closing with unread bytes
-/// resets the connection, and the answer may be lost with it (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
-/// And how much of it.
-const LINGER_BYTES: usize = 1 << 20;
+/// resets the connection, and the answer may be lost with it (RFC 9112 §9.6). As long as nginx does: clients that read the
+/// answer to a large upload only when they have sent all of it are many.
+const LINGER: Duration = Duration::from_secs(30);
+/// And with nothing coming.
+const LINGER_SILENT: Duration = Duration::from_secs(2);
 
 /// A client's connection and what is known of it between requests.
 pub(crate) struct Session {
@@ -440,15 +442,19 @@ impl Session {
 /// Ends our side of a client's connection, and reads for a while what it still sends.
 pub(super) async fn linger(worker: &Worker, client: &Sock) {
     client.shutdown_write();
-    worker.reactor().set_timeout(LINGER);
-    let mut left = LINGER_BYTES;
-    loop {
+    let until = worker.now() + LINGER;
+    let mut budget = BUDGET;
+    while worker.now() < until {
         let read = client.try_recv(&mut worker.buffers.scratch()[..READ]);
         match read {
             Ok(Some(0)) | Err(_) => return,
-            Ok(Some(n)) if n >= left => return,
-            Ok(Some(n)) => left -= n,
+            Ok(Some(n)) if n < budget => budget -= n,
+            Ok(Some(_)) => {
+                budget = BUDGET;
+                yield_now(worker.reactor()).await;
+            }
             Ok(None) => {
+                worker.reactor().set_timeout(LINGER_SILENT);
                 if client.readable().await.is_err() {
                     return;
                 }

@@ -48,6 +48,8 @@ pub struct C3 {
 pub enum Kind {
     /// Ours.
     Ours(Policy),
+    /// Ours, with instances that say in each answer how many requests they have.
+    OursTold(Policy),
     /// nginx: smooth weighted round robin.
     SmoothWrr,
     /// nginx: least_conn.
@@ -81,6 +83,7 @@ impl Kind {
     pub fn name(&self) -> String {
         match self {
             Self::Ours(policy) => format!("pointsman {}", policy.as_str()),
+            Self::OursTold(policy) => format!("pointsman {}, answers", policy.as_str()),
             Self::SmoothWrr => "nginx weighted round robin".to_owned(),
             Self::LeastConn => "nginx least_conn".to_owned(),
             Self::RandomTwo => "nginx random two".to_owned(),
@@ -144,6 +147,9 @@ impl Kind {
         let seed = draw.bits();
         let rule: Box<dyn Rule> = match *self {
             Self::Ours(policy) => return Box::new(Ours::new(policy, balancing.clone(), seed)),
+            Self::OursTold(policy) => {
+                return Box::new(Ours::new(policy, balancing.clone(), seed).told());
+            }
             Self::SmoothWrr => Box::new(Smooth::default()),
             Self::LeastConn => Box::new(LeastConn::default()),
             Self::RandomTwo => Box::new(Drawn::new(2, true, draw)),

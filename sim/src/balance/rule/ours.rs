@@ -29,6 +29,8 @@ pub struct Ours {
     leases: Vec<Option<(Arc<ServiceTable>, Lease)>>,
     held: usize,
     returned_twice: usize,
+    /// Whether answers say how many requests their server has.
+    told: bool,
 }
 
 impl Ours {
@@ -47,7 +49,13 @@ impl Ours {
             leases: Vec::new(),
             held: 0,
             returned_twice: 0,
+            told: false,
         }
+    }
+
+    /// The same, in front of servers that say in each answer how many requests they have.
+    pub fn told(self) -> Self {
+        Self { told: true, ..self }
     }
 
     /// What it knows of the servers, in the table's order.
@@ -112,6 +120,9 @@ impl Rule for Ours {
             return;
         };
         self.held -= 1;
+        if let Some(report) = ending.report.filter(|_| self.told) {
+            lease.reported(&table, report.in_flight as f32);
+        }
         let latency = Duration::from_nanos(ending.latency);
         lease.done(&table, ending.outcome, latency, Moment::from_nanos(now));
     }
