@@ -40,6 +40,10 @@ const KAZOO: &[&str] = &[
 const USAGE: &str = "\
 cargo xtask conformance h2spec
     h2spec, strict, against listeners with and without TLS (needs Go, or h2spec itself)
+cargo xtask conformance http [CLIENT...]
+    curl, Python's httpx, Node's undici, Go's net/http and Java's HttpClient through listeners with and without TLS
+cargo xtask conformance websocket [--compression]
+    Autobahn's fuzzing client through both, its cases compared with those without pointsman (needs wstest)
 cargo xtask conformance zookeeper [OPERATIONS [SEED]]
     kazoo's and Curator's own tests against pointsman; a Dubbo provider and consumer; ZooKeeper's shell against both; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
     real ZooKeeper, every answer and every event compared";
@@ -47,7 +51,9 @@ cargo xtask conformance zookeeper [OPERATIONS [SEED]]
 /// Runs what the arguments name.
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let more = match args {
-        ["h2spec"] => return ended(h2spec(project)),
+        [name @ ("h2spec" | "http" | "websocket"), more @ ..] => {
+            return ended(listeners(project, name, more));
+        }
         ["zookeeper", more @ ..] => more,
         _ => {
             println!("{USAGE}");
@@ -73,12 +79,13 @@ fn ended(done: Result<(), String>) -> ExitCode {
     }
 }
 
-fn h2spec(project: &Project) -> Result<(), String> {
+/// What has a script of its own, and the listeners of one node to go at.
+fn listeners(project: &Project, name: &str, args: &[&str]) -> Result<(), String> {
     let binary = build(project)?;
-    let script = project.root.join("conformance/h2spec/run.py");
-    let target = project.root.join("target/conformance/h2spec");
+    let script = project.root.join("conformance").join(name).join("run.py");
+    let target = project.root.join("target/conformance").join(name);
     let mut python = Command::new("python3");
-    python.arg(script).env("POINTSMAN", binary);
+    python.arg(script).args(args).env("POINTSMAN", binary);
     succeed(python.env("CONFORMANCE_TARGET", target))
 }
 
