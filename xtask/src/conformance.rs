@@ -42,6 +42,10 @@ cargo xtask conformance h2spec
     h2spec, strict, against listeners with and without TLS (needs Go, or h2spec itself)
 cargo xtask conformance http [CLIENT...]
     curl, Python's httpx, Node's undici, Go's net/http and Java's HttpClient through listeners with and without TLS
+cargo xtask conformance slowhttptest
+    slow heads, bodies and readers, while others are to be served (needs slowhttptest)
+cargo xtask conformance testssl
+    testssl.sh against a listener with TLS (needs testssl.sh)
 cargo xtask conformance websocket [--compression]
     Autobahn's fuzzing client through both, its cases compared with those without pointsman (needs wstest)
 cargo xtask conformance zookeeper [OPERATIONS [SEED]]
@@ -51,7 +55,10 @@ cargo xtask conformance zookeeper [OPERATIONS [SEED]]
 /// Runs what the arguments name.
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let more = match args {
-        [name @ ("h2spec" | "http" | "websocket"), more @ ..] => {
+        [
+            name @ ("h2spec" | "http" | "slowhttptest" | "testssl" | "websocket"),
+            more @ ..,
+        ] => {
             return ended(listeners(project, name, more));
         }
         ["zookeeper", more @ ..] => more,
