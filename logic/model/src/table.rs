@@ -191,6 +191,8 @@ pub struct ServiceTable {
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect, if they do.
     pub send_proxy: Option<ProxyVersion>,
+    /// Whether its instances speak HTTP/2 to HTTP listeners, with TLS only if they agree to.
+    pub http2: bool,
     /// Whether its instances speak TLS.
     pub tls: bool,
     /// Addresses of ours to connect from, in turn; empty: the kernel's choice.

@@ -277,6 +277,7 @@ impl Tables {
             retry_budget: settings.retry_budget.0,
             keep_alive: settings.keep_alive,
             send_proxy: settings.send_proxy,
+            http2: settings.protocol == config::InstanceProtocol::Http2,
             tls: settings.tls.is_some(),
             connect_from: settings.connect_from.clone(),
             stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),

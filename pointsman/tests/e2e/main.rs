@@ -18,6 +18,7 @@ mod registration;
 mod reload;
 mod respread;
 mod routes;
+mod shared;
 mod shutdown;
 mod start;
 mod tcp;

@@ -82,6 +82,18 @@ words! {
 }
 
 words! {
+    /// What a service's instances speak.
+    pub enum InstanceProtocol {
+        /// HTTP/1.1.
+        Http1 = "http/1.1",
+        /// HTTP/2, many requests on a connection.
+        Http2 = "h2",
+    }
+    expected "\"http/1.1\" or \"h2\""
+    later &["h3"]
+}
+
+words! {
     /// A version of TLS.
     pub enum TlsVersion {
         /// RFC 5246, with forward secrecy and authenticated encryption only.

@@ -14,6 +14,7 @@ use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
 use super::session::{Cut, Next, Session};
+use super::share::Shared;
 use super::tunnel::Upgraded;
 use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
@@ -42,11 +43,15 @@ impl Ended {
 }
 
 /// An attempt that came to nothing.
-enum Failed {
+pub(super) enum Failed {
     /// No connection: nothing was sent.
     Connect(std::io::Error),
     /// A connection from the pool ended without a byte: it was most likely closed before the request came.
     Stale,
+    /// It has no room for it, and nothing was sent.
+    Full,
+    /// The instance has not looked at it.
+    Refused,
     /// Something was sent, and no answer came.
     Unanswered(Unanswered),
     /// The client is gone, or sends what is no HTTP.
@@ -57,6 +62,7 @@ impl From<Unanswered> for Failed {
     fn from(why: Unanswered) -> Self {
         match why {
             Unanswered::ClientLeft => Self::Client(Cut::Left),
+            Unanswered::Refused => Self::Refused,
             why => Self::Unanswered(why),
         }
     }
@@ -136,7 +142,8 @@ impl Session {
                 attempts += 1;
                 self.heard.set(Moment::NEVER);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
-                if matches!(outcome, Err(Failed::Stale)) && may_retry(begun, &Failed::Stale) {
+                if matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
+                {
                     // No fault of the instance's: the same one again, on a new connection.
                     outcome =
                         Box::pin(self.attempt(begun, forward, service, endpoint, false)).await;
@@ -184,14 +191,22 @@ impl Session {
             let endpoint = &service.endpoints[number];
             // A connection that begins with its client's address is that client's.
             let shared = service.send_proxy.is_none();
+            let mut made = None;
+            if service.http2 && !forward.upgrade {
+                match Box::pin(self.share(begun, forward, service, endpoint)).await? {
+                    Shared::Answered(ended) => return Ok(ended),
+                    Shared::Older(older) => made = older,
+                }
+            }
             let current = |sock: &Sock| is_current(&self.worker, service, sock);
             let take = || self.worker.pool.take(endpoint, current);
-            let mut reused = (pooled && shared).then(take).flatten();
+            let mut reused = (made.is_none() && pooled && shared).then(take).flatten();
             let was_used = reused.is_some();
+            reused = reused.or(made);
             // One place for either: a second one would make every exchange larger.
             let instance = match reused {
                 Some(ref instance) => instance,
-                None => reused.insert(Box::pin(self.connect(endpoint, service)).await?),
+                None => reused.insert(Box::pin(self.connect(endpoint, service, false)).await?),
             };
             if forward.upgrade {
                 let (lasting, websocket) = (&self.worker.lasting, forward.websocket);
@@ -209,7 +224,8 @@ impl Session {
             let delivered = !self.uploading.get();
             let outcome = match unsent {
                 Some(unsent) => {
-                    Box::pin(self.converse(instance, begun, forward, service, unsent)).await
+                    let rest = (&forward.message[unsent..], framing(forward));
+                    Box::pin(self.converse(instance, begun, asked, service, rest)).await
                 }
                 None => {
                     let answered = self.respond(instance, asked, service).await;
@@ -235,7 +251,13 @@ impl Session {
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint, service: &ServiceTable) -> Result<Sock, Failed> {
+    /// Connects; `many` if the connection may carry many requests at a time.
+    pub(super) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        service: &ServiceTable,
+        many: bool,
+    ) -> Result<Sock, Failed> {
         let reactor = self.worker.reactor();
         reactor.set_timeout(service.connect_timeout);
         let to = endpoint.address;
@@ -248,7 +270,7 @@ impl Session {
             let introduced = self.introduce(instance, service);
             introduced.map_err(Failed::Connect)?;
             if service.tls
-                && let Err(fault) = to_instance(&self.worker, service, instance, to).await
+                && let Err(fault) = to_instance(&self.worker, service, instance, to, many).await
             {
                 connected = Err(fault);
             }
@@ -290,23 +312,16 @@ impl Session {
 
     /// The rest of the request one way and the answer the other way, at the same time. Says also whether the instance got
     /// all of the request.
-    async fn converse(
+    pub(super) async fn converse(
         &self,
         instance: &Sock,
         begun: &mut Begun,
-        forward: &Forward,
+        asked: Asked,
         service: &ServiceTable,
-        unsent: usize,
+        (rest, frame): (&[u8], Frame),
     ) -> Result<(Answered, bool), Failed> {
-        let asked = Asked::of(begun, forward);
-        let rest = &forward.message[unsent..];
         let mut delivered = false;
         let mut respond = pin!(self.respond(instance, asked, service));
-        let frame = if forward.chunked {
-            Frame::Chunks
-        } else {
-            Frame::Plain
-        };
         let upload = self.upload(instance, rest, begun, frame);
         match race(Box::pin(upload), respond.as_mut()).await {
             Either::Left(Ok(())) => {
@@ -326,7 +341,7 @@ impl Session {
     }
 
     /// What becomes of the client's connection after an instance's answer.
-    fn settle(&self, begun: &Begun, answered: &Answered) -> Ended {
+    pub(super) fn settle(&self, begun: &Begun, answered: &Answered) -> Ended {
         let next = match answered.cut {
             Some(Cut::Ended { told: true, .. }) => Next::Close,
             Some(_) => self.abort(),
@@ -466,6 +481,14 @@ impl Session {
     }
 }
 
+/// How the rest of a request's body goes to an instance in HTTP/1.1.
+fn framing(forward: &Forward) -> Frame {
+    match forward.chunked {
+        true => Frame::Chunks,
+        false => Frame::Plain,
+    }
+}
+
 /// What an attempt tells of its instance.
 fn told(outcome: &Result<Ended, Failed>) -> Outcome {
     match outcome {
@@ -476,8 +499,9 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         Err(Failed::Connect(_)) => Outcome::Unreachable,
         Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
         Err(Failed::Unanswered(Unanswered::Left | Unanswered::Malformed)) => Outcome::Broken,
-        // No fault of the instance's.
-        Err(Failed::Stale | Failed::Client(_) | Failed::Unanswered(Unanswered::ClientLeft)) => {
+        // No fault of the instance's, or none that says more than that it leaves, or has enough to do.
+        Err(Failed::Stale | Failed::Full | Failed::Refused | Failed::Client(_))
+        | Err(Failed::Unanswered(Unanswered::ClientLeft | Unanswered::Refused)) => {
             Outcome::Cancelled
         }
     }
@@ -488,7 +512,9 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
 /// take too long: the next one would, too, and the client has waited long enough.
 fn may_retry(begun: &Begun, failed: &Failed) -> bool {
     match failed {
-        Failed::Connect(_) => true,
+        Failed::Connect(_) | Failed::Full => true,
+        // Whatever it is, as long as it is here: nothing was done about it (RFC 9113 §8.7).
+        Failed::Refused | Failed::Unanswered(Unanswered::Refused) => !begun.streamed,
         Failed::Stale | Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
             begun.method.is_idempotent() && !begun.streamed
         }
@@ -509,7 +535,10 @@ fn explain(failed: &Failed) -> (u16, String) {
             (504, "the instance did not answer in time".into())
         }
         Failed::Unanswered(Unanswered::Malformed) => {
-            (502, "the instance's answer is no HTTP/1.1".into())
+            (502, "the instance's answer is no HTTP".into())
+        }
+        Failed::Full | Failed::Refused | Failed::Unanswered(Unanswered::Refused) => {
+            (503, "the instance takes no more requests at present".into())
         }
         Failed::Stale | Failed::Unanswered(_) | Failed::Client(_) => (
             502,

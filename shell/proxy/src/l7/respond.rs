@@ -20,7 +20,7 @@ use crate::rt::{Sock, TimedOut, yield_now};
 const WHOLE: u64 = 16 * 1024;
 
 /// The largest head taken from an instance; its field count has the same limit as a client's by default.
-const LIMITS: h1::Limits = h1::Limits {
+pub(super) const LIMITS: h1::Limits = h1::Limits {
     head: 32 * 1024,
     fields: 100,
 };
@@ -45,12 +45,25 @@ pub(super) struct Answered {
 pub(super) enum Unanswered {
     /// The instance closed, or the connection to it broke.
     Left,
+    /// It has not looked at the request.
+    Refused,
     /// It did not answer in time.
     Silent,
     /// What it sent is no HTTP.
     Malformed,
     /// The client is gone, so that nobody waits for an answer.
     ClientLeft,
+}
+
+impl Unanswered {
+    /// For a connection that broke.
+    fn of(instance: &Sock) -> Self {
+        match instance.lost() {
+            h2::Lost::Refused => Self::Refused,
+            h2::Lost::Malformed => Self::Malformed,
+            h2::Lost::Reset => Self::Left,
+        }
+    }
 }
 
 /// What the answer depends on in the request.
@@ -226,7 +239,8 @@ impl Session {
                 }
             }
             match instance.try_recv(&mut scratch[FRONT + len..FRONT + READ]) {
-                Ok(Some(0)) | Err(_) => return Err(Unanswered::Left),
+                Ok(Some(0)) => return Err(Unanswered::Left),
+                Err(_) => return Err(Unanswered::of(instance)),
                 Ok(Some(n)) => len += n,
                 Ok(None) => {
                     if len > 0 {

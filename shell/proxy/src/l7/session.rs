@@ -388,25 +388,12 @@ impl Session {
 
     /// Keeps bytes for later.
     pub(super) fn hold(&self, bytes: &[u8]) {
-        let mut held = self.held.borrow_mut();
-        if bytes.is_empty() {
-            self.worker.buffers.put(std::mem::take(&mut held));
-            return;
-        }
-        if held.capacity() == 0 {
-            *held = self.worker.buffers.take();
-        }
-        held.clear();
-        held.extend_from_slice(bytes);
+        self.worker.buffers.hold(&self.held, bytes);
     }
 
     /// Moves what was kept to the front of `buffer`; returns how much it was.
     pub(super) fn unhold(&self, buffer: &mut [u8]) -> usize {
-        let held = std::mem::take(&mut *self.held.borrow_mut());
-        buffer[..held.len()].copy_from_slice(&held);
-        let len = held.len();
-        self.worker.buffers.put(held);
-        len
+        self.worker.buffers.unhold(&self.held, buffer)
     }
 
     /// Sends what the client can take, waiting as often as it must; `last` if our side ends after it. Fails when the

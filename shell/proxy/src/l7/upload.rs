@@ -36,6 +36,7 @@ impl Session {
             reactor.set_timeout(timeouts.stall);
             self.flush_to(instance, unsent).await?;
             if begun.body.is_done() {
+                instance.end_message(begun.body.trailers());
                 return Ok(());
             }
             let after = |bytes: &[u8]| self.hold_unseen(bytes);
