@@ -41,6 +41,7 @@ targets! {
     h1_response,
     h1_body,
     h2,
+    h2_answer,
     config,
     log,
     proxy_protocol,

@@ -27,6 +27,7 @@ pub use code::Code;
 pub use connection::{Closing, Connection, Event, Settings};
 pub use head::Head;
 pub use request::write_request;
+pub(crate) use response::fields_of;
 pub use response::{write_answer, write_response};
 pub use stream::{Key, Lost, Taken};
 

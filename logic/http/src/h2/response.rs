@@ -63,7 +63,7 @@ pub(super) fn write_trailers(lines: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The names and values in lines.
-pub(super) fn fields_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn fields_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = lines;
     std::iter::from_fn(move || {
         loop {
