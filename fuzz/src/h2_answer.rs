@@ -52,7 +52,7 @@ fn converse(bytes: &[u8], size: usize) -> (Vec<Read>, Vec<Event>) {
     let mut machine = Connection::client(SETTINGS, now);
     machine.handle(&mut &bytes[..9], &mut head, now);
     let mut block = Vec::new();
-    write_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "http", |_, value| Some(value), &mut block);
+    write_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "http", |_, value| Some(value), &[], &mut block);
     let keys = METHODS.map(|method| {
         let end = method != MethodKind::Post;
         machine.ask(&block, method, end).expect("room for four")

@@ -47,6 +47,8 @@ pub struct ListenerTable {
     pub max_fields: usize,
     /// Limits of connections in HTTP/2.
     pub http2: Http2Limits,
+    /// Whether browsers' form of gRPC is translated for instances that speak HTTP/2.
+    pub grpc_web: bool,
     /// What happened here.
     pub stats: Arc<Sharded<ListenerStats>>,
 }

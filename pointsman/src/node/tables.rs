@@ -121,6 +121,7 @@ impl Tables {
             max_head: listener.max_head.0 as usize,
             max_fields: listener.max_fields.into(),
             http2: listener.http2,
+            grpc_web: listener.grpc_web,
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
         }
     }

@@ -232,6 +232,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
                 enabled: false,
                 ..Http2Limits::default()
             },
+            grpc_web: false,
             stats: numbers.listeners[number].clone(),
         })
     };

@@ -164,6 +164,7 @@ impl Stage {
             max_head: 16 * 1024,
             max_fields: 100,
             http2: Default::default(),
+            grpc_web: false,
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

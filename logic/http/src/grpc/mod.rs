@@ -165,7 +165,10 @@ mod tests {
         }
         let plain = Kind::Plain.instead_of(b"application/grpc-web-text+proto");
         assert_eq!(plain, b"application/grpc+proto");
-        assert_eq!(Kind::Web.instead_of(b"application/grpc"), b"application/grpc-web");
+        assert_eq!(
+            Kind::Web.instead_of(b"application/grpc"),
+            b"application/grpc-web"
+        );
     }
 
     #[test]
@@ -181,7 +184,17 @@ mod tests {
             let expected = Some(Duration::from_nanos(nanos));
             assert_eq!(parse_timeout(text.as_bytes()), expected, "{text}");
         }
-        for odd in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", " 1S", "1 S"] {
+        for odd in [
+            "",
+            "S",
+            "1",
+            "1s",
+            "-1S",
+            "1.5S",
+            "123456789S",
+            " 1S",
+            "1 S",
+        ] {
             assert_eq!(parse_timeout(odd.as_bytes()), None, "{odd}");
         }
         assert!(parse_timeout(b"99999999H").is_some());

@@ -53,7 +53,10 @@ impl TextDecoder {
             }
             // A byte is whole with its second character, and never before: there is room where they stood.
             let bits = self.left << 6 | u16::from(value);
-            if let Some(shift) = [0, 4, 2, 0].get(usize::from(self.count)).filter(|_| self.count != 0) {
+            if let Some(shift) = [0, 4, 2, 0]
+                .get(usize::from(self.count))
+                .filter(|_| self.count != 0)
+            {
                 bytes[to] = (bits >> shift) as u8;
                 to += 1;
             }
@@ -156,13 +159,17 @@ mod tests {
     #[test]
     fn an_answer_changes_its_type_and_its_trailers_go_into_its_body() {
         let text = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc+proto\r\nContent-Length: 9\r\nX: y\r\n\r\n";
-        let limits = Limits { head: 1_000, fields: 10 };
+        let limits = Limits {
+            head: 1_000,
+            fields: 10,
+        };
         let response = parse_response(text, &mut 0, &limits, MethodKind::Post);
         let response = response.unwrap().unwrap();
         let mut out = Vec::new();
         write_head(&response, Kind::WebText, &mut out);
         let out = String::from_utf8(out).unwrap().to_lowercase();
-        let expected = "http/1.1 200 \r\ncontent-type: application/grpc-web-text+proto\r\nx: y\r\n\r\n";
+        let expected =
+            "http/1.1 200 \r\ncontent-type: application/grpc-web-text+proto\r\nx: y\r\n\r\n";
         assert_eq!(out, expected);
         let mut out = Vec::new();
         write_trailers(b"Grpc-Status: 0\r\nX: y\r\n", Kind::Web, &mut out);

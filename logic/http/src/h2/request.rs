@@ -5,11 +5,12 @@ use super::response::fields_of;
 
 /// Appends a header block for a request whose head is `head`, as [`h1::write_request`](crate::h1::write_request) has written
 /// it. What only concerns HTTP/1.1 is left out (RFC 9113 §8.2.2). `told` may have another value for a field, by its name
-/// in lower case, or none at all.
+/// in lower case, or none at all; `more` come behind.
 pub fn write_request<'v>(
     head: &'v [u8],
     scheme: &str,
     told: impl Fn(&[u8], &'v [u8]) -> Option<&'v [u8]>,
+    more: &[(&str, &str)],
     out: &mut Vec<u8>,
 ) {
     let end = memchr::memchr(b'\n', head).map_or(head.len(), |at| at + 1);
@@ -29,6 +30,9 @@ pub fn write_request<'v>(
         if let Some(value) = told(name, value) {
             write_field(name, value, out);
         }
+    }
+    for (name, value) in more {
+        write_field(name.as_bytes(), value.as_bytes(), out);
     }
 }
 

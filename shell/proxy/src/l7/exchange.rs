@@ -72,6 +72,7 @@ impl Session {
     /// Does what was decided; returns what becomes of the connection.
     pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
         let (begun, plan) = &mut *request;
+        self.begin_call(begun);
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
@@ -86,6 +87,7 @@ impl Session {
                 (ended, Some(forward.service))
             }
         };
+        self.end_call();
         self.record(begun, &ended, service);
         ended.next
     }
@@ -150,8 +152,13 @@ impl Session {
                 }
                 // A long body, or a slow client, is no latency of the instance's.
                 let heard = self.heard.get().min(self.worker.now());
-                in_flight.done(told(&outcome), heard);
+                in_flight.done(self.told(&outcome), heard);
                 match outcome {
+                    Err(failed) if self.is_expired() => {
+                        let mut ended = Box::pin(self.expire(begun, failed)).await;
+                        (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
+                        return ended;
+                    }
                     Ok(mut ended) => {
                         (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
                         return ended;
@@ -258,8 +265,7 @@ impl Session {
         service: &ServiceTable,
         many: bool,
     ) -> Result<Sock, Failed> {
-        let reactor = self.worker.reactor();
-        reactor.set_timeout(service.connect_timeout);
+        self.set_timeout(service.connect_timeout);
         let to = endpoint.address;
         let mut connected = self.worker.connect(service, to).await;
         if let Ok(instance) = &mut connected {
@@ -332,7 +338,7 @@ impl Session {
             // It no longer reads; its answer may be on the way.
             Either::Left(Err(Cut::InstanceLeft)) => {
                 let timeout = service.response_timeout;
-                self.worker.reactor().set_timeout(timeout);
+                self.set_timeout(timeout);
             }
             Either::Left(Err(cut)) => return Err(Failed::Client(cut)),
             Either::Right(answered) => return Ok((answered?, false)),
@@ -374,6 +380,32 @@ impl Session {
         ended
     }
 
+    /// What an attempt tells of its instance: nothing, if there was no time for it.
+    fn told(&self, outcome: &Result<Ended, Failed>) -> Outcome {
+        match outcome {
+            Err(_) if self.is_expired() => Outcome::Cancelled,
+            outcome => told(outcome),
+        }
+    }
+
+    /// The client waits no longer.
+    async fn expire(&self, begun: &Begun, failed: Failed) -> Ended {
+        let status = self.speaking.get();
+        let mut ended = match (failed, status) {
+            (Failed::Client(Cut::Left), _) => Ended::new(status, self.abort(), None),
+            (_, 0) => {
+                let answer = Answer::text(504, "the deadline passed");
+                self.answer(begun, &answer).await
+            }
+            _ => {
+                self.end_late(begun.call.as_ref().and_then(|call| call.web()));
+                Ended::new(status, self.abort(), None)
+            }
+        };
+        ended.cut = Some(Cut::Expired);
+        ended
+    }
+
     async fn client_failed(&self, begun: &Begun, cut: Cut) -> Ended {
         let answer = match cut {
             _ if self.speaking.get() != 0 => {
@@ -390,6 +422,9 @@ impl Session {
 
     /// Sends an answer of our own.
     async fn answer(&self, begun: &Begun, answer: &Answer) -> Ended {
+        let status = answer.status;
+        let call = self.as_call(begun, answer);
+        let answer = call.as_ref().unwrap_or(answer);
         let stays = begun.keep_alive && begun.body.is_done() && !self.is_ending();
         let mut message = self.worker.buffers.take();
         let stream = self.client.is_stream();
@@ -419,7 +454,8 @@ impl Session {
             (Ok(()), true) => Next::Request,
             (Ok(()), false) => self.closing(begun),
         };
-        Ended::new(answer.status, next, sent.err())
+        // What it is to us, however it was told.
+        Ended::new(status, next, sent.err())
     }
 
     /// Sends an answer of our own on a stream; its head is in `block`.

@@ -12,6 +12,7 @@ mod admit;
 mod begin;
 mod carrier;
 mod exchange;
+mod grpc;
 mod h2;
 mod key;
 mod link;

@@ -46,6 +46,10 @@ impl Session {
         };
         let (stream, was_used) = match self.reach(service, endpoint, &ask).await? {
             Reached::Stream(stream, was_used) => (stream, was_used),
+            Reached::Older(_) if begun.call.is_some() => {
+                let why = "it speaks HTTP/1.1 only, and gRPC needs HTTP/2";
+                return Err(Failed::Connect(std::io::Error::other(why)));
+            }
             Reached::Older(older) => return Ok(Shared::Older(older)),
         };
         let outcome = self
@@ -68,7 +72,7 @@ impl Session {
         ask: &Ask<'_>,
     ) -> Result<Reached, Failed> {
         let worker = &self.worker;
-        worker.reactor().set_timeout(service.connect_timeout);
+        self.set_timeout(service.connect_timeout);
         let way = Links::way(worker, service, endpoint, ask, &self.client).await;
         match way {
             Ok(Way::Stream(stream, was_used)) => Ok(Reached::Stream(stream, was_used)),
@@ -146,7 +150,11 @@ impl Session {
         let (head, body) = text.split_at(end.map_or(text.len(), |end| end + 4));
         let scheme = if service.tls { "https" } else { "http" };
         let mut block = self.worker.buffers.take();
-        h2::write_request(head, scheme, |_, value| Some(value), &mut block);
+        let call = begun.call.as_ref();
+        let told = call.map(|call| call.told(self.worker.now()));
+        let told = told.unwrap_or_default();
+        let value = |name: &[u8], value| told.value(name, value);
+        h2::write_request(head, scheme, value, told.more(), &mut block);
         let mut data = body.to_vec();
         if forward.chunked {
             // These chunks are our own.

@@ -63,7 +63,7 @@ impl Server {
     fn ask(&mut self, method: MethodKind, end: bool) -> Key {
         let mut block = Vec::new();
         let head = b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n";
-        write_request(head, "http", |_, value| Some(value), &mut block);
+        write_request(head, "http", |_, value| Some(value), &[], &mut block);
         self.machine.ask(&block, method, end).expect("a vacancy")
     }
 
@@ -93,11 +93,13 @@ fn a_request_is_said_without_what_concerns_http_1_only() {
         true => Some(&b"8S"[..]),
         false => Some(value),
     };
-    write_request(head, "https", told, &mut block);
+    write_request(head, "https", told, &[("x", "y")], &mut block);
     let mut fields = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let field = |name: &[u8], value: &[u8]| fields.push((text(name), text(value)));
-    Decoder::new().decode(&block, &mut Vec::new(), field).unwrap();
+    Decoder::new()
+        .decode(&block, &mut Vec::new(), field)
+        .unwrap();
     let expected = [
         (":method", "PUT"),
         (":scheme", "https"),
@@ -106,6 +108,7 @@ fn a_request_is_said_without_what_concerns_http_1_only() {
         ("accept", "x"),
         ("te", "trailers"),
         ("grpc-timeout", "8S"),
+        ("x", "y"),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(fields, expected);
@@ -116,7 +119,16 @@ fn answers_read_as_http_1_has_them() {
     let mut server = Server::taking(10);
     let key = server.get();
     server.send(&answer(1, false, "103", &[("link", "</a>")]));
-    server.send(&answer(1, false, "200", &[("content-length", "2"), ("set-cookie", "a"), ("set-cookie", "b")]));
+    server.send(&answer(
+        1,
+        false,
+        "200",
+        &[
+            ("content-length", "2"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+        ],
+    ));
     server.send(&data(1, true, b"ok"));
     let expected = "HTTP/1.1 103 \r\nlink: </a>\r\n\r\n\
                     HTTP/1.1 200 \r\ncontent-length: 2\r\nset-cookie: a\r\nset-cookie: b\r\n\r\nok";
@@ -129,7 +141,11 @@ fn answers_read_as_http_1_has_them() {
 #[test]
 fn an_answer_that_ends_with_its_head_is_known_to_be_empty() {
     let cases = [
-        (MethodKind::Get, "200", "HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n"),
+        (
+            MethodKind::Get,
+            "200",
+            "HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n",
+        ),
         (MethodKind::Head, "200", "HTTP/1.1 200 \r\n\r\n"),
         (MethodKind::Get, "204", "HTTP/1.1 204 \r\n\r\n"),
         (MethodKind::Get, "304", "HTTP/1.1 304 \r\n\r\n"),
@@ -174,8 +190,14 @@ fn what_a_leaving_server_has_not_looked_at_is_told_from_what_it_answers() {
     let mut server = Server::taking(10);
     let (seen, unseen) = (server.get(), server.get());
     let goaway = [&1u32.to_be_bytes()[..], &[0; 4]].concat();
-    assert_eq!(server.send(&made(kind::GOAWAY, 0, 0, &goaway)), [Event::Leaving]);
-    assert_eq!((server.machine.vacancies(), server.machine.is_leaving()), (0, true));
+    assert_eq!(
+        server.send(&made(kind::GOAWAY, 0, 0, &goaway)),
+        [Event::Leaving]
+    );
+    assert_eq!(
+        (server.machine.vacancies(), server.machine.is_leaving()),
+        (0, true)
+    );
     assert_eq!(server.read(unseen), Err(Taken::Reset));
     assert_eq!(server.machine.lost(unseen), Lost::Refused);
     server.send(&answer(1, true, "200", &[]));
@@ -240,10 +262,23 @@ fn faults_of_a_stream_end_that_stream_only() {
         answer(1, true, "200", &[("transfer-encoding", "chunked")]),
         answer(1, true, "200", &[("connection", "close")]),
         answer(1, true, "200", &[("content-length", "1")]),
-        answer(1, false, "200", &[("content-length", "1"), ("content-length", "1")]),
+        answer(
+            1,
+            false,
+            "200",
+            &[("content-length", "1"), ("content-length", "1")],
+        ),
         answer(1, true, "200", &[("x", "y".repeat(120).as_str()); 25]),
-        [answer(1, false, "200", &[("content-length", "1")]), data(1, true, b"")].concat(),
-        [answer(1, false, "200", &[("content-length", "1")]), data(1, false, b"xy")].concat(),
+        [
+            answer(1, false, "200", &[("content-length", "1")]),
+            data(1, true, b""),
+        ]
+        .concat(),
+        [
+            answer(1, false, "200", &[("content-length", "1")]),
+            data(1, false, b"xy"),
+        ]
+        .concat(),
         [answer(1, false, "204", &[]), data(1, false, b"x")].concat(),
         answer(1, false, "103", &[("link", "y".repeat(100).as_str()); 19]).repeat(5),
     ];
@@ -265,8 +300,14 @@ fn faults_of_the_connection_end_it() {
         (answer(3, true, "200", &[]), Code::Protocol),
         (answer(2, true, "200", &[]), Code::Protocol),
         (data(3, true, b"x"), Code::Protocol),
-        (made(kind::PUSH_PROMISE, 4, 1, &[0, 0, 0, 2]), Code::Protocol),
-        (made(kind::SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 1]), Code::Protocol),
+        (
+            made(kind::PUSH_PROMISE, 4, 1, &[0, 0, 0, 2]),
+            Code::Protocol,
+        ),
+        (
+            made(kind::SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 1]),
+            Code::Protocol,
+        ),
         (made(kind::GOAWAY, 0, 0, &[0; 7]), Code::FrameSize),
         (made(kind::GOAWAY, 0, 1, &[0; 8]), Code::Protocol),
         (made(kind::HEADERS, 4, 1, &[0xff; 9]), Code::Compression),
@@ -276,7 +317,11 @@ fn faults_of_the_connection_end_it() {
     for (number, (fault, code)) in faults.into_iter().enumerate() {
         let mut server = Server::taking(10);
         let key = server.get();
-        assert_eq!(server.send(&fault), [Event::Over(Closing::Fault(code))], "{number}");
+        assert_eq!(
+            server.send(&fault),
+            [Event::Over(Closing::Fault(code))],
+            "{number}"
+        );
         assert_eq!(server.ends(), [(0, code as u32)], "{number}");
         assert_eq!(server.read(key), Err(Taken::Reset), "{number}");
         assert_eq!(server.machine.lost(key), Lost::Malformed, "{number}");
@@ -331,7 +376,12 @@ fn a_server_that_says_nothing_is_left_and_so_is_one_that_is_not_asked() {
 fn heads_take_no_room_of_windows_and_bodies_give_theirs_back() {
     let mut server = Server::taking(10);
     let key = server.get();
-    server.send(&answer(1, false, "200", &[("x", "y".repeat(1_000).as_str())]));
+    server.send(&answer(
+        1,
+        false,
+        "200",
+        &[("x", "y".repeat(1_000).as_str())],
+    ));
     let mut sent = 0;
     for _ in 0..20 {
         sent += 16_000;
@@ -349,5 +399,8 @@ fn heads_take_no_room_of_windows_and_bodies_give_theirs_back() {
         .filter(|(kind, _, stream, _)| (*kind, *stream) == (kind::WINDOW_UPDATE, 1))
         .map(|(_, _, _, payload)| frame::number(payload).unwrap())
         .sum();
-    assert!(opened <= sent && opened + 65_535 / 2 >= sent, "{opened} of {sent}");
+    assert!(
+        opened <= sent && opened + 65_535 / 2 >= sent,
+        "{opened} of {sent}"
+    );
 }

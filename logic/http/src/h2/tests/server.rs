@@ -73,7 +73,13 @@ impl Client {
             "n".repeat(rng.usize(0..400)),
         );
         let mut block = Vec::new();
-        write_request(head.as_bytes(), "http", |_, value| Some(value), &mut block);
+        write_request(
+            head.as_bytes(),
+            "http",
+            |_, value| Some(value),
+            &[],
+            &mut block,
+        );
         let key = self.machine.ask(&block, MethodKind::Post, false).unwrap();
         self.asked.push(Asked {
             key,
@@ -126,7 +132,10 @@ fn check(asked: &Asked, trailers: &[u8]) {
     let path = answer.fields.find("x-path").unwrap();
     assert_eq!(path, format!("/{}", asked.number).as_bytes());
     assert!(got[answer.head_len..] == asked.body, "{}", asked.number);
-    assert_eq!(trailers, format!("x-sum: {}\r\n", asked.body.len()).as_bytes());
+    assert_eq!(
+        trailers,
+        format!("x-sum: {}\r\n", asked.body.len()).as_bytes()
+    );
     assert!(BodyDecoder::new(answer.framing).trailers().is_empty());
 }
 
@@ -135,12 +144,16 @@ async fn echo(
     mut respond: h2::server::SendResponse<Bytes>,
     part: usize,
 ) {
-    let hints = http_types::Response::builder().status(103).header("link", "</a>");
+    let hints = http_types::Response::builder()
+        .status(103)
+        .header("link", "</a>");
     respond.send_informational(hints.body(()).unwrap()).unwrap();
     assert_eq!(request.headers()["te"], "trailers");
     let path = request.uri().path().to_owned();
     let response = http_types::Response::builder().header("x-path", path);
-    let mut stream = respond.send_response(response.body(()).unwrap(), false).unwrap();
+    let mut stream = respond
+        .send_response(response.body(()).unwrap(), false)
+        .unwrap();
     let mut up = request.into_body();
     while let Some(bytes) = up.data().await {
         let bytes = bytes.unwrap();
@@ -166,7 +179,11 @@ fn run(seed: u64) {
         connection_window: rng.u32(300_000..600_000),
         ..SETTINGS
     };
-    let most = if seed.is_multiple_of(8) { 400_000 } else { 3_000 };
+    let most = if seed.is_multiple_of(8) {
+        400_000
+    } else {
+        3_000
+    };
     let all = rng.usize(1..30);
     let body = |rng: &mut Rng| {
         let length = rng.usize(0..most);
