@@ -42,6 +42,7 @@ targets! {
     h1_body,
     h2,
     h2_answer,
+    grpc,
     config,
     log,
     proxy_protocol,

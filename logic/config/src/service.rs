@@ -167,13 +167,11 @@ impl Resolved for Service {
             let path = format!("{}.send_proxy", cx.path());
             cx.at_key(Severity::Error, &path, what, hint);
         }
-        let spoken = |check: &CheckSpec| match check.kind {
-            CheckKind::Http(_) | CheckKind::Protocol(_) | CheckKind::Exchange(_) => {
-                check.port.is_none()
-            }
-            CheckKind::Tcp => false,
+        // Databases and mail servers begin in clear text, and agree on TLS there.
+        let clear = |check: &CheckSpec| {
+            matches!(check.kind, CheckKind::Protocol(_)) && check.port.is_none()
         };
-        if keys.tls.is_some() && keys.check.as_ref().is_some_and(spoken) {
+        if keys.tls.is_some() && keys.check.as_ref().is_some_and(clear) {
             let what = "speaks clear text to instances that speak TLS, and will fail";
             let hint = "use tcp = true, or name a port where they answer in clear text";
             let path = format!("{}.check", cx.path());

@@ -334,7 +334,7 @@ impl Tables {
 fn is_postgresql(check: &CheckSpec) -> bool {
     match &check.kind {
         CheckKind::Protocol(check) => check.protocol == CheckProtocol::PostgreSql,
-        CheckKind::Tcp | CheckKind::Http(_) | CheckKind::Exchange(_) => false,
+        CheckKind::Tcp | CheckKind::Http(_) | CheckKind::Grpc(_) | CheckKind::Exchange(_) => false,
     }
 }
 

@@ -409,3 +409,126 @@ fn browsers_call_over_http_2_too_and_hear_of_deadlines() {
         }
     });
 }
+
+/// A server that says of `shop.Cart` that it is what the number says, and knows no other.
+fn checked(status: &Arc<std::sync::atomic::AtomicU8>) -> Origin {
+    let status = status.clone();
+    serving(
+        |_| (),
+        move |request, mut respond| {
+            let status = status.clone();
+            async move {
+                if request.uri().path() != "/grpc.health.v1.Health/Check" {
+                    let response = Response::builder().status(404).body(()).unwrap();
+                    let _ = respond.send_response(response, true);
+                    return;
+                }
+                let mut up = request.into_body();
+                let mut asked = Vec::new();
+                while let Some(Ok(part)) = up.data().await {
+                    asked.extend_from_slice(&part);
+                }
+                let known = asked == message(b"\x0a\x09shop.Cart");
+                let response = Response::builder().header("content-type", "application/grpc");
+                if !known {
+                    let response = response.header("grpc-status", "5").body(()).unwrap();
+                    let _ = respond.send_response(response, true);
+                    return;
+                }
+                let mut stream = respond
+                    .send_response(response.body(()).unwrap(), false)
+                    .unwrap();
+                let status = status.load(std::sync::atomic::Ordering::SeqCst);
+                stream
+                    .send_data(message(&[8, status]).into(), false)
+                    .unwrap();
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", "0".parse().unwrap());
+                let _ = stream.send_trailers(trailers);
+            }
+        },
+    )
+}
+
+#[test]
+fn instances_are_asked_by_grpc_whether_they_are_well() {
+    let status = Arc::new(std::sync::atomic::AtomicU8::new(1));
+    let origin = checked(&status);
+    let every = "interval = \"100ms\"\nrise = 1\nfall = 1\n";
+    let config = format!(
+        "{}[service.shop.check]\ngrpc = \"shop.Cart\"\n{every}[[service.shop.instance]]\nid = \"i\"\naddress = \"{}\"\n\
+         [service.other.check]\ngrpc = \"\"\n{every}[[service.other.instance]]\nid = \"i\"\naddress = \"{}\"\n",
+        crate::SHOP,
+        origin.address,
+        origin.address,
+    );
+    let node = crate::harness::Home::new(&config).start();
+    node.until_health("shop", "i", "passing");
+    node.until_health("other", "i", "critical");
+    status.store(2, std::sync::atomic::Ordering::SeqCst);
+    node.until_health("shop", "i", "critical");
+    let instance = node.read("/v1/services/shop").to_string();
+    assert!(instance.contains("NOT_SERVING"), "{instance}");
+    status.store(1, std::sync::atomic::Ordering::SeqCst);
+    node.until_health("shop", "i", "passing");
+    // By the API, too.
+    let registration = serde_json::json!({
+        "address": "127.0.0.1", "port": origin.port(), "persistent": true,
+        "check": { "grpc": "shop.Cart", "interval": "100ms" },
+    });
+    node.register("more", "j", &registration);
+    node.until_health("more", "j", "passing");
+    let shown = node.read("/v1/services/more").to_string();
+    assert!(shown.contains("\"grpc\":\"shop.Cart\""), "{shown}");
+}
+
+#[test]
+fn checks_speak_tls_where_requests_do() {
+    let status = Arc::new(std::sync::atomic::AtomicU8::new(1));
+    let origin = checked(&status);
+    let authority = crate::tls::Authority::new();
+    let home = crate::harness::Home::new("");
+    authority.sign(&["localhost"]).write(&home, "tls");
+    let at = |file: &str| home.path().join(file).display().to_string();
+    home.configure(&format!(
+        "[listener.web]\nbind = \"127.0.0.1:0\"\nprotocol = \"https\"\nservice = \"shop\"\n\
+         tls.certificates = [{{ cert = \"{}\", key = \"{}\" }}]\n[service.shop]\nprotocol = \"h2\"\n",
+        at("tls.pem"),
+        at("tls.key"),
+    ));
+    // Another node takes its TLS off.
+    let inner = home.start();
+    inner.register("shop", "i", &crate::lasting(&origin));
+    inner.until_eligible("/", 1);
+    std::fs::write(home.path().join("ca.pem"), &authority.pem).unwrap();
+    let service = |name: &str, tls: &str, check: &str| {
+        format!(
+            "[service.{name}]\nprotocol = \"h2\"\ntls = {{ ca = \"{}\", {tls} }}\n\
+             check = {{ {check}, interval = \"100ms\", rise = 1, fall = 1 }}\n\
+             [[service.{name}.instance]]\nid = \"i\"\naddress = \"{}\"\n",
+            at("ca.pem"),
+            inner.listener("web"),
+        )
+    };
+    let named = "server_name = \"localhost\"";
+    let config = [
+        crate::SHOP.to_owned(),
+        service("calls", named, "grpc = \"shop.Cart\""),
+        service("pages", named, "http = \"/\", status = [\"404\"]"),
+        service("bytes", named, "tcp = true"),
+        service("stranger", "server_name = \"other.example\"", "tcp = true"),
+        service(
+            "clear",
+            "checks = false, server_name = \"other.example\"",
+            "tcp = true",
+        ),
+    ];
+    let node = crate::harness::Home::new(&config.concat()).start();
+    node.until_health("calls", "i", "passing");
+    node.until_health("bytes", "i", "passing");
+    node.until_health("stranger", "i", "critical");
+    node.until_health("clear", "i", "passing");
+    let why = node.read("/v1/services/stranger").to_string();
+    assert!(why.contains("no TLS with"), "{why}");
+    node.until_health("pages", "i", "passing");
+}

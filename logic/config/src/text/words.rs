@@ -183,7 +183,7 @@ impl Text for CheckProtocol {
     const EXPECTED: &'static str = "the name of a protocol, such as \"postgresql\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        const LATER: &[&str] = &["grpc", "ldap", "dns", "mongodb"];
+        const LATER: &[&str] = &["ldap", "dns", "mongodb"];
         let known = Self::ALL.into_iter().find(|p| p.as_str() == text);
         known.ok_or_else(|| no_such_word(text, &Self::ALL.map(Self::as_str), LATER))
     }

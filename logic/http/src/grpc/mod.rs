@@ -1,6 +1,7 @@
 //! What gRPC puts into HTTP/2: its deadlines, its statuses, and which requests are its own
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 
+pub mod health;
 mod web;
 
 use std::time::Duration;
