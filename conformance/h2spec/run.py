@@ -7,8 +7,10 @@ import shutil
 import socketserver
 import subprocess
 import sys
-import tempfile
 import threading
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+import node as ours  # noqa: E402
 
 H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
 
@@ -22,13 +24,6 @@ EXCUSED = {
 }
 
 CONFIG = """
-[node]
-data_dir = "{home}/data"
-workers = 1
-[api]
-bind = "127.0.0.1:0"
-[log.access]
-format = "off"
 [listener.web]
 bind = "127.0.0.1:0"
 service = "shop"
@@ -78,24 +73,8 @@ def tool(home):
     given = os.environ.get("H2SPEC") or shutil.which("h2spec")
     if given:
         return given
-    program = home / "bin" / "h2spec"
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if not program.is_file() and go:
-        environment = {**os.environ, "GOBIN": str(program.parent), "GOPATH": str(home / "go"), "GOFLAGS": "-modcacherw"}
-        subprocess.run([go, "install", H2SPEC], env=environment, check=True)
-    return program if program.is_file() else None
-
-
-def listeners(process):
-    """The ports that the node says it listens on."""
-    ports = {}
-    for line in process.stdout:
-        found = re.search(r"listener\s+(\w+) on [\d.]+:(\d+)", line)
-        if found:
-            ports[found[1]] = int(found[2])
-        if "serving" in line:
-            return ports
-    sys.exit("the node does not start")
+    programs = ours.made_by_go(home, [H2SPEC])
+    return programs and programs["h2spec"]
 
 
 def failures(program, name, port):
@@ -118,25 +97,17 @@ def main():
         return
     origin = Threads(("127.0.0.1", 0), Origin)
     threading.Thread(target=origin.serve_forever, daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="conformance-h2spec-") as place:
-        subject = ["-subj", "/CN=localhost", "-keyout", f"{place}/key.pem", "-out", f"{place}/cert.pem"]
-        new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        subprocess.run([*new, *subject], check=True, capture_output=True)
-        config = pathlib.Path(place) / "pointsman.toml"
-        config.write_text(CONFIG.format(home=place, origin=origin.server_address[1]))
-        command = [os.environ["POINTSMAN"], "serve", "-c", str(config)]
-        node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        try:
-            faults = []
-            for name, port in sorted(listeners(node).items()):
+    faults = []
+    with ours.place("h2spec") as place:
+        ours.certificate(place)
+        config = CONFIG.format(home=place, origin=origin.server_address[1])
+        with ours.node(place, config) as listeners:
+            for name, port in sorted(listeners.items()):
                 for case, said in failures(program, name, port).items():
                     if case in EXCUSED[name]:
                         print(f"{name}: excused: {case}")
                     else:
                         faults.append(f"{name}: {case}\n{said}")
-        finally:
-            node.terminate()
-            node.wait()
     sys.exit("\n".join(faults) or 0)
 
 

@@ -40,6 +40,8 @@ const KAZOO: &[&str] = &[
 const USAGE: &str = "\
 cargo xtask conformance h2spec
     h2spec, strict, against listeners with and without TLS (needs Go, or h2spec itself)
+cargo xtask conformance grpc
+    grpc-go's interoperability client and server on both sides of the program, with TLS and without, and translated for browsers (needs Go)
 cargo xtask conformance zookeeper [OPERATIONS [SEED]]
     kazoo's and Curator's own tests against pointsman; a Dubbo provider and consumer; ZooKeeper's shell against both; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
     real ZooKeeper, every answer and every event compared";
@@ -47,7 +49,7 @@ cargo xtask conformance zookeeper [OPERATIONS [SEED]]
 /// Runs what the arguments name.
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let more = match args {
-        ["h2spec"] => return ended(h2spec(project)),
+        [suite @ ("h2spec" | "grpc")] => return ended(through_go(project, suite)),
         ["zookeeper", more @ ..] => more,
         _ => {
             println!("{USAGE}");
@@ -73,10 +75,11 @@ fn ended(done: Result<(), String>) -> ExitCode {
     }
 }
 
-fn h2spec(project: &Project) -> Result<(), String> {
+/// A suite that Go makes.
+fn through_go(project: &Project, suite: &str) -> Result<(), String> {
     let binary = build(project)?;
-    let script = project.root.join("conformance/h2spec/run.py");
-    let target = project.root.join("target/conformance/h2spec");
+    let script = project.root.join(format!("conformance/{suite}/run.py"));
+    let target = project.root.join("target/conformance").join(suite);
     let mut python = Command::new("python3");
     python.arg(script).env("POINTSMAN", binary);
     succeed(python.env("CONFORMANCE_TARGET", target))

@@ -124,6 +124,16 @@ fn calls_of_all_four_shapes_pass() {
                 assert!(back == sent && status == "0", "{path} {count}");
             }
         }
+        // None at all, said at once and said later.
+        for later in [false, true] {
+            let (answer, mut stream) = call(&sender, "/unary", None).await;
+            if later {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            stream.send_data(Bytes::new(), true).unwrap();
+            let answer = answer.await.unwrap().into_body();
+            assert_eq!(rest(answer).await, (Vec::new(), "0".into()));
+        }
         // Each message is answered before the next is sent.
         let (answer, mut stream) = call(&sender, "/echo", None).await;
         let mut answer = answer.await.unwrap().into_body();

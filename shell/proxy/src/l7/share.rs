@@ -39,10 +39,12 @@ impl Session {
     ) -> Result<Shared, Failed> {
         let message = self.as_message(begun, forward, service);
         let trailers = begun.body.trailers();
+        let empty = message.done && message.data.is_empty() && trailers.is_empty();
         let ask = Ask {
             block: &message.block,
             method: begun.method,
-            end: message.done && message.data.is_empty() && trailers.is_empty(),
+            // gRPC wants an empty frame for the end of a request, and its servers wait for that.
+            end: empty && begun.call.is_none(),
         };
         let (stream, was_used) = match self.reach(service, endpoint, &ask).await? {
             Reached::Stream(stream, was_used) => (stream, was_used),
