@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import node
 from origin import Origin
-from pointsman import Pointsman, home
 
 H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
 
@@ -23,17 +23,13 @@ EXCUSED = {
 }
 
 
-def tool(home):
+def tool():
     """The program, built where it is not; None without Go."""
     given = os.environ.get("H2SPEC") or shutil.which("h2spec")
     if given:
         return given
-    program = home / "bin" / "h2spec"
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if not program.is_file() and go:
-        environment = {**os.environ, "GOBIN": str(program.parent), "GOPATH": str(home / "go"), "GOFLAGS": "-modcacherw"}
-        subprocess.run([go, "install", H2SPEC], env=environment, check=True)
-    return program if program.is_file() else None
+    programs = node.made_by_go(node.tools(), [H2SPEC])
+    return programs and programs["h2spec"]
 
 
 def failures(program, name, port):
@@ -48,13 +44,13 @@ def failures(program, name, port):
 
 
 def main():
-    program = tool(home())
+    program = tool()
     if program is None:
         print("skipped: h2spec is not there, and there is no Go to get it with (apt install golang-go)")
         return
     faults = []
-    with Pointsman(Origin().port) as node:
-        for name, port in sorted(node.ports.items()):
+    with node.in_front_of(Origin().port) as (ports, _):
+        for name, port in sorted(ports.items()):
             for case, said in failures(program, name, port).items():
                 if case in EXCUSED[name]:
                     print(f"{name}: excused: {case}")

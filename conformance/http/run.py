@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import node
 from origin import Origin
-from pointsman import Pointsman, home
 
 HERE = pathlib.Path(__file__).parent
 HTTPX = "httpx[http2]==0.28.1"
@@ -56,16 +56,16 @@ CLIENTS = {"curl": curl, "httpx": httpx, "undici": undici, "Go": go, "Java": jav
 
 
 def main():
-    tools = home()
+    home = node.tools()
     failed = []
-    with Pointsman(Origin().port) as node:
-        web, secure = f"http://localhost:{node.ports['web']}", f"https://localhost:{node.ports['secure']}"
+    with node.in_front_of(Origin().port) as (ports, place):
+        web, secure = f"http://localhost:{ports['web']}", f"https://localhost:{ports['secure']}"
         for name in sys.argv[1:] or CLIENTS:
-            program = CLIENTS[name](tools)
+            program = CLIENTS[name](home)
             if not program:
                 print(f"{name}: skipped, its tools are not there")
                 continue
-            environment = {**os.environ, "CA": str(node.certificate)}
+            environment = {**os.environ, "CA": str(place / "ca.pem")}
             run = subprocess.run([*program, web, secure], env=environment, timeout=180, check=False)
             print(f"{name}: {'failed' if run.returncode else 'passed'}", flush=True)
             if run.returncode:

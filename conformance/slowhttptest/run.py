@@ -9,8 +9,8 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import node
 from origin import Origin
-from pointsman import Pointsman
 
 ATTACKS = {
     "slow heads": ["-H", "-i", "2", "-t", "GET", "-x", "24"],
@@ -39,8 +39,8 @@ def main():
     if not program:
         print("skipped: slowhttptest is not there (apt install slowhttptest)")
         return
-    with Pointsman(Origin().port) as node:
-        port = node.ports["web"]
+    with node.in_front_of(Origin().port) as (ports, _):
+        port = ports["web"]
         for name, how in ATTACKS.items():
             url = f"http://127.0.0.1:{port}/bytes/1000000"
             command = [program, *how, "-c", "1000", "-r", "500", "-l", "20", "-p", "5", "-u", url]

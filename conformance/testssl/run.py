@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import node
 from origin import Origin
-from pointsman import Pointsman
 
 EXCUSED = {
     # Every suite that is left is a good one, and devices know best which of them they are quick at: Mozilla's advice too.
@@ -31,10 +31,10 @@ def main():
     if not program:
         print("skipped: testssl.sh is not there (apt install testssl.sh)")
         return
-    with Pointsman(Origin().port) as node:
-        found = node.home / "found.json"
+    with node.in_front_of(Origin().port) as (ports, place):
+        found = place / "found.json"
         quiet = ["--quiet", "--color", "0", "--warnings", "off", "--jsonfile", found]
-        subprocess.run([program, *quiet, f"127.0.0.1:{node.ports['secure']}"], capture_output=True, check=False)
+        subprocess.run([program, *quiet, f"127.0.0.1:{ports['secure']}"], capture_output=True, check=False)
         found = json.loads(found.read_text())
     assert any(f["id"] == "TLS1_3" and f["severity"] == "OK" for f in found), "it did not get to the protocols"
     bad = [f for f in found if f["severity"] not in ("OK", "INFO")]

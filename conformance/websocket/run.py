@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from pointsman import Pointsman, home
+import node
 
 WEBSOCKETS = "websockets==15.0.1"
 
@@ -75,13 +75,13 @@ def main():
     if not wstest:
         print("skipped: there is no wstest (PyPI's autobahntestsuite==0.8.2, for Python 2.7); WSTEST may name it")
         return
-    tools, port = home(), free_port()
+    tools, port = node.tools(), free_port()
     reports = tools / "reports"
     shutil.rmtree(reports, ignore_errors=True)
     echo = echo_server(tools, port)
     try:
-        with Pointsman(port) as node:
-            through = {"web": f"ws://localhost:{node.ports['web']}", "secure": f"wss://localhost:{node.ports['secure']}"}
+        with node.in_front_of(port) as (ports, _):
+            through = {"web": f"ws://localhost:{ports['web']}", "secure": f"wss://localhost:{ports['secure']}"}
             ended = outcomes(wstest, {"direct": f"ws://127.0.0.1:{port}", **through}, reports)
     finally:
         echo.terminate()

@@ -41,6 +41,8 @@ targets! {
     h1_response,
     h1_body,
     h2,
+    h2_answer,
+    grpc,
     config,
     log,
     proxy_protocol,

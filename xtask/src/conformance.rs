@@ -40,6 +40,8 @@ const KAZOO: &[&str] = &[
 const USAGE: &str = "\
 cargo xtask conformance h2spec
     h2spec, strict, against listeners with and without TLS (needs Go, or h2spec itself)
+cargo xtask conformance grpc
+    grpc-go's interoperability client and server on both sides of the program, with TLS and without, and translated for browsers (needs Go)
 cargo xtask conformance http [CLIENT...]
     curl, Python's httpx, Node's undici, Go's net/http and Java's HttpClient through listeners with and without TLS
 cargo xtask conformance slowhttptest
@@ -56,11 +58,9 @@ cargo xtask conformance zookeeper [OPERATIONS [SEED]]
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let more = match args {
         [
-            name @ ("h2spec" | "http" | "slowhttptest" | "testssl" | "websocket"),
+            name @ ("grpc" | "h2spec" | "http" | "slowhttptest" | "testssl" | "websocket"),
             more @ ..,
-        ] => {
-            return ended(listeners(project, name, more));
-        }
+        ] => return ended(suite(project, name, more)),
         ["zookeeper", more @ ..] => more,
         _ => {
             println!("{USAGE}");
@@ -86,8 +86,8 @@ fn ended(done: Result<(), String>) -> ExitCode {
     }
 }
 
-/// What has a script of its own, and the listeners of one node to go at.
-fn listeners(project: &Project, name: &str, args: &[&str]) -> Result<(), String> {
+/// A suite that has a script of its own.
+fn suite(project: &Project, name: &str, args: &[&str]) -> Result<(), String> {
     let binary = build(project)?;
     let script = project.root.join("conformance").join(name).join("run.py");
     let target = project.root.join("target/conformance").join(name);

@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use model::{
-    CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, Secret, StatusRange,
-    Transport,
+    CheckKind, CheckProtocol, CheckSpec, Exchange, GrpcCheck, HttpCheck, ProtocolCheck, Secret,
+    StatusRange, Transport,
 };
 
 use crate::declare::{declare, resolved};
@@ -28,15 +28,21 @@ const RESERVED_FIELDS: [&str; 6] = [
     "upgrade",
 ];
 
+/// The longest name of a gRPC service: twice the longest path that people write.
+const MAX_SERVICE: usize = 1_024;
+
 declare! {
-    /// How the health of the instances is probed: by `tcp`, `udp`, `http` or `protocol`, one of them.
+    /// How the health of the instances is probed: by `tcp`, `udp`, `http`, `grpc` or `protocol`, one of them.
     pub(crate) struct CheckKeys {
         /// `true`: an instance that accepts a connection, and answers as expected, is well.
         tcp: Option<bool> => absent("see http"),
         /// `true`: an instance to which a datagram gets, and which answers as expected, is well.
         udp: Option<bool> => absent("see http"),
         /// The path to ask for, with a query or without: an instance that answers as expected is well.
-        http: Option<UrlTarget> => absent("see tcp, udp and protocol"),
+        http: Option<UrlTarget> => absent("see tcp, udp, grpc and protocol"),
+        /// The gRPC service to ask for by `grpc.health.v1.Health/Check`, such as `"shop.Cart"`; `""` for the server as a
+        /// whole. An instance that says that it is serving is well.
+        grpc: Option<Box<str>> => absent("see http"),
         /// A server that answers in this protocol is well: `"postgresql"`, `"mysql"`, `"redis"`, `"smtp"`, `"imap"`
         /// or `"pop3"`. The first three also tell who is the primary.
         protocol: Option<CheckProtocol> => absent("see http"),
@@ -99,6 +105,7 @@ impl Resolved for CheckSpec {
             match how {
                 How::Tcp | How::Udp => Some(exchange(&keys, how)),
                 How::Http => http(&keys, cx),
+                How::Grpc => grpc(&keys, cx),
                 How::Protocol(protocol) => Some(login(&keys, protocol, cx)),
             }
         });
@@ -118,6 +125,7 @@ impl Resolved for CheckSpec {
             tcp: None,
             udp: None,
             http: None,
+            grpc: None,
             protocol: None,
             send: None,
             expect: None,
@@ -137,6 +145,7 @@ impl Resolved for CheckSpec {
         };
         match &self.kind {
             CheckKind::Tcp => keys.tcp = Some(true),
+            CheckKind::Grpc(grpc) => keys.grpc = Some(grpc.service.clone()),
             CheckKind::Exchange(exchange) => {
                 keys.tcp = (exchange.transport == Transport::Tcp).then_some(true);
                 keys.udp = (exchange.transport == Transport::Udp).then_some(true);
@@ -171,10 +180,11 @@ enum How {
     Tcp,
     Udp,
     Http,
+    Grpc,
     Protocol(CheckProtocol),
 }
 
-/// The one of four that is given.
+/// The one of five that is given.
 fn how(keys: &CheckKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<How> {
     for (name, flag) in [("tcp", keys.tcp), ("udp", keys.udp)] {
         if flag == Some(false) {
@@ -187,13 +197,14 @@ fn how(keys: &CheckKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<How> {
         keys.tcp.map(|_| ("tcp", How::Tcp)),
         keys.udp.map(|_| ("udp", How::Udp)),
         keys.http.as_ref().map(|_| ("http", How::Http)),
+        keys.grpc.as_ref().map(|_| ("grpc", How::Grpc)),
         keys.protocol.map(|p| ("protocol", How::Protocol(p))),
     ];
     let given: Vec<_> = given.into_iter().flatten().collect();
     match &given[..] {
         [(_, how)] => return Some(*how),
         [] => {
-            let hint = "add tcp = true, udp = true, http = \"/…\" or protocol = \"…\"";
+            let hint = "add tcp = true, udp = true, http = \"/…\", grpc = \"\" or protocol = \"…\"";
             cx.error(node.at, "does not say how", hint);
         }
         [first, second, ..] => {
@@ -210,6 +221,7 @@ fn only_what_belongs(keys: &CheckKeys, how: How, cx: &mut Reader<'_, '_>) {
         How::Tcp => (false, true, "tcp"),
         How::Udp => (false, true, "udp"),
         How::Http => (true, false, "http"),
+        How::Grpc => (false, false, "grpc"),
         How::Protocol(protocol) => (false, false, protocol.as_str()),
     };
     let protocol = match how {
@@ -249,6 +261,17 @@ fn exchange(keys: &CheckKeys, how: How) -> CheckKind {
         send: keys.send.clone(),
         expect: keys.expect.clone(),
     })
+}
+
+fn grpc(keys: &CheckKeys, cx: &mut Reader<'_, '_>) -> Option<CheckKind> {
+    let service = keys.grpc.clone()?;
+    if service.len() > MAX_SERVICE || service.contains(char::is_control) {
+        let key = format!("{}.grpc", cx.path());
+        let what = "is no name of a service";
+        let hint = "write it as in the .proto file, with its package: \"shop.Cart\"";
+        cx.at_key(Severity::Error, &key, what, hint);
+    }
+    Some(CheckKind::Grpc(GrpcCheck { service }))
 }
 
 fn login(keys: &CheckKeys, protocol: CheckProtocol, cx: &mut Reader<'_, '_>) -> CheckKind {

@@ -44,7 +44,10 @@ pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
-pub use text::{AccessFormat, ClientAuth, Durability, LogTarget, Percent, Protocol, TlsVersion};
+pub use text::{
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Percent, Protocol,
+    TlsVersion,
+};
 pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
 

@@ -49,6 +49,8 @@ pub struct Listener {
     pub peer_timeout: Duration,
     /// Limits of connections in HTTP/2, if it speaks HTTP.
     pub http2: Http2Limits,
+    /// Whether gRPC-Web is translated.
+    pub grpc_web: bool,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -92,6 +94,9 @@ declare! {
         peer_timeout: Duration => default(secs(60)).within(secs(2)..=DAY),
         /// HTTP/2 of an `http` or `https` listener.
         http2: Http2Limits => section(),
+        /// gRPC-Web is translated: instances with `protocol = "h2"` get the browsers' calls as gRPC.
+        // An instance may speak gRPC-Web itself.
+        grpc_web: bool => default(false),
         /// Limits of a `tcp` listener's connections.
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
@@ -230,6 +235,7 @@ impl Resolved for Listener {
             tls: keys.tls,
             peer_timeout: keys.peer_timeout,
             http2: keys.http2,
+            grpc_web: keys.grpc_web,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -249,6 +255,7 @@ impl Resolved for Listener {
             tls: self.tls.clone(),
             peer_timeout: self.peer_timeout,
             http2: self.http2,
+            grpc_web: self.grpc_web,
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),

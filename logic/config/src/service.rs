@@ -12,7 +12,7 @@ use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
 use crate::rule::{absent, default, section};
-use crate::text::Percent;
+use crate::text::{InstanceProtocol, Percent};
 use crate::tls::ServiceTls;
 use crate::top::{DAY, millis, secs};
 use crate::tree::Node;
@@ -67,6 +67,10 @@ declare! {
         /// The PROXY header that its instances expect in front of each connection: `"v1"` (text) or `"v2"`
         /// (binary). HTTP requests then get a connection each.
         send_proxy: Option<ProxyVersion> => absent("none: their peer is this node"),
+        /// What its instances speak to HTTP listeners: `"http/1.1"`, or `"h2"`. With `tls`, `"h2"` is offered, and an
+        /// instance that does not agree gets HTTP/1.1; without, it must speak HTTP/2 from the first byte (h2c).
+        // Every server speaks it, and most gain nothing from the other over a short way.
+        protocol: InstanceProtocol => default(InstanceProtocol::Http1),
         /// TLS towards its instances.
         tls: Option<ServiceTls> => absent("clear text, or what the client itself speaks"),
         /// Addresses of this machine to connect from, in turn. One address has some 28,000 ports for connections
@@ -114,6 +118,8 @@ pub struct Service {
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect.
     pub send_proxy: Option<ProxyVersion>,
+    /// What its instances speak to HTTP listeners.
+    pub protocol: InstanceProtocol,
     /// TLS towards its instances, if they speak it.
     pub tls: Option<ServiceTls>,
     /// Addresses to connect from; empty: the kernel's choice.
@@ -155,13 +161,17 @@ impl Resolved for Service {
             let path = format!("{}.respread.rate", cx.path());
             cx.at_key(Severity::Error, &path, what, hint);
         }
-        let spoken = |check: &CheckSpec| match check.kind {
-            CheckKind::Http(_) | CheckKind::Protocol(_) | CheckKind::Exchange(_) => {
-                check.port.is_none()
-            }
-            CheckKind::Tcp => false,
+        if keys.protocol == InstanceProtocol::Http2 && keys.send_proxy.is_some() {
+            let what = "names one client, and a connection with HTTP/2 is shared by many";
+            let hint = "remove it, or the protocol: instances get X-Forwarded-For as well";
+            let path = format!("{}.send_proxy", cx.path());
+            cx.at_key(Severity::Error, &path, what, hint);
+        }
+        // Databases and mail servers begin in clear text, and agree on TLS there.
+        let clear = |check: &CheckSpec| {
+            matches!(check.kind, CheckKind::Protocol(_)) && check.port.is_none()
         };
-        if keys.tls.is_some() && keys.check.as_ref().is_some_and(spoken) {
+        if keys.tls.is_some() && keys.check.as_ref().is_some_and(clear) {
             let what = "speaks clear text to instances that speak TLS, and will fail";
             let hint = "use tcp = true, or name a port where they answer in clear text";
             let path = format!("{}.check", cx.path());
@@ -181,6 +191,7 @@ impl Resolved for Service {
             retry_budget: keys.retry_budget,
             keep_alive: keys.keep_alive,
             send_proxy: keys.send_proxy,
+            protocol: keys.protocol,
             tls: keys.tls,
             connect_from: keys.connect_from,
             ejection: keys.ejection,
@@ -206,6 +217,7 @@ impl Resolved for Service {
             retry_budget: self.retry_budget,
             keep_alive: self.keep_alive,
             send_proxy: self.send_proxy,
+            protocol: self.protocol,
             tls: self.tls.clone(),
             connect_from: self.connect_from.clone(),
             ejection: self.ejection,

@@ -138,6 +138,7 @@ const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
     ("trusted_peers", HTTP),
     ("timeouts", HTTP),
     ("http2", HTTP),
+    ("grpc_web", HTTP),
     (
         "accept_proxy",
         &[Protocol::Http, Protocol::Https, Protocol::Tcp],

@@ -121,6 +121,8 @@ pub struct ServiceTls {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Whether their certificates are looked at.
     pub verify: bool,
+    /// Whether checks speak it, too.
+    pub checks: bool,
 }
 
 declare! {
@@ -137,6 +139,9 @@ declare! {
         /// Whether the instances' certificates are verified. Without, anybody on the way can be the instance.
         // Who turns it off must know why.
         verify: bool => default(true),
+        /// Whether checks by `tcp`, `http` and `grpc` speak TLS, too. A check that names a `port` of its own does not.
+        // They should find what requests will find.
+        checks: bool => default(true),
     }
 }
 
@@ -166,6 +171,7 @@ impl Resolved for ServiceTls {
             server_name: keys.server_name,
             identity,
             verify: keys.verify,
+            checks: keys.checks,
         })
     }
 
@@ -176,6 +182,7 @@ impl Resolved for ServiceTls {
             cert: self.identity.as_ref().map(|(cert, _)| cert.clone()),
             key: self.identity.as_ref().map(|(_, key)| key.clone()),
             verify: self.verify,
+            checks: self.checks,
         }
     }
 }

@@ -1,5 +1,6 @@
-//! HTTP without I/O: bytes in, typed messages out, and back; and which route a request takes.
+//! HTTP without I/O: bytes in, typed messages out, and back; which route a request takes; what gRPC adds.
 
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod load_report;

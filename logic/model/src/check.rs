@@ -35,8 +35,17 @@ pub enum CheckKind {
     Http(HttpCheck),
     /// Bytes are sent, and others come back.
     Exchange(Exchange),
+    /// A gRPC server says that it is well (`grpc.health.v1.Health/Check`).
+    Grpc(GrpcCheck),
     /// A server answers in its protocol, and says whether it is a primary or a replica.
     Protocol(ProtocolCheck),
+}
+
+/// What a gRPC server is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GrpcCheck {
+    /// The name of a service, such as `shop.Cart`; empty: the server as a whole.
+    pub service: Box<str>,
 }
 
 /// Bytes to send, and what must come back.

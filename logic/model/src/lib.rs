@@ -25,7 +25,8 @@ pub use balancing::{
     Balancing, Ejecting, Ejection, HashOn, Limiting, Priority, Reason, Respreading,
 };
 pub use check::{
-    CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, StatusRange, Transport,
+    CheckKind, CheckProtocol, CheckSpec, Exchange, GrpcCheck, HttpCheck, ProtocolCheck,
+    StatusRange, Transport,
 };
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
 pub use four_letter_word::FourLetterWord;

@@ -47,6 +47,8 @@ pub struct ListenerTable {
     pub max_fields: usize,
     /// Limits of connections in HTTP/2.
     pub http2: Http2Limits,
+    /// Whether browsers' form of gRPC is translated for instances that speak HTTP/2.
+    pub grpc_web: bool,
     /// What happened here.
     pub stats: Arc<Sharded<ListenerStats>>,
 }
@@ -191,6 +193,8 @@ pub struct ServiceTable {
     pub keep_alive: Duration,
     /// The PROXY header that its instances expect, if they do.
     pub send_proxy: Option<ProxyVersion>,
+    /// Whether its instances speak HTTP/2 to HTTP listeners, with TLS only if they agree to.
+    pub http2: bool,
     /// Whether its instances speak TLS.
     pub tls: bool,
     /// Addresses of ours to connect from, in turn; empty: the kernel's choice.

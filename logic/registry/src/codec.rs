@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use model::{
-    CheckKind, CheckProtocol, CheckSpec, Exchange, Health, Host, HttpCheck, Instance, Lease,
-    Namespace, ProtocolCheck, Role, Secret, ServiceKey, StatusRange, Transport, Weight,
+    CheckKind, CheckProtocol, CheckSpec, Exchange, GrpcCheck, Health, Host, HttpCheck, Instance,
+    Lease, Namespace, ProtocolCheck, Role, Secret, ServiceKey, StatusRange, Transport, Weight,
 };
 use thiserror::Error;
 
@@ -205,6 +205,10 @@ impl<'a> Writer<'a> {
                 self.option(exchange.send.as_ref(), |w, send| w.text(send));
                 self.option(exchange.expect.as_ref(), |w, expect| w.text(expect));
             }
+            CheckKind::Grpc(check) => {
+                self.byte(4);
+                self.text(&check.service);
+            }
             CheckKind::Protocol(check) => {
                 self.byte(3);
                 // By its word: numbers would be one more thing that must never change.
@@ -228,6 +232,12 @@ impl<'a> Writer<'a> {
 pub(crate) fn has_new_check(instance: &Instance) -> bool {
     let kind = instance.check.as_ref().map(|check| &check.kind);
     matches!(kind, Some(CheckKind::Exchange(_) | CheckKind::Protocol(_)))
+}
+
+/// Whether it is of a kind that version 4 does not know.
+pub(crate) fn has_grpc_check(instance: &Instance) -> bool {
+    let kind = instance.check.as_ref().map(|check| &check.kind);
+    matches!(kind, Some(CheckKind::Grpc(_)))
 }
 
 /// Takes values off the front of bytes.
@@ -493,6 +503,9 @@ impl<'a> Reader<'a> {
                 user: self.option(Self::text)?,
                 password: self.option(Self::text)?.map(Secret),
                 database: self.option(Self::text)?,
+            }),
+            4 => CheckKind::Grpc(GrpcCheck {
+                service: self.text()?,
             }),
             _ => return Err(fault),
         };

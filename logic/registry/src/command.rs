@@ -4,7 +4,7 @@ use model::{
     Health, Incarnation, Instance, InstanceId, Revision, Role, ServiceKey, Timestamp, Weight,
 };
 
-use crate::codec::{DecodeError, Reader, Writer, has_new_check};
+use crate::codec::{DecodeError, Reader, Writer, has_grpc_check, has_new_check};
 use crate::tree::TreeCommand;
 
 /// The most bytes in an encoded command. 64 KiB of metadata and a long list of tags fit many times over; the tree's
@@ -27,6 +27,9 @@ const WITH_TREE: u8 = 3;
 
 /// Instances have tiers.
 const WITH_TIERS: u8 = 4;
+
+/// The first that has checks by gRPC.
+const WITH_GRPC: u8 = 5;
 
 /// A change to the registry, as it is written to the log. Times and decisions are in it: applying it
 /// consults nothing but the registry.
@@ -174,7 +177,7 @@ impl Command {
         }
         let mut r = Reader::new(bytes);
         let version = r.byte()?;
-        if ![VERSION, WITH_ROLES, WITH_TREE, WITH_TIERS].contains(&version) {
+        if ![VERSION, WITH_ROLES, WITH_TREE, WITH_TIERS, WITH_GRPC].contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let command = match r.byte()? {
@@ -220,6 +223,7 @@ impl Command {
 impl Command {
     fn version(&self) -> u8 {
         let new = match self {
+            Self::Register { instance, .. } if has_grpc_check(instance) => return WITH_GRPC,
             Self::Register { instance, .. } if instance.tier != 0 => return WITH_TIERS,
             Self::Register { instance, .. } => has_new_check(instance),
             Self::SetHealth(verdicts) => verdicts.iter().any(|v| v.role.is_some()),

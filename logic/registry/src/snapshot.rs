@@ -2,7 +2,7 @@
 
 use model::{Incarnation, Revision, Timestamp};
 
-use crate::codec::{DecodeError, Reader, Writer, has_new_check};
+use crate::codec::{DecodeError, Reader, Writer, has_grpc_check, has_new_check};
 use crate::tree::snapshot as tree;
 use crate::{Record, Registry};
 
@@ -21,16 +21,21 @@ pub enum Version {
     WithTree = 3,
     /// Instances have tiers.
     WithTiers = 4,
+    /// Has checks by gRPC.
+    WithGrpc = 5,
 }
 
 impl Version {
     /// The latest.
-    pub const LATEST: Self = Self::WithTiers;
+    pub const LATEST: Self = Self::WithGrpc;
 
     /// The oldest that can say all there is in `registry`: going back to an older program works as long as
     /// nothing new was used.
     pub fn needed(registry: &Registry) -> Self {
         let records = || registry.services().flat_map(|service| service.instances());
+        if records().any(|r| has_grpc_check(&r.instance)) {
+            return Self::WithGrpc;
+        }
         if records().any(|r| r.instance.tier != 0) {
             return Self::WithTiers;
         }
@@ -50,6 +55,7 @@ impl Version {
             Self::WithRoles,
             Self::WithTree,
             Self::WithTiers,
+            Self::WithGrpc,
         ];
         known.into_iter().find(|version| *version as u32 == number)
     }

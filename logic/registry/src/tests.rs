@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use model::{
-    CheckKind, CheckProtocol, CheckSpec, Exchange, Health, Host, HttpCheck, Incarnation, Instance,
-    InstanceId, Lease, ProtocolCheck, Revision, Role, Secret, ServiceKey, StatusRange, Timestamp,
-    Transport, Weight,
+    CheckKind, CheckProtocol, CheckSpec, Exchange, GrpcCheck, Health, Host, HttpCheck, Incarnation,
+    Instance, InstanceId, Lease, ProtocolCheck, Revision, Role, Secret, ServiceKey, StatusRange,
+    Timestamp, Transport, Weight,
 };
 
 use crate::snapshot::{self, Rebuild, Version};
@@ -180,7 +180,7 @@ fn random_pairs(random: &mut Rng) -> BTreeMap<Box<str>, Box<str>> {
 }
 
 fn random_check(random: &mut Rng) -> CheckSpec {
-    let kind = match random.u32(0..4) {
+    let kind = match random.u32(0..5) {
         0 => CheckKind::Tcp,
         1 => CheckKind::Exchange(Exchange {
             transport: random.choice([Transport::Tcp, Transport::Udp]).unwrap(),
@@ -192,6 +192,9 @@ fn random_check(random: &mut Rng) -> CheckSpec {
             user: random.bool().then(|| random_text(random)),
             password: random.bool().then(|| Secret(random_text(random))),
             database: random.bool().then(|| random_text(random)),
+        }),
+        3 => CheckKind::Grpc(GrpcCheck {
+            service: random_text(random),
         }),
         _ => CheckKind::Http(HttpCheck {
             method: "GET".into(),
@@ -550,6 +553,8 @@ fn a_registry_that_uses_nothing_new_is_kept_as_the_first_version_did() {
     assert_eq!(register(0, None), Version::First);
     assert_eq!(register(0, Some(CheckKind::Tcp)), Version::First);
     assert_eq!(register(Instance::LAST_TIER, None), Version::WithTiers);
+    let grpc = CheckKind::Grpc(GrpcCheck::default());
+    assert_eq!(register(0, Some(grpc)), Version::WithGrpc);
     let exchange = Exchange {
         transport: Transport::Udp,
         send: None,

@@ -121,6 +121,7 @@ impl Tables {
             max_head: listener.max_head.0 as usize,
             max_fields: listener.max_fields.into(),
             http2: listener.http2,
+            grpc_web: listener.grpc_web,
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
         }
     }
@@ -277,6 +278,7 @@ impl Tables {
             retry_budget: settings.retry_budget.0,
             keep_alive: settings.keep_alive,
             send_proxy: settings.send_proxy,
+            http2: settings.protocol == config::InstanceProtocol::Http2,
             tls: settings.tls.is_some(),
             connect_from: settings.connect_from.clone(),
             stats: same.map_or_else(|| Arc::new(Sharded::new(self.workers)), |b| b.stats.clone()),
@@ -332,7 +334,7 @@ impl Tables {
 fn is_postgresql(check: &CheckSpec) -> bool {
     match &check.kind {
         CheckKind::Protocol(check) => check.protocol == CheckProtocol::PostgreSql,
-        CheckKind::Tcp | CheckKind::Http(_) | CheckKind::Exchange(_) => false,
+        CheckKind::Tcp | CheckKind::Http(_) | CheckKind::Grpc(_) | CheckKind::Exchange(_) => false,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::harness::{Connection, Heard, Home, Node, Origin, Reply, get, until};
 const SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A node with these instances of `shop`.
-fn before(origins: &[&Origin], settings: &str) -> Node {
+pub(crate) fn before(origins: &[&Origin], settings: &str) -> Node {
     let config = format!("{}\n{settings}\n", crate::SHOP);
     let node = Home::new(&config).start();
     for (number, origin) in origins.iter().enumerate() {
@@ -46,7 +46,7 @@ fn saying(bytes: &'static [u8]) -> Origin {
     })
 }
 
-fn run<T>(task: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(task: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
     runtime.block_on(async {
@@ -56,15 +56,15 @@ fn run<T>(task: impl Future<Output = T>) -> T {
 }
 
 /// A connection, and how it ends.
-async fn connect(to: SocketAddr) -> (SendRequest<Bytes>, Ending) {
+pub(crate) async fn connect(to: SocketAddr) -> (SendRequest<Bytes>, Ending) {
     let socket = tokio::net::TcpStream::connect(to).await.unwrap();
     let (sender, connection) = h2::client::handshake(socket).await.unwrap();
     (sender.ready().await.unwrap(), tokio::spawn(connection))
 }
 
-type Ending = tokio::task::JoinHandle<Result<(), h2::Error>>;
+pub(crate) type Ending = tokio::task::JoinHandle<Result<(), h2::Error>>;
 
-async fn ask(
+pub(crate) async fn ask(
     sender: &SendRequest<Bytes>,
     path: &str,
     end: bool,
@@ -75,7 +75,7 @@ async fn ask(
     sender.send_request(request.body(()).unwrap(), end).unwrap()
 }
 
-async fn body(mut stream: RecvStream) -> Result<Vec<u8>, h2::Error> {
+pub(crate) async fn body(mut stream: RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut whole = Vec::new();
     while let Some(part) = stream.data().await {
         let part = part?;
@@ -85,14 +85,14 @@ async fn body(mut stream: RecvStream) -> Result<Vec<u8>, h2::Error> {
     Ok(whole)
 }
 
-async fn text(answer: ResponseFuture) -> (u16, String) {
+pub(crate) async fn text(answer: ResponseFuture) -> (u16, String) {
     let answer = answer.await.unwrap();
     let status = answer.status().as_u16();
     let body = body(answer.into_body()).await.unwrap();
     (status, String::from_utf8(body).unwrap())
 }
 
-async fn upload(stream: &mut SendStream<Bytes>, bytes: &[u8]) -> Result<(), h2::Error> {
+pub(crate) async fn upload(stream: &mut SendStream<Bytes>, bytes: &[u8]) -> Result<(), h2::Error> {
     let mut rest = bytes;
     while !rest.is_empty() {
         stream.reserve_capacity(rest.len());

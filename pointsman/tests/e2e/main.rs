@@ -5,6 +5,7 @@ mod harness;
 
 mod command_line;
 mod explain;
+mod grpc;
 mod hostile;
 mod http2;
 mod input;
@@ -18,6 +19,7 @@ mod registration;
 mod reload;
 mod respread;
 mod routes;
+mod shared;
 mod shutdown;
 mod start;
 mod tcp;

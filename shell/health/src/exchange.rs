@@ -9,11 +9,11 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use wire::dialogue::{Dialogue, Login, NONCE};
 
-use crate::probe::{BODY, broken};
+use crate::probe::{BODY, Stream, broken};
 use crate::schedule::Outcome;
 
 /// Sends, and reads until what is expected was there.
-pub(crate) async fn tcp(mut stream: TcpStream, exchange: &Exchange) -> Outcome {
+pub(crate) async fn tcp(mut stream: Box<dyn Stream>, exchange: &Exchange) -> Outcome {
     if let Some(send) = &exchange.send {
         stream
             .write_all(send.as_bytes())

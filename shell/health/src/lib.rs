@@ -4,6 +4,7 @@
 //! [`Prober`] drives it on tokio and does the probing.
 
 mod exchange;
+mod grpc;
 mod probe;
 mod prober;
 mod schedule;
@@ -11,4 +12,4 @@ mod schedule;
 pub use prober::{Prober, Reports};
 pub use schedule::{Outcome, Schedule, Target};
 
-pub use probe::probe;
+pub use probe::{Tls, probe};

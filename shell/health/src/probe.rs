@@ -2,39 +2,87 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::h1;
 use model::{CheckKind, Host, HttpCheck, Transport};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::exchange;
+use crate::grpc;
 use crate::schedule::{Outcome, Target};
 
 /// How much of an answer is searched.
 pub(crate) const BODY: usize = 64 * 1024;
 
 /// The largest head an answer may have.
-const LIMITS: h1::Limits = h1::Limits {
+pub(crate) const LIMITS: h1::Limits = h1::Limits {
     head: 16 * 1024,
     fields: 100,
 };
+
+/// How instances are spoken to within TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// How, without a word on what is spoken in it.
+    pub config: Arc<ClientConfig>,
+    /// How, offering HTTP/2.
+    pub many: Arc<ClientConfig>,
+    /// Who they have to be; `None`: who has their address.
+    pub server_name: Option<ServerName<'static>>,
+}
+
+/// What bytes are exchanged on.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// The connection, within TLS if that is spoken; `many` if it is to carry HTTP/2.
+async fn within(
+    tls: Option<&Tls>,
+    stream: TcpStream,
+    address: SocketAddr,
+    many: bool,
+) -> Result<Box<dyn Stream>, String> {
+    let Some(tls) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let config = if many { &tls.many } else { &tls.config };
+    let name = tls.server_name.clone();
+    let name = name.unwrap_or_else(|| ServerName::from(address.ip().to_canonical()));
+    let agreed = TlsConnector::from(config.clone())
+        .connect(name, stream)
+        .await;
+    match agreed {
+        Ok(stream) if many && stream.get_ref().1.alpn_protocol() != Some(b"h2") => Err(format!(
+            "{address} does not agree on HTTP/2, which gRPC needs"
+        )),
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(fault) => Err(format!("no TLS with {address}: {fault}")),
+    }
+}
 
 /// Probes `target` once, within its check's timeout.
 ///
 /// # Errors
 /// Why it is not well, in words for people.
-pub async fn probe(target: &Target) -> Outcome {
+pub async fn probe(target: &Target, tls: Option<Tls>) -> Outcome {
     let limit = target.check.timeout;
-    match timeout(limit, attempt(target)).await {
+    match timeout(limit, attempt(target, tls)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(format!("no answer within {}", model::Period(limit))),
     }
 }
 
-async fn attempt(target: &Target) -> Outcome {
+async fn attempt(target: &Target, tls: Option<Tls>) -> Outcome {
+    // A port of its own is there for the check.
+    let tls = tls.as_ref().filter(|_| target.check.port.is_none());
     let address = resolve(&target.host, target.port).await?;
     if let CheckKind::Exchange(exchange) = &target.check.kind
         && exchange.transport == Transport::Udp
@@ -47,13 +95,25 @@ async fn attempt(target: &Target) -> Outcome {
         .await
         .map_err(|fault| format!("no connection to {address}: {fault}"))?;
     match &target.check.kind {
-        CheckKind::Tcp => {
+        CheckKind::Tcp if tls.is_none() => {
             // Closed with a reset, so that a probe leaves no connection in TIME_WAIT on either side.
             let _ = stream.set_zero_linger();
             Ok(None)
         }
-        CheckKind::Http(check) => ask(stream, target, check).await.map(|()| None),
-        CheckKind::Exchange(exchange) => exchange::tcp(stream, exchange).await,
+        CheckKind::Tcp => within(tls, stream, address, false).await.map(|_| None),
+        CheckKind::Http(check) => {
+            let stream = within(tls, stream, address, false).await?;
+            ask(stream, target, check).await.map(|()| None)
+        }
+        CheckKind::Grpc(check) => {
+            let stream = within(tls, stream, address, true).await?;
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let asked = grpc::ask(stream, check, &host_of(target), scheme).await;
+            asked.map(|()| None)
+        }
+        CheckKind::Exchange(exchange) => {
+            exchange::tcp(within(tls, stream, address, false).await?, exchange).await
+        }
         CheckKind::Protocol(check) => exchange::protocol(stream, check).await,
     }
 }
@@ -69,7 +129,11 @@ async fn resolve(host: &Host, port: u16) -> Result<SocketAddr, String> {
     }
 }
 
-async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Result<(), String> {
+async fn ask(
+    mut stream: Box<dyn Stream>,
+    target: &Target,
+    check: &HttpCheck,
+) -> Result<(), String> {
     stream
         .write_all(&request(target, check))
         .await
@@ -113,13 +177,17 @@ async fn ask(mut stream: TcpStream, target: &Target, check: &HttpCheck) -> Resul
     }
 }
 
-fn request(target: &Target, check: &HttpCheck) -> Vec<u8> {
+fn host_of(target: &Target) -> String {
     let port = target.port;
-    let host = match (&check.host, &target.host) {
-        (Some(host), _) => host.to_string(),
-        (None, Host::Ip(std::net::IpAddr::V6(ip))) => format!("[{ip}]:{port}"),
-        (None, host) => format!("{host}:{port}"),
-    };
+    match &target.host {
+        Host::Ip(std::net::IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+        host => format!("{host}:{port}"),
+    }
+}
+
+fn request(target: &Target, check: &HttpCheck) -> Vec<u8> {
+    let host = check.host.as_deref().map(str::to_owned);
+    let host = host.unwrap_or_else(|| host_of(target));
     let mut out = format!(
         "{} {} HTTP/1.1\r\nHost: {host}\r\n",
         check.method, check.path
@@ -142,7 +210,7 @@ fn request(target: &Target, check: &HttpCheck) -> Vec<u8> {
 
 /// Looks for `wanted` in the first [`BODY`] bytes of the body.
 async fn find(
-    stream: &mut TcpStream,
+    stream: &mut Box<dyn Stream>,
     mut raw: Vec<u8>,
     body: &mut h1::BodyDecoder,
     wanted: &str,

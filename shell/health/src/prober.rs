@@ -1,5 +1,6 @@
 //! Drives a [`Schedule`] on tokio.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use model::{Host, InstanceId, Moment, ServiceKey};
 use registry::Verdict;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::probe::{accepts, probe};
+use crate::probe::{Tls, accepts, probe};
 use crate::schedule::{Outcome, Schedule, Target};
 
 /// Probes under way at a time. Each holds a descriptor; a node has thousands, and needs them for traffic.
@@ -30,6 +31,8 @@ struct Shared {
     changed: Notify,
     origin: Instant,
     slots: Semaphore,
+    /// Services whose instances are probed within TLS.
+    tls: Mutex<BTreeMap<ServiceKey, Tls>>,
 }
 
 impl Prober {
@@ -41,6 +44,7 @@ impl Prober {
             changed: Notify::new(),
             origin: Instant::now(),
             slots: Semaphore::new(AT_ONCE),
+            tls: Mutex::default(),
         });
         let scheduler = tokio::spawn(run(shared.clone(), reports));
         (Self { shared, scheduler }, receiver)
@@ -65,6 +69,12 @@ impl Prober {
         self.shared.changed.notify_one();
     }
 
+    /// Probes the instances of these services within TLS from now on, and those of no others.
+    pub fn speak_tls(&self, services: BTreeMap<ServiceKey, Tls>) {
+        let tls = &self.shared.tls;
+        *tls.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
     /// Somebody saw it fail: it is probed now.
     pub fn hurry(&self, key: &ServiceKey, id: &InstanceId) {
         let now = self.shared.now();
@@ -87,6 +97,11 @@ impl Drop for Prober {
 impl Shared {
     fn now(&self) -> Moment {
         Moment::from_nanos(self.origin.elapsed().as_nanos() as u64)
+    }
+
+    fn tls(&self, key: &ServiceKey) -> Option<Tls> {
+        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        tls.get(key).cloned()
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Schedule) -> R) -> R {
@@ -123,7 +138,7 @@ async fn carry_out(shared: Arc<Shared>, target: Target, done: mpsc::Sender<(Targ
     let Ok(_slot) = shared.slots.acquire().await else {
         return;
     };
-    let outcome = probe(&target).await;
+    let outcome = probe(&target, shared.tls(&target.key)).await;
     // Nobody listens any more when the prober was dropped.
     let _ = done.send((target, outcome)).await;
 }

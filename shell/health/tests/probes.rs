@@ -29,7 +29,7 @@ async fn probed(address: SocketAddr, kind: CheckKind) -> Outcome {
         health: Health::Unknown,
         role: None,
     };
-    probe(&target).await
+    probe(&target, None).await
 }
 
 /// A server that greets, and then says each of `answers` to whatever comes, byte by byte if it is `slow`.

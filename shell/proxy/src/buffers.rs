@@ -49,4 +49,27 @@ impl Buffers {
             spare.push(buffer);
         }
     }
+
+    /// Keeps bytes for later in `held`, instead of what is there.
+    pub(crate) fn hold(&self, held: &RefCell<Vec<u8>>, bytes: &[u8]) {
+        let mut held = held.borrow_mut();
+        if bytes.is_empty() {
+            self.put(std::mem::take(&mut held));
+            return;
+        }
+        if held.capacity() == 0 {
+            *held = self.take();
+        }
+        held.clear();
+        held.extend_from_slice(bytes);
+    }
+
+    /// Moves what was kept to the front of `buffer`; returns how much it was.
+    pub(crate) fn unhold(&self, held: &RefCell<Vec<u8>>, buffer: &mut [u8]) -> usize {
+        let held = std::mem::take(&mut *held.borrow_mut());
+        buffer[..held.len()].copy_from_slice(&held);
+        let len = held.len();
+        self.put(held);
+        len
+    }
 }

@@ -16,9 +16,9 @@ use crate::rt::Sock;
 pub(crate) struct Pool(RefCell<BTreeMap<Key, Vec<Idle>>>);
 
 /// An address as two numbers, which are compared faster than what tells the families apart.
-type Key = (u128, u16);
+pub(crate) type Key = (u128, u16);
 
-fn key(address: SocketAddr) -> Key {
+pub(crate) fn key(address: SocketAddr) -> Key {
     let ip = match address.ip() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,

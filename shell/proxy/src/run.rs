@@ -63,6 +63,7 @@ async fn keep_house(worker: Rc<Worker>) {
     loop {
         worker.reactor().sleep(HOUSEKEEPING).await;
         worker.pool.sweep(worker.now());
+        worker.links.sweep();
         if let Some(logger) = &worker.logger {
             logger.flush();
         }
@@ -245,6 +246,6 @@ impl Simulated {
 
     /// Unused connections to instances.
     pub fn pooled(&self) -> usize {
-        self.worker.pool.len()
+        self.worker.pool.len() + self.worker.links.len()
     }
 }

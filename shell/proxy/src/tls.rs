@@ -30,6 +30,8 @@ pub struct InstanceTls {
     /// Whom to trust and how to show who we are. Another one for every change, [`InstanceTls::server_name`]'s among them:
     /// a pooled connection is used only with the configuration that it was made with.
     pub config: Arc<ClientConfig>,
+    /// The same, offering HTTP/2.
+    pub many: Arc<ClientConfig>,
     /// The name that certificates must have; without one, the instance's address.
     pub server_name: Option<ServerName<'static>>,
 }
@@ -41,18 +43,21 @@ impl InstanceTls {
     }
 }
 
-/// Makes the plain connection to an instance what the service wants it to be, within the task's deadline.
+/// Makes the plain connection to an instance what the service wants it to be, within the task's deadline; `many` if it may
+/// carry many requests at a time.
 pub(crate) async fn to_instance(
     worker: &Worker,
     service: &ServiceTable,
     sock: &mut Sock,
     address: SocketAddr,
+    many: bool,
 ) -> io::Result<()> {
     let tls = worker.tls();
     let Some(tls) = tls.services.get(&service.key) else {
         return Err(io::Error::other("the service's TLS is not set up"));
     };
-    let (config, name) = (tls.config.clone(), tls.name(address));
+    let config = if many { &tls.many } else { &tls.config };
+    let (config, name) = (config.clone(), tls.name(address));
     sock.connect_tls(config, name).await
 }
 
@@ -63,7 +68,18 @@ pub(crate) fn is_current(worker: &Worker, service: &ServiceTable, sock: &Sock) -
     }
     let tls = worker.tls();
     let tls = tls.services.get(&service.key);
-    tls.is_some_and(|tls| sock.is_secured_with(&tls.config))
+    let made_with =
+        |tls: &InstanceTls| sock.is_secured_with(&tls.config) || sock.is_secured_with(&tls.many);
+    tls.is_some_and(made_with)
+}
+
+/// What a connection that may carry many requests would be made with now.
+pub(crate) fn made_now(worker: &Worker, service: &ServiceTable) -> Option<Arc<ClientConfig>> {
+    if !service.tls {
+        return None;
+    }
+    let tls = worker.tls();
+    tls.services.get(&service.key).map(|tls| tls.many.clone())
 }
 
 /// Ends a client's TLS, within the task's deadline. `ahead` is what was read of it already.

@@ -16,7 +16,7 @@ use crate::access::Logger;
 use crate::buffers::Buffers;
 use crate::date::Date;
 use crate::l4::{Lasting, Pipes, Upstream, is_ours, turn};
-use crate::l7::Waiters;
+use crate::l7::{Links, Waiters};
 use crate::pool::Pool;
 use crate::rt::{Handle, Reactor, Sock};
 use crate::tls::TlsTable;
@@ -27,6 +27,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) handle: Handle,
     pub(crate) pool: Pool,
+    pub(crate) links: Links,
     pub(crate) pipes: Pipes,
     pub(crate) lasting: Lasting,
     pub(crate) waiters: Waiters,
@@ -95,6 +96,7 @@ impl Worker {
             index,
             handle,
             pool: Pool::default(),
+            links: Links::default(),
             pipes: Pipes::default(),
             lasting: Lasting::default(),
             waiters: Waiters::default(),
@@ -224,6 +226,7 @@ impl Worker {
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.pool.clear();
+        self.links.retire();
         self.handle.wake_all();
     }
 

@@ -232,6 +232,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
                 enabled: false,
                 ..Http2Limits::default()
             },
+            grpc_web: false,
             stats: numbers.listeners[number].clone(),
         })
     };
@@ -282,6 +283,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         admission: Arc::new(model::Admission::new(1)),
         keep_alive: Duration::from_millis(700),
         send_proxy: None,
+        http2: false,
         tls: false,
         connect_from: Vec::new(),
         stats: numbers.services[s].clone(),

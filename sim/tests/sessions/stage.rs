@@ -139,6 +139,7 @@ impl Stage {
             admission: Arc::new(model::Admission::new(1)),
             keep_alive: Duration::from_secs(30),
             send_proxy: None,
+            http2: false,
             tls: false,
             connect_from: Vec::new(),
             stats: Arc::new(Sharded::<ServiceStats>::new(1)),
@@ -163,6 +164,7 @@ impl Stage {
             max_head: 16 * 1024,
             max_fields: 100,
             http2: Default::default(),
+            grpc_web: false,
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

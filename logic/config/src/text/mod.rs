@@ -17,7 +17,9 @@ use serde_json::{Value as Json, json};
 use crate::tree::clip;
 use crate::value::{Name, Text};
 
-pub use words::{AccessFormat, ClientAuth, Durability, LogTarget, Protocol, TlsVersion};
+pub use words::{
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Protocol, TlsVersion,
+};
 
 pub(crate) use http::{FieldValue, Token, UrlPath, UrlTarget};
 pub(crate) use network::Address;

@@ -82,6 +82,18 @@ words! {
 }
 
 words! {
+    /// What a service's instances speak.
+    pub enum InstanceProtocol {
+        /// HTTP/1.1.
+        Http1 = "http/1.1",
+        /// HTTP/2, many requests on a connection.
+        Http2 = "h2",
+    }
+    expected "\"http/1.1\" or \"h2\""
+    later &["h3"]
+}
+
+words! {
     /// A version of TLS.
     pub enum TlsVersion {
         /// RFC 5246, with forward secrecy and authenticated encryption only.
@@ -171,7 +183,7 @@ impl Text for CheckProtocol {
     const EXPECTED: &'static str = "the name of a protocol, such as \"postgresql\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        const LATER: &[&str] = &["grpc", "ldap", "dns", "mongodb"];
+        const LATER: &[&str] = &["ldap", "dns", "mongodb"];
         let known = Self::ALL.into_iter().find(|p| p.as_str() == text);
         known.ok_or_else(|| no_such_word(text, &Self::ALL.map(Self::as_str), LATER))
     }

@@ -10,6 +10,8 @@ pub enum Code {
     Internal = 0x2,
     /// The peer sent more than the window had room for.
     FlowControl = 0x3,
+    /// The peer did not say its settings in time.
+    SettingsTimeout = 0x4,
     /// A frame on a stream that is closed for it.
     StreamClosed = 0x5,
     /// A frame of a size that it cannot have.

@@ -67,6 +67,8 @@ pub enum Event {
     Readable(Key),
     /// The stream was broken off.
     Reset(Key),
+    /// The peer begins nothing more and lets nothing more begin; requests that it has not looked at were broken off.
+    Leaving,
     /// The connection ends when its output is sent. All streams were broken off.
     Over(Closing),
 }
@@ -111,18 +113,28 @@ pub(super) struct Block {
     pub(super) since: Moment,
 }
 
-/// The server's side of a connection.
+/// Which end of a connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// A client's: requests come in.
+    Server,
+    /// A server's: requests go out, as many at a time as it has said it takes.
+    Client { most: u32, since: Moment },
+}
+
+/// One side of a connection.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) settings: Settings,
+    pub(super) side: Side,
     pub(super) streams: Streams,
     pub(super) decoder: Decoder,
     pub(super) block: Option<Box<Block>>,
     /// Bytes of the preface that have come.
     pub(super) preface: u8,
-    /// Whether the client has sent its settings.
+    /// Whether the peer has sent its settings.
     pub(super) settled: bool,
-    /// The highest number of a stream that the client has begun.
+    /// The highest number of a stream that the client, be it we or the peer, has begun.
     pub(super) last: u32,
     /// What the client may still send on all streams together.
     pub(super) window: i64,
@@ -150,9 +162,8 @@ pub struct Connection {
 pub(super) const HEARD: [u8; 8] = *b"goodbye?";
 
 impl Connection {
-    /// A connection that has just begun; the preface is the first that it takes in.
+    /// The server's side of a connection that has just begun; the preface is the first that it takes in.
     pub fn new(settings: Settings, now: Moment) -> Self {
-        let mut output = Vec::new();
         let limit = settings.limits.head as u32;
         let announced = [
             (setting::MAX_CONCURRENT_STREAMS, settings.max_streams),
@@ -160,17 +171,33 @@ impl Connection {
             (setting::MAX_HEADER_LIST_SIZE, limit),
             (setting::ENABLE_CONNECT_PROTOCOL, 1),
         ];
-        frame::write_settings(&announced, &mut output);
+        Self::begin(settings, Side::Server, &announced, Vec::new(), now)
+    }
+
+    /// A connection of which `output` was said, and now these settings are.
+    pub(super) fn begin(
+        settings: Settings,
+        side: Side,
+        announced: &[(u16, u32)],
+        mut output: Vec<u8>,
+        now: Moment,
+    ) -> Self {
+        frame::write_settings(announced, &mut output);
         let window = i64::from(settings.connection_window).max(FIRST_WINDOW);
         if window > FIRST_WINDOW {
             frame::write_window(0, (window - FIRST_WINDOW) as u32, &mut output);
         }
         Self {
             settings,
+            side,
             streams: Streams::default(),
             decoder: Decoder::new(),
             block: None,
-            preface: 0,
+            preface: match side {
+                Side::Server => 0,
+                // Servers begin with their settings.
+                Side::Client { .. } => super::PREFACE.len() as u8,
+            },
             settled: false,
             last: 0,
             window,
@@ -272,7 +299,12 @@ impl Connection {
             Drain::Announced { at } => Some(at + NOTICE),
             _ => None,
         };
-        let due = [block, idle, notice].into_iter().flatten();
+        // A server that says nothing at all.
+        let silent = match self.side {
+            Side::Client { since, .. } if !self.settled => Some(since + self.settings.request_head),
+            _ => None,
+        };
+        let due = [block, idle, notice, silent].into_iter().flatten();
         due.min().unwrap_or(Moment::NEVER)
     }
 
@@ -286,12 +318,14 @@ impl Connection {
             self.end(Closing::Late, Code::Protocol);
         } else if matches!(self.drain, Drain::Announced { at } if at + NOTICE <= now) {
             self.drain_finally();
+        } else if self.is_client() && !self.settled {
+            self.end(Closing::Late, Code::SettingsTimeout);
         } else {
             self.end(Closing::Idle, Code::None);
         }
     }
 
-    /// Ends it for a fault of the client's.
+    /// Ends it for a fault of the peer's.
     pub(super) fn fail(&mut self, code: Code) -> Event {
         let why = match code {
             Code::Calm => Closing::Flood,
@@ -302,7 +336,12 @@ impl Connection {
 
     fn end(&mut self, why: Closing, code: Code) -> Event {
         if self.over.is_none() {
-            frame::write_goaway(self.last, code, &mut self.output);
+            let last = match self.side {
+                Side::Server => self.last,
+                // Servers begin nothing, for they may not push.
+                Side::Client { .. } => 0,
+            };
+            frame::write_goaway(last, code, &mut self.output);
             self.over = Some(why);
         }
         self.close();
@@ -311,7 +350,8 @@ impl Connection {
 
     /// The connection broke: every stream is broken off with it.
     pub fn close(&mut self) {
-        self.streams.reset_all();
+        let malformed = self.over.is_some_and(Closing::is_fault);
+        self.streams.reset_all(self.is_client(), malformed);
         self.blocked.clear();
         self.block = None;
     }

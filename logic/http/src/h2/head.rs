@@ -13,7 +13,7 @@ use crate::h1::trailer::{TRAILERS, may_trail};
 use crate::h1::{Framing, Known, Limits, MAX_FIELDS, MethodKind, Request, Target, Version};
 
 /// What a field costs beside its bytes, by the measure of SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2).
-const OVERHEAD: usize = 32;
+pub(super) const OVERHEAD: usize = 32;
 
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,7 +307,7 @@ const PSEUDO: usize = 5;
 
 /// What the field is, if it may be one (§8.2.1, §8.2.2).
 #[inline]
-fn check(name: &[u8], value: &[u8]) -> Option<Known> {
+pub(super) fn check(name: &[u8], value: &[u8]) -> Option<Known> {
     let (mut classes, mut common) = (0, TOKEN);
     for &byte in name {
         let class = class::class(byte);

@@ -1,12 +1,12 @@
-//! What a client sends, frame by frame (RFC 9113 §5, §6).
+//! What a peer sends, frame by frame (RFC 9113 §5, §6).
 
 use model::Moment;
 
 use super::code::Code;
-use super::connection::{Block, Connection, Drain, EARNED, Event, FIRST_WINDOW, HEARD};
+use super::connection::{Block, Connection, Drain, EARNED, Event, FIRST_WINDOW, HEARD, Side};
 use super::frame::{self, Frame, MAX_PAYLOAD, flag, kind, number, setting};
 use super::head::{Head, Refusal, Trailers};
-use super::stream::{Ending, Key, Stream};
+use super::stream::{Ending, Key, Lost, Stream};
 use super::{Closing, PREFACE};
 
 /// The largest window (§6.9.1).
@@ -16,7 +16,7 @@ const MOST_WINDOW: i64 = 0x7fff_ffff;
 const BLOCK: usize = 4;
 
 /// What a frame comes to: an event or none; or the connection ends.
-type Outcome = Result<Option<Event>, Code>;
+pub(super) type Outcome = Result<Option<Event>, Code>;
 
 impl Connection {
     /// Takes in whole frames from the front of `input` up to the next event; `None` if there is none in what is there. What
@@ -85,17 +85,17 @@ impl Connection {
             kind::CONTINUATION => self.continuation(frame, payload, head, now),
             kind::RST_STREAM => self.rst_stream(frame, payload, now),
             kind::WINDOW_UPDATE => self.window_update(frame, payload, now),
-            kind::SETTINGS => self.client_settings(frame, payload, now),
+            kind::SETTINGS => self.peer_settings(frame, payload, now),
             kind::PING => self.ping(frame, payload, now),
             kind::PRIORITY => self.priority(frame, payload, now),
             kind::PUSH_PROMISE => Err(Code::Protocol),
-            // A client's GOAWAY is about what we begin, and we begin nothing.
+            kind::GOAWAY => self.goaway(payload, now),
             _ => self.quiet(now),
         }
     }
 
     /// A frame that moves nothing.
-    fn quiet(&mut self, now: Moment) -> Outcome {
+    pub(super) fn quiet(&mut self, now: Moment) -> Outcome {
         match self.noise.spend(now) {
             true => Ok(None),
             false => Err(Code::Calm),
@@ -126,6 +126,8 @@ impl Connection {
             && stream.length.is_some_and(|left| left != data.len() as u64);
         let fault = match () {
             () if stream.ended => Some(Code::StreamClosed),
+            // A body without a head.
+            () if !stream.headed => Some(Code::Protocol),
             () if over => Some(Code::FlowControl),
             () if more || less => Some(Code::Protocol),
             () => None,
@@ -143,7 +145,7 @@ impl Connection {
         }
         stream.received.extend_from_slice(data);
         if frame.has(flag::END_STREAM) {
-            self.client_ends(key);
+            self.peer_ends(key);
         } else if data.is_empty() {
             return Ok(None);
         }
@@ -157,6 +159,7 @@ impl Connection {
         match self.streams.ending(id) {
             // It was on its way when we broke the stream off.
             Some(Ending::Ours) => Ok(None),
+            _ if self.is_client() => self.quiet(now),
             _ => {
                 self.spend_reset(now)?;
                 frame::write_reset(id, Code::StreamClosed, &mut self.output);
@@ -165,8 +168,8 @@ impl Connection {
         }
     }
 
-    /// The client has sent all of a request.
-    fn client_ends(&mut self, key: Key) {
+    /// The peer has sent all of a message.
+    pub(super) fn peer_ends(&mut self, key: Key) {
         let stream = self.streams.get(key);
         stream.ended = true;
         if stream.finished {
@@ -175,9 +178,10 @@ impl Connection {
         }
     }
 
-    /// A fault of the client's that ends a stream, and nothing else.
-    fn fault_of(&mut self, key: Key, code: Code, now: Moment) -> Outcome {
+    /// A fault of the peer's that ends a stream, and nothing else.
+    pub(super) fn fault_of(&mut self, key: Key, code: Code, now: Moment) -> Outcome {
         self.spend_reset(now)?;
+        self.streams.get(key).lost = Lost::Malformed;
         self.reset(key, code);
         Ok(Some(Event::Reset(key)))
     }
@@ -252,16 +256,25 @@ impl Connection {
         now: Moment,
     ) -> Outcome {
         if id > self.last {
-            return self.request((id, ended, odd), block, head, now);
+            return match self.side {
+                Side::Server => self.request((id, ended, odd), block, head, now),
+                // An answer to nothing.
+                Side::Client { .. } => Err(Code::Protocol),
+            };
         }
         if let Some(key) = self.streams.find(id) {
-            return self.trailers(key, ended, block, now);
+            return match self.streams.look(key).headed {
+                true => self.trailers(key, ended, block, now),
+                false => self.answer(key, ended, (block, head), now),
+            };
         }
         // Whatever it was, the tables go on from here.
         let read = self.decoder.decode(block, &mut Vec::new(), |_, _| ());
         read.map_err(|_| Code::Compression)?;
         match self.streams.ending(id) {
             Some(Ending::Ours) => Ok(None),
+            // Requests that nobody waits for any more may be many at once, and are not all remembered.
+            None if self.is_client() => self.quiet(now),
             Some(Ending::Known) => Err(Code::StreamClosed),
             // §5.1.1: numbers only grow.
             None => Err(Code::Protocol),
@@ -302,24 +315,19 @@ impl Connection {
             return Ok((code == Code::Protocol).then_some(Event::Malformed));
         }
         self.noise.earn(EARNED);
-        let key = self.streams.insert(Stream {
-            id,
-            received: Vec::new(),
-            at: 0,
-            window: i64::from(self.settings.stream_window).max(FIRST_WINDOW),
-            taken: 0,
-            length: head.length().filter(|_| !ended),
-            ended,
-            trailers: None,
-            room: self.first_room,
-            finished: false,
-            waiting: false,
-            reset: false,
-        });
+        let mut stream = Stream::new(id, self.stream_window(), self.first_room);
+        stream.length = head.length().filter(|_| !ended);
+        stream.ended = ended;
+        let key = self.streams.insert(stream);
         Ok(Some(match finished {
             Ok(()) => Event::Request(key),
             Err(_) => Event::TooLarge(key),
         }))
+    }
+
+    /// What a peer may send on a stream at first.
+    pub(super) fn stream_window(&self) -> i64 {
+        i64::from(self.settings.stream_window).max(FIRST_WINDOW)
     }
 
     /// Fields behind a body (§8.1).
@@ -338,7 +346,7 @@ impl Connection {
             return self.fault_of(key, Code::Protocol, now);
         };
         stream.trailers = Some(kept);
-        self.client_ends(key);
+        self.peer_ends(key);
         Ok(Some(Event::Readable(key)))
     }
 
@@ -352,8 +360,13 @@ impl Connection {
         let Some(key) = self.streams.find(frame.stream) else {
             return self.quiet(now);
         };
-        self.spend_reset(now)?;
-        self.broken_off(key, Ending::Known);
+        match self.side {
+            Side::Server => {
+                self.spend_reset(now)?;
+                self.broken_off(key, Ending::Known);
+            }
+            Side::Client { .. } => self.sent_away(key, number(payload)),
+        }
         Ok(Some(Event::Reset(key)))
     }
 
@@ -397,7 +410,7 @@ impl Connection {
         }
     }
 
-    fn client_settings(&mut self, frame: Frame, payload: &[u8], now: Moment) -> Outcome {
+    fn peer_settings(&mut self, frame: Frame, payload: &[u8], now: Moment) -> Outcome {
         if frame.has(flag::ACK) {
             return match payload.is_empty() {
                 true => self.quiet(now),
@@ -407,21 +420,29 @@ impl Connection {
         if !payload.len().is_multiple_of(6) {
             return Err(Code::FrameSize);
         }
-        self.settled = true;
+        if !std::mem::replace(&mut self.settled, true) {
+            // Who does not say how many it takes, takes any number.
+            self.takes(u32::MAX);
+        }
         self.quiet(now)?;
         for setting in payload.chunks_exact(6) {
             // Each may change every window: a frame full of them is as many frames.
             self.quiet(now)?;
             let value = number(&setting[2..]).unwrap_or_default();
-            self.client_setting(u16::from_be_bytes([setting[0], setting[1]]), value)?;
+            self.peer_setting(u16::from_be_bytes([setting[0], setting[1]]), value)?;
         }
         frame::write_head(0, kind::SETTINGS, flag::ACK, 0, &mut self.output);
         Ok(None)
     }
 
-    fn client_setting(&mut self, id: u16, value: u32) -> Result<(), Code> {
+    fn peer_setting(&mut self, id: u16, value: u32) -> Result<(), Code> {
         match id {
-            setting::ENABLE_PUSH if value > 1 => Err(Code::Protocol),
+            // §6.5.2: of servers nobody takes anything but a no.
+            setting::ENABLE_PUSH if value > u32::from(!self.is_client()) => Err(Code::Protocol),
+            setting::MAX_CONCURRENT_STREAMS => {
+                self.takes(value);
+                Ok(())
+            }
             // Larger frames than everybody takes gain nothing.
             setting::MAX_FRAME_SIZE if !(16_384..=16_777_215).contains(&value) => {
                 Err(Code::Protocol)

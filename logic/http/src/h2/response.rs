@@ -57,11 +57,22 @@ fn write_length(length: u64, out: &mut Vec<u8>) {
 
 /// Appends a header block for trailers that stand in lines.
 pub(super) fn write_trailers(lines: &[u8], out: &mut Vec<u8>) {
-    for line in lines.split(|&byte| byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let colon = line.iter().position(|&byte| byte == b':');
-        if let Some((name, value)) = colon.and_then(|colon| line.split_at_checked(colon)) {
-            write_field(name, value[1..].trim_ascii(), out);
-        }
+    for (name, value) in fields_of(lines) {
+        write_field(name, value, out);
     }
+}
+
+/// The names and values in lines.
+pub(crate) fn fields_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = lines;
+    std::iter::from_fn(move || {
+        loop {
+            let end = memchr::memchr(b'\n', rest)?;
+            let (line, after) = (&rest[..end], &rest[end + 1..]);
+            rest = after;
+            if let Some(colon) = memchr::memchr(b':', line) {
+                return Some((&line[..colon], line[colon + 1..].trim_ascii()));
+            }
+        }
+    })
 }

@@ -5,14 +5,15 @@ use std::collections::VecDeque;
 use model::Moment;
 
 use super::code::Code;
-use super::connection::{Connection, EARNED};
+use super::connection::{Connection, EARNED, Side};
 use super::frame::{self, flag, kind};
 use super::hpack::NO_TABLE;
 use super::response::write_trailers;
 use super::stream::{Ending, Key, Taken};
 
 impl Connection {
-    /// Takes what has arrived of a stream's body, as much as `buffer` holds. The client may then send as much again.
+    /// Takes what has arrived of a stream's body, as much as `buffer` holds; of an answer its head, too, as HTTP/1.1 writes
+    /// it. The peer may then send as much again.
     pub fn read(&mut self, key: Key, buffer: &mut [u8]) -> Taken {
         let stream = self.streams.get(key);
         if stream.reset {
@@ -27,22 +28,25 @@ impl Connection {
         }
         buffer[..n].copy_from_slice(&stream.received[stream.at..stream.at + n]);
         stream.at += n;
+        let of_heads = n.min(stream.heads);
+        stream.heads -= of_heads;
+        let data = n - of_heads;
         if stream.at == stream.received.len() {
             stream.received = Vec::new();
             stream.at = 0;
         }
-        stream.taken += n as u32;
+        stream.taken += data as u32;
         let half = self.settings.stream_window / 2;
         if stream.taken >= half && !stream.ended {
             let (id, more) = (stream.id, std::mem::take(&mut stream.taken));
             stream.window += i64::from(more);
             frame::write_window(id, more, &mut self.output);
         }
-        self.credit(n);
+        self.credit(data);
         Taken::Bytes(n)
     }
 
-    /// Whether the client has sent everything, be it read or not.
+    /// Whether the peer has sent everything, be it read or not.
     pub fn has_ended(&self, key: Key) -> bool {
         self.streams.look(key).ended
     }
@@ -52,7 +56,7 @@ impl Connection {
         self.streams.get(key).trailers.take()
     }
 
-    /// Bytes that are no longer kept for anybody: the client may send as many more on any stream.
+    /// Bytes that are no longer kept for anybody: the peer may send as many more on any stream.
     pub(super) fn credit(&mut self, n: usize) {
         self.taken += n as u32;
         if self.taken >= self.settings.connection_window / 2 {
@@ -71,11 +75,11 @@ impl Connection {
         let id = stream.id;
         self.write_block(id, block, end);
         if end {
-            self.server_ends(key);
+            self.we_end(key);
         }
     }
 
-    fn write_block(&mut self, id: u32, block: &[u8], end: bool) {
+    pub(super) fn write_block(&mut self, id: u32, block: &[u8], end: bool) {
         let first = !std::mem::replace(&mut self.spoken, true);
         let whole = block.len() + usize::from(first);
         let len = whole.min(Self::MOST);
@@ -133,7 +137,7 @@ impl Connection {
             }
         }
         if ends && n > 0 {
-            self.server_ends(key);
+            self.we_end(key);
         }
         Some(n)
     }
@@ -152,11 +156,11 @@ impl Connection {
             write_trailers(trailers, &mut block);
             self.write_block(id, &block, true);
         }
-        self.server_ends(key);
+        self.we_end(key);
     }
 
     /// Everything was sent.
-    fn server_ends(&mut self, key: Key) {
+    pub(super) fn we_end(&mut self, key: Key) {
         self.resets.earn(1);
         let stream = self.streams.get(key);
         stream.finished = true;
@@ -179,24 +183,27 @@ impl Connection {
     pub(super) fn broken_off(&mut self, key: Key, ending: Ending) {
         let stream = self.streams.get(key);
         stream.reset = true;
-        let (id, unread) = (stream.id, stream.unread());
+        let (id, unread) = (stream.id, stream.unread_data());
         stream.received = Vec::new();
-        stream.at = 0;
+        (stream.at, stream.heads) = (0, 0);
         stream.waiting = false;
         self.blocked.retain(|blocked| *blocked != key);
         self.streams.close(id, ending);
         self.credit(unread);
     }
 
-    /// Nobody serves the stream any more. If it has not ended, it is broken off: for no fault where the answer is whole
-    /// (RFC 9113 §8.1), else with `code`.
+    /// Nobody serves the stream any more. If it has not ended, it is broken off: a client's for no fault where the answer is
+    /// whole (RFC 9113 §8.1), else with `code`; one of ours because nobody wants the answer.
     pub fn release(&mut self, key: Key, code: Code, now: Moment) {
         let stream = self.streams.look(key);
-        let code = if stream.finished { Code::None } else { code };
-        self.reset(key, code);
+        match self.side {
+            Side::Client { .. } => self.let_go(key),
+            Side::Server if stream.finished => self.reset(key, Code::None),
+            Side::Server => self.reset(key, code),
+        }
         let stream = self.streams.remove(key);
         // A stream may be whole, and not all of it read.
-        self.credit(stream.unread());
+        self.credit(stream.unread_data());
         if stream.waiting {
             self.blocked.retain(|blocked| *blocked != key);
         }

@@ -21,9 +21,20 @@ pub enum Taken {
     Nothing,
     /// So many bytes.
     Bytes(usize),
-    /// Nothing more comes: the request is whole.
+    /// Nothing more comes: the message is whole.
     End,
     /// Nothing more comes, and what came may not be all.
+    Reset,
+}
+
+/// Why there is no whole answer on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The server has not looked at the request (RFC 9113 §8.7): it may be sent again, whatever it is.
+    Refused,
+    /// What the server sent is no answer.
+    Malformed,
+    /// It was broken off, or the connection was.
     Reset,
 }
 
@@ -34,13 +45,19 @@ pub(super) struct Stream {
     /// What has arrived and was not taken, from `at` on.
     pub(super) received: Vec<u8>,
     pub(super) at: usize,
-    /// What the client may still send.
+    /// How many bytes of that are heads of answers, which no window counts. They come before all others.
+    pub(super) heads: usize,
+    /// Whether the head of what is received is here: of a request always, of an answer when it is the final one.
+    pub(super) headed: bool,
+    /// An answer to it has no body, whatever its fields say of one.
+    pub(super) bodiless: bool,
+    /// What the peer may still send.
     pub(super) window: i64,
     /// What was taken, and not given back to the window.
     pub(super) taken: u32,
     /// What is left of the announced length.
     pub(super) length: Option<u64>,
-    /// The client has sent everything.
+    /// The peer has sent everything.
     pub(super) ended: bool,
     pub(super) trailers: Option<Vec<u8>>,
     /// What we may still send.
@@ -51,9 +68,33 @@ pub(super) struct Stream {
     pub(super) waiting: bool,
     /// It was broken off, by whomever.
     pub(super) reset: bool,
+    /// Why, where it matters.
+    pub(super) lost: Lost,
 }
 
 impl Stream {
+    /// One that has just begun.
+    pub(super) fn new(id: u32, window: i64, room: i64) -> Self {
+        Self {
+            id,
+            received: Vec::new(),
+            at: 0,
+            heads: 0,
+            headed: true,
+            bodiless: false,
+            window,
+            taken: 0,
+            length: None,
+            ended: false,
+            trailers: None,
+            room,
+            finished: false,
+            waiting: false,
+            reset: false,
+            lost: Lost::Reset,
+        }
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.ended && self.finished
     }
@@ -62,14 +103,19 @@ impl Stream {
     pub(super) fn unread(&self) -> usize {
         self.received.len() - self.at
     }
+
+    /// Those of them that windows count.
+    pub(super) fn unread_data(&self) -> usize {
+        self.unread() - self.heads
+    }
 }
 
 /// How a stream ended that is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Both sides had said everything, or the client broke it off.
+    /// Both sides had said everything, or the peer broke it off.
     Known,
-    /// We broke it off, and what the client sent before it heard of that may still come.
+    /// We broke it off, and what the peer sent before it heard of that may still come.
     Ours,
 }
 
@@ -137,6 +183,11 @@ impl Streams {
         self.served.remove(key.index())
     }
 
+    /// Those that frames may be for.
+    pub(super) fn open_len(&self) -> usize {
+        self.open.len()
+    }
+
     /// How many are served.
     pub(super) fn len(&self) -> usize {
         self.served.len()
@@ -147,11 +198,19 @@ impl Streams {
         self.open.iter().map(|(_, key)| *key)
     }
 
-    /// Everything ends.
-    pub(super) fn reset_all(&mut self) {
+    /// Everything ends; `malformed` if what the peer sent is to blame.
+    pub(super) fn reset_all(&mut self, client: bool, malformed: bool) {
         self.open.clear();
         for (_, stream) in &mut self.served {
-            stream.reset |= !stream.is_whole();
+            if client && stream.ended {
+                // The answer is here, and nothing else counts.
+                (stream.finished, stream.waiting) = (true, false);
+            } else if !stream.is_whole() && !stream.reset {
+                stream.reset = true;
+                if malformed {
+                    stream.lost = Lost::Malformed;
+                }
+            }
         }
     }
 

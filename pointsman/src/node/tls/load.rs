@@ -111,8 +111,11 @@ pub(super) fn service(tls: &ServiceTls) -> anyhow::Result<Made<InstanceTls>> {
             builder.with_client_auth_cert(chain(cert)?, private_key(key)?)?
         }
     };
+    let mut many = config.clone();
+    many.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
     let value = InstanceTls {
         config: Arc::new(config),
+        many: Arc::new(many),
         server_name: server_name.transpose()?,
     };
     Ok(Made { value, shown })

@@ -206,6 +206,20 @@ impl Certificates {
         table
     }
 
+    /// For checks of instances that speak TLS.
+    fn checks(&self) -> BTreeMap<ServiceKey, health::Tls> {
+        let services = self.services.iter();
+        let checked = services.filter(|(_, entry)| entry.settings.checks);
+        let tls = |made: &InstanceTls| health::Tls {
+            config: made.config.clone(),
+            many: made.many.clone(),
+            server_name: made.server_name.clone(),
+        };
+        checked
+            .map(|(key, entry)| (key.clone(), tls(&entry.made.value)))
+            .collect()
+    }
+
     /// For those who serve ZooKeeper's clients.
     pub(super) fn zookeeper(&self) -> Option<Arc<ServerConfig>> {
         self.zookeeper.as_ref().map(|e| e.made.value.clone())
@@ -340,6 +354,7 @@ impl Shared {
     /// Tells all who shake hands what they go by from now on.
     pub(super) fn publish_tls(&self, certificates: &Certificates, before: Option<&Certificates>) {
         self.proxy.publish_tls(certificates.table(before));
+        self.prober.speak_tls(certificates.checks());
         self.zookeeper_tls.send_replace(certificates.zookeeper());
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use model::{
-    CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, Secret, StatusRange,
-    Transport,
+    CheckKind, CheckProtocol, CheckSpec, Exchange, GrpcCheck, HttpCheck, ProtocolCheck, Secret,
+    StatusRange, Transport,
 };
 
 use super::fault::Faults;
@@ -81,15 +81,21 @@ fn kind(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Option<CheckKind> {
     let udp = fields.optional("udp", faults, flag) == Some(true);
     let path = fields.optional("http", faults, target);
     let protocol = fields.optional("protocol", faults, parsed::<CheckProtocol>);
+    let grpc = fields.optional("grpc", faults, |node| match text(node)? {
+        "" => Ok("".into()),
+        _ => line(node, MAX_TEXT),
+    });
     let http = http(fields, faults);
     let exchange = exchange(udp, fields, faults);
     let login = login(fields, faults);
     let by_http = fields.value("http").is_some();
+    let by_grpc = fields.value("grpc").is_some();
     let by_protocol = fields.value("protocol").is_some();
     let given = [
         (tcp, "tcp"),
         (udp, "udp"),
         (by_http, "http"),
+        (by_grpc, "grpc"),
         (by_protocol, "protocol"),
     ];
     let given: Vec<_> = given
@@ -99,8 +105,8 @@ fn kind(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Option<CheckKind> {
     let how = match &given[..] {
         [one] => protocol.map_or(*one, CheckProtocol::as_str),
         [] => {
-            let detail = "does not say how; add \"tcp\": true, \"udp\": true, \"http\": \"/…\" or \
-                          \"protocol\": \"…\"";
+            let detail = "does not say how; add \"tcp\": true, \"udp\": true, \"http\": \"/…\", \
+                          \"grpc\": \"\" or \"protocol\": \"…\"";
             fields.whole(detail, faults);
             return None;
         }
@@ -128,6 +134,7 @@ fn kind(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Option<CheckKind> {
                 ..http
             })
         }),
+        "grpc" => grpc.map(|service| CheckKind::Grpc(GrpcCheck { service })),
         _ => protocol.map(|protocol| {
             let check = ProtocolCheck { protocol, ..login };
             complete(&check, fields, faults);

@@ -122,6 +122,8 @@ struct CheckView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    grpc: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     send: Option<&'a str>,
@@ -169,6 +171,10 @@ impl<'a> CheckView<'a> {
                 udp: (exchange.transport == Transport::Udp).then_some(true),
                 send: exchange.send.as_deref(),
                 expect: exchange.expect.as_deref(),
+                ..view
+            },
+            CheckKind::Grpc(check) => Self {
+                grpc: Some(&check.service),
                 ..view
             },
             CheckKind::Protocol(check) => Self {

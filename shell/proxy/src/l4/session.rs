@@ -275,7 +275,7 @@ impl Session {
             if instance.try_send(&header)? < header.len() {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            to_instance(&self.worker, service, &mut instance, to).await?;
+            to_instance(&self.worker, service, &mut instance, to, false).await?;
         }
         Ok(instance)
     }

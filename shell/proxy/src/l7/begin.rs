@@ -7,6 +7,8 @@ use http::{h1, route};
 use model::{Action, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
+use super::grpc::Call;
+use super::pump::plain;
 use super::session::Session;
 use crate::buffers::{FRONT, READ};
 use crate::worker::Snapshot;
@@ -19,6 +21,8 @@ pub(super) struct Begun {
     pub(super) version: h1::Version,
     /// Whether the client wants to send more requests.
     pub(super) keep_alive: bool,
+    /// What it calls, if it is gRPC.
+    pub(super) call: Option<Box<Call>>,
     /// What of the request's body is still to come.
     pub(super) body: h1::BodyDecoder,
     /// Whether parts of the body have gone to an instance and are no longer here.
@@ -106,6 +110,7 @@ impl Session {
             method: request.kind,
             version: request.version,
             keep_alive: request.keep_alive,
+            call: Call::of(request, &plan, (listener, snapshot), self.worker.now()),
             body: h1::BodyDecoder::new(match (request.version, request.framing) {
                 // Where the end of a stream is its end.
                 (h1::Version::Http2, h1::Framing::Chunked) => h1::Framing::UntilClose,
@@ -190,17 +195,25 @@ impl Session {
 
     /// Adds what came along of the request's body; what follows the body is the next request's.
     pub(super) fn begin_body(&self, (begun, plan): &mut (Begun, Plan), input: &mut [u8]) {
-        let decoded = match begun.body.decode(input) {
+        let decoded = begun.body.decode(input);
+        let decoded = decoded.map_err(|fault| (fault.status(), fault.to_string()));
+        let text = begun.call.as_mut().and_then(|call| call.text.as_mut());
+        let decoded = decoded.and_then(|decoded| {
+            let read = plain(input, decoded, text);
+            let data = read.ok_or_else(|| (400, "the body is no Base64".to_owned()))?;
+            Ok((decoded, data))
+        });
+        let (decoded, data) = match decoded {
             Ok(decoded) => decoded,
-            Err(fault) => {
+            Err((status, why)) => {
                 self.count(|stats| stats.refused.bump(1));
                 begun.keep_alive = false;
-                *plan = Plan::Answer(Answer::text(fault.status(), &fault.to_string()));
+                *plan = Plan::Answer(Answer::text(status, &why));
                 return;
             }
         };
         if let Plan::Forward(forward) = plan {
-            let data = &input[..decoded.data];
+            let data = &input[..data];
             if forward.chunked {
                 write_chunk(data, &mut forward.message);
                 if decoded.done {
@@ -258,6 +271,7 @@ impl Session {
                 false => h1::Version::Http11,
             },
             keep_alive: false,
+            call: None,
             // Where this request ends, nobody knows: whatever follows belongs to it.
             body: h1::BodyDecoder::new(h1::Framing::UntilClose),
             streamed: false,
@@ -294,7 +308,7 @@ fn hexadecimal(bits: u32) -> [u8; 8] {
     (halves + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
-fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     if !data.is_empty() {
         out.extend_from_slice(h1::chunk_head(data.len(), &mut [0; 18]));
         out.extend_from_slice(data);

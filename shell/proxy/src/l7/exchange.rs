@@ -14,6 +14,7 @@ use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
 use super::session::{Cut, Next, Session};
+use super::share::Shared;
 use super::tunnel::Upgraded;
 use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
@@ -42,11 +43,15 @@ impl Ended {
 }
 
 /// An attempt that came to nothing.
-enum Failed {
+pub(super) enum Failed {
     /// No connection: nothing was sent.
     Connect(std::io::Error),
     /// A connection from the pool ended without a byte: it was most likely closed before the request came.
     Stale,
+    /// It has no room for it, and nothing was sent.
+    Full,
+    /// The instance has not looked at it.
+    Refused,
     /// Something was sent, and no answer came.
     Unanswered(Unanswered),
     /// The client is gone, or sends what is no HTTP.
@@ -57,6 +62,7 @@ impl From<Unanswered> for Failed {
     fn from(why: Unanswered) -> Self {
         match why {
             Unanswered::ClientLeft => Self::Client(Cut::Left),
+            Unanswered::Refused => Self::Refused,
             why => Self::Unanswered(why),
         }
     }
@@ -66,6 +72,7 @@ impl Session {
     /// Does what was decided; returns what becomes of the connection.
     pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
         let (begun, plan) = &mut *request;
+        self.begin_call(begun);
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
@@ -80,6 +87,7 @@ impl Session {
                 (ended, Some(forward.service))
             }
         };
+        self.end_call();
         self.record(begun, &ended, service);
         ended.next
     }
@@ -136,15 +144,21 @@ impl Session {
                 attempts += 1;
                 self.heard.set(Moment::NEVER);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
-                if matches!(outcome, Err(Failed::Stale)) && may_retry(begun, &Failed::Stale) {
+                if matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
+                {
                     // No fault of the instance's: the same one again, on a new connection.
                     outcome =
                         Box::pin(self.attempt(begun, forward, service, endpoint, false)).await;
                 }
                 // A long body, or a slow client, is no latency of the instance's.
                 let heard = self.heard.get().min(self.worker.now());
-                in_flight.done(told(&outcome), heard);
+                in_flight.done(self.told(&outcome), heard);
                 match outcome {
+                    Err(failed) if self.is_expired() => {
+                        let mut ended = Box::pin(self.expire(begun, failed)).await;
+                        (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
+                        return ended;
+                    }
                     Ok(mut ended) => {
                         (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
                         return ended;
@@ -184,14 +198,22 @@ impl Session {
             let endpoint = &service.endpoints[number];
             // A connection that begins with its client's address is that client's.
             let shared = service.send_proxy.is_none();
+            let mut made = None;
+            if service.http2 && !forward.upgrade {
+                match Box::pin(self.share(begun, forward, service, endpoint)).await? {
+                    Shared::Answered(ended) => return Ok(ended),
+                    Shared::Older(older) => made = older,
+                }
+            }
             let current = |sock: &Sock| is_current(&self.worker, service, sock);
             let take = || self.worker.pool.take(endpoint, current);
-            let mut reused = (pooled && shared).then(take).flatten();
+            let mut reused = (made.is_none() && pooled && shared).then(take).flatten();
             let was_used = reused.is_some();
+            reused = reused.or(made);
             // One place for either: a second one would make every exchange larger.
             let instance = match reused {
                 Some(ref instance) => instance,
-                None => reused.insert(Box::pin(self.connect(endpoint, service)).await?),
+                None => reused.insert(Box::pin(self.connect(endpoint, service, false)).await?),
             };
             if forward.upgrade {
                 let (lasting, websocket) = (&self.worker.lasting, forward.websocket);
@@ -209,7 +231,8 @@ impl Session {
             let delivered = !self.uploading.get();
             let outcome = match unsent {
                 Some(unsent) => {
-                    Box::pin(self.converse(instance, begun, forward, service, unsent)).await
+                    let rest = (&forward.message[unsent..], framing(forward));
+                    Box::pin(self.converse(instance, begun, asked, service, rest)).await
                 }
                 None => {
                     let answered = self.respond(instance, asked, service).await;
@@ -235,9 +258,14 @@ impl Session {
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint, service: &ServiceTable) -> Result<Sock, Failed> {
-        let reactor = self.worker.reactor();
-        reactor.set_timeout(service.connect_timeout);
+    /// Connects; `many` if the connection may carry many requests at a time.
+    pub(super) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        service: &ServiceTable,
+        many: bool,
+    ) -> Result<Sock, Failed> {
+        self.set_timeout(service.connect_timeout);
         let to = endpoint.address;
         let mut connected = self.worker.connect(service, to).await;
         if let Ok(instance) = &mut connected {
@@ -248,7 +276,7 @@ impl Session {
             let introduced = self.introduce(instance, service);
             introduced.map_err(Failed::Connect)?;
             if service.tls
-                && let Err(fault) = to_instance(&self.worker, service, instance, to).await
+                && let Err(fault) = to_instance(&self.worker, service, instance, to, many).await
             {
                 connected = Err(fault);
             }
@@ -290,23 +318,16 @@ impl Session {
 
     /// The rest of the request one way and the answer the other way, at the same time. Says also whether the instance got
     /// all of the request.
-    async fn converse(
+    pub(super) async fn converse(
         &self,
         instance: &Sock,
         begun: &mut Begun,
-        forward: &Forward,
+        asked: Asked,
         service: &ServiceTable,
-        unsent: usize,
+        (rest, frame): (&[u8], Frame),
     ) -> Result<(Answered, bool), Failed> {
-        let asked = Asked::of(begun, forward);
-        let rest = &forward.message[unsent..];
         let mut delivered = false;
         let mut respond = pin!(self.respond(instance, asked, service));
-        let frame = if forward.chunked {
-            Frame::Chunks
-        } else {
-            Frame::Plain
-        };
         let upload = self.upload(instance, rest, begun, frame);
         match race(Box::pin(upload), respond.as_mut()).await {
             Either::Left(Ok(())) => {
@@ -317,7 +338,7 @@ impl Session {
             // It no longer reads; its answer may be on the way.
             Either::Left(Err(Cut::InstanceLeft)) => {
                 let timeout = service.response_timeout;
-                self.worker.reactor().set_timeout(timeout);
+                self.set_timeout(timeout);
             }
             Either::Left(Err(cut)) => return Err(Failed::Client(cut)),
             Either::Right(answered) => return Ok((answered?, false)),
@@ -326,7 +347,7 @@ impl Session {
     }
 
     /// What becomes of the client's connection after an instance's answer.
-    fn settle(&self, begun: &Begun, answered: &Answered) -> Ended {
+    pub(super) fn settle(&self, begun: &Begun, answered: &Answered) -> Ended {
         let next = match answered.cut {
             Some(Cut::Ended { told: true, .. }) => Next::Close,
             Some(_) => self.abort(),
@@ -359,6 +380,32 @@ impl Session {
         ended
     }
 
+    /// What an attempt tells of its instance: nothing, if there was no time for it.
+    fn told(&self, outcome: &Result<Ended, Failed>) -> Outcome {
+        match outcome {
+            Err(_) if self.is_expired() => Outcome::Cancelled,
+            outcome => told(outcome),
+        }
+    }
+
+    /// The client waits no longer.
+    async fn expire(&self, begun: &Begun, failed: Failed) -> Ended {
+        let status = self.speaking.get();
+        let mut ended = match (failed, status) {
+            (Failed::Client(Cut::Left), _) => Ended::new(status, self.abort(), None),
+            (_, 0) => {
+                let answer = Answer::text(504, "the deadline passed");
+                self.answer(begun, &answer).await
+            }
+            _ => {
+                self.end_late(begun.call.as_ref().and_then(|call| call.web()));
+                Ended::new(status, self.abort(), None)
+            }
+        };
+        ended.cut = Some(Cut::Expired);
+        ended
+    }
+
     async fn client_failed(&self, begun: &Begun, cut: Cut) -> Ended {
         let answer = match cut {
             _ if self.speaking.get() != 0 => {
@@ -375,6 +422,9 @@ impl Session {
 
     /// Sends an answer of our own.
     async fn answer(&self, begun: &Begun, answer: &Answer) -> Ended {
+        let status = answer.status;
+        let call = self.as_call(begun, answer);
+        let answer = call.as_ref().unwrap_or(answer);
         let stays = begun.keep_alive && begun.body.is_done() && !self.is_ending();
         let mut message = self.worker.buffers.take();
         let stream = self.client.is_stream();
@@ -404,7 +454,8 @@ impl Session {
             (Ok(()), true) => Next::Request,
             (Ok(()), false) => self.closing(begun),
         };
-        Ended::new(answer.status, next, sent.err())
+        // What it is to us, however it was told.
+        Ended::new(status, next, sent.err())
     }
 
     /// Sends an answer of our own on a stream; its head is in `block`.
@@ -466,6 +517,14 @@ impl Session {
     }
 }
 
+/// How the rest of a request's body goes to an instance in HTTP/1.1.
+fn framing(forward: &Forward) -> Frame {
+    match forward.chunked {
+        true => Frame::Chunks,
+        false => Frame::Plain,
+    }
+}
+
 /// What an attempt tells of its instance.
 fn told(outcome: &Result<Ended, Failed>) -> Outcome {
     match outcome {
@@ -476,8 +535,9 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         Err(Failed::Connect(_)) => Outcome::Unreachable,
         Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
         Err(Failed::Unanswered(Unanswered::Left | Unanswered::Malformed)) => Outcome::Broken,
-        // No fault of the instance's.
-        Err(Failed::Stale | Failed::Client(_) | Failed::Unanswered(Unanswered::ClientLeft)) => {
+        // No fault of the instance's, or none that says more than that it leaves, or has enough to do.
+        Err(Failed::Stale | Failed::Full | Failed::Refused | Failed::Client(_))
+        | Err(Failed::Unanswered(Unanswered::ClientLeft | Unanswered::Refused)) => {
             Outcome::Cancelled
         }
     }
@@ -488,7 +548,9 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
 /// take too long: the next one would, too, and the client has waited long enough.
 fn may_retry(begun: &Begun, failed: &Failed) -> bool {
     match failed {
-        Failed::Connect(_) => true,
+        Failed::Connect(_) | Failed::Full => true,
+        // Whatever it is, as long as it is here: nothing was done about it (RFC 9113 §8.7).
+        Failed::Refused | Failed::Unanswered(Unanswered::Refused) => !begun.streamed,
         Failed::Stale | Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
             begun.method.is_idempotent() && !begun.streamed
         }
@@ -509,7 +571,10 @@ fn explain(failed: &Failed) -> (u16, String) {
             (504, "the instance did not answer in time".into())
         }
         Failed::Unanswered(Unanswered::Malformed) => {
-            (502, "the instance's answer is no HTTP/1.1".into())
+            (502, "the instance's answer is no HTTP".into())
+        }
+        Failed::Full | Failed::Refused | Failed::Unanswered(Unanswered::Refused) => {
+            (503, "the instance takes no more requests at present".into())
         }
         Failed::Stale | Failed::Unanswered(_) | Failed::Client(_) => (
             502,

@@ -1,28 +1,20 @@
 //! A client's connection that carries many requests at a time: HTTP/2. The machine is `http::h2`; here its events become
 //! requests, each of them a session of its own on a socket that is a stream, and so served by the same code as any other.
 
-use std::future::poll_fn;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::time::Duration;
 
 use http::h1;
 use http::h2::{self as machine, Closing, Connection, Event, Key, Settings};
-use model::{ListenerTable, Moment};
+use model::ListenerTable;
 
 use super::begin::{Begun, Plan};
-use super::pump::{BUDGET, Pace};
+use super::carrier::{Gone, Peer, carry};
 use super::session::{Session, linger};
-use crate::buffers::{FRONT, READ};
-use crate::rt::{Mux, Sock, yield_now};
-
-/// Why a connection ends without more ado.
-enum Gone {
-    /// The client left.
-    Left,
-    /// It takes too little for too long.
-    Slow,
-}
+use crate::rt::{Mux, Sock};
+use crate::worker::Worker;
 
 impl Session {
     /// Serves the rest of the connection in HTTP/2; what has been read of it is held.
@@ -31,7 +23,7 @@ impl Session {
         let machine = Connection::new(settings(&self.table.borrow()), worker.now());
         let mux = Mux::new(&self.client, machine);
         self.count(|stats| stats.http2.bump(1));
-        let gone = self.run(&mux).await;
+        let gone = carry(self, &mux).await;
         mux.close();
         self.count_many(&mux, &gone);
         match gone {
@@ -48,128 +40,6 @@ impl Session {
             (_, Some(Closing::Fault(_))) => stats.refused.bump(1),
             _ => {}
         });
-    }
-
-    /// Reads, and sends what gathers, until the connection is over and everything is sent.
-    async fn run(&self, mux: &Rc<Mux>) -> Result<(), Gone> {
-        let reactor = self.worker.reactor().clone();
-        let mut pace: Option<(Pace, Moment)> = None;
-        loop {
-            mux.machine().handle_timeout(self.worker.now());
-            if self.is_ending() {
-                mux.machine().drain(self.worker.now());
-            }
-            let mut busy = self.read_some(mux)?;
-            let full = mux.machine().is_full();
-            let flushed = mux.flush(&self.client).map_err(|_| Gone::Left)?;
-            mux.tell_writable();
-            // What was read and not looked at for want of room has no event of its own.
-            busy |= full && !mux.machine().is_full();
-            if flushed && mux.machine().over().is_some() {
-                return Ok(());
-            }
-            if flushed {
-                pace = None;
-            } else {
-                self.check_pace(&mut pace)?;
-            }
-            if busy {
-                yield_now(&reactor).await;
-            } else {
-                self.wait(mux, flushed, &pace).await;
-            }
-        }
-    }
-
-    /// A client that does not take what it asked for, or too slowly, must not make us keep it.
-    fn check_pace(&self, pace: &mut Option<(Pace, Moment)>) -> Result<(), Gone> {
-        let (now, limits) = (self.worker.now(), self.timeouts());
-        let sent = self.client.sent();
-        let (pace, since) = pace.get_or_insert_with(|| (Pace::new(sent), now));
-        pace.waited(*since, now);
-        *since = now;
-        match pace.is_too_slow(&self.client, sent, limits.stall, limits.min_rate.max(1)) {
-            true => Err(Gone::Slow),
-            false => Ok(()),
-        }
-    }
-
-    /// Waits until there is something to read, to send or to do.
-    async fn wait(&self, mux: &Mux, flushed: bool, pace: &Option<(Pace, Moment)>) {
-        let reactor = self.worker.reactor();
-        let mut due = mux.machine().next_deadline();
-        if let Some((_, since)) = pace {
-            due = due.min(*since + self.timeouts().stall);
-        }
-        reactor.set_deadline(due);
-        let told = self.is_ending();
-        poll_fn(|_| {
-            let readable = listens(&mux.machine()) && self.client.is_readable();
-            let writable = !flushed && self.client.is_writable();
-            let ends = !told && self.is_ending();
-            if readable || writable || mux.is_woken() || ends || reactor.timed_out() {
-                return Poll::Ready(());
-            }
-            self.client.wake_current();
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Reads what is there, up to what others may have to wait for; true if there may be more.
-    fn read_some(&self, mux: &Rc<Mux>) -> Result<bool, Gone> {
-        let mut scratch = self.worker.buffers.scratch();
-        let buffer = &mut scratch[FRONT..FRONT + READ];
-        let mut len = self.unhold(buffer);
-        let mut fresh = len > 0;
-        let mut budget = BUDGET;
-        loop {
-            if std::mem::take(&mut fresh) {
-                let left = self.take(mux, &buffer[..len]);
-                buffer.copy_within(len - left..len, 0);
-                len = left;
-            }
-            // Whoever does not listen is not listened to.
-            if !listens(&mux.machine()) || budget == 0 {
-                self.hold(&buffer[..len]);
-                return Ok(budget == 0);
-            }
-            match self.client.try_recv(&mut buffer[len..]) {
-                Ok(Some(0)) | Err(_) => return Err(Gone::Left),
-                Ok(Some(n)) => {
-                    len += n;
-                    fresh = true;
-                    budget = budget.saturating_sub(n);
-                }
-                Ok(None) => {
-                    self.hold(&buffer[..len]);
-                    return Ok(false);
-                }
-            }
-        }
-    }
-
-    /// Gives bytes to the machine, and does what comes of them. Says how many are left.
-    fn take(&self, mux: &Rc<Mux>, mut input: &[u8]) -> usize {
-        let mut head = self.worker.head.borrow_mut();
-        let now = self.worker.now();
-        loop {
-            let event = mux.machine().handle(&mut input, &mut head, now);
-            match event {
-                None => return input.len(),
-                Some(Event::Request(key)) => {
-                    if head.is_websocket() {
-                        let random = [self.worker.draw(), self.worker.draw()];
-                        head.upgrade(random);
-                    }
-                    self.begin_many(mux, key, Some(&head));
-                }
-                Some(Event::TooLarge(key)) => self.begin_many(mux, key, None),
-                Some(Event::Malformed) => self.count(|stats| stats.refused.bump(1)),
-                Some(Event::Over(_)) => mux.close(),
-                Some(event) => mux.tell(event),
-            }
-        }
     }
 
     /// Begins a request, or refuses it where its head was too large to be kept.
@@ -212,10 +82,48 @@ impl Session {
     }
 }
 
-/// Whether more is to be read: not from a client that does not take what it asked for, nor after the end.
-fn listens(machine: &Connection) -> bool {
-    let closed = machine.over().is_some_and(|over| over != Closing::Drained);
-    !closed && !machine.is_full()
+impl Peer for Session {
+    fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    fn sock(&self) -> &Sock {
+        &self.client
+    }
+
+    fn held(&self) -> &RefCell<Vec<u8>> {
+        &self.held
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_ending()
+    }
+
+    fn end(&self, machine: &mut Connection) {
+        machine.drain(self.worker.now());
+    }
+
+    fn patience(&self) -> (Duration, u32) {
+        let limits = self.timeouts();
+        (limits.stall, limits.min_rate)
+    }
+
+    fn hear(&self, mux: &Rc<Mux>, event: Event, head: &mut machine::Head) {
+        match event {
+            Event::Request(key) => {
+                if head.is_websocket() {
+                    let random = [self.worker.draw(), self.worker.draw()];
+                    head.upgrade(random);
+                }
+                self.begin_many(mux, key, Some(head));
+            }
+            Event::TooLarge(key) => self.begin_many(mux, key, None),
+            Event::Malformed => self.count(|stats| stats.refused.bump(1)),
+            event => mux.tell(event),
+        }
+    }
+
+    fn rest(&self, _: &Mux) {}
 }
 
 fn settings(table: &Arc<ListenerTable>) -> Settings {

@@ -1,7 +1,7 @@
 //! HTTP sessions: from a client's connection to an instance's and back.
 //!
-//! `session` reads requests off a client's connection, `h2` off one that carries many at a time; `begin` decides what becomes of one; `exchange`
-//! makes the attempts at instances; `respond` and `upload` carry the two messages; `tunnel` carries
+//! `session` reads requests off a client's connection, `h2` off one that carries many at a time, as `link` is to an instance
+//! (`carrier` moves the bytes of both); `begin` decides what becomes of one; `exchange` makes the attempts at instances; `respond` and `upload` carry the two messages; `tunnel` carries
 //! whatever follows an upgrade.
 
 // An `async fn` keeps its arguments twice, as they came and as it uses them. Where that makes every request or every idle
@@ -10,14 +10,19 @@
 
 mod admit;
 mod begin;
+mod carrier;
 mod exchange;
+mod grpc;
 mod h2;
 mod key;
+mod link;
 mod pump;
 mod respond;
 mod session;
+mod share;
 mod tunnel;
 mod upload;
 
 pub(crate) use admit::Waiters;
+pub(crate) use link::Links;
 pub(crate) use session::serve;

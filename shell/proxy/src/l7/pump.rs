@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::grpc::TextDecoder;
 use http::h1;
 use model::Moment;
 
@@ -42,14 +43,15 @@ pub(super) enum Broken {
 }
 
 impl Session {
-    /// Reads once from `from` and sends what it can to `to`; the rest is left in `unsent`.
+    /// Reads once from `from` and sends what it can to `to`; the rest is left in `unsent`. A body that is `text` leaves as what
+    /// it says.
     /// `after` gets what was read beyond the body's end.
     pub(super) fn step(
         &self,
         from: &Sock,
         to: &Sock,
         body: &mut h1::BodyDecoder,
-        frame: Frame,
+        (frame, text): (Frame, Option<&mut TextDecoder>),
         unsent: &mut Vec<u8>,
         after: impl FnOnce(&[u8]),
     ) -> Result<Step, Broken> {
@@ -59,6 +61,9 @@ impl Session {
             None => Ok(Step::WaitFrom),
             Some(0) => {
                 body.end(from.take_trailers()).map_err(|_| Broken::From)?;
+                if text.is_some_and(|text| !text.is_whole()) {
+                    return Err(Broken::Malformed);
+                }
                 let range = framed(&mut scratch, 0, 0, frame, true, body);
                 send_or_keep(to, &scratch[range], unsent)?;
                 Ok(Step::Done)
@@ -67,7 +72,8 @@ impl Session {
                 let decoded = body.decode(&mut room[..n]).map_err(|_| Broken::Malformed)?;
                 // Before the frame's end is written over it.
                 after(&room[decoded.consumed..n]);
-                let range = framed(&mut scratch, 0, decoded.data, frame, decoded.done, body);
+                let data = plain(room, decoded, text).ok_or(Broken::Malformed)?;
+                let range = framed(&mut scratch, 0, data, frame, decoded.done, body);
                 send_or_keep(to, &scratch[range], unsent)?;
                 Ok(if decoded.done {
                     Step::Done
@@ -77,6 +83,19 @@ impl Session {
             }
         }
     }
+}
+
+/// What a piece of a body comes to that may be text; `None` if it is none.
+pub(super) fn plain(
+    piece: &mut [u8],
+    decoded: h1::Decoded,
+    text: Option<&mut TextDecoder>,
+) -> Option<usize> {
+    let Some(text) = text else {
+        return Some(decoded.data);
+    };
+    let n = text.decode(&mut piece[..decoded.data]).ok()?;
+    (!decoded.done || text.is_whole()).then_some(n)
 }
 
 /// Puts the frame around `data` bytes that start `offset` bytes after [`FRONT`]; returns where frame and

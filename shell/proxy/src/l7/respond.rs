@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
 
-use http::{h1, h2};
-use model::ServiceTable;
+use http::{grpc, h1, h2};
+use model::{Moment, ServiceTable};
 
 use super::begin::{Begun, Forward};
+use super::grpc::Web;
 use super::pump::{BUDGET, Broken, Frame, Pace, Step, framed};
 use super::session::{Cut, Session};
 use crate::buffers::{FRONT, READ};
@@ -20,7 +21,7 @@ use crate::rt::{Sock, TimedOut, yield_now};
 const WHOLE: u64 = 16 * 1024;
 
 /// The largest head taken from an instance; its field count has the same limit as a client's by default.
-const LIMITS: h1::Limits = h1::Limits {
+pub(super) const LIMITS: h1::Limits = h1::Limits {
     head: 32 * 1024,
     fields: 100,
 };
@@ -45,12 +46,25 @@ pub(super) struct Answered {
 pub(super) enum Unanswered {
     /// The instance closed, or the connection to it broke.
     Left,
+    /// It has not looked at the request.
+    Refused,
     /// It did not answer in time.
     Silent,
     /// What it sent is no HTTP.
     Malformed,
     /// The client is gone, so that nobody waits for an answer.
     ClientLeft,
+}
+
+impl Unanswered {
+    /// For a connection that broke.
+    fn of(instance: &Sock) -> Self {
+        match instance.lost() {
+            h2::Lost::Refused => Self::Refused,
+            h2::Lost::Malformed => Self::Malformed,
+            h2::Lost::Reset => Self::Left,
+        }
+    }
 }
 
 /// What the answer depends on in the request.
@@ -62,6 +76,8 @@ pub(super) struct Asked {
     upgrade: bool,
     /// Whether another attempt is possible as long as the client has seen nothing.
     repeatable: bool,
+    /// What gRPC's answers become.
+    web: Option<grpc::Kind>,
 }
 
 impl Asked {
@@ -72,6 +88,7 @@ impl Asked {
             keep_alive: begun.keep_alive,
             upgrade: forward.upgrade,
             repeatable: begun.method.is_idempotent() && begun.body.is_done(),
+            web: begun.call.as_ref().and_then(|call| call.web()),
         }
     }
 }
@@ -79,12 +96,13 @@ impl Asked {
 /// An answer that has begun, and what the client could not take of it at once.
 type Begin = (Started, Vec<u8>);
 
-struct Started {
+pub(super) struct Started {
     status: u16,
     body: h1::BodyDecoder,
-    frame: Frame,
-    instance_stays: bool,
+    pub(super) frame: Frame,
+    pub(super) instance_stays: bool,
     client_stays: bool,
+    web: Option<Box<Web>>,
 }
 
 impl Started {
@@ -133,7 +151,7 @@ impl Session {
                     continue;
                 }
                 if early.as_ref().is_some_and(|early| early.has_head) {
-                    self.worker.reactor().set_timeout(self.timeouts().stall);
+                    self.set_timeout(self.timeouts().stall);
                 }
                 self.instance_readable(instance).await?;
             };
@@ -178,9 +196,14 @@ impl Session {
     /// Gives the instance its time to answer. It begins when the instance has the whole request; until then the
     /// limits of the upload hold.
     pub(super) fn await_head(&self, service: &ServiceTable) {
-        if !self.uploading.get() && self.speaking.get() == 0 {
-            self.worker.reactor().set_timeout(service.response_timeout);
+        if self.uploading.get() || self.speaking.get() != 0 {
+            return;
         }
+        self.set_timeout(match self.deadline.get() {
+            Moment::NEVER => service.response_timeout,
+            // Who says how long to wait means it.
+            _ => service.response_timeout.max(self.timeouts().stall),
+        });
     }
 
     /// Waits until the instance has sent something, or the client has gone.
@@ -226,7 +249,8 @@ impl Session {
                 }
             }
             match instance.try_recv(&mut scratch[FRONT + len..FRONT + READ]) {
-                Ok(Some(0)) | Err(_) => return Err(Unanswered::Left),
+                Ok(Some(0)) => return Err(Unanswered::Left),
+                Err(_) => return Err(Unanswered::of(instance)),
                 Ok(Some(n)) => len += n,
                 Ok(None) => {
                     if len > 0 {
@@ -285,6 +309,46 @@ impl Session {
             early.get_or_insert_default().has_head = true;
             return Ok(None);
         }
+        let translated = asked.web.and_then(|kind| translated(response, kind));
+        if let Some((text, kind)) = &translated {
+            let parsed = h1::parse_response(text, &mut 0, &LIMITS, asked.method);
+            let Ok(Some(response)) = &parsed else {
+                return Err(Unanswered::Malformed);
+            };
+            let (mut started, head) = self.begin_answer(response, asked);
+            let mut came = head_len..len;
+            if !started.body.is_done() {
+                let bytes = input[came.clone()].to_vec();
+                let (kind, came_along) = (*kind, bytes);
+                started.web = Some(Box::new(Web {
+                    kind,
+                    came: came_along,
+                }));
+                came.end = came.start;
+            }
+            return self.start_either(scratch, came, started, (head, asked));
+        }
+        let (started, head) = self.begin_answer(response, asked);
+        self.start_either(scratch, head_len..len, started, (head, asked))
+    }
+
+    fn start_either(
+        &self,
+        scratch: &mut [u8],
+        came: Range<usize>,
+        started: Started,
+        (head, asked): (Vec<u8>, Asked),
+    ) -> Result<Option<Begin>, Unanswered> {
+        let started = match asked.version {
+            h1::Version::Http2 => self.start_stream(scratch, came, started, head),
+            _ => self.start(scratch, came, started, head),
+        };
+        started.map(Some)
+    }
+
+    /// The head as the client gets it, and how the rest of the answer goes to it.
+    fn begin_answer(&self, response: &h1::Response<'_>, asked: Asked) -> (Started, Vec<u8>) {
+        let tunnel = response.status == 101;
         let mut head = self.worker.buffers.take();
         // While the request is still coming in, nobody knows where the next one would begin.
         let close = !asked.keep_alive || self.uploading.get() || self.is_ending();
@@ -302,12 +366,9 @@ impl Session {
             },
             instance_stays: response.keep_alive && !tunnel,
             client_stays: !close && !tunnel && framing != h1::Framing::UntilClose,
+            web: None,
         };
-        let started = match asked.version {
-            h1::Version::Http2 => self.start_stream(scratch, head_len..len, started, head),
-            _ => self.start(scratch, head_len..len, started, head),
-        };
-        started.map(Some)
+        (started, head)
     }
 
     /// Sends the head, and what came along of the body: it stands at `came` after [`FRONT`].
@@ -399,9 +460,14 @@ impl Session {
 
     /// Carries what is left of the answer.
     async fn carry(&self, instance: &Sock, mut started: Started, mut unsent: Vec<u8>) -> Answered {
-        let outcome = match started.status {
-            101 => Box::pin(self.tunnel(instance, unsent)).await,
-            _ => {
+        let web = started.web.take();
+        let mut outcome = match &web {
+            _ if started.status == 101 => Box::pin(self.tunnel(instance, unsent)).await,
+            Some(web) => {
+                let carry = self.carry_web(instance, &mut started, &mut unsent, web);
+                Box::pin(carry).await
+            }
+            None => {
                 let outcome = self.carry_body(instance, &mut started, &mut unsent).await;
                 self.worker.buffers.put(unsent);
                 outcome
@@ -409,6 +475,9 @@ impl Session {
         };
         if outcome.is_ok() {
             self.speaking.set(0);
+        } else if self.is_expired() {
+            self.end_late(web.map(|web| web.kind));
+            outcome = Err(Cut::Expired);
         }
         started.answered(outcome.err())
     }
@@ -430,7 +499,7 @@ impl Session {
             let mut surplus = false;
             let after = |bytes: &[u8]| surplus = !bytes.is_empty();
             let (body, frame) = (&mut started.body, started.frame);
-            let step = self.step(instance, &self.client, body, frame, unsent, after);
+            let step = self.step(instance, &self.client, body, (frame, None), unsent, after);
             started.instance_stays &= !surplus;
             match step {
                 Ok(Step::Done) => {
@@ -447,12 +516,7 @@ impl Session {
                     }
                 }
                 Ok(Step::WaitFrom) => {
-                    self.worker.reactor().set_timeout(self.timeouts().stall);
-                    let ready = self.instance_readable(instance).await;
-                    ready.map_err(|why| match why {
-                        Unanswered::ClientLeft => Cut::Left,
-                        _ => Cut::InstanceSilent,
-                    })?;
+                    self.until_readable(instance).await?;
                 }
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
@@ -461,7 +525,21 @@ impl Session {
         }
     }
 
-    async fn flush_to_client(&self, unsent: &mut Vec<u8>, pace: &mut Pace) -> Result<(), Cut> {
+    /// Waits for more of an answer.
+    pub(super) async fn until_readable(&self, instance: &Sock) -> Result<(), Cut> {
+        self.set_timeout(self.timeouts().stall);
+        let ready = self.instance_readable(instance).await;
+        ready.map_err(|why| match why {
+            Unanswered::ClientLeft => Cut::Left,
+            _ => Cut::InstanceSilent,
+        })
+    }
+
+    pub(super) async fn flush_to_client(
+        &self,
+        unsent: &mut Vec<u8>,
+        pace: &mut Pace,
+    ) -> Result<(), Cut> {
         let mut sent = 0;
         while sent < unsent.len() {
             let n = self.client.try_send(&unsent[sent..]);
@@ -478,7 +556,7 @@ impl Session {
         let timeouts = self.timeouts();
         let reactor = self.worker.reactor();
         let since = reactor.now();
-        reactor.set_timeout(timeouts.stall);
+        self.set_timeout(timeouts.stall);
         let ready = self.client.writable().await;
         ready.map_err(|TimedOut| Cut::Slow)?;
         pace.waited(since, reactor.now());
@@ -488,6 +566,15 @@ impl Session {
             false => Ok(()),
         }
     }
+}
+
+/// The head of an answer of gRPC in another form.
+fn translated(response: &h1::Response<'_>, kind: grpc::Kind) -> Option<(Vec<u8>, grpc::Kind)> {
+    let content_type = response.fields.find("content-type")?;
+    grpc::Kind::of(content_type).filter(|is| *is == grpc::Kind::Plain)?;
+    let mut text = Vec::new();
+    grpc::write_head(response, kind, &mut text);
+    Some((text, kind))
 }
 
 /// Bytes of an answer that is not yet known well enough to be passed on.

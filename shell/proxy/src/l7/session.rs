@@ -47,6 +47,12 @@ pub(crate) struct Session {
     /// The status of the answer of which the client has a part: whatever goes wrong now, it cannot be sent
     /// another. 0 between answers.
     pub(super) speaking: Cell<u16>,
+    /// When nobody waits for the present answer any more; [`Moment::NEVER`] if nobody has said so.
+    pub(super) deadline: Cell<Moment>,
+    /// Whether that has passed.
+    pub(super) expired: Cell<bool>,
+    /// Whether the present request is a call of gRPC, on which nothing may move for long.
+    pub(super) calling: Cell<bool>,
     /// When the instance was heard of first; [`Moment::NEVER`] before.
     pub(super) heard: Cell<Moment>,
     /// Its room at a service that has no room for all. A tunnel gives it back.
@@ -173,6 +179,9 @@ impl Session {
             speaking: Cell::new(0),
             admitted: Cell::new(None),
             upgraded: Cell::new(None),
+            deadline: Cell::new(Moment::NEVER),
+            expired: Cell::new(false),
+            calling: Cell::new(false),
             heard: Cell::new(Moment::NEVER),
         }
     }
@@ -390,25 +399,12 @@ impl Session {
 
     /// Keeps bytes for later.
     pub(super) fn hold(&self, bytes: &[u8]) {
-        let mut held = self.held.borrow_mut();
-        if bytes.is_empty() {
-            self.worker.buffers.put(std::mem::take(&mut held));
-            return;
-        }
-        if held.capacity() == 0 {
-            *held = self.worker.buffers.take();
-        }
-        held.clear();
-        held.extend_from_slice(bytes);
+        self.worker.buffers.hold(&self.held, bytes);
     }
 
     /// Moves what was kept to the front of `buffer`; returns how much it was.
     pub(super) fn unhold(&self, buffer: &mut [u8]) -> usize {
-        let held = std::mem::take(&mut *self.held.borrow_mut());
-        buffer[..held.len()].copy_from_slice(&held);
-        let len = held.len();
-        self.worker.buffers.put(held);
-        len
+        self.worker.buffers.unhold(&self.held, buffer)
     }
 
     /// Sends what the client can take, waiting as often as it must; `last` if our side ends after it. Fails when the
@@ -422,7 +418,7 @@ impl Session {
             let n = sent.map_err(|_| Cut::Left)?;
             bytes = &bytes[n..];
             if !bytes.is_empty() {
-                self.worker.reactor().set_timeout(self.timeouts().stall);
+                self.set_timeout(self.timeouts().stall);
                 self.client.writable().await.map_err(|TimedOut| Cut::Slow)?;
             }
         }
@@ -431,7 +427,21 @@ impl Session {
 
     /// The listener's limits in time, as they were when the last request began.
     pub(super) fn timeouts(&self) -> Timeouts {
-        self.table.borrow().timeouts
+        let mut timeouts = self.table.borrow().timeouts;
+        if self.calling.get() {
+            // Either side of a call may have nothing to say for long, as with a tunnel.
+            timeouts.stall = timeouts.tunnel;
+            timeouts.min_rate = 0;
+        }
+        timeouts
+    }
+
+    /// Gives the task so much time, or as much as is left until the request's own deadline.
+    pub(super) fn set_timeout(&self, timeout: Duration) {
+        let due = self.worker.now() + timeout;
+        self.worker
+            .reactor()
+            .set_deadline(due.min(self.deadline.get()));
     }
 
     pub(super) fn count(&self, f: impl FnOnce(&ListenerStats)) {
@@ -478,6 +488,8 @@ pub(super) enum Cut {
     InstanceSilent,
     /// The instance sent something that is no HTTP.
     InstanceMalformed,
+    /// The request's own deadline passed.
+    Expired,
     /// A tunnel was ended here.
     Ended {
         /// Why.
@@ -505,6 +517,7 @@ impl Cut {
             Self::InstanceLeft => "instance_left",
             Self::InstanceSilent => "instance_silent",
             Self::InstanceMalformed => "instance_malformed",
+            Self::Expired => "deadline_passed",
             Self::Ended { why, .. } => why.as_str(),
         }
     }

@@ -33,14 +33,16 @@ impl Session {
         let mut pace = Pace::new(self.client.received());
         let mut budget = BUDGET;
         loop {
-            reactor.set_timeout(timeouts.stall);
+            self.set_timeout(timeouts.stall);
             self.flush_to(instance, unsent).await?;
             if begun.body.is_done() {
+                instance.end_message(begun.body.trailers());
                 return Ok(());
             }
             let after = |bytes: &[u8]| self.hold_unseen(bytes);
             let body = &mut begun.body;
-            let step = self.step(&self.client, instance, body, frame, unsent, after);
+            let text = begun.call.as_mut().and_then(|call| call.text.as_mut());
+            let step = self.step(&self.client, instance, body, (frame, text), unsent, after);
             let step = step.map_err(|broken| match broken {
                 Broken::From => Cut::Left,
                 Broken::To => Cut::InstanceLeft,

@@ -1,5 +1,6 @@
 //! Many sockets on one connection: the streams of HTTP/2. To whoever serves it, a stream is a socket like any other, on
-//! which a request's body comes and an answer's goes; only heads and trailers go by ways of their own.
+//! which a request's body comes and an answer's goes; only heads and trailers go by ways of their own. So it is towards
+//! instances, the other way round; but there an answer's head comes in front of its body, as in HTTP/1.1.
 //!
 //! One task reads the connection and sends what gathers for it. Those who serve streams are other tasks: they take and give
 //! bytes here, and the connection's task is woken once for all that they have to say in a round.
@@ -9,7 +10,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::h2::{Code, Connection, Event, Key, Taken};
+use http::h1::MethodKind;
+use http::h2::{Code, Connection, Event, Key, Lost, Taken};
 use rustix::io::Errno;
 
 use super::reactor::{Reactor, Ready, TaskId, Token};
@@ -22,11 +24,13 @@ pub struct Mux {
     secured: bool,
     machine: RefCell<Connection>,
     /// Who serves it.
-    task: TaskId,
+    task: Cell<TaskId>,
     /// Whether that task knows that there is something to send.
     woken: Cell<bool>,
+    /// Whether that task wants to hear of each stream that ends: others wait for its place.
+    crowded: Cell<bool>,
     /// Who waits for which stream, by the streams' indexes.
-    tokens: RefCell<Vec<Option<Token>>>,
+    tokens: RefCell<Vec<Option<(Key, Token)>>>,
 }
 
 /// A socket's part in a connection.
@@ -45,8 +49,9 @@ impl Mux {
             local_address: sock.local_address(),
             secured: sock.is_secured(),
             machine: RefCell::new(machine),
-            task,
+            task: Cell::new(task),
             woken: Cell::new(false),
+            crowded: Cell::new(false),
             tokens: RefCell::default(),
         })
     }
@@ -54,6 +59,31 @@ impl Mux {
     /// The machine, until the next call of anything here.
     pub fn machine(&self) -> RefMut<'_, Connection> {
         self.machine.borrow_mut()
+    }
+
+    /// From now on this task serves it.
+    pub fn give_to(&self, task: TaskId) {
+        self.task.set(task);
+    }
+
+    /// Whether somebody waits for a stream to end, so that another may begin.
+    pub fn set_crowded(&self, crowded: bool) {
+        self.crowded.set(crowded);
+    }
+
+    /// Begins a request, if there is a vacancy: as [`Connection::ask`].
+    pub fn ask(self: &Rc<Self>, block: &[u8], method: MethodKind, end: bool) -> Option<Sock> {
+        let mut machine = self.machine();
+        let key = machine.ask(block, method, end)?;
+        self.wake(machine);
+        Some(self.stream(key))
+    }
+
+    /// Begins nothing more; the connection ends with its last answer.
+    pub fn retire(&self) {
+        let mut machine = self.machine();
+        machine.retire();
+        self.wake(machine);
     }
 
     /// A socket for a stream that has just begun. Dropping it breaks the stream off, if it has not ended.
@@ -65,7 +95,7 @@ impl Mux {
         if tokens.len() <= key.index() {
             tokens.resize(key.index() + 1, None);
         }
-        tokens[key.index()] = Some(token);
+        tokens[key.index()] = Some((key, token));
         let part = Part {
             mux: self.clone(),
             key,
@@ -84,7 +114,18 @@ impl Mux {
                 });
             }
             Event::Reset(key) => self.ready(key, |ready| ready.hung_up = true),
+            Event::Leaving => self.tell_reset(),
             _ => {}
+        }
+    }
+
+    /// Tells those whose streams were broken off.
+    fn tell_reset(&self) {
+        let tokens = self.tokens.borrow().clone();
+        for (key, token) in tokens.into_iter().flatten() {
+            if self.machine().is_reset(key) {
+                self.deliver(token, |ready| ready.hung_up = true);
+            }
         }
     }
 
@@ -101,15 +142,15 @@ impl Mux {
     /// The connection is over: so are its streams.
     pub fn close(&self) {
         self.machine().close();
-        let tokens: Vec<_> = self.tokens.borrow().iter().flatten().copied().collect();
-        for token in tokens {
+        let tokens = self.tokens.borrow().clone();
+        for (_, token) in tokens.into_iter().flatten() {
             self.deliver(token, |ready| ready.hung_up = true);
         }
     }
 
     fn ready(&self, key: Key, what: impl FnOnce(&mut Ready)) {
         let token = self.tokens.borrow().get(key.index()).copied().flatten();
-        if let Some(token) = token {
+        if let Some((_, token)) = token {
             self.deliver(token, what);
         }
     }
@@ -151,7 +192,7 @@ impl Mux {
         let waits = !machine.poll_output().is_empty() || machine.over().is_some();
         drop(machine);
         if waits && !self.woken.replace(true) {
-            self.reactor.wake(self.task);
+            self.reactor.wake(self.task.get());
         }
     }
 }
@@ -173,7 +214,13 @@ impl Part {
         let mut machine = self.mux.machine();
         let sent = machine.write(self.key, bytes, last);
         self.mux.wake(machine);
-        sent.ok_or(Errno::CONNRESET)
+        let reset = self.mux.machine().is_reset(self.key);
+        // A peer that wants no more of a message may have said all of its own.
+        sent.ok_or(if reset { Errno::CONNRESET } else { Errno::PIPE })
+    }
+
+    fn lost(&self) -> Lost {
+        self.mux.machine().lost(self.key)
     }
 
     pub(super) fn finish(&self, trailers: &[u8]) {
@@ -200,7 +247,12 @@ impl Part {
         let now = self.mux.reactor.now();
         let mut machine = self.mux.machine();
         machine.release(self.key, Code::Internal, now);
+        // A connection without streams is not kept for ever.
+        let told = self.mux.crowded.get() || machine.streams() == 0;
         self.mux.wake(machine);
+        if told && !self.mux.woken.replace(true) {
+            self.mux.reactor.wake(self.mux.task.get());
+        }
     }
 }
 
@@ -209,6 +261,14 @@ impl Sock {
     /// Whether it is a stream of a connection.
     pub fn is_stream(&self) -> bool {
         matches!(self.end, End::Stream(_))
+    }
+
+    /// Why it was broken off.
+    pub fn lost(&self) -> Lost {
+        match &self.end {
+            End::Stream(part) => part.lost(),
+            _ => Lost::Reset,
+        }
     }
 
     /// How many share its connection, itself among them.

@@ -174,6 +174,11 @@ impl Sock {
         made_with.is_some_and(|made_with| Arc::ptr_eq(made_with, config))
     }
 
+    /// What the client's side of a TLS connection was made with.
+    pub fn made_with(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.as_ref()?.1.clone()
+    }
+
     /// Whether a TLS handshake agreed that this protocol is spoken.
     pub fn is_agreed(&self, alpn: &[u8]) -> bool {
         let tls = self.tls.as_ref().map(|tls| tls.0.borrow());

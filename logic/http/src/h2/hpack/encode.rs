@@ -30,6 +30,36 @@ pub(in crate::h2) fn write_status(status: u16, out: &mut Vec<u8>) {
     out.push(0x80 | index);
 }
 
+/// Appends what a request asks for, as pseudo-fields (RFC 9113 §8.3.1).
+pub(in crate::h2) fn write_target(
+    method: &[u8],
+    scheme: &str,
+    authority: &[u8],
+    path: &[u8],
+    out: &mut Vec<u8>,
+) {
+    match method {
+        b"GET" => out.push(0x82),
+        b"POST" => out.push(0x83),
+        _ => write_indexed(2, method, out),
+    }
+    out.push(if scheme == "https" { 0x87 } else { 0x86 });
+    if !authority.is_empty() {
+        write_indexed(1, authority, out);
+    }
+    match path {
+        b"/" => out.push(0x84),
+        _ => write_indexed(4, path, out),
+    }
+}
+
+/// Appends a literal whose name is in the table that nobody changes.
+fn write_indexed(index: usize, value: &[u8], out: &mut Vec<u8>) {
+    write_number(index, 4, 0, out);
+    write_length(value.len(), out);
+    out.extend_from_slice(value);
+}
+
 /// Appends a field as a literal that is not to be kept (§6.2.2), its name in lower case.
 #[inline]
 pub(in crate::h2) fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {

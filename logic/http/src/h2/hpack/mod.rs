@@ -10,4 +10,4 @@ mod huffman;
 mod tests;
 
 pub(in crate::h2) use decode::Decoder;
-pub(in crate::h2) use encode::{NO_TABLE, write_field, write_status};
+pub(in crate::h2) use encode::{NO_TABLE, write_field, write_status, write_target};

@@ -1,11 +1,13 @@
 //! The machine as a client sees it, frame by frame; and against another implementation (`peer`).
 
+mod asking;
 mod drain;
 mod floods;
 mod flow;
 mod frames;
 mod peer;
 mod requests;
+mod server;
 
 use std::time::Duration;
 

@@ -17,16 +17,24 @@ use super::*;
 
 /// Bytes under way, and how many of them may be taken now.
 #[derive(Default)]
-struct Pipe {
-    bytes: VecDeque<u8>,
-    ready: usize,
+pub(super) struct Pipe {
+    pub(super) bytes: VecDeque<u8>,
+    pub(super) ready: usize,
 }
 
 /// The client's end of a connection.
 #[derive(Clone, Default)]
-struct Wire {
-    up: Rc<RefCell<Pipe>>,
-    down: Rc<RefCell<Pipe>>,
+pub(super) struct Wire {
+    pub(super) up: Rc<RefCell<Pipe>>,
+    pub(super) down: Rc<RefCell<Pipe>>,
+}
+
+impl Wire {
+    /// The server's end.
+    pub(super) fn far(&self) -> Self {
+        let (up, down) = (self.down.clone(), self.up.clone());
+        Self { up, down }
+    }
 }
 
 impl AsyncRead for Wire {

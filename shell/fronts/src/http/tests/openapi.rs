@@ -247,6 +247,7 @@ async fn every_field_of_an_answer_is_described_and_nothing_else_is() {
     let checks = [
         json!({ "tcp": true, "port": 1 }),
         json!({ "udp": true, "send": "a", "expect": "b" }),
+        json!({ "grpc": "shop.Cart" }),
         json!({ "protocol": "mysql", "user": "u", "password": "p", "database": "d" }),
         json!({ "http": "/", "host": "h", "headers": { "a": "b" }, "body": "x", "status": 200 }),
     ];

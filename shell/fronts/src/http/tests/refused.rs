@@ -91,6 +91,8 @@ async fn a_wrong_check_has_all_its_wrong_fields_named() {
             vec!["#/check/method", "#/check/body"],
         ),
         (json!({ "protocol": "gopher" }), vec!["#/check/protocol"]),
+        (json!({ "grpc": "a\nb" }), vec!["#/check/grpc"]),
+        (json!({ "grpc": "", "host": "a" }), vec!["#/check/host"]),
         (json!({ "udp": true, "protocol": "smtp" }), vec!["#/check"]),
         (
             json!({ "protocol": "smtp", "user": "u", "send": "x" }),
