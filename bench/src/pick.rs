@@ -215,6 +215,7 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
         retry_budget: 100,
         keep_alive: Duration::from_secs(60),
         send_proxy: None,
+        load_report: None,
         http2: false,
         tls: false,
         connect_from: Vec::new(),

@@ -64,6 +64,10 @@ declare! {
         /// How long an unused connection to an instance is kept.
         // nginx's; an instance that closes sooner is noticed at once.
         keep_alive: Duration => default(secs(60)).within(Duration::ZERO..=DAY),
+        /// The metric of its instances' load reports that says how many requests they are at work on, such as
+        /// `"named_metrics.in_flight"`: they come in the field `endpoint-load-metrics` of their answers, as text or JSON
+        /// (ORCA). `least_time` then minds what others send them.
+        load_report: Option<Box<str>> => absent("what this node itself sees"),
         /// The PROXY header that its instances expect in front of each connection: `"v1"` (text) or `"v2"`
         /// (binary). HTTP requests then get a connection each.
         send_proxy: Option<ProxyVersion> => absent("none: their peer is this node"),
@@ -116,6 +120,8 @@ pub struct Service {
     pub retry_budget: Percent,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
+    /// The metric of its instances' load reports that says how many requests they have, if they report.
+    pub load_report: Option<Box<str>>,
     /// The PROXY header that its instances expect.
     pub send_proxy: Option<ProxyVersion>,
     /// What its instances speak to HTTP listeners.
@@ -167,6 +173,12 @@ impl Resolved for Service {
             let path = format!("{}.send_proxy", cx.path());
             cx.at_key(Severity::Error, &path, what, hint);
         }
+        if keys.load_report.is_some() && keys.policy != Policy::LeastTime {
+            let what = format!("{} does not look at reports", keys.policy.as_str());
+            let hint = "choose least_time as the policy, or leave load_report out";
+            let path = format!("{}.load_report", cx.path());
+            cx.at_key(Severity::Warning, &path, what, hint);
+        }
         // Databases and mail servers begin in clear text, and agree on TLS there.
         let clear = |check: &CheckSpec| {
             matches!(check.kind, CheckKind::Protocol(_)) && check.port.is_none()
@@ -190,6 +202,7 @@ impl Resolved for Service {
             retries: keys.retries,
             retry_budget: keys.retry_budget,
             keep_alive: keys.keep_alive,
+            load_report: keys.load_report,
             send_proxy: keys.send_proxy,
             protocol: keys.protocol,
             tls: keys.tls,
@@ -216,6 +229,7 @@ impl Resolved for Service {
             retries: self.retries,
             retry_budget: self.retry_budget,
             keep_alive: self.keep_alive,
+            load_report: self.load_report.clone(),
             send_proxy: self.send_proxy,
             protocol: self.protocol,
             tls: self.tls.clone(),

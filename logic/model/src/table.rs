@@ -191,6 +191,8 @@ pub struct ServiceTable {
     pub retry_budget: u8,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
+    /// The metric of its instances' load reports that says how many requests they have, if they report.
+    pub load_report: Option<Box<str>>,
     /// The PROXY header that its instances expect, if they do.
     pub send_proxy: Option<ProxyVersion>,
     /// Whether its instances speak HTTP/2 to HTTP listeners, with TLS only if they agree to.

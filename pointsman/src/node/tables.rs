@@ -277,6 +277,7 @@ impl Tables {
             retries: settings.retries,
             retry_budget: settings.retry_budget.0,
             keep_alive: settings.keep_alive,
+            load_report: settings.load_report.clone(),
             send_proxy: settings.send_proxy,
             http2: settings.protocol == config::InstanceProtocol::Http2,
             tls: settings.tls.is_some(),

@@ -88,6 +88,31 @@ fn least_conn_spares_an_instance_that_is_busy() {
 }
 
 #[test]
+fn least_time_spares_an_instance_that_reports_what_others_send_it() {
+    for (report, few) in [
+        ("TEXT named_metrics.in_flight=40", true),
+        (r#"JSON {"named_metrics": {"in_flight": 40}}"#, true),
+        ("TEXT named_metrics.other=40", false),
+    ] {
+        let busy = Origin::answering(move |_| Reply {
+            fields: format!("endpoint-load-metrics: {report}\r\n"),
+            ..Reply::text("busy")
+        });
+        let idle = Origin::named("idle");
+        let settings = "load_report = \"named_metrics.in_flight\"";
+        let config = format!("[node]\nworkers = 1\n{}\n[service.shop]\n{settings}\n", crate::SHOP);
+        let node = Home::new(&config).start();
+        for (id, origin) in [("busy", &busy), ("idle", &idle)] {
+            node.register("shop", id, &crate::lasting(origin));
+        }
+        node.until_eligible("/", 2);
+        let shares = shares(&node, 400);
+        let busy = shares.get("busy").copied().unwrap_or_default();
+        assert_eq!(busy < 40, few, "{report}: {shares:?}");
+    }
+}
+
+#[test]
 fn a_header_decides_where_a_request_goes_and_goes_on_doing_so() {
     let origins: Vec<_> = ["a", "b", "c"].map(Origin::named).into();
     let config = format!(

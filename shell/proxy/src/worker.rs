@@ -280,6 +280,13 @@ impl InFlight<'_> {
         self.lease.as_ref().map_or(0, Lease::endpoint)
     }
 
+    /// The instance says how many requests it is at work on.
+    pub(crate) fn reported(&self, in_flight: f32) {
+        if let Some(lease) = &self.lease {
+            lease.reported(self.service, in_flight);
+        }
+    }
+
     /// What came of it, and when the instance was heard of first.
     pub(crate) fn done(mut self, outcome: Outcome, heard: Moment) {
         if let Some(lease) = self.lease.take() {

@@ -283,6 +283,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         admission: Arc::new(model::Admission::new(1)),
         keep_alive: Duration::from_millis(700),
         send_proxy: None,
+        load_report: None,
         http2: false,
         tls: false,
         connect_from: Vec::new(),

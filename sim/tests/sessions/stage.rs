@@ -139,6 +139,7 @@ impl Stage {
             admission: Arc::new(model::Admission::new(1)),
             keep_alive: Duration::from_secs(30),
             send_proxy: None,
+            load_report: None,
             http2: false,
             tls: false,
             connect_from: Vec::new(),

@@ -50,6 +50,7 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
         retry_budget: 100,
         keep_alive: Duration::from_secs(10),
         send_proxy: None,
+        load_report: None,
         http2: false,
         tls: false,
         connect_from: Vec::new(),

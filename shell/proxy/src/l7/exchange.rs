@@ -152,6 +152,9 @@ impl Session {
                 }
                 // A long body, or a slow client, is no latency of the instance's.
                 let heard = self.heard.get().min(self.worker.now());
+                if let Some(load) = self.load.take() {
+                    in_flight.reported(load);
+                }
                 in_flight.done(self.told(&outcome), heard);
                 match outcome {
                     Err(failed) if self.is_expired() => {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
 
-use http::{grpc, h1, h2};
+use http::{grpc, h1, h2, load_report};
 use model::{Moment, ServiceTable};
 
 use super::begin::{Begun, Forward};
@@ -142,7 +142,7 @@ impl Session {
             let mut early = None;
             self.await_head(service);
             let rest = loop {
-                if let Some(begun) = self.look(instance, asked, &mut early)? {
+                if let Some(begun) = self.look(instance, asked, service, &mut early)? {
                     break self.rest(instance, begun);
                 }
                 if let Some(message) = early.as_mut().and_then(|early| early.message.take()) {
@@ -231,6 +231,7 @@ impl Session {
         &self,
         instance: &Sock,
         asked: Asked,
+        service: &ServiceTable,
         early: &mut Option<Box<Early>>,
     ) -> Result<Option<Begin>, Unanswered> {
         let mut scratch = self.worker.buffers.scratch();
@@ -242,7 +243,7 @@ impl Session {
         }
         loop {
             if len > 0 {
-                let begun = self.look_at(&mut scratch, len, asked, early)?;
+                let begun = self.look_at(&mut scratch, len, (asked, service), early)?;
                 let first = early.as_ref().is_some_and(|early| early.message.is_some());
                 if begun.is_some() || first {
                     return Ok(begun);
@@ -268,7 +269,7 @@ impl Session {
         &self,
         scratch: &mut [u8],
         len: usize,
-        asked: Asked,
+        (asked, service): (Asked, &ServiceTable),
         early: &mut Option<Box<Early>>,
     ) -> Result<Option<Begin>, Unanswered> {
         let input = &scratch[FRONT..FRONT + len];
@@ -308,6 +309,11 @@ impl Session {
         {
             early.get_or_insert_default().has_head = true;
             return Ok(None);
+        }
+        if let Some(metric) = &service.load_report {
+            let report = response.fields.find(load_report::FIELD);
+            let load = report.and_then(|report| load_report::metric(report, metric));
+            self.load.set(load.map(|load| load as f32));
         }
         let translated = asked.web.and_then(|kind| translated(response, kind));
         if let Some((text, kind)) = &translated {

@@ -55,6 +55,8 @@ pub(crate) struct Session {
     pub(super) calling: Cell<bool>,
     /// When the instance was heard of first; [`Moment::NEVER`] before.
     pub(super) heard: Cell<Moment>,
+    /// How many requests the instance says it is at work on.
+    pub(super) load: Cell<Option<f32>>,
     /// Its room at a service that has no room for all. A tunnel gives it back.
     pub(super) admitted: Cell<Option<Box<Admitted>>>,
     /// What a tunnel needs, if the present request asks for one.
@@ -183,6 +185,7 @@ impl Session {
             expired: Cell::new(false),
             calling: Cell::new(false),
             heard: Cell::new(Moment::NEVER),
+            load: Cell::new(None),
         }
     }
 

@@ -193,6 +193,7 @@ pub(crate) fn table(
         retries: 0,
         keep_alive: Duration::from_secs(60),
         send_proxy: None,
+        load_report: None,
         http2: false,
         tls: false,
         connect_from: Vec::new(),
