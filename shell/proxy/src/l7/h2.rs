@@ -12,7 +12,7 @@ use model::ListenerTable;
 
 use super::begin::{Begun, Plan};
 use super::carrier::{Gone, Peer, carry};
-use super::session::{Session, linger};
+use super::session::{Next, Session, linger};
 use crate::rt::{Mux, Sock};
 use crate::worker::Worker;
 
@@ -77,7 +77,13 @@ impl Session {
     fn serve_one(self, mut begun: Box<(Begun, Plan)>) -> impl Future<Output = ()> {
         async move {
             self.begin_stream(&mut begun);
-            self.carry_out(begun).await;
+            let has_body = !begun.0.body.is_done();
+            let next = self.carry_out(begun).await;
+            // To break a stream off that has its answer is no fault (RFC 9113 §8.1), but curl 7, httpx, undici and Java's
+            // HttpClient take it for one while they upload, and their users do not see the answer.
+            if has_body && next != Next::Close {
+                linger(&self.worker, &self.client).await;
+            }
         }
     }
 }
