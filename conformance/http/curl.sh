@@ -11,8 +11,8 @@ fail() { echo "curl: $1" >&2; exit 1; }
 check() {
     base=$1; shift
     [ "$(curl -sS "$@" "$base/")" = hello ] || fail "$base: $*"
-    # One connection for all.
-    made=$(curl -sS "$@" -o /dev/null -o /dev/null -o /dev/null -w '%{num_connects}\n' "$base/" "$base/" "$base/" | paste -sd' ')
+    # One connection for all. (curl 7 fails at its second such request with prior knowledge, of any server.)
+    made=$(curl -sS "$@" -o /dev/null -o /dev/null -o /dev/null -w '%{num_connects}\n' "$base/" "$base/" "$base/" 2> /dev/null | paste -sd' ')
     [ "$made" = "1 0 0" ] || fail "connections made: $made"
     [ "$(curl -sS "$@" --data-binary "@$place/body" "$base/digest")" = "$digest" ] || fail "an upload, $*"
     # curl asks for 100-continue by itself here, and gets no second to wait.
