@@ -289,7 +289,7 @@ impl Connecting {
     }
 
     /// The instance speaks HTTP/1.1 only.
-    pub(super) fn is_older(self) {
+    pub(super) fn found_older(self) {
         let links = &self.worker.links;
         links.with(self.key, |site| site.older = true);
     }
