@@ -17,6 +17,8 @@ pub(super) struct Case {
     pub(super) close: bool,
     /// For connections in TLS, a connection for each request.
     pub(super) handshake: Option<Keys>,
+    /// Whether instances speak HTTP/2, too.
+    pub(super) many: bool,
     /// Whether answers are so large that peers have other settings for them.
     pub(super) large: bool,
     /// Requests a second at which latency is measured: below what the slowest contender does.
@@ -134,6 +136,18 @@ impl Case {
         };
         vec![
             Self {
+                name: "16 connections of 32 streams, 128 B, HTTP/2 on both sides",
+                many: true,
+                ..small
+            },
+            Self {
+                name: "16 connections of 32 streams, 100 KiB, HTTP/2 on both sides",
+                many: true,
+                size: 100 << 10,
+                large: true,
+                ..small
+            },
+            Self {
                 name: "16 connections of 32 streams, 100 KiB",
                 size: 100 << 10,
                 large: true,
@@ -181,6 +195,7 @@ impl Case {
             writes: 0,
             close: false,
             handshake: None,
+            many: false,
             large: false,
             rate: 20_000.0,
             target: 0.80,
@@ -190,6 +205,9 @@ impl Case {
 
     /// Whether the contender is run in this case.
     pub(super) fn suits(&self, contender: &Contender) -> bool {
+        if self.many != contender.many {
+            return false;
+        }
         match self.large || self.close {
             // The relay knows neither where a message ends nor that a connection should.
             true => !contender.floor && (self.large || !contender.only_large),

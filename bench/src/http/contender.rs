@@ -20,6 +20,8 @@ pub(super) struct Contender {
     pub(super) address: SocketAddr,
     /// Its settings are for large answers; with small ones it is not run.
     pub(super) only_large: bool,
+    /// It speaks HTTP/2 to its instance.
+    pub(super) many: bool,
     /// It is no proxy that anybody would run, but shows what none can go below.
     pub(super) floor: bool,
     program: PathBuf,
@@ -44,17 +46,35 @@ impl Contender {
 
 const OURS: &str = "pointsman";
 
+/// Where requests go.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) at: SocketAddr,
+    /// Whether it speaks HTTP/2.
+    pub(super) many: bool,
+}
+
 /// Those that are there. Names those that are not.
 pub(super) fn find(
     layer: Layer,
     scratch: &Scratch,
     certificate: &Certificate,
     origin: SocketAddr,
+    many: Option<SocketAddr>,
 ) -> anyhow::Result<Vec<Contender>> {
+    let both = many.map(|at| Origin { at, many: true });
+    let origin = Origin {
+        at: origin,
+        many: false,
+    };
     let place = (scratch, certificate);
     let mut contenders = vec![ours(layer, place, origin)?];
     if !matches!(layer, Layer::Tls | Layer::H2) {
-        contenders.push(relay(origin)?);
+        contenders.push(relay(origin.at)?);
+    }
+    // nginx speaks no HTTP/2 to its instances.
+    if let Some(both) = both {
+        contenders.push(ours(layer, place, both)?);
     }
     match found("NGINX_BIN", "nginx") {
         Some(program) => contenders.push(nginx(layer, program, place, origin)?),
@@ -63,7 +83,10 @@ pub(super) fn find(
     match found("HAPROXY_BIN", "haproxy") {
         Some(program) => {
             for variant in Haproxy::variants(layer) {
-                contenders.push(haproxy(layer, &program, variant, place, origin)?);
+                let of = [Some(origin), both];
+                for origin in of.into_iter().flatten() {
+                    contenders.push(haproxy(layer, &program, variant, place, origin)?);
+                }
             }
         }
         None => {
@@ -79,12 +102,15 @@ type Place<'a> = (&'a Scratch, &'a Certificate);
 fn ours(
     layer: Layer,
     (scratch, certificate): Place<'_>,
-    origin: SocketAddr,
+    origin: Origin,
 ) -> anyhow::Result<Contender> {
     let program = pointsman::binary()?;
     let address = free_address()?;
     let configuration = settings::pointsman(layer, address, free_address()?, certificate, origin);
-    let file = scratch.write("pointsman.toml", &configuration)?;
+    let file = scratch.write(
+        &format!("pointsman{}.toml", origin.suffix()),
+        &configuration,
+    )?;
     Ok(Contender {
         name: OURS,
         version: pointsman::version(&program),
@@ -92,9 +118,16 @@ fn ours(
         address,
         only_large: false,
         floor: false,
+        many: origin.many,
         program,
         arguments: vec!["serve".into(), "-c".into(), file.display().to_string()],
     })
+}
+
+impl Origin {
+    const fn suffix(self) -> &'static str {
+        if self.many { "-h2" } else { "" }
+    }
 }
 
 /// Understands nothing: the kernel's share of the work, and a runtime's.
@@ -114,6 +147,7 @@ fn relay(origin: SocketAddr) -> anyhow::Result<Contender> {
         address,
         only_large: false,
         floor: true,
+        many: false,
         program: std::env::current_exe()?,
         arguments: arguments.map(String::from).into(),
     })
@@ -123,10 +157,10 @@ fn nginx(
     layer: Layer,
     program: PathBuf,
     (scratch, certificate): Place<'_>,
-    origin: SocketAddr,
+    origin: Origin,
 ) -> anyhow::Result<Contender> {
     let address = free_address()?;
-    let configuration = settings::nginx(layer, address, scratch.path(), certificate, origin);
+    let configuration = settings::nginx(layer, address, scratch.path(), certificate, origin.at);
     let file = scratch.write("nginx.conf", &configuration)?;
     let file = file.display().to_string();
     Ok(Contender {
@@ -136,6 +170,7 @@ fn nginx(
         address,
         only_large: false,
         floor: false,
+        many: origin.many,
         program,
         arguments: vec!["-c".into(), file, "-e".into(), "stderr".into()],
     })
@@ -146,11 +181,14 @@ fn haproxy(
     program: &Path,
     variant: &Haproxy,
     (scratch, certificate): Place<'_>,
-    origin: SocketAddr,
+    origin: Origin,
 ) -> anyhow::Result<Contender> {
     let address = free_address()?;
     let configuration = settings::haproxy(layer, address, variant, certificate, origin);
-    let file = scratch.write(&format!("{}.cfg", variant.name), &configuration)?;
+    let file = scratch.write(
+        &format!("{}{}.cfg", variant.name, origin.suffix()),
+        &configuration,
+    )?;
     Ok(Contender {
         name: variant.name,
         version: first_line(program, "-v"),
@@ -158,6 +196,7 @@ fn haproxy(
         address,
         only_large: variant.only_large,
         floor: false,
+        many: origin.many,
         program: program.into(),
         arguments: vec!["-db".into(), "-f".into(), file.display().to_string()],
     })

@@ -33,7 +33,11 @@ impl Bench {
         println!("\n{} idle connections, each after one request", self.idle);
         let mut table = Table::new(&["", "KiB each (Pss)", "KiB each (Rss)", "MiB before"]);
         let mut rows = Vec::new();
-        for contender in self.contenders.iter().filter(|c| !c.only_large && !c.floor) {
+        for contender in self
+            .contenders
+            .iter()
+            .filter(|c| !c.only_large && !c.floor && !c.many)
+        {
             let (before, after) = self.hold(contender)?;
             let each = |before: u64, after: u64| (after as f64 - before as f64) / self.idle as f64;
             let proportional = each(before.proportional, after.proportional);

@@ -12,6 +12,8 @@ mod summary;
 mod syscalls;
 mod wrk;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -19,6 +21,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::machine::{self, LOAD_CPU};
+use crate::pointsman;
 use crate::process::{Running, free_address};
 use crate::report;
 use crate::scratch::Scratch;
@@ -83,9 +86,14 @@ pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
     let mut origin_process = Running::start("origin", &mut origin_command, &[LOAD_CPU], &scratch)?;
     origin_process.wait_for(origin)?;
     let certificate = Certificate::make(&scratch)?;
+    let many = match layer {
+        Layer::H2 => Some(start_many(&scratch)?),
+        _ => None,
+    };
+    let address = many.as_ref().map(|(address, _)| *address);
     let bench = Bench {
         layer,
-        contenders: contender::find(layer, &scratch, &certificate, origin)?,
+        contenders: contender::find(layer, &scratch, &certificate, origin, address)?,
         certificate,
         scratch,
         rounds: if options.quick { 2 } else { options.rounds },
@@ -113,6 +121,19 @@ pub(crate) fn run(options: &Options, layer: Layer) -> anyhow::Result<()> {
         "bench": layer.name(), "facts": facts, "cases": measured, "idle": idle, "syscalls": syscalls,
     });
     report::write(options.json.as_deref(), &measured)
+}
+
+/// An instance that speaks HTTP/2: a node that answers by itself, the same for everybody.
+fn start_many(scratch: &Scratch) -> anyhow::Result<(SocketAddr, Running)> {
+    let bind = free_address()?;
+    let cases = Case::all(Layer::H2);
+    let sizes: BTreeSet<usize> = cases.iter().map(|case| case.size).collect();
+    let configuration = settings::origin(bind, free_address()?, &sizes);
+    let file = scratch.write("origin.toml", &configuration)?;
+    let mut command = pointsman::serve(&pointsman::binary()?, &file);
+    let mut running = Running::start("origin-h2", &mut command, &[LOAD_CPU], scratch)?;
+    running.wait_for(bind)?;
+    Ok((bind, running))
 }
 
 impl Layer {

@@ -1,9 +1,11 @@
 //! The settings of each contender: one worker, no logs; for HTTP connections kept on both sides, X-Forwarded-For set.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Layer;
+use super::contender::Origin;
 use super::handshake::Certificate;
 use crate::pointsman;
 
@@ -12,9 +14,12 @@ pub(super) fn pointsman(
     bind: SocketAddr,
     api: SocketAddr,
     certificate: &Certificate,
-    origin: SocketAddr,
+    origin: Origin,
 ) -> String {
-    let mut listener = pointsman::listener(bind, origin, "round_robin");
+    let mut listener = pointsman::listener(bind, origin.at, "round_robin");
+    if origin.many {
+        listener = listener.replacen("policy =", "protocol = \"h2\"\npolicy =", 1);
+    }
     if layer == Layer::Tcp {
         listener = listener.replacen("bind =", "protocol = \"tcp\"\nbind =", 1);
     }
@@ -28,6 +33,22 @@ pub(super) fn pointsman(
     format!(
         "[node]\nworkers = 1\ndurability = \"memory\"\n\n[api]\nbind = \"{api}\"\n\n\
          [log.access]\nformat = \"off\"\n\n{listener}"
+    )
+}
+
+/// An instance that speaks HTTP/2: answers of our own, of the sizes that are asked for.
+pub(super) fn origin(bind: SocketAddr, api: SocketAddr, sizes: &BTreeSet<usize>) -> String {
+    let routes: String = sizes
+        .iter()
+        .map(|size| {
+            let body = "x".repeat(*size);
+            let answer = format!("{{ status = 200, body = \"{body}\" }}");
+            format!("[[listener.web.route]]\npath = \"/{size}\"\nanswer = {answer}\n")
+        })
+        .collect();
+    format!(
+        "[node]\nworkers = 1\ndurability = \"memory\"\n[api]\nbind = \"{api}\"\n\
+         [log.access]\nformat = \"off\"\n[listener.web]\nbind = \"{bind}\"\n{routes}"
     )
 }
 
@@ -205,8 +226,10 @@ pub(super) fn haproxy(
     bind: SocketAddr,
     variant: &Haproxy,
     certificate: &Certificate,
-    origin: SocketAddr,
+    origin: Origin,
 ) -> String {
+    let many = if origin.many { " proto h2" } else { "" };
+    let origin = origin.at;
     let Haproxy {
         global, defaults, ..
     } = variant;
@@ -247,7 +270,7 @@ frontend web
     default_backend origin
 
 backend origin
-    server origin {origin}
+    server origin {origin}{many}
 "
     )
 }

@@ -413,7 +413,7 @@ fn browsers_call_over_http_2_too_and_hear_of_deadlines() {
             assert_eq!(sent, message(b"x"));
             let text = String::from_utf8_lossy(&end[5..]);
             assert!(
-                end[0] == 0x80 && text.starts_with(&format!("grpc-status:{}", status)),
+                end[0] == 0x80 && text.starts_with(&format!("grpc-status:{status}")),
                 "{text}"
             );
         }

@@ -558,3 +558,76 @@ fn a_node_that_stops_ends_what_it_began() {
         assert_eq!(text(answer).await, (200, "late".into()));
     });
 }
+
+#[test]
+fn instances_that_come_and_go_cost_no_request_that_may_be_repeated() {
+    let (mut restarting, steady) = (named("a"), named("b"));
+    let node = before(
+        &[&restarting, &steady],
+        "policy = \"round_robin\"\nretry_budget = \"100%\"\n",
+    );
+    let address = node.web();
+    let over = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let over = over.clone();
+            std::thread::spawn(move || {
+                run(async {
+                    let (sender, _ending) = connect(address).await;
+                    let mut answered = 0;
+                    while over.load(SeqCst) == 0 {
+                        let mut answers = Vec::new();
+                        for _ in 0..10 {
+                            answers.push(ask(&sender, "/", true).await.0);
+                        }
+                        for answer in answers {
+                            let (status, text) = text(answer).await;
+                            assert_eq!(status, 200, "{text}");
+                            answered += 1;
+                        }
+                    }
+                    answered
+                })
+            })
+        })
+        .collect();
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(150));
+        restarting.stop();
+        std::thread::sleep(Duration::from_millis(50));
+        restarting.start();
+    }
+    over.store(1, SeqCst);
+    let answered: usize = clients
+        .into_iter()
+        .map(|client| client.join().unwrap())
+        .sum();
+    assert!(answered > 100, "{answered}");
+}
+
+#[test]
+fn websocket_goes_to_such_an_instance_in_the_older_version() {
+    let origin = Origin::raw(|mut connection, _: &Mutex<Vec<Heard>>| {
+        let mut head = String::new();
+        loop {
+            match connection.line() {
+                Ok(line) if line.is_empty() => break,
+                Ok(line) => head += &(line.to_ascii_lowercase() + "\n"),
+                Err(_) => return,
+            }
+        }
+        assert!(head.contains("upgrade: websocket"), "{head}");
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x01\x02hi";
+        let _ = connection.try_send(answer);
+        while connection.take(1).is_ok() {}
+    });
+    let node = before(&[&origin], "");
+    let mut client = crate::harness::Connection::open(node.web());
+    client.send(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+    );
+    let head = client.try_head().unwrap();
+    assert_eq!(head.status, 101);
+    assert_eq!(client.take(4).unwrap(), b"\x01\x02hi");
+}

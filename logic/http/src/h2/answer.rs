@@ -45,9 +45,7 @@ impl Answer {
         // The status is none of them.
         let most = self.limits.fields.min(MAX_FIELDS) + 1;
         let fits = self.size <= self.limits.head && self.count <= most;
-        if !self.refused && !(fits && self.take(name, value).is_some()) {
-            self.refused = true;
-        }
+        self.refused = self.refused || !fits || self.take(name, value).is_none();
     }
 
     fn take(&mut self, name: &[u8], value: &[u8]) -> Option<()> {

@@ -299,13 +299,16 @@ impl Connection {
             Drain::Announced { at } => Some(at + NOTICE),
             _ => None,
         };
-        // A server that says nothing at all.
-        let silent = match self.side {
+        let due = [block, idle, notice, self.silent()].into_iter().flatten();
+        due.min().unwrap_or(Moment::NEVER)
+    }
+
+    /// When a server has not said its settings in time.
+    fn silent(&self) -> Option<Moment> {
+        match self.side {
             Side::Client { since, .. } if !self.settled => Some(since + self.settings.request_head),
             _ => None,
-        };
-        let due = [block, idle, notice, silent].into_iter().flatten();
-        due.min().unwrap_or(Moment::NEVER)
+        }
     }
 
     /// Does what is due.
@@ -318,7 +321,7 @@ impl Connection {
             self.end(Closing::Late, Code::Protocol);
         } else if matches!(self.drain, Drain::Announced { at } if at + NOTICE <= now) {
             self.drain_finally();
-        } else if self.is_client() && !self.settled {
+        } else if self.silent().is_some_and(|due| due <= now) {
             self.end(Closing::Late, Code::SettingsTimeout);
         } else {
             self.end(Closing::Idle, Code::None);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::h2::{Closing, Connection, Event, Head};
 use model::Moment;
 
-use super::pump::{BUDGET, Pace};
+use super::pump::Pace;
 use crate::buffers::{FRONT, READ};
 use crate::rt::{Mux, Sock, yield_now};
 use crate::worker::Worker;
@@ -122,7 +122,8 @@ fn read_some(peer: &impl Peer, mux: &Rc<Mux>) -> Result<bool, Gone> {
     let buffer = &mut scratch[FRONT..FRONT + READ];
     let mut len = buffers.unhold(peer.held(), buffer);
     let mut fresh = len > 0;
-    let mut budget = BUDGET;
+    // One buffer of it: those that it is for take it while it is in the processor's caches.
+    let mut budget = READ;
     loop {
         if std::mem::take(&mut fresh) {
             let left = take(peer, mux, &buffer[..len]);

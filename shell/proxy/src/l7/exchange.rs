@@ -219,14 +219,7 @@ impl Session {
                 None => reused.insert(Box::pin(self.connect(endpoint, service, false)).await?),
             };
             if forward.upgrade {
-                let (lasting, websocket) = (&self.worker.lasting, forward.websocket);
-                let upstream = lasting.upstream(forward.service, service, endpoint);
-                let upgraded = Upgraded {
-                    upstream,
-                    websocket,
-                    silence: service.peer_timeout,
-                };
-                self.upgraded.set(Some(Box::new(upgraded)));
+                self.expect_upgrade(forward, service, endpoint);
             }
             let before = instance.received();
             let asked = Asked::of(begun, forward);
@@ -259,6 +252,18 @@ impl Session {
             }
             Ok(self.settle(begun, &answered))
         }
+    }
+
+    /// A tunnel may follow.
+    fn expect_upgrade(&self, forward: &Forward, service: &ServiceTable, endpoint: &Endpoint) {
+        let (lasting, websocket) = (&self.worker.lasting, forward.websocket);
+        let upstream = lasting.upstream(forward.service, service, endpoint);
+        let upgraded = Upgraded {
+            upstream,
+            websocket,
+            silence: service.peer_timeout,
+        };
+        self.upgraded.set(Some(Box::new(upgraded)));
     }
 
     /// Connects; `many` if the connection may carry many requests at a time.

@@ -28,8 +28,9 @@ const MOST_STREAMS: u32 = 100;
 /// Connections to one instance: room for 6,400 requests at a time, and 64 at an instance that takes one per connection.
 const MOST_LINKS: usize = 64;
 
-/// What an instance may send of an answer ahead of its client: a round trip of 1 ms is filled at 1 Gbit/s.
-const WINDOW: u32 = 128 * 1024;
+/// What an instance may send of an answer ahead of its client: a round trip of 1 ms is filled at half a Gbit/s, and a
+/// thousand answers that wait for their clients take no more than 64 MiB.
+const WINDOW: u32 = 65_535;
 
 /// How long an instance has to say that it speaks HTTP/2, and to end a head that it has begun, at the least.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -289,7 +290,7 @@ impl Connecting {
     }
 
     /// The instance speaks HTTP/1.1 only.
-    pub(super) fn is_older(self) {
+    pub(super) fn found_older(self) {
         let links = &self.worker.links;
         links.with(self.key, |site| site.older = true);
     }

@@ -84,7 +84,7 @@ impl Session {
                     Reached::first(stream)
                 }
                 Ok(sock) => {
-                    connecting.is_older();
+                    connecting.found_older();
                     Ok(Reached::Older(Some(sock)))
                 }
                 Err(failed) => {
