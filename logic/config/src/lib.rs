@@ -7,6 +7,7 @@
 
 mod bind;
 mod check;
+mod condition;
 mod declare;
 mod depth;
 mod diff;

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use model::{
-    HostPattern, Network, PathPattern, Priority, Redirect, Role, ServiceKey, StreamMatch, View,
+    Conditions, HostPattern, Network, PartCondition, PathPattern, Priority, Redirect, Role,
+    ServiceKey, StreamMatch, View,
 };
 
 use crate::declare::{declare, resolved};
 use crate::reader::Reader;
 use crate::rule::{absent, default, required};
-use crate::text::{FieldValue, UrlPath};
+use crate::text::{FieldValue, Method, Token, UrlPath, WholeRegex};
 use crate::tree::{Node, clip};
-use crate::value::Resolved;
+use crate::value::{Resolved, Text};
 
 /// What to match, and what to do then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Route {
     pub host: HostPattern,
     /// Paths it serves.
     pub path: PathPattern,
+    /// What else it wants of a request.
+    pub conditions: Conditions,
     /// Connections it takes, if its listener speaks no HTTP.
     pub stream: StreamMatch,
     /// Whether its requests go first when a service has no room for all.
@@ -64,13 +67,22 @@ declare! {
         path: Option<UrlPath> => absent("see path_prefix"),
         /// The path it serves with everything below it, by whole segments: `"/api"` serves `/api` and
         /// `/api/x`, not `/apis`. A slash at the end does not matter.
-        path_prefix: Option<UrlPath> => absent("every path, unless there is a path"),
+        path_prefix: Option<UrlPath> => absent("every path, unless there is a path or path_regex"),
+        /// A regular expression that the whole path must match, such as `"/v[0-9]+/users"`. It takes linear time, and knows
+        /// ASCII only.
+        path_regex: Option<WholeRegex> => absent("see path_prefix"),
+        /// The methods it serves.
+        method: Vec<Method> => default(Vec::new()),
+        /// What header fields must be; all of it must hold.
+        header: Vec<PartCondition> => default(Vec::new()),
+        /// What query parameters must be, as they are sent; all of it must hold.
+        query: Vec<PartCondition> => default(Vec::new()),
         /// The server name in the TLS hello, of a `tcp` listener: `"db.example.com"`, `"*.example.com"`, or `"*"`
         /// for every one. TLS is passed through.
         sni: Option<HostPattern> => absent("every connection, with and without TLS"),
         /// The application protocol that the TLS hello must offer, such as `"h2"`.
         alpn: Option<Box<str>> => absent("whatever it offers"),
-        /// Networks that clients of a `tcp` or `udp` listener are in.
+        /// Networks that clients are in: those of the connection, and of HTTP behind one of `trusted_peers` those that it names.
         source: Vec<Network> => default(Vec::new()),
         /// The service that gets the requests: `"name"` or `"namespace/name"`. It may register later.
         service: Option<ServiceKey> => absent("see redirect and answer"),
@@ -120,18 +132,7 @@ impl Resolved for Route {
     type Keys = RouteKeys;
 
     fn resolve(keys: RouteKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
-        let path = match (keys.path, keys.path_prefix) {
-            (Some(_), Some(_)) => {
-                cx.error(
-                    node.at,
-                    "has both path and path_prefix",
-                    "keep one of the two",
-                );
-                None
-            }
-            (Some(UrlPath(path)), None) => Some(PathPattern::Exact(path)),
-            (None, prefix) => Some(PathPattern::Prefix(trimmed(prefix))),
-        };
+        let path = path(keys.path, keys.path_prefix, keys.path_regex, node, cx);
         let actions = (keys.service, keys.redirect, keys.answer);
         let action = match actions {
             (Some(service), None, None) => {
@@ -156,6 +157,14 @@ impl Resolved for Route {
             cx.error(node.at, what, "leave the role out");
             return None;
         }
+        if let Some(odd) = keys.header.iter().find(|h| Token::parse(&h.name).is_err()) {
+            let what = format!(
+                "wants the header field {:?}, which is no name of one",
+                clip(&odd.name)
+            );
+            cx.error(node.at, what, "use letters, digits and dashes");
+            return None;
+        }
         if keys.name.as_deref() == Some("") {
             cx.error(node.at, "has an empty name", "leave it out, or write one");
             return None;
@@ -165,6 +174,16 @@ impl Resolved for Route {
             name: keys.name.unwrap_or_default().into(),
             host: keys.host,
             path: path?,
+            conditions: Conditions {
+                methods: keys
+                    .method
+                    .into_iter()
+                    .map(|Method(method)| method)
+                    .collect(),
+                headers: keys.header,
+                query: keys.query,
+                source: keys.source.clone(),
+            },
             stream: StreamMatch {
                 sni: keys.sni,
                 alpn: keys.alpn,
@@ -176,10 +195,12 @@ impl Resolved for Route {
     }
 
     fn keys(&self) -> RouteKeys {
-        let (path, path_prefix) = match self.path.clone() {
-            PathPattern::Exact(path) => (Some(UrlPath(path)), None),
-            PathPattern::Prefix(path) => (None, Some(UrlPath(path))),
+        let (path, path_prefix, path_regex) = match self.path.clone() {
+            PathPattern::Exact(path) => (Some(UrlPath(path)), None, None),
+            PathPattern::Prefix(path) => (None, Some(UrlPath(path)), None),
+            PathPattern::Regex(regex) => (None, None, Some(WholeRegex(regex))),
         };
+        let wanted = &self.conditions;
         let role = match &self.action {
             RouteAction::Service(view) => view.role,
             _ => None,
@@ -194,6 +215,10 @@ impl Resolved for Route {
             host: self.host.clone(),
             path,
             path_prefix,
+            path_regex,
+            method: wanted.methods.iter().cloned().map(Method).collect(),
+            header: wanted.headers.clone(),
+            query: wanted.query.clone(),
             sni: self.stream.sni.clone(),
             alpn: self.stream.alpn.clone(),
             source: self.stream.source.clone(),
@@ -202,6 +227,25 @@ impl Resolved for Route {
             priority: self.priority,
             redirect,
             answer,
+        }
+    }
+}
+
+fn path(
+    exact: Option<UrlPath>,
+    prefix: Option<UrlPath>,
+    regex: Option<WholeRegex>,
+    node: &Node,
+    cx: &mut Reader<'_, '_>,
+) -> Option<PathPattern> {
+    match (exact, prefix, regex) {
+        (Some(UrlPath(path)), None, None) => Some(PathPattern::Exact(path)),
+        (None, None, Some(WholeRegex(regex))) => Some(PathPattern::Regex(regex)),
+        (None, prefix, None) => Some(PathPattern::Prefix(trimmed(prefix))),
+        _ => {
+            let what = "has more than one of path, path_prefix and path_regex";
+            cx.error(node.at, what, "keep one of them");
+            None
         }
     }
 }

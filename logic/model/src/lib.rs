@@ -3,6 +3,7 @@
 
 mod balancing;
 mod check;
+mod condition;
 mod endpoint_stats;
 mod four_letter_word;
 mod health;
@@ -12,8 +13,10 @@ mod moment;
 mod name;
 mod network;
 mod policy;
+mod regex;
 mod revision;
 mod role;
+mod route_index;
 mod secret;
 mod stats;
 pub mod stream;
@@ -27,6 +30,7 @@ pub use balancing::{
 pub use check::{
     CheckKind, CheckProtocol, CheckSpec, Exchange, HttpCheck, ProtocolCheck, StatusRange, Transport,
 };
+pub use condition::{Conditions, Expected, PartCondition};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
 pub use four_letter_word::FourLetterWord;
 pub use health::Health;
@@ -36,8 +40,10 @@ pub use moment::{Moment, Timestamp};
 pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;
 pub use policy::Policy;
+pub use regex::Regex;
 pub use revision::Revision;
 pub use role::{Role, View};
+pub use route_index::{HostRoutes, PathEdge, PathNode, PathRoutes, RouteIndex};
 pub use secret::Secret;
 pub use stats::{
     Admission, Counter, DURATION_BOUNDS, FREED, Latency, ListenerStats, LongConnections,

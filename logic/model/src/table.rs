@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    Admission, Balancing, Counter, EndpointStats, Health, Incarnation, InstanceId, ListenerStats,
-    LongConnections, Moment, Network, Policy, Priority, Reason, Revision, Role, RouteStats,
-    ServiceKey, ServiceStats, Sharded, Speaks, View, Weight,
+    Admission, Balancing, Conditions, Counter, EndpointStats, Health, Incarnation, InstanceId,
+    ListenerStats, LongConnections, Moment, Network, Policy, Priority, Reason, Regex, Revision,
+    Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded, Speaks, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -35,6 +35,8 @@ pub struct ListenerTable {
     pub accept_proxy: Vec<Network>,
     /// Most specific first: see `http::route`.
     pub routes: Vec<Route>,
+    /// Where to look for one of them.
+    pub index: RouteIndex,
     /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed.
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
@@ -104,6 +106,8 @@ pub struct Route {
     pub host: HostPattern,
     /// Paths it serves.
     pub path: PathPattern,
+    /// What else it wants of a request, if it wants anything.
+    pub conditions: Option<Box<Conditions>>,
     /// Whether its requests go first when a service has no room for all.
     pub priority: Priority,
     /// What it does.
@@ -130,6 +134,8 @@ pub enum PathPattern {
     Exact(Box<str>),
     /// This path and what is below it, by whole segments: `/api` serves `/api` and `/api/x`, not `/apis`.
     Prefix(Box<str>),
+    /// Every path that matches as a whole.
+    Regex(Regex),
 }
 
 /// What a route does with a request.

@@ -66,6 +66,7 @@ impl Shared {
             listener: name,
             route: Some(explained(route, table)),
             service: Some(choice),
+            ..Explanation::default()
         }
     }
 }

@@ -103,6 +103,8 @@ impl Tables {
                 name: route.name.clone(),
                 host: route.host.clone(),
                 path: route.path.clone(),
+                conditions: (!route.conditions.is_empty())
+                    .then(|| Box::new(route.conditions.clone())),
                 stats: known(&route.name),
                 priority: route.priority,
                 action: self.action(&route.action),
@@ -114,6 +116,7 @@ impl Tables {
             speaks: self.speaks(listener, before),
             tls: listener.tls.is_some(),
             accept_proxy: listener.accept_proxy.clone(),
+            index: http::route::index(&routes),
             routes,
             trusted_peers: listener.trusted_peers.clone(),
             timeouts: listener.timeouts,

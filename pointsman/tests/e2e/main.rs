@@ -10,6 +10,7 @@ mod http2;
 mod input;
 mod limits;
 mod linear;
+mod matches;
 mod observe;
 mod origins;
 mod policies;

@@ -147,12 +147,14 @@ impl Stage {
             name: "r".into(),
             host: HostPattern::Any,
             path: PathPattern::Prefix("/".into()),
+            conditions: None,
             priority: model::Priority::Normal,
             action: Action::Service(0),
             stats: self.route_stats.clone(),
         };
         let listener = ListenerTable {
             name: "l".into(),
+            index: http::route::index(std::slice::from_ref(&route)),
             routes: vec![route],
             speaks: self.speaks(),
             tls: false,

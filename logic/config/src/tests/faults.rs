@@ -222,7 +222,10 @@ fn a_listener_needs_something_to_do() {
     assert!(one(&listener("")).contains("has nothing to do"));
     assert!(one(&route("host = \"a\"")).contains("does not say what to do"));
     assert!(one(&route("service = \"a\"\nanswer = {}")).contains("more than one of"));
-    assert!(one(&route("service = \"a\"\npath = \"/\"\npath_prefix = \"/\"")).contains("both"));
+    assert!(
+        one(&route("service = \"a\"\npath = \"/\"\npath_prefix = \"/\""))
+            .contains("more than one of")
+    );
 }
 
 #[test]
@@ -382,4 +385,47 @@ fn a_fault_is_one_line_whatever_is_in_its_key() {
     let shown = faults.0[0].to_string();
     assert!(!shown.contains(char::is_control), "{shown:?}");
     assert!(shown.contains("a\\nb\\u{1b}[2J"), "{shown}");
+}
+
+#[test]
+fn routes_that_want_what_cannot_be_are_refused() {
+    for (keys, why) in [
+        ("path_regex = \"(\"", "is no regular expression"),
+        (
+            "path_regex = \"(a{100}){1000}\"",
+            "is too large a regular expression",
+        ),
+        (
+            "path = \"/\"\npath_regex = \"/\"",
+            "more than one of path, path_prefix and path_regex",
+        ),
+        ("method = [\"get\"]", "write \"GET\""),
+        ("header = [{ name = \"a b\" }]", "is no name of one"),
+        (
+            "header = [{ name = \"a\", value = \"b\", regex = \"c\" }]",
+            "more than one of value, regex and present",
+        ),
+        (
+            "query = [{ name = \"a\", value = \"b\", present = false }]",
+            "more than one of value, regex and present",
+        ),
+    ] {
+        let fault = one(&route(&format!("{keys}\nservice = \"a\"")));
+        assert!(fault.contains(why), "{fault}");
+    }
+}
+
+#[test]
+fn routes_that_differ_in_what_they_want_are_no_twins() {
+    let two = |a: &str, b: &str| {
+        let route =
+            |keys: &str| format!("[[listener.web.route]]\npath = \"/\"\nservice = \"a\"\n{keys}\n");
+        parse_one(&listener(&format!("{}{}", route(a), route(b)))).is_ok()
+    };
+    assert!(two("", "method = [\"GET\"]"));
+    assert!(two(
+        "header = [{ name = \"a\" }]",
+        "header = [{ name = \"b\" }]"
+    ));
+    assert!(!two("method = [\"GET\"]", "method = [\"GET\"]"));
 }

@@ -136,11 +136,11 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
         assert_eq!(effective.get(&key), Some(&value), "{key}");
     }
     assert_eq!(
-        effective["listener.web.route[4].service"],
+        effective["listener.web.route[5].service"],
         Toml::from("shop/fallback")
     );
     assert_eq!(
-        effective["listener.web.route[4].role"],
+        effective["listener.web.route[5].role"],
         Toml::from("replica")
     );
     assert_eq!(
@@ -152,7 +152,7 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
 #[test]
 fn every_default_is_among_the_effective_values() {
     let text = "[front.zookeeper]\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
-                = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nanswer = {}\n[service.a]\ncheck = { http \
+                = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nheader = [{ name = \"a\" }]\nquery = [{ name = \"a\" }]\nanswer = {}\n[service.a]\ncheck = { http \
                 = \"/\" }\ntls = {}\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
                 = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
     for (key, (absence, values)) in values_by_key(&config(text).to_toml()) {
@@ -242,6 +242,14 @@ fn every_required_key_is_missed() {
             "listener.web.route[1].redirect.location",
         ),
         (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ header = [{}], service = \"a\" }]",
+            "listener.web.route[1].header[1].name",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ query = [{}], service = \"a\" }]",
+            "listener.web.route[1].query[1].name",
+        ),
+        (
             "[listener.web]\nbind = \"127.0.0.1:1\"\nprotocol = \"https\"\ntls = {}",
             "listener.web.tls.certificates",
         ),
@@ -268,7 +276,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        7
+        9
     );
 }
 

@@ -1,5 +1,7 @@
 //! Parts of HTTP messages.
 
+use model::Regex;
+
 use crate::tree::clip;
 use crate::value::{Name, Text};
 
@@ -117,5 +119,46 @@ impl Name for Token {
 
     fn name(&self) -> String {
         self.text()
+    }
+}
+
+/// The method of a request, as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Method(pub(crate) Box<str>);
+
+impl Text for Method {
+    const EXPECTED: &'static str = "a method, such as \"GET\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let Token(method) = Token::parse(text)?;
+        // They are case-sensitive (RFC 9110 §9.1), and nobody sends such a one.
+        if method.bytes().any(|b| b.is_ascii_lowercase()) {
+            let upper = method.to_ascii_uppercase();
+            return Err(format!(
+                "{:?} is no method that anybody sends; write {upper:?}",
+                clip(text)
+            ));
+        }
+        Ok(Self(method))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// A regular expression that is to match as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WholeRegex(pub(crate) Regex);
+
+impl Text for WholeRegex {
+    const EXPECTED: &'static str = "a regular expression, such as \"/v[0-9]+/.*\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Regex::whole(text).map(Self)
+    }
+
+    fn text(&self) -> String {
+        self.0.as_str().into()
     }
 }

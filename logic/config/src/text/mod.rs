@@ -19,7 +19,7 @@ use crate::value::{Name, Text};
 
 pub use words::{AccessFormat, ClientAuth, Durability, LogTarget, Protocol, TlsVersion};
 
-pub(crate) use http::{FieldValue, Token, UrlPath, UrlTarget};
+pub(crate) use http::{FieldValue, Method, Token, UrlPath, UrlTarget, WholeRegex};
 pub(crate) use network::Address;
 
 /// A share of a whole, in whole per cent, written `"30%"`.

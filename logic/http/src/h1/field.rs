@@ -141,7 +141,7 @@ impl<'b> Fields<'b> {
 
     /// Every value of a known field.
     #[inline]
-    pub(super) fn all(&self, known: Known) -> impl Iterator<Item = &'b [u8]> {
+    pub(crate) fn all(&self, known: Known) -> impl Iterator<Item = &'b [u8]> {
         // Most questions are about fields that are not there.
         let lines: &[Line] = if self.has(known) { &self.lines } else { &[] };
         let wanted = lines.iter().filter(move |line| line.is(known));

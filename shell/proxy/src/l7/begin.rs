@@ -84,12 +84,8 @@ impl Session {
         since: u64,
     ) -> (Begun, Plan) {
         let id = &self.request_id();
-        // `OPTIONS *` is about the server as a whole: the route for everything has it.
-        let path = match request.target {
-            h1::Target::Asterisk => b"/",
-            target => target.path(),
-        };
-        let route = route::find(listener, request.authority, path);
+        let client = http::client_of(request, self.peer.ip(), &listener.trusted_peers);
+        let route = route::find(listener, request, client);
         let plan = match route.map(|number| &listener.routes[number]) {
             // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
             _ if request.kind == h1::MethodKind::Connect => {
