@@ -207,6 +207,7 @@ fn route(host: HostPattern, path: PathPattern) -> Route {
         host,
         path,
         conditions: None,
+        filters: None,
         priority: Priority::Normal,
         action: Action::Service(0),
         stats: Arc::new(Sharded::new(1)),

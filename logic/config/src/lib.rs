@@ -14,6 +14,7 @@ mod diff;
 mod ejection;
 mod expand;
 mod fault;
+mod filter;
 mod front;
 mod http2;
 mod instance;
@@ -40,12 +41,15 @@ use toml::de::DeTable;
 
 pub use diff::{Change, Edit, diff};
 pub use fault::{Fault, Faults, Place, Severity};
+pub use filter::Filters;
 pub use front::{Front, Zookeeper};
 pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
-pub use text::{AccessFormat, ClientAuth, Durability, LogTarget, Percent, Protocol, TlsVersion};
+pub use text::{
+    AccessFormat, ClientAuth, Durability, LogTarget, Percent, Protocol, Scheme, TlsVersion,
+};
 pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
 

@@ -11,6 +11,7 @@ use model::{
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
+use crate::filter::Filters;
 use crate::reader::Reader;
 use crate::reference::Shape;
 use crate::route::{Route, RouteAction};
@@ -198,6 +199,7 @@ impl Resolved for Listener {
                 host: HostPattern::Any,
                 path: PathPattern::Prefix("/".into()),
                 conditions: Conditions::default(),
+                filters: Filters::default(),
                 stream: StreamMatch::ANYTHING,
                 priority: Priority::Normal,
                 action: RouteAction::Service(View {

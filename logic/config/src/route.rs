@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use model::{
-    Conditions, HostPattern, Network, PartCondition, PathPattern, Priority, Redirect, Role,
-    ServiceKey, StreamMatch, View,
+    Conditions, HostPattern, Network, PartCondition, PathPattern, Priority, Redirect, Rewrite,
+    Role, ServiceKey, StreamMatch, Template, View,
 };
 
 use crate::declare::{declare, resolved};
+use crate::filter::Filters;
 use crate::reader::Reader;
-use crate::rule::{absent, default, required};
-use crate::text::{FieldValue, Method, Token, UrlPath, WholeRegex};
+use crate::rule::{absent, default, section};
+use crate::text::{FieldTemplate, FieldValue, Method, Scheme, Token, UrlPath, WholeRegex};
 use crate::tree::{Node, clip};
 use crate::value::{Resolved, Text};
 
@@ -27,6 +28,8 @@ pub struct Route {
     pub conditions: Conditions,
     /// Connections it takes, if its listener speaks no HTTP.
     pub stream: StreamMatch,
+    /// What is done with its requests and answers on the way.
+    pub filters: Filters,
     /// Whether its requests go first when a service has no room for all.
     pub priority: Priority,
     /// What it does.
@@ -96,6 +99,8 @@ declare! {
         redirect: Option<Redirect> => absent("see service and answer"),
         /// Answers with a text.
         answer: Option<Answer> => absent("see service and redirect"),
+        /// What is done with its requests and answers on the way.
+        filters: Filters => section(),
     }
 }
 
@@ -105,9 +110,15 @@ declare! {
         /// 301, 302, 303, 307 or 308.
         // Keeps method and body, and no browser remembers a mistake in it for ever.
         status: u16 => default(307u16),
-        /// The new address. `{host}`, `{path}` and `{query}` stand for the request's own; `{query}` brings
-        /// its question mark along.
-        location: FieldValue => required(),
+        /// The new address. `{host}`, `{path}`, `{query}` and the other variables of filters stand for the request's own;
+        /// `{query}` brings its question mark along.
+        location: Option<FieldTemplate> => absent("made of scheme, host and path"),
+        /// The protocol of the new address: `"https"` or `"http"`.
+        scheme: Option<Scheme> => absent("the request's own"),
+        /// The host of the new address, with a port or without.
+        host: Option<FieldTemplate> => absent("the request's own, without its port if there is a scheme"),
+        /// The path of the new address. The query stays.
+        path: Option<FieldTemplate> => absent("the request's own"),
     }
 }
 
@@ -173,7 +184,6 @@ impl Resolved for Route {
             // Empty until the listener names it.
             name: keys.name.unwrap_or_default().into(),
             host: keys.host,
-            path: path?,
             conditions: Conditions {
                 methods: keys
                     .method
@@ -189,6 +199,8 @@ impl Resolved for Route {
                 alpn: keys.alpn,
                 source: keys.source,
             },
+            filters: filters(keys.filters, path.as_ref(), node, cx)?,
+            path: path?,
             priority: keys.priority,
             action: action?,
         })
@@ -227,8 +239,31 @@ impl Resolved for Route {
             priority: self.priority,
             redirect,
             answer,
+            filters: self.filters.clone(),
         }
     }
+}
+
+/// The route's filters, which may go by its path.
+fn filters(
+    mut filters: Filters,
+    path: Option<&PathPattern>,
+    node: &Node,
+    cx: &mut Reader<'_, '_>,
+) -> Option<Filters> {
+    if let (Some(Rewrite::Prefix { from, .. }), Some(path)) = (&mut filters.rewrite, path) {
+        let PathPattern::Prefix(prefix) = path else {
+            let what = "rewrites a prefix, and has no path_prefix";
+            cx.error(
+                node.at,
+                what,
+                "use path_prefix, or rewrite with regex or path",
+            );
+            return None;
+        };
+        *from = prefix.trim_end_matches('/').into();
+    }
+    Some(filters)
 }
 
 fn path(
@@ -263,21 +298,13 @@ impl Resolved for Redirect {
     type Keys = RedirectKeys;
 
     fn resolve(keys: RedirectKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
-        let FieldValue(location) = keys.location;
         let before = cx.log.errors();
         if !matches!(keys.status, 301 | 302 | 303 | 307 | 308) {
             let what = format!("has the status {}, which is no redirect", keys.status);
             cx.error(node.at, what, "use 301, 302, 303, 307 or 308");
         }
-        if let Some(name) = foreign_placeholder(&location) {
-            let what = format!("has {{{}}} in its location", clip(name));
-            cx.error(
-                node.at,
-                what,
-                "only {host}, {path} and {query} are replaced",
-            );
-        }
-        if location.contains(' ') {
+        let location = location(&keys, node, cx)?;
+        if location.to_string().contains(' ') {
             cx.error(node.at, "has a space in its location", "write it as %20");
         }
         (cx.log.errors() == before).then_some(Self {
@@ -289,20 +316,55 @@ impl Resolved for Redirect {
     fn keys(&self) -> RedirectKeys {
         RedirectKeys {
             status: self.status,
-            location: FieldValue(self.location.clone()),
+            location: Some(FieldTemplate(self.location.clone())),
+            scheme: None,
+            host: None,
+            path: None,
         }
     }
 }
 
-/// What stands after an opening brace and is no placeholder of ours.
-fn foreign_placeholder(location: &str) -> Option<&str> {
-    let ours = |rest: &&str| {
-        ["host}", "path}", "query}"]
-            .iter()
-            .any(|name| rest.starts_with(name))
+/// The new address, from its parts if it is not given whole.
+fn location(keys: &RedirectKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Template> {
+    let part = |part: &Option<FieldTemplate>| part.as_ref().map(|FieldTemplate(t)| t.to_string());
+    let (host, path) = (part(&keys.host), part(&keys.path));
+    let parts = keys.scheme.is_some() || host.is_some() || path.is_some();
+    match (&keys.location, parts) {
+        (Some(FieldTemplate(location)), false) => return Some(location.clone()),
+        (None, true) => {}
+        (given, _) => {
+            let (what, hint) = match given {
+                Some(_) => (
+                    "has a location beside its parts",
+                    "keep the one or the others",
+                ),
+                None => (
+                    "does not say where to",
+                    "add location, or scheme, host or path",
+                ),
+            };
+            cx.error(node.at, what, hint);
+            return None;
+        }
+    }
+    let scheme = keys.scheme.map_or("{scheme}", Scheme::as_str);
+    // A port belongs to the protocol that was spoken there.
+    let own = match keys.scheme {
+        Some(_) => "{host}",
+        None => "{authority}",
     };
-    let rest = location.split('{').skip(1).find(|rest| !ours(rest))?;
-    Some(rest.split('}').next().unwrap_or(rest))
+    let host = host.unwrap_or_else(|| own.into());
+    let path = path.unwrap_or_else(|| "{path}".into());
+    let slash = if path.starts_with(['/', '{']) {
+        ""
+    } else {
+        "/"
+    };
+    let location = format!("{scheme}://{host}{slash}{path}{{query}}");
+    location
+        .parse()
+        .map_err(|what: String| cx.error(node.at, what, ""))
+        .ok()
 }
 
 impl Resolved for Answer {

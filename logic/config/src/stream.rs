@@ -160,6 +160,7 @@ const ROUTE_KEYS: &[(&str, &[Protocol])] = &[
     ("method", HTTP),
     ("header", HTTP),
     ("query", HTTP),
+    ("filters", HTTP),
     ("redirect", HTTP),
     ("answer", HTTP),
     ("sni", &[Protocol::Tcp]),

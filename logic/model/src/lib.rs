@@ -5,6 +5,7 @@ mod balancing;
 mod check;
 mod condition;
 mod endpoint_stats;
+mod filter;
 mod four_letter_word;
 mod health;
 mod host;
@@ -21,6 +22,7 @@ mod secret;
 mod stats;
 pub mod stream;
 mod table;
+mod template;
 pub mod tree_pattern;
 mod units;
 
@@ -32,6 +34,7 @@ pub use check::{
 };
 pub use condition::{Conditions, Expected, PartCondition};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
+pub use filter::{Access, Filters, HeaderEdits, Refusal, Rewrite};
 pub use four_letter_word::FourLetterWord;
 pub use health::Health;
 pub use host::Host;
@@ -57,4 +60,5 @@ pub use table::{
     Action, EjectionStats, Endpoint, HostPattern, Http2Limits, ListenerTable, PathPattern,
     PlacedMember, Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
 };
+pub use template::{Part, Template, Variable};
 pub use units::{ByteSize, Period, UnitError};

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    Admission, Balancing, Conditions, Counter, EndpointStats, Health, Incarnation, InstanceId,
-    ListenerStats, LongConnections, Moment, Network, Policy, Priority, Reason, Regex, Revision,
-    Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded, Speaks, View, Weight,
+    Admission, Balancing, Conditions, Counter, EndpointStats, Filters, Health, Incarnation,
+    InstanceId, ListenerStats, LongConnections, Moment, Network, Policy, Priority, Reason, Regex,
+    Revision, Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded, Speaks, Template,
+    View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -108,6 +109,8 @@ pub struct Route {
     pub path: PathPattern,
     /// What else it wants of a request, if it wants anything.
     pub conditions: Option<Box<Conditions>>,
+    /// What is done with its requests and answers on the way, if anything is.
+    pub filters: Option<Arc<Filters>>,
     /// Whether its requests go first when a service has no room for all.
     pub priority: Priority,
     /// What it does.
@@ -161,8 +164,8 @@ pub enum Action {
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
-    /// The new address; `{host}`, `{path}` and `{query}` stand for the request's own.
-    pub location: Box<str>,
+    /// The new address.
+    pub location: Template,
 }
 
 /// One service as the balancer sees it.

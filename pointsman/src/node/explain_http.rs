@@ -10,6 +10,7 @@ use model::{
 };
 
 use super::Shared;
+use super::explain_filters::described;
 
 /// Routes named at the most; whoever has ten thousand does not want to read of all of them.
 const MOST: usize = 200;
@@ -75,7 +76,7 @@ impl Shared {
             listener: name,
             route: Some(explained(route, table)),
             passed_over,
-            filters: Vec::new(),
+            filters: route.filters.as_deref().map(described).unwrap_or_default(),
             service,
         }
     }

@@ -1,6 +1,7 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
 mod directory;
+mod explain_filters;
 mod explain_http;
 mod explain_stream;
 mod follow;

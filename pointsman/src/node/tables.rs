@@ -105,6 +105,7 @@ impl Tables {
                 path: route.path.clone(),
                 conditions: (!route.conditions.is_empty())
                     .then(|| Box::new(route.conditions.clone())),
+                filters: filters(&route.filters),
                 stats: known(&route.name),
                 priority: route.priority,
                 action: self.action(&route.action),
@@ -330,6 +331,20 @@ impl Tables {
             services: self.services.clone(),
         }
     }
+}
+
+/// The filters of a route; `None` if they do nothing.
+fn filters(filters: &config::Filters) -> Option<Arc<model::Filters>> {
+    if *filters == config::Filters::default() {
+        return None;
+    }
+    Some(Arc::new(model::Filters {
+        access: filters.access.clone(),
+        rewrite: filters.rewrite.clone(),
+        host: filters.host.clone(),
+        request_headers: filters.request_headers.clone(),
+        response_headers: filters.response_headers.clone(),
+    }))
 }
 
 fn is_postgresql(check: &CheckSpec) -> bool {

@@ -5,6 +5,7 @@ mod harness;
 
 mod command_line;
 mod explain;
+mod filters;
 mod hostile;
 mod http2;
 mod input;

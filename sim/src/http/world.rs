@@ -213,6 +213,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             host: HostPattern::Any,
             path: PathPattern::Prefix(format!("/s{s}").into()),
             conditions: None,
+            filters: None,
             priority: model::Priority::Normal,
             action: Action::Service(s),
             stats: numbers.routes[number][s].clone(),

@@ -148,6 +148,7 @@ impl Stage {
             host: HostPattern::Any,
             path: PathPattern::Prefix("/".into()),
             conditions: None,
+            filters: None,
             priority: model::Priority::Normal,
             action: Action::Service(0),
             stats: self.route_stats.clone(),

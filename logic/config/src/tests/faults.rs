@@ -429,3 +429,61 @@ fn routes_that_differ_in_what_they_want_are_no_twins() {
     ));
     assert!(!two("method = [\"GET\"]", "method = [\"GET\"]"));
 }
+
+#[test]
+fn filters_that_cannot_work_are_refused() {
+    for (keys, why) in [
+        (
+            "rewrite = { prefix = \"/\", path = \"/\" }",
+            "is not one of prefix, regex with to, and path",
+        ),
+        ("rewrite = { regex = \"/a\" }", "is not one of prefix"),
+        (
+            "rewrite = { regex = \"/(a)\", to = \"/$2\" }",
+            "names the group $2",
+        ),
+        (
+            "rewrite = { regex = \"/(a)\", to = \"/ b\" }",
+            "is no part of a path",
+        ),
+        ("host = \"{nobody}\"", "{nobody}"),
+        (
+            "request_headers.set = { Host = \"a\" }",
+            "the proxy writes itself",
+        ),
+        (
+            "response_headers.remove = [\"content-length\"]",
+            "the proxy writes itself",
+        ),
+        (
+            "request_headers.add = { X = \"a\\nb\" }",
+            "fits into no header field",
+        ),
+        ("alow = []", "did you mean allow?"),
+    ] {
+        let text = format!("path_prefix = \"/\"\nservice = \"a\"\nfilters.{keys}");
+        let fault = one(&route(&text));
+        assert!(fault.contains(why), "{fault}");
+    }
+    let exact = one(&route(
+        "path = \"/\"\nservice = \"a\"\nfilters.rewrite = { prefix = \"/\" }",
+    ));
+    assert!(exact.contains("has no path_prefix"), "{exact}");
+}
+
+#[test]
+fn redirects_go_somewhere() {
+    for (keys, why) in [
+        ("", "does not say where to"),
+        (
+            "location = \"/\", host = \"a\"",
+            "a location beside its parts",
+        ),
+        ("host = \"a b\"", "has a space"),
+        ("status = 200, path = \"/\"", "is no redirect"),
+        ("path = \"{x}\"", "{x}"),
+    ] {
+        let fault = one(&route(&format!("redirect = {{ {keys} }}")));
+        assert!(fault.contains(why), "{fault}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Parts of HTTP messages.
 
-use model::Regex;
+use model::{Regex, Template};
 
 use crate::tree::clip;
 use crate::value::{Name, Text};
@@ -160,5 +160,66 @@ impl Text for WholeRegex {
 
     fn text(&self) -> String {
         self.0.as_str().into()
+    }
+}
+
+/// A regular expression that may match anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartRegex(pub(crate) Regex);
+
+impl Text for PartRegex {
+    const EXPECTED: &'static str = "a regular expression, such as \"^/old/(.*)\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Regex::part(text).map(Self)
+    }
+
+    fn text(&self) -> String {
+        self.0.as_str().into()
+    }
+}
+
+/// What comes in the place of what a regular expression matched in a path. It may multiply what groups have matched, and is
+/// therefore short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RewriteTo(pub(crate) Box<str>);
+
+impl Text for RewriteTo {
+    const EXPECTED: &'static str =
+        "a path with $1 for what the first group matched, such as \"/new/$1\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_graphic() && b != b'#' && b != b'?';
+        if text.len() > 256 || !text.bytes().all(fits) {
+            return Err(format!(
+                "{:?} is no part of a path; write up to 256 characters, without spaces and query",
+                clip(text)
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The value of a header field with variables in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FieldTemplate(pub(crate) Template);
+
+impl Text for FieldTemplate {
+    const EXPECTED: &'static str = "the value of a header field";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let FieldValue(value) = FieldValue::parse(text)?;
+        let template = value.parse::<Template>();
+        template
+            .map(Self)
+            .map_err(|what| format!("{:?} {what}", clip(text)))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
     }
 }

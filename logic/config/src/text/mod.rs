@@ -17,9 +17,11 @@ use serde_json::{Value as Json, json};
 use crate::tree::clip;
 use crate::value::{Name, Text};
 
-pub use words::{AccessFormat, ClientAuth, Durability, LogTarget, Protocol, TlsVersion};
+pub use words::{AccessFormat, ClientAuth, Durability, LogTarget, Protocol, Scheme, TlsVersion};
 
-pub(crate) use http::{FieldValue, Method, Token, UrlPath, UrlTarget, WholeRegex};
+pub(crate) use http::{
+    FieldTemplate, FieldValue, Method, PartRegex, RewriteTo, Token, UrlPath, UrlTarget, WholeRegex,
+};
 pub(crate) use network::Address;
 
 /// A share of a whole, in whole per cent, written `"30%"`.

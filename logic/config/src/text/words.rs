@@ -82,6 +82,18 @@ words! {
 }
 
 words! {
+    /// The protocol of a URL.
+    pub enum Scheme {
+        /// In clear text.
+        Http = "http",
+        /// By TLS.
+        Https = "https",
+    }
+    expected "\"http\" or \"https\""
+    later &[]
+}
+
+words! {
     /// A version of TLS.
     pub enum TlsVersion {
         /// RFC 5246, with forward secrecy and authenticated encryption only.

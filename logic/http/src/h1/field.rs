@@ -100,6 +100,14 @@ impl<'b> Fields<'b> {
         }
     }
 
+    /// Takes away those whose name `gone` says it of.
+    pub(crate) fn drop_if(&mut self, gone: impl Fn(&str) -> bool) {
+        let head = self.head;
+        self.lines
+            .retain(|line| !gone(class::text(&head[line.name()])));
+        self.seen = self.lines.iter().fold(0, |seen, line| seen | line.bit());
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.lines.len()

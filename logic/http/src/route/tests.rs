@@ -11,6 +11,7 @@ fn route(host: HostPattern, path: PathPattern, conditions: Conditions) -> Route 
         host,
         path,
         conditions: (!conditions.is_empty()).then(|| Box::new(conditions)),
+        filters: None,
         priority: Priority::Normal,
         action: Action::Service(0),
         stats: Arc::new(Sharded::new(1)),

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use http::filter::{Scene, render};
 use http::{h1, route};
-use model::{Action, ListenerTable, Moment, Redirect, Route};
+use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
+use super::filter::write_changed;
 use super::session::Session;
 use crate::buffers::{FRONT, READ};
 use crate::worker::Snapshot;
@@ -86,6 +88,15 @@ impl Session {
         let id = &self.request_id();
         let client = http::client_of(request, self.peer.ip(), &listener.trusted_peers);
         let route = route::find(listener, request, client);
+        let scene = Scene {
+            request,
+            client,
+            scheme: match self.client.is_secured() {
+                true => "https",
+                false => "http",
+            },
+            id,
+        };
         let plan = match route.map(|number| &listener.routes[number]) {
             // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
             _ if request.kind == h1::MethodKind::Connect => {
@@ -95,7 +106,13 @@ impl Session {
                 404,
                 "no route of this listener serves this host and path",
             )),
-            Some(route) => self.plan(request, route, (listener, snapshot), id),
+            Some(route) => {
+                let filters = route.filters.as_ref();
+                match filters.and_then(|filters| self.filter(filters, &scene)) {
+                    Some(answer) => Plan::Answer(answer),
+                    None => self.plan(&scene, route, (listener, snapshot)),
+                }
+            }
         };
         let begun = Begun {
             at: self.worker.now(),
@@ -121,16 +138,13 @@ impl Session {
         (begun, plan)
     }
 
-    fn plan(
-        &self,
-        request: &h1::Request<'_>,
-        route: &Route,
-        tables: (&ListenerTable, &Snapshot),
-        id: &[u8],
-    ) -> Plan {
+    fn plan(&self, scene: &Scene<'_>, route: &Route, tables: (&ListenerTable, &Snapshot)) -> Plan {
         match &route.action {
-            Action::Service(service) => Plan::Forward(self.forward(request, *service, tables, id)),
-            Action::Redirect(redirect) => Plan::Answer(redirected(request, redirect)),
+            Action::Service(service) => {
+                let filters = route.filters.as_deref();
+                Plan::Forward(self.forward(scene, *service, filters, tables))
+            }
+            Action::Redirect(redirect) => Plan::Answer(redirected(scene, redirect)),
             Action::Fixed {
                 status,
                 content_type,
@@ -145,11 +159,12 @@ impl Session {
 
     fn forward(
         &self,
-        request: &h1::Request<'_>,
+        scene: &Scene<'_>,
         service: usize,
+        filters: Option<&Filters>,
         (listener, snapshot): (&ListenerTable, &Snapshot),
-        id: &[u8],
     ) -> Forward {
+        let request = scene.request;
         let client = self.peer.ip();
         let forward = h1::ForwardRequest {
             client,
@@ -157,21 +172,22 @@ impl Session {
                 .trusted_peers
                 .iter()
                 .any(|net| net.contains(client)),
-            proto: match self.client.is_secured() {
-                true => "https",
-                false => "http",
-            },
+            proto: scene.scheme,
             client_cert: self
                 .from
                 .as_ref()
                 .and_then(|from| from.certificate.as_deref()),
-            request_id: id,
+            request_id: scene.id,
             // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
             default_host: b"localhost",
             upgrade: request.upgrade.is_some(),
+            changed: h1::Changed::default(),
         };
         let mut message = self.worker.buffers.take();
-        h1::write_request(request, &forward, &mut message);
+        match filters.filter(|filters| filters.change_requests()) {
+            None => h1::write_request(request, &forward, &mut message),
+            Some(filters) => write_changed(filters, scene, &forward, &mut message),
+        }
         Forward {
             service,
             key: self.key(request, snapshot.service(service)),
@@ -298,17 +314,10 @@ fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn redirected(request: &h1::Request<'_>, redirect: &Redirect) -> Answer {
-    let query = request
-        .target
-        .query()
-        .map(|q| format!("?{}", text(q)))
-        .unwrap_or_default();
-    let location = redirect
-        .location
-        .replace("{host}", &text(route::host_of(request.authority)))
-        .replace("{path}", &text(request.target.path()))
-        .replace("{query}", &query);
+fn redirected(scene: &Scene<'_>, redirect: &Redirect) -> Answer {
+    let mut location = Vec::new();
+    render(&redirect.location, scene, &mut location);
+    let location = text(&location);
     let mut answer = Answer::text(redirect.status, &location);
     answer.fields.push(("location", location.into()));
     answer

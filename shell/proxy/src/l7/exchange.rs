@@ -378,21 +378,22 @@ impl Session {
         let stays = begun.keep_alive && begun.body.is_done() && !self.is_ending();
         let mut message = self.worker.buffers.take();
         let stream = self.client.is_stream();
-        self.worker.date.with(self.worker.now(), |date| {
-            let fields: Vec<_> = answer.fields.iter().map(|(n, v)| (*n, &**v)).collect();
-            let answer = h1::Answer {
-                status: answer.status,
-                fields: &fields,
-                date,
-                body: answer.body.as_bytes(),
-                close: !stays,
-                to: begun.method,
-                version: begun.version,
-            };
-            match stream {
-                true => h2::write_answer(&answer, &mut message),
-                false => h1::write_answer(&answer, &mut message),
-            }
+        self.with_dressed(answer, |fields| {
+            self.worker.date.with(self.worker.now(), |date| {
+                let answer = h1::Answer {
+                    status: answer.status,
+                    fields,
+                    date,
+                    body: answer.body.as_bytes(),
+                    close: !stays,
+                    to: begun.method,
+                    version: begun.version,
+                };
+                match stream {
+                    true => h2::write_answer(&answer, &mut message),
+                    false => h1::write_answer(&answer, &mut message),
+                }
+            });
         });
         let sent = match stream {
             true => Box::pin(self.answer_stream(begun, answer, &message)).await,
@@ -424,6 +425,7 @@ impl Session {
 
     fn record(&self, begun: &mut Begun, ended: &Ended, service: Option<usize>) {
         let worker = &self.worker;
+        let refused = self.unfilter();
         if let Some(listener) = begun.snapshot.listener(self.listener)
             && let Some(route) = begun.route.and_then(|r| listener.routes.get(r))
         {
@@ -431,6 +433,9 @@ impl Session {
             match ended.cut {
                 Some(_) => stats.aborted.bump(1),
                 None => stats.answered[usize::from(ended.status / 100).clamp(1, 5) - 1].bump(1),
+            }
+            if let Some(refusal) = refused {
+                stats.refused[refusal as usize].bump(1);
             }
         }
         let duration = worker.now().since(begun.at);
@@ -461,7 +466,11 @@ impl Session {
                 address: endpoint.address,
             }),
             attempts: ended.attempts,
-            ended: ended.cut.map_or("ok", Cut::as_str),
+            ended: match (ended.cut, refused) {
+                (Some(cut), _) => cut.as_str(),
+                (None, Some(refusal)) => refusal.as_str(),
+                (None, None) => "ok",
+            },
         }));
     }
 }

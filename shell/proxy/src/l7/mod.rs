@@ -11,6 +11,7 @@
 mod admit;
 mod begin;
 mod exchange;
+mod filter;
 mod h2;
 mod key;
 mod pump;

@@ -250,12 +250,12 @@ impl Session {
         let input = &scratch[FRONT..FRONT + len];
         let before = early.as_ref().map_or(0, |early| early.scanned);
         let mut scanned = before;
-        let parsed = h1::parse_response(input, &mut scanned, &LIMITS, asked.method);
+        let mut parsed = h1::parse_response(input, &mut scanned, &LIMITS, asked.method);
         if scanned != before {
             early.get_or_insert_default().scanned = scanned;
         }
         // By reference: a parsed head is large, and moving it costs as much as parsing it.
-        let response = match &parsed {
+        let response = match &mut parsed {
             Ok(Some(response)) => response,
             Ok(None) => return Ok(None),
             Err(_) => return Err(Unanswered::Malformed),
@@ -285,6 +285,7 @@ impl Session {
             early.get_or_insert_default().has_head = true;
             return Ok(None);
         }
+        self.prepare(response);
         let mut head = self.worker.buffers.take();
         // While the request is still coming in, nobody knows where the next one would begin.
         let close = !asked.keep_alive || self.uploading.get() || self.is_ending();
@@ -382,9 +383,9 @@ impl Session {
         close: bool,
         out: &mut Vec<u8>,
     ) -> h1::Framing {
-        self.worker.date.with(self.worker.now(), |date| {
+        let write = |date: &str, fields: &[(Box<str>, Box<str>)], out: &mut Vec<u8>| {
             if asked.version == h1::Version::Http2 {
-                h2::write_response(response, date, out);
+                h2::write_response(response, date, fields, out);
                 // Streams have frames of their own.
                 return h1::Framing::None;
             }
@@ -392,9 +393,12 @@ impl Session {
                 version: asked.version,
                 close,
                 date,
+                fields,
             };
             h1::write_response(response, &forward, out)
-        })
+        };
+        let (date, now) = (&self.worker.date, self.worker.now());
+        self.with_fields(|fields| date.with(now, |date| write(date, fields, out)))
     }
 
     /// Carries what is left of the answer.

@@ -11,6 +11,7 @@ use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 
 use super::admit::Admitted;
 use super::begin::{Begun, Plan};
+use super::filter::Filtered;
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     pub(super) admitted: Cell<Option<Box<Admitted>>>,
     /// What a tunnel needs, if the present request asks for one.
     pub(super) upgraded: Cell<Option<Box<Upgraded>>>,
+    /// What filters know of the present request, if its route has any.
+    pub(super) filtered: Cell<Option<Box<Filtered>>>,
     /// The listener as last known: its limits hold on when it is taken away.
     pub(super) table: RefCell<Arc<ListenerTable>>,
 }
@@ -171,6 +174,7 @@ impl Session {
             speaking: Cell::new(0),
             admitted: Cell::new(None),
             upgraded: Cell::new(None),
+            filtered: Cell::new(None),
             heard: Cell::new(Moment::NEVER),
         }
     }

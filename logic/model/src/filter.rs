@@ -1,0 +1,102 @@
+//! What is done with a route's requests and answers on their way.
+
+use crate::{Network, Regex, Template};
+
+/// What is done with a route's requests and answers, in this order: who may not is refused, then the request is changed, and
+/// then its answer.
+#[derive(Debug, Default)]
+pub struct Filters {
+    /// Who may.
+    pub access: Access,
+    /// The path that instances get, if not the one that was sent.
+    pub rewrite: Option<Rewrite>,
+    /// The `Host` that instances get, if not the one that was sent.
+    pub host: Option<Template>,
+    /// Changes of requests' fields.
+    pub request_headers: HeaderEdits,
+    /// Changes of answers' fields.
+    pub response_headers: HeaderEdits,
+}
+
+impl Filters {
+    /// Whether instances get requests otherwise than they came.
+    pub fn change_requests(&self) -> bool {
+        self.rewrite.is_some() || self.host.is_some() || !self.request_headers.is_empty()
+    }
+}
+
+/// Who may, by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Those who may; empty: everybody.
+    pub allow: Vec<Network>,
+    /// Those of them who may not.
+    pub deny: Vec<Network>,
+}
+
+/// How a path is changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// What the route's prefix matched becomes this.
+    Prefix {
+        /// The route's prefix, without a slash at its end.
+        from: Box<str>,
+        /// What comes in its place, without a slash at its end.
+        to: Box<str>,
+    },
+    /// The first match becomes this; `$1` stands for what a group has matched.
+    Regex(Regex, Box<str>),
+    /// All of it becomes this.
+    Whole(Box<str>),
+}
+
+/// Changes of a message's fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Names of fields that are taken away.
+    pub remove: Vec<Box<str>>,
+    /// Fields that take the place of those of their name.
+    pub set: Vec<(Box<str>, Template)>,
+    /// Fields beside those of their name.
+    pub add: Vec<(Box<str>, Template)>,
+}
+
+/// Why a filter answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The client's address.
+    Address,
+}
+
+impl Refusal {
+    /// All of them, each at its own number.
+    pub const ALL: [Self; 1] = [Self::Address];
+
+    /// A word for metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+        }
+    }
+}
+
+impl HeaderEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
+    /// Names of the fields of which those that are there go.
+    pub fn gone(&self) -> impl Iterator<Item = &str> {
+        let set = self.set.iter().map(|(name, _)| &**name);
+        self.remove.iter().map(|name| &**name).chain(set)
+    }
+}
+
+impl Access {
+    /// Whether a client at `address` may.
+    pub fn allows(&self, address: std::net::IpAddr) -> bool {
+        let among = |networks: &[Network]| networks.iter().any(|n| n.contains(address));
+        (self.allow.is_empty() || among(&self.allow)) && !among(&self.deny)
+    }
+}
