@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use model::{Access, HeaderEdits, Network, Regex, Rewrite, Template};
+use model::{Access, ByteSize, Concurrency, HeaderEdits, Network, Regex, Rewrite, Template};
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
+use crate::limit::RateLimit;
 use crate::reader::Reader;
 use crate::rule::{absent, default, section};
 use crate::text::{FieldTemplate, PartRegex, RewriteTo, Token, UrlPath};
@@ -17,6 +18,12 @@ use crate::value::Resolved;
 pub struct Filters {
     /// Who may, by address.
     pub access: Access,
+    /// How many requests in a time.
+    pub rate_limits: Vec<RateLimit>,
+    /// The largest body of a request.
+    pub max_body: Option<ByteSize>,
+    /// How many requests at a time.
+    pub concurrency: Vec<Concurrency>,
     /// How paths are changed; of a prefix, what the route's own becomes.
     pub rewrite: Option<Rewrite>,
     /// The `Host` that instances get.
@@ -34,6 +41,12 @@ declare! {
         allow: Vec<Network> => default(Vec::new()),
         /// Networks that clients must not be in.
         deny: Vec<Network> => default(Vec::new()),
+        /// How many requests in a time.
+        rate_limit: Vec<RateLimit> => default(Vec::new()),
+        /// The largest body of a request, whether it says its length or comes in chunks; larger ones get 413.
+        max_body: Option<ByteSize> => absent("any"),
+        /// How many requests at a time.
+        concurrency: Vec<Concurrency> => default(Vec::new()),
         /// The `Host` that instances get; variables as in `request_headers`.
         host: Option<FieldTemplate> => absent("what the client asked for"),
         /// The path that instances get.
@@ -85,6 +98,9 @@ impl Resolved for Filters {
                 allow: keys.allow,
                 deny: keys.deny,
             },
+            rate_limits: keys.rate_limit,
+            max_body: keys.max_body,
+            concurrency: keys.concurrency,
             rewrite: keys.rewrite,
             host: keys.host.map(|FieldTemplate(host)| host),
             request_headers: keys.request_headers,
@@ -96,6 +112,9 @@ impl Resolved for Filters {
         FilterKeys {
             allow: self.access.allow.clone(),
             deny: self.access.deny.clone(),
+            rate_limit: self.rate_limits.clone(),
+            max_body: self.max_body,
+            concurrency: self.concurrency.clone(),
             host: self.host.clone().map(FieldTemplate),
             rewrite: self.rewrite.clone(),
             request_headers: self.request_headers.clone(),

@@ -18,6 +18,7 @@ mod filter;
 mod front;
 mod http2;
 mod instance;
+mod limit;
 mod limits;
 mod listener;
 mod reader;
@@ -43,12 +44,13 @@ pub use diff::{Change, Edit, diff};
 pub use fault::{Fault, Faults, Place, Severity};
 pub use filter::Filters;
 pub use front::{Front, Zookeeper};
+pub use limit::RateLimit;
 pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
 pub use text::{
-    AccessFormat, ClientAuth, Durability, LogTarget, Percent, Protocol, Scheme, TlsVersion,
+    AccessFormat, ClientAuth, Durability, LogTarget, PerTime, Percent, Protocol, Scheme, TlsVersion,
 };
 pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};

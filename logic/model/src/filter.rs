@@ -1,6 +1,8 @@
 //! What is done with a route's requests and answers on their way.
 
-use crate::{Network, Regex, Template};
+use std::sync::Arc;
+
+use crate::{ConcurrencyLimit, Network, RateLimit, Regex, Template};
 
 /// What is done with a route's requests and answers, in this order: who may not is refused, then the request is changed, and
 /// then its answer.
@@ -8,6 +10,12 @@ use crate::{Network, Regex, Template};
 pub struct Filters {
     /// Who may.
     pub access: Access,
+    /// How many requests in a time.
+    pub rate_limits: Vec<Arc<RateLimit>>,
+    /// The largest body of a request, if there is a limit.
+    pub max_body: Option<u64>,
+    /// How many requests at a time.
+    pub concurrency: Vec<Arc<ConcurrencyLimit>>,
     /// The path that instances get, if not the one that was sent.
     pub rewrite: Option<Rewrite>,
     /// The `Host` that instances get, if not the one that was sent.
@@ -66,16 +74,25 @@ pub struct HeaderEdits {
 pub enum Refusal {
     /// The client's address.
     Address,
+    /// Too many requests in a time.
+    Rate,
+    /// Too large a body.
+    Body,
+    /// Too many requests at a time.
+    Concurrency,
 }
 
 impl Refusal {
     /// All of them, each at its own number.
-    pub const ALL: [Self; 1] = [Self::Address];
+    pub const ALL: [Self; 4] = [Self::Address, Self::Rate, Self::Body, Self::Concurrency];
 
     /// A word for metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
+            Self::Rate => "rate",
+            Self::Body => "body",
+            Self::Concurrency => "concurrency",
         }
     }
 }

@@ -10,6 +10,7 @@ mod four_letter_word;
 mod health;
 mod host;
 mod instance;
+mod limit;
 mod moment;
 mod name;
 mod network;
@@ -39,6 +40,9 @@ pub use four_letter_word::FourLetterWord;
 pub use health::Health;
 pub use host::Host;
 pub use instance::{Instance, Lease, Weight};
+pub use limit::{
+    Concurrency, ConcurrencyLimit, Excess, KeySlot, KeyTable, LimitKey, Rate, RateLimit,
+};
 pub use moment::{Moment, Timestamp};
 pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use model::{Filters, HeaderEdits, Rewrite};
+use model::{ByteSize, Excess, Filters, HeaderEdits, LimitKey, Period, Rate, Rewrite};
 
 pub(super) fn described(filters: &Filters) -> Vec<String> {
     let mut all = Vec::new();
@@ -13,6 +13,16 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
     if !access.deny.is_empty() {
         all.push(format!("403 for clients in {}", list(&access.deny)));
     }
+    all.extend(filters.rate_limits.iter().map(|limit| rate(&limit.rate)));
+    all.extend(
+        filters
+            .max_body
+            .map(|most| format!("413 for bodies of more than {}", ByteSize(most))),
+    );
+    all.extend(filters.concurrency.iter().map(|limit| {
+        let (max, key) = (limit.limit.max, key(&limit.limit.key));
+        format!("429 for more than {max} requests at a time {key}")
+    }));
     all.extend(filters.rewrite.as_ref().map(|rewrite| match rewrite {
         Rewrite::Prefix { from, to } => format!("the path's prefix {from:?} becomes {to:?}"),
         Rewrite::Regex(regex, to) => {
@@ -32,6 +42,28 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
     edits(&filters.request_headers, "request", &mut all);
     edits(&filters.response_headers, "answer", &mut all);
     all
+}
+
+fn rate(rate: &Rate) -> String {
+    let each = Period(rate.interval);
+    let (key, burst) = (key(&rate.key), rate.burst);
+    match rate.excess {
+        Excess::Reject => {
+            format!("429 for more than one request each {each} {key}, {burst} at once")
+        }
+        Excess::Delay => {
+            format!("one request each {each} {key}, {burst} waiting, and 429 for more")
+        }
+    }
+}
+
+fn key(key: &LimitKey) -> String {
+    match key {
+        LimitKey::Source => "from one address".into(),
+        LimitKey::Header(name) => format!("with one {name}"),
+        LimitKey::Path => "for one path".into(),
+        LimitKey::Route => "altogether".into(),
+    }
 }
 
 fn edits(edits: &HeaderEdits, whose: &str, all: &mut Vec<String>) {

@@ -4,6 +4,7 @@ mod directory;
 mod explain_filters;
 mod explain_http;
 mod explain_stream;
+mod filters;
 mod follow;
 mod metrics;
 mod names;

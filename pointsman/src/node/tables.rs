@@ -8,10 +8,12 @@ use std::sync::Arc;
 use config::{Config, Protocol, RouteAction};
 use model::{
     Action, Admission, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats,
-    Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
+    Filters, Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
     ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
 };
 use registry::{Record, Service};
+
+use super::filters;
 
 /// What host names mean at the moment; `None` while one has no address.
 pub(super) type Resolve<'a> = &'a dyn Fn(&Host) -> Option<IpAddr>;
@@ -105,7 +107,7 @@ impl Tables {
                 path: route.path.clone(),
                 conditions: (!route.conditions.is_empty())
                     .then(|| Box::new(route.conditions.clone())),
-                filters: filters(&route.filters),
+                filters: self.filters(route, before),
                 stats: known(&route.name),
                 priority: route.priority,
                 action: self.action(&route.action),
@@ -171,6 +173,16 @@ impl Tables {
         }
         stream::order(&mut routes);
         routes
+    }
+
+    fn filters(
+        &self,
+        route: &config::Route,
+        before: Option<&ListenerTable>,
+    ) -> Option<Arc<Filters>> {
+        let before = before.and_then(|b| b.routes.iter().find(|r| r.name == route.name));
+        let before = before.and_then(|route| route.filters.as_deref());
+        filters::made_of(&route.filters, before, self.drawn)
     }
 
     fn action(&mut self, action: &RouteAction) -> Action {
@@ -331,20 +343,6 @@ impl Tables {
             services: self.services.clone(),
         }
     }
-}
-
-/// The filters of a route; `None` if they do nothing.
-fn filters(filters: &config::Filters) -> Option<Arc<model::Filters>> {
-    if *filters == config::Filters::default() {
-        return None;
-    }
-    Some(Arc::new(model::Filters {
-        access: filters.access.clone(),
-        rewrite: filters.rewrite.clone(),
-        host: filters.host.clone(),
-        request_headers: filters.request_headers.clone(),
-        response_headers: filters.response_headers.clone(),
-    }))
 }
 
 fn is_postgresql(check: &CheckSpec) -> bool {

@@ -1,6 +1,7 @@
 mod ejection;
 mod gradient;
 mod hashing;
+mod limit;
 mod policies;
 mod queue;
 mod respread;

@@ -460,6 +460,18 @@ fn filters_that_cannot_work_are_refused() {
             "fits into no header field",
         ),
         ("alow = []", "did you mean allow?"),
+        ("rate_limit = [{ rate = \"0/s\" }]", "is no rate"),
+        ("rate_limit = [{ rate = \"+1/s\" }]", "is no rate"),
+        ("rate_limit = [{ rate = \"1/w\" }]", "is no rate"),
+        (
+            "rate_limit = [{ rate = \"1/s\", key = \"header:\" }]",
+            "nothing to count by",
+        ),
+        (
+            "rate_limit = [{ rate = \"1/s\", excess = \"wait\" }]",
+            "is unknown",
+        ),
+        ("concurrency = [{ max = 0 }]", "no request fits in"),
     ] {
         let text = format!("path_prefix = \"/\"\nservice = \"a\"\nfilters.{keys}");
         let fault = one(&route(&text));

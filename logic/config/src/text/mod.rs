@@ -2,6 +2,7 @@
 //! of HTTP.
 
 mod http;
+mod limit;
 mod network;
 mod words;
 
@@ -17,6 +18,7 @@ use serde_json::{Value as Json, json};
 use crate::tree::clip;
 use crate::value::{Name, Text};
 
+pub use limit::PerTime;
 pub use words::{AccessFormat, ClientAuth, Durability, LogTarget, Protocol, Scheme, TlsVersion};
 
 pub(crate) use http::{

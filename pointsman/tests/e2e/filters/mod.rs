@@ -2,6 +2,7 @@
 
 mod access;
 mod headers;
+mod limits;
 
 use std::time::Duration;
 

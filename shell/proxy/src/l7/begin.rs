@@ -25,6 +25,8 @@ pub(super) struct Begun {
     pub(super) body: h1::BodyDecoder,
     /// Whether parts of the body have gone to an instance and are no longer here.
     pub(super) streamed: bool,
+    /// Whether a filter makes it wait before anything is done with it.
+    pub(super) held_up: bool,
     pub(super) snapshot: Snapshot,
     pub(super) route: Option<usize>,
     /// What the access log wants to know, when there is one.
@@ -114,17 +116,20 @@ impl Session {
                 }
             }
         };
+        let mut body = h1::BodyDecoder::new(match (request.version, request.framing) {
+            // Where the end of a stream is its end.
+            (h1::Version::Http2, h1::Framing::Chunked) => h1::Framing::UntilClose,
+            (_, framing) => framing,
+        });
+        let held_up = self.bind(&mut body);
         let begun = Begun {
             at: self.worker.now(),
             method: request.kind,
             version: request.version,
             keep_alive: request.keep_alive,
-            body: h1::BodyDecoder::new(match (request.version, request.framing) {
-                // Where the end of a stream is its end.
-                (h1::Version::Http2, h1::Framing::Chunked) => h1::Framing::UntilClose,
-                (_, framing) => framing,
-            }),
+            body,
             streamed: false,
+            held_up,
             snapshot: snapshot.clone(),
             route,
             line: self
@@ -204,6 +209,11 @@ impl Session {
     pub(super) fn begin_body(&self, (begun, plan): &mut (Begun, Plan), input: &mut [u8]) {
         let decoded = match begun.body.decode(input) {
             Ok(decoded) => decoded,
+            Err(h1::Fault::BodyTooLong) => {
+                begun.keep_alive = false;
+                *plan = Plan::Answer(self.too_long());
+                return;
+            }
             Err(fault) => {
                 self.count(|stats| stats.refused.bump(1));
                 begun.keep_alive = false;
@@ -273,6 +283,7 @@ impl Session {
             // Where this request ends, nobody knows: whatever follows belongs to it.
             body: h1::BodyDecoder::new(h1::Framing::UntilClose),
             streamed: false,
+            held_up: false,
             snapshot: self.worker.snapshot(),
             route: None,
             line: self.worker.logger.as_ref().map(|_| Box::default()),

@@ -66,6 +66,9 @@ impl Session {
     /// Does what was decided; returns what becomes of the connection.
     pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
         let (begun, plan) = &mut *request;
+        if begun.held_up {
+            Box::pin(self.hold_up()).await;
+        }
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
@@ -366,6 +369,7 @@ impl Session {
             }
             Cut::Slow => Answer::text(408, "the request's body did not arrive in time"),
             Cut::Malformed => Answer::text(400, "the request's body is no HTTP/1.1"),
+            Cut::TooLong => self.too_long(),
             _ => return Ended::new(0, Next::Close, Some(cut)),
         };
         let mut ended = self.answer(begun, &answer).await;

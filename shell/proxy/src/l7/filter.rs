@@ -1,13 +1,24 @@
 //! What a route's filters do with a request before it goes anywhere, and with its answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use balance::{Entry, Turn};
 
 use http::filter::{Scene, remove_from_request, remove_from_response, render, rewritten};
 use http::h1;
-use model::{Filters, HeaderEdits, Refusal, Template};
+use http::route::normal_path;
+use model::{
+    ConcurrencyLimit, Filters, HeaderEdits, KeyTable, LimitKey, Moment, RateLimit, Refusal,
+    Template,
+};
 
 use super::begin::Answer;
 use super::session::Session;
+
+/// How late a timer may be.
+const COARSE: Duration = Duration::from_millis(35);
 
 /// A request that filters look after, until its answer is over.
 pub(super) struct Filtered {
@@ -16,6 +27,22 @@ pub(super) struct Filtered {
     fields: Vec<(Box<str>, Box<str>)>,
     /// Why a filter answered it, if one did.
     refused: Option<Refusal>,
+    /// When it may go on.
+    until: Moment,
+    /// Its places where only so many may be at a time.
+    places: Vec<Place>,
+}
+
+/// A place that is given back when it is dropped.
+struct Place {
+    limit: Arc<ConcurrencyLimit>,
+    slot: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        balance::leave(&self.limit, self.slot);
+    }
 }
 
 impl Filtered {
@@ -42,14 +69,59 @@ impl Session {
             filters: filters.clone(),
             fields: rendered(&filters.response_headers, scene),
             refused: None,
+            until: Moment::ZERO,
+            places: Vec::new(),
         });
-        let refused = refusal(filters, scene);
-        let answer = refused.map(|(refusal, answer)| {
+        let now = self.worker.now();
+        let answer = filtered.admit(scene, now).err().map(|(refusal, answer)| {
             filtered.refused = Some(refusal);
             answer
         });
         self.filtered.set(Some(filtered));
         answer
+    }
+
+    /// Holds the body to its limit; says whether the request has to wait.
+    pub(super) fn bind(&self, body: &mut h1::BodyDecoder) -> bool {
+        let Some(filtered) = self.filtered.take() else {
+            return false;
+        };
+        if let Some(most) = filtered.filters.max_body {
+            body.limit(most);
+        }
+        let waits = filtered.until > self.worker.now();
+        self.filtered.set(Some(filtered));
+        waits
+    }
+
+    /// Waits for the request's turn.
+    pub(super) async fn hold_up(&self) {
+        let filtered = self.filtered.take();
+        let until = filtered
+            .as_ref()
+            .map_or(Moment::ZERO, |filtered| filtered.until);
+        self.filtered.set(filtered);
+        let reactor = self.worker.reactor();
+        loop {
+            let left = until.since(self.worker.now());
+            if left.is_zero() || self.client.is_hung_up() {
+                return;
+            }
+            // Timers are coarse, and late rather than early.
+            match left.checked_sub(COARSE) {
+                Some(most) if !most.is_zero() => reactor.sleep(most).await,
+                _ => reactor.a_moment().await,
+            }
+        }
+    }
+
+    /// The answer to a body over its limit.
+    pub(super) fn too_long(&self) -> Answer {
+        if let Some(mut filtered) = self.filtered.take() {
+            filtered.refused = Some(Refusal::Body);
+            self.filtered.set(Some(filtered));
+        }
+        too_long()
     }
 
     /// What becomes of an instance's answer before its head is written.
@@ -144,11 +216,96 @@ fn rendered(edits: &HeaderEdits, scene: &Scene<'_>) -> Vec<(Box<str>, Box<str>)>
     edits.set.iter().chain(&edits.add).map(field).collect()
 }
 
-/// Whether a filter answers the request, and why.
-fn refusal(filters: &Filters, scene: &Scene<'_>) -> Option<(Refusal, Answer)> {
-    if !filters.access.allows(scene.client) {
-        let answer = Answer::text(403, "clients at this address have no access");
-        return Some((Refusal::Address, answer));
+impl Filtered {
+    /// Asks one filter after the other whether the request may go on.
+    fn admit(&mut self, scene: &Scene<'_>, now: Moment) -> Result<(), (Refusal, Answer)> {
+        let filters = self.filters.clone();
+        if !filters.access.allows(scene.client) {
+            let answer = Answer::text(403, "clients at this address have no access");
+            return Err((Refusal::Address, answer));
+        }
+        for limit in &filters.rate_limits {
+            self.take_turn(limit, scene, now)?;
+        }
+        if let (Some(most), h1::Framing::Length(length)) = (filters.max_body, scene.request.framing)
+            && length > most
+        {
+            return Err((Refusal::Body, too_long()));
+        }
+        for limit in &filters.concurrency {
+            self.take_place(limit, scene)?;
+        }
+        Ok(())
     }
-    None
+
+    fn take_turn(
+        &mut self,
+        limit: &RateLimit,
+        scene: &Scene<'_>,
+        now: Moment,
+    ) -> Result<(), (Refusal, Answer)> {
+        let Some(key) = key_of(&limit.rate.key, &limit.keys, scene) else {
+            return Ok(());
+        };
+        match balance::take_turn(limit, key, now) {
+            Turn::Now => Ok(()),
+            Turn::At(at) => {
+                self.until = self.until.max(at);
+                Ok(())
+            }
+            Turn::Refused(again) => {
+                let wait = again.since(now).as_secs_f64().ceil().max(1.0);
+                let answer = too_many("there were too many requests lately", wait as u64);
+                Err((Refusal::Rate, answer))
+            }
+        }
+    }
+
+    fn take_place(
+        &mut self,
+        limit: &Arc<ConcurrencyLimit>,
+        scene: &Scene<'_>,
+    ) -> Result<(), (Refusal, Answer)> {
+        let Some(key) = key_of(&limit.limit.key, &limit.keys, scene) else {
+            return Ok(());
+        };
+        match balance::enter(limit, key) {
+            Entry::Counted(slot) => {
+                let limit = limit.clone();
+                self.places.push(Place { limit, slot });
+                Ok(())
+            }
+            Entry::Uncounted => Ok(()),
+            Entry::Refused => {
+                let answer = too_many("there are too many requests at a time", 1);
+                Err((Refusal::Concurrency, answer))
+            }
+        }
+    }
+}
+
+/// The hash of what a limit goes by; `None` where the request has no such thing.
+fn key_of(key: &LimitKey, table: &KeyTable, scene: &Scene<'_>) -> Option<u64> {
+    let hash = |bytes: &[u8]| balance::key(table.secret, bytes);
+    Some(match key {
+        LimitKey::Source => match balance::holder(scene.client) {
+            IpAddr::V4(ip) => hash(&ip.octets()),
+            IpAddr::V6(ip) => hash(&ip.octets()),
+        },
+        LimitKey::Header(name) => hash(scene.request.fields.find(name)?),
+        LimitKey::Path => hash(&normal_path(scene.request.target.path())),
+        LimitKey::Route => 1,
+    })
+}
+
+fn too_many(why: &str, seconds: u64) -> Answer {
+    let mut answer = Answer::text(429, why);
+    answer
+        .fields
+        .push(("retry-after", seconds.to_string().into()));
+    answer
+}
+
+fn too_long() -> Answer {
+    Answer::text(413, "the request's body is longer than it may be")
 }

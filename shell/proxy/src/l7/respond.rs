@@ -460,7 +460,7 @@ impl Session {
                 }
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
-                Err(Broken::Malformed) => return Err(Cut::InstanceMalformed),
+                Err(Broken::Malformed | Broken::TooLong) => return Err(Cut::InstanceMalformed),
             }
         }
     }

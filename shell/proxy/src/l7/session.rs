@@ -470,6 +470,8 @@ pub(super) enum Cut {
     Slow,
     /// The client sent something that is no HTTP.
     Malformed,
+    /// The client sent more than it may.
+    TooLong,
     /// The instance closed, or the connection to it broke.
     InstanceLeft,
     /// The instance was silent for too long.
@@ -500,6 +502,7 @@ impl Cut {
             Self::Left => "client_left",
             Self::Slow => "client_too_slow",
             Self::Malformed => "client_malformed",
+            Self::TooLong => "body",
             Self::InstanceLeft => "instance_left",
             Self::InstanceSilent => "instance_silent",
             Self::InstanceMalformed => "instance_malformed",

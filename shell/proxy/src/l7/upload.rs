@@ -45,6 +45,7 @@ impl Session {
                 Broken::From => Cut::Left,
                 Broken::To => Cut::InstanceLeft,
                 Broken::Malformed => Cut::Malformed,
+                Broken::TooLong => Cut::TooLong,
             });
             // Whatever came of it, these bytes are no longer here for another attempt.
             begun.streamed |= !matches!(step, Ok(Step::WaitFrom));

@@ -1,0 +1,50 @@
+//! Makes routes' filters out of the configuration. What limits remember is kept as long as the limit stays what it is.
+
+use std::sync::Arc;
+
+use model::{Concurrency, ConcurrencyLimit, Filters, KeyTable, LimitKey, RateLimit};
+
+/// The filters of a route; `None` if they do nothing. `before` are those that the route had.
+pub(super) fn made_of(
+    config: &config::Filters,
+    before: Option<&Filters>,
+    secret: [u64; 2],
+) -> Option<Arc<Filters>> {
+    if *config == config::Filters::default() {
+        return None;
+    }
+    let rate_limit = |limit: &config::RateLimit| {
+        let rate = limit.rate();
+        let known = before.and_then(|b| b.rate_limits.iter().find(|l| l.rate == rate));
+        let new = || {
+            let keys = KeyTable::new(rate.max_keys, secret);
+            Arc::new(RateLimit { rate, keys })
+        };
+        known.cloned().unwrap_or_else(new)
+    };
+    let concurrency = |limit: &Concurrency| {
+        let known = before.and_then(|b| b.concurrency.iter().find(|l| l.limit == *limit));
+        let new = || {
+            let keys = match limit.key {
+                // One for all needs one.
+                LimitKey::Route => 1,
+                _ => limit.max_keys,
+            };
+            Arc::new(ConcurrencyLimit {
+                limit: limit.clone(),
+                keys: KeyTable::new(keys, secret),
+            })
+        };
+        known.cloned().unwrap_or_else(new)
+    };
+    Some(Arc::new(Filters {
+        access: config.access.clone(),
+        rate_limits: config.rate_limits.iter().map(rate_limit).collect(),
+        max_body: config.max_body.map(|size| size.0),
+        concurrency: config.concurrency.iter().map(concurrency).collect(),
+        rewrite: config.rewrite.clone(),
+        host: config.host.clone(),
+        request_headers: config.request_headers.clone(),
+        response_headers: config.response_headers.clone(),
+    }))
+}
