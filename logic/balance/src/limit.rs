@@ -46,7 +46,12 @@ pub fn turn(rate: &Rate, whole: u64, now: Moment) -> (Turn, u64) {
 pub fn take_turn(limit: &RateLimit, key: u64, now: Moment) -> Turn {
     // A key that has all of its burst again is as one that never was.
     let is_free = |number: u64| number <= now.as_nanos();
-    let slot = slot(&limit.keys, key, is_free, || Some(now.as_nanos()));
+    let slot = slot(
+        &limit.keys,
+        key,
+        is_free,
+        Some((&|whole| whole, now.as_nanos())),
+    );
     // The place that is least missed is given away, so that there always is one.
     let Some(slot) = slot else { return Turn::Now };
     let number = &limit.keys.slots[slot].number;
@@ -74,7 +79,7 @@ pub enum Entry {
 
 /// Counts a request of the key with this hash, unless it is one too many.
 pub fn enter(limit: &ConcurrencyLimit, key: u64) -> Entry {
-    let Some(slot) = slot(&limit.keys, key, |number| number == 0, || None) else {
+    let Some(slot) = slot(&limit.keys, key, |number| number == 0, None) else {
         return Entry::Uncounted;
     };
     let number = &limit.keys.slots[slot].number;
@@ -93,24 +98,41 @@ pub fn leave(limit: &ConcurrencyLimit, slot: usize) {
         .fetch_update(Relaxed, Relaxed, less);
 }
 
-/// The slot of a key: the one it has, or one that `is_free` by its number, or, if `evicted` says what its number is to be
-/// then, the one with the least number. Two workers that look for slots at the same moment may end up with one that
-/// another key has just had: its number is then off by a request, once.
-fn slot(
-    table: &KeyTable,
-    key: u64,
-    is_free: impl Fn(u64) -> bool,
-    evicted: impl Fn() -> Option<u64>,
-) -> Option<usize> {
-    // 0 is nobody's.
+/// The slot that a key has.
+pub(crate) fn known(table: &KeyTable, key: u64) -> Option<usize> {
+    let (key, first) = place(table, key);
+    let group = &table.slots[first..first + KeyTable::GROUP];
+    let at = group
+        .iter()
+        .position(|slot| slot.key.load(Relaxed) == key)?;
+    Some(first + at)
+}
+
+/// 0 is nobody's key. The group is where the hash says.
+fn place(table: &KeyTable, key: u64) -> (u64, usize) {
     let key = key.max(1);
     let groups = (table.slots.len() / KeyTable::GROUP) as u64;
     let group = (u128::from(key) * u128::from(groups)) >> 64;
-    let first = group as usize * KeyTable::GROUP;
-    let group = &table.slots[first..first + KeyTable::GROUP];
-    if let Some(at) = group.iter().position(|slot| slot.key.load(Relaxed) == key) {
-        return Some(first + at);
+    (key, group as usize * KeyTable::GROUP)
+}
+
+/// How old numbers are, least the oldest, and the number of a slot that changes hands while it is in use.
+type Evicting<'a> = (&'a dyn Fn(u64) -> u64, u64);
+
+/// The slot of a key: the one it has, or one that `is_free` by its number, or, if slots may be taken from others, the oldest.
+/// Two workers that look for slots at the same moment may end up with one that another key has just had: its number is then off
+/// by a request, once.
+pub(crate) fn slot(
+    table: &KeyTable,
+    key: u64,
+    is_free: impl Fn(u64) -> bool,
+    evicting: Option<Evicting<'_>>,
+) -> Option<usize> {
+    if let Some(slot) = known(table, key) {
+        return Some(slot);
     }
+    let (key, first) = place(table, key);
+    let group = &table.slots[first..first + KeyTable::GROUP];
     for (at, slot) in group.iter().enumerate() {
         let before = slot.key.load(Relaxed);
         if before != key && !is_free(slot.number.load(Relaxed)) {
@@ -122,9 +144,9 @@ fn slot(
             return Some(first + at);
         }
     }
-    let number = evicted()?;
-    let least = (0..group.len()).min_by_key(|&at| group[at].number.load(Relaxed))?;
-    group[least].key.store(key, Relaxed);
-    group[least].number.store(number, Relaxed);
-    Some(first + least)
+    let (age, number) = evicting?;
+    let oldest = (0..group.len()).min_by_key(|&at| age(group[at].number.load(Relaxed)))?;
+    group[oldest].key.store(key, Relaxed);
+    group[oldest].number.store(number, Relaxed);
+    Some(first + oldest)
 }

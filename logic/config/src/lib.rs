@@ -21,6 +21,7 @@ mod instance;
 mod limit;
 mod limits;
 mod listener;
+mod persistence;
 mod reader;
 mod reference;
 mod respread;

@@ -14,6 +14,7 @@ mod limit;
 mod moment;
 mod name;
 mod network;
+mod persistence;
 mod policy;
 mod regex;
 mod revision;
@@ -46,6 +47,7 @@ pub use limit::{
 pub use moment::{Moment, Timestamp};
 pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;
+pub use persistence::{Cookie, PersistBy, Persistence, Persisting, SameSite};
 pub use policy::Policy;
 pub use regex::Regex;
 pub use revision::Revision;

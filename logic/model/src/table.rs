@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::{
     Admission, Balancing, Conditions, Counter, EndpointStats, Filters, Health, Incarnation,
-    InstanceId, ListenerStats, LongConnections, Moment, Network, Policy, Priority, Reason, Regex,
-    Revision, Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded, Speaks, Template,
-    View, Weight,
+    InstanceId, ListenerStats, LongConnections, Moment, Network, Persistence, Policy, Priority,
+    Reason, Regex, Revision, Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded,
+    Speaks, Template, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -184,6 +184,8 @@ pub struct ServiceTable {
     pub balancing: Balancing,
     /// Which endpoint has which keys, for the policies that go by keys.
     pub placement: Option<Arc<Placement>>,
+    /// How requests of one client stay at one instance, if they do.
+    pub persistence: Option<Arc<Persistence>>,
     /// Every instance with a usable address, and with the role if there is one, in the order of their ids.
     pub endpoints: Vec<Endpoint>,
     /// Opening a connection to an instance.

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use fronts::{Choice, ExplainedRoute, Explanation, PassedOver, Question};
 use http::{h1, route};
 use model::{
-    Action, Conditions, Expected, HostPattern, ListenerTable, PartCondition, PathPattern, Route,
-    RoutingTable,
+    Action, Conditions, Expected, HostPattern, ListenerTable, PartCondition, PathPattern,
+    PersistBy, Route, RoutingTable, ServiceTable,
 };
 
 use super::Shared;
@@ -63,8 +63,13 @@ impl Shared {
             };
         };
         let route = &listener.routes[number];
+        let mut filters = route.filters.as_deref().map(described).unwrap_or_default();
         let service = match &route.action {
-            Action::Service(number) => Some(self.choice(&table.services[*number])),
+            Action::Service(number) => {
+                let service = &table.services[*number];
+                let kept = kept(service, &request, &mut filters);
+                Some(self.choice(service, kept))
+            }
             _ => None,
         };
         let verdict = verdict(route, service.as_ref());
@@ -76,10 +81,30 @@ impl Shared {
             listener: name,
             route: Some(explained(route, table)),
             passed_over,
-            filters: route.filters.as_deref().map(described).unwrap_or_default(),
+            filters,
             service,
         }
     }
+}
+
+/// The endpoint that a cookie of the request names. (What workers remember of keys, they use; it is not asked here.)
+fn kept(
+    service: &ServiceTable,
+    request: &h1::Request<'_>,
+    filters: &mut Vec<String>,
+) -> Option<u32> {
+    let persistence = service.persistence.as_ref()?;
+    let (by, cookie) = (&persistence.how.by, &persistence.how.cookie.name);
+    filters.push(match by {
+        PersistBy::Cookie => format!("sessions stay at an instance by the cookie {cookie}"),
+        PersistBy::SourceIp => "sessions stay at an instance by the client's address".into(),
+        PersistBy::Header(name) => format!("sessions stay at an instance by the field {name}"),
+        PersistBy::Query(name) => format!("sessions stay at an instance by the parameter {name}"),
+    });
+    let value = http::cookie::find(&request.fields, cookie);
+    value
+        .filter(|_| *by == PersistBy::Cookie)
+        .and_then(|value| balance::named(persistence, value))
 }
 
 fn verdict(route: &Route, service: Option<&Choice>) -> String {

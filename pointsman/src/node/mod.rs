@@ -9,6 +9,7 @@ mod follow;
 mod metrics;
 mod names;
 mod project;
+mod session_key;
 mod statics;
 mod tables;
 mod tls;
@@ -97,6 +98,7 @@ impl Node {
         let zookeeper = zookeeper::bind(&config).context("ZooKeeper's clients cannot be served")?;
         let certificates = Certificates::default().follow(&config)?;
         let registry = open_registry(&config)?;
+        let session_key = session_key::session_key(&config)?;
         let access_log = open_access_log(&config)?;
         let (suspects, suspected) = mpsc::channel(1_024);
         let lost_records = Arc::new(Counter::default());
@@ -115,7 +117,7 @@ impl Node {
             registry,
             proxy,
             prober,
-            tables: Mutex::new(Tables::new(workers, &config)),
+            tables: Mutex::new(Tables::new(workers, &session_key, &config)),
             certificates: Mutex::new(certificates),
             bound: Mutex::default(),
             names: Names::default(),

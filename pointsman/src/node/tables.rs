@@ -23,6 +23,8 @@ pub(super) struct Tables {
     workers: usize,
     /// For whoever names neither a secret for hashing nor the node.
     drawn: [u64; 2],
+    /// What cookies that name instances are made with.
+    session_key: Box<[u8]>,
     config: Arc<Config>,
     /// For services of which the configuration says nothing.
     unconfigured: config::Service,
@@ -33,10 +35,11 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(workers: usize, config: &Arc<Config>) -> Self {
+    pub(super) fn new(workers: usize, session_key: &[u8], config: &Arc<Config>) -> Self {
         let mut tables = Self {
             workers,
             drawn: [fastrand::u64(..), fastrand::u64(..)],
+            session_key: session_key.into(),
             config: config.clone(),
             unconfigured: config::Service::default(),
             numbers: BTreeMap::new(),
@@ -279,12 +282,25 @@ impl Tables {
         let balancing = self.balancing(settings);
         let placed = same.and_then(|b| b.placement.as_ref());
         let placement = balance::place(settings.policy, &balancing, &endpoints, placed);
+        let persistence = settings.persistence.as_ref().map(|how| {
+            let before = same.and_then(|b| Some((&**b.persistence.as_ref()?, &*b.endpoints)));
+            let (session_key, service) = (&self.session_key, &view.service);
+            Arc::new(balance::persistence(
+                how,
+                session_key,
+                service,
+                &endpoints,
+                before,
+                self.drawn,
+            ))
+        });
         ServiceTable {
             key: view.service.clone(),
             role: view.role,
             policy: settings.policy,
             balancing,
             placement,
+            persistence,
             endpoints,
             connect_timeout: settings.connect_timeout,
             peer_timeout: settings.peer_timeout,
@@ -448,7 +464,7 @@ mod tests {
 
     #[test]
     fn statistics_live_as_long_as_the_instance_at_its_address() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB));
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let first = refresh(&mut tables, &registry).endpoints[0].stats.clone();
@@ -468,7 +484,7 @@ mod tests {
 
     #[test]
     fn an_instance_that_a_check_sees_well_again_is_no_longer_passed_over() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB));
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let stats = refresh(&mut tables, &registry).endpoints[0].stats.clone();
@@ -496,7 +512,7 @@ mod tests {
 
     #[test]
     fn an_instance_without_an_address_is_in_no_table() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB));
         let mut registry = Registry::default();
         register(&mut registry, "x", "nowhere.example:80");
         assert!(refresh(&mut tables, &registry).endpoints.is_empty());
@@ -504,7 +520,7 @@ mod tests {
 
     #[test]
     fn listeners_and_services_keep_their_numbers_and_statistics() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB));
         let before = tables.table(Revision(1));
         let new = format!("{WEB}[listener.b]\nbind = \"127.0.0.1:2\"\nservice = \"other\"\n");
         tables.configure(&config(&new));
@@ -539,7 +555,7 @@ mod tests {
         let text = "[listener.all]\nbind = \"127.0.0.1:1\"\nservice = \"web\"\n\
                     [listener.writes]\nbind = \"127.0.0.1:2\"\nservice = \"web\"\nrole = \"primary\"\n\
                     [listener.reads]\nbind = \"127.0.0.1:3\"\nservice = \"web\"\nrole = \"replica\"\n";
-        let mut tables = Tables::new(1, &config(text));
+        let mut tables = Tables::new(1, b"key", &config(text));
         let mut registry = Registry::default();
         let mut views = |registry: &Registry| {
             refresh(&mut tables, registry);

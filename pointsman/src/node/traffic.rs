@@ -120,8 +120,9 @@ impl Shared {
         picks.insert(view.clone(), Pick::new(made_at, Arc::new(table)));
     }
 
-    pub(super) fn choice(&self, service: &ServiceTable) -> Choice {
-        let mut choice = choice(service);
+    /// Which instance would be chosen; `kept` has the session.
+    pub(super) fn choice(&self, service: &ServiceTable, kept: Option<u32>) -> Choice {
+        let mut choice = choice(service, kept);
         let registered = self.registry.service(&service.key);
         for stands in &mut choice.instances {
             let id = stands.id.parse().ok();
@@ -230,11 +231,12 @@ fn no_listener(table: &RoutingTable, question: &Question) -> String {
     }
 }
 
-fn choice(service: &ServiceTable) -> Choice {
+fn choice(service: &ServiceTable, kept: Option<u32>) -> Choice {
     let now = proxy::now();
     let mut balancer = Balancer::new(service, 0, fastrand::u64(..));
     let context = Context {
         key: fastrand::u64(..),
+        kept,
         ..Context::default()
     };
     let chosen = balancer.choose(service, &context, now).ok();

@@ -14,6 +14,7 @@ mod linear;
 mod matches;
 mod observe;
 mod origins;
+mod persistence;
 mod policies;
 mod preface;
 mod registration;

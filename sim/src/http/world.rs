@@ -265,6 +265,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
     Arc::new(ServiceTable {
         key: ServiceKey::in_default(name),
         role: None,
+        persistence: None,
         policy: service.policy,
         endpoints: (0..service.instances.len()).map(endpoint).collect(),
         connect_timeout: CONNECT,

@@ -118,6 +118,7 @@ impl Stage {
         let service = ServiceTable {
             key: ServiceKey::in_default("s".parse().unwrap()),
             role: None,
+            persistence: None,
             policy: Policy::RoundRobin,
             endpoints: stats.iter().enumerate().map(endpoint).collect(),
             connect_timeout: Duration::from_secs(1),

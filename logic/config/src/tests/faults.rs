@@ -499,3 +499,22 @@ fn redirects_go_somewhere() {
         assert!(fault.contains(why), "{fault}");
     }
 }
+
+#[test]
+fn persistence_that_contradicts_itself_is_refused() {
+    for (keys, why) in [
+        ("by = \"url\"", "is not"),
+        ("max_keys = 100", "nothing is remembered"),
+        ("by = \"source_ip\"\ncookie = \"a\"", "there is none"),
+        ("cookie = \"a b\"", "is no token"),
+        ("domain = \"a;b\"", "is no domain"),
+        ("path = \"/a;b\"", "semicolon"),
+        (
+            "same_site = \"none\"\nsecure = false",
+            "secure cookies only",
+        ),
+    ] {
+        let fault = one(&format!("[service.a.persistence]\n{keys}"));
+        assert!(fault.contains(why), "{fault}");
+    }
+}

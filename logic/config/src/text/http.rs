@@ -204,6 +204,29 @@ impl Text for RewriteTo {
     }
 }
 
+/// The value of a cookie's attribute (RFC 6265 §4.1.1), such as its domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CookiePart(pub(crate) Box<str>);
+
+impl Text for CookiePart {
+    const EXPECTED: &'static str = "a domain, such as \"example.com\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-.".contains(&b);
+        if text.is_empty() || !text.bytes().all(fits) {
+            return Err(format!(
+                "{:?} is no domain of a cookie; write \"example.com\"",
+                clip(text)
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// The value of a header field with variables in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FieldTemplate(pub(crate) Template);

@@ -9,6 +9,7 @@ use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
 use super::filter::write_changed;
+use super::persist::Stay;
 use super::session::Session;
 use crate::buffers::{FRONT, READ};
 use crate::worker::Snapshot;
@@ -50,6 +51,8 @@ pub(super) struct Forward {
     pub(super) service: usize,
     /// For policies that go by a key of the request.
     pub(super) key: u64,
+    /// Which endpoint has its session.
+    pub(super) stay: Stay,
     /// The request as instances get it: its head, and as much of its body as came along.
     pub(super) message: Vec<u8>,
     /// Whether the rest of the body goes out in chunks.
@@ -196,6 +199,7 @@ impl Session {
         Forward {
             service,
             key: self.key(request, snapshot.service(service)),
+            stay: self.stay(request, snapshot.service(service)),
             message,
             chunked: request.framing == h1::Framing::Chunked,
             upgrade: request.upgrade.is_some(),

@@ -118,6 +118,7 @@ impl Session {
             stats.requests.bump(1);
             let mut context = Context {
                 key: forward.key,
+                kept: forward.stay.endpoint,
                 ..Context::default()
             };
             let (mut attempts, mut retries) = (0, 0);
@@ -138,6 +139,7 @@ impl Session {
                 context.tried.add(endpoint);
                 attempts += 1;
                 self.heard.set(Moment::NEVER);
+                self.settle_at(forward, service, endpoint);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
                 if matches!(outcome, Err(Failed::Stale)) && may_retry(begun, &Failed::Stale) {
                     // No fault of the instance's: the same one again, on a new connection.

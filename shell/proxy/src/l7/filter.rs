@@ -25,6 +25,8 @@ pub(super) struct Filtered {
     filters: Arc<Filters>,
     /// Fields that its answer gets.
     fields: Vec<(Box<str>, Box<str>)>,
+    /// The cookie that an instance's answer sets beside its own.
+    cookie: Option<Box<str>>,
     /// Why a filter answered it, if one did.
     refused: Option<Refusal>,
     /// When it may go on.
@@ -46,6 +48,17 @@ impl Drop for Place {
 }
 
 impl Filtered {
+    fn new(filters: Arc<Filters>, fields: Vec<(Box<str>, Box<str>)>) -> Self {
+        Self {
+            filters,
+            fields,
+            cookie: None,
+            refused: None,
+            until: Moment::ZERO,
+            places: Vec::new(),
+        }
+    }
+
     /// Takes away what the answer is not to have.
     fn prepare(&self, response: &mut h1::Response<'_>) {
         for name in self.filters.response_headers.gone() {
@@ -65,13 +78,8 @@ impl Filtered {
 impl Session {
     /// Puts a request in the filters' care; what one of them answers, if one does.
     pub(super) fn filter(&self, filters: &Arc<Filters>, scene: &Scene<'_>) -> Option<Answer> {
-        let mut filtered = Box::new(Filtered {
-            filters: filters.clone(),
-            fields: rendered(&filters.response_headers, scene),
-            refused: None,
-            until: Moment::ZERO,
-            places: Vec::new(),
-        });
+        let fields = rendered(&filters.response_headers, scene);
+        let mut filtered = Box::new(Filtered::new(filters.clone(), fields));
         let now = self.worker.now();
         let answer = filtered.admit(scene, now).err().map(|(refusal, answer)| {
             filtered.refused = Some(refusal);
@@ -132,14 +140,28 @@ impl Session {
         }
     }
 
-    /// Lends the fields that the present answer gets beside its own.
-    pub(super) fn with_fields<T>(&self, f: impl FnOnce(&[(Box<str>, Box<str>)]) -> T) -> T {
+    /// The answer of the instance that is asked now sets this cookie.
+    pub(super) fn give_cookie(&self, cookie: Option<Box<str>>) {
         let filtered = self.filtered.take();
-        let fields = filtered
-            .as_ref()
-            .map_or(&[][..], |filtered| &filtered.fields);
-        let result = f(fields);
-        self.filtered.set(filtered);
+        // A route without filters has none to look after its requests.
+        let new = || Box::new(Filtered::new(Arc::default(), Vec::new()));
+        let filtered = filtered.or_else(|| cookie.is_some().then(new));
+        self.filtered.set(filtered.map(|mut filtered| {
+            filtered.cookie = cookie;
+            filtered
+        }));
+    }
+
+    /// Lends the fields that an instance's answer gets beside its own.
+    pub(super) fn with_fields<T>(&self, f: impl FnOnce(&[(Box<str>, Box<str>)]) -> T) -> T {
+        let Some(mut filtered) = self.filtered.take() else {
+            return f(&[]);
+        };
+        if let Some(cookie) = filtered.cookie.take() {
+            filtered.fields.push(("set-cookie".into(), cookie));
+        }
+        let result = f(&filtered.fields);
+        self.filtered.set(Some(filtered));
         result
     }
 

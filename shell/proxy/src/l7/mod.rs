@@ -14,6 +14,7 @@ mod exchange;
 mod filter;
 mod h2;
 mod key;
+mod persist;
 mod pump;
 mod respond;
 mod session;

@@ -398,6 +398,9 @@ impl Session {
             h1::write_response(response, &forward, out)
         };
         let (date, now) = (&self.worker.date, self.worker.now());
+        if response.is_interim() {
+            return date.with(now, |date| write(date, &[], out));
+        }
         self.with_fields(|fields| date.with(now, |date| write(date, fields, out)))
     }
 
