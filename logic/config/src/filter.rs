@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{Access, ByteSize, Concurrency, HeaderEdits, Network, Regex, Rewrite, Template};
 
+use crate::auth::BasicAuth;
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::limit::RateLimit;
@@ -22,6 +23,8 @@ pub struct Filters {
     pub rate_limits: Vec<RateLimit>,
     /// The largest body of a request.
     pub max_body: Option<ByteSize>,
+    /// Whose passwords open it.
+    pub basic_auth: Option<BasicAuth>,
     /// How many requests at a time.
     pub concurrency: Vec<Concurrency>,
     /// How paths are changed; of a prefix, what the route's own becomes.
@@ -45,6 +48,8 @@ declare! {
         rate_limit: Vec<RateLimit> => default(Vec::new()),
         /// The largest body of a request, whether it says its length or comes in chunks; larger ones get 413.
         max_body: Option<ByteSize> => absent("any"),
+        /// Names and passwords.
+        basic_auth: Option<BasicAuth> => absent("none are asked for"),
         /// How many requests at a time.
         concurrency: Vec<Concurrency> => default(Vec::new()),
         /// The `Host` that instances get; variables as in `request_headers`.
@@ -52,7 +57,7 @@ declare! {
         /// The path that instances get.
         rewrite: Option<Rewrite> => absent("the path as it was sent"),
         /// Changes of the fields that instances get. Values may have `{client}`, `{host}`, `{authority}`, `{scheme}`,
-        /// `{method}`, `{path}`, `{query}` and `{id}` in them; `{{` is a brace.
+        /// `{method}`, `{path}`, `{query}`, `{id}` and `{user}` in them; `{{` is a brace.
         request_headers: HeaderEdits => section(),
         /// Changes of the fields that clients get, of answers of our own too; variables as in `request_headers`.
         response_headers: HeaderEdits => section(),
@@ -100,6 +105,7 @@ impl Resolved for Filters {
             },
             rate_limits: keys.rate_limit,
             max_body: keys.max_body,
+            basic_auth: keys.basic_auth,
             concurrency: keys.concurrency,
             rewrite: keys.rewrite,
             host: keys.host.map(|FieldTemplate(host)| host),
@@ -114,6 +120,7 @@ impl Resolved for Filters {
             deny: self.access.deny.clone(),
             rate_limit: self.rate_limits.clone(),
             max_body: self.max_body,
+            basic_auth: self.basic_auth.clone(),
             concurrency: self.concurrency.clone(),
             host: self.host.clone().map(FieldTemplate),
             rewrite: self.rewrite.clone(),

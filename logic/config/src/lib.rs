@@ -5,6 +5,7 @@
 //! [`diff`] says what a change of configuration changes and what of it needs a restart, and [`schema`] and
 //! [`reference()`] describe every key. All of it comes from one declaration of the keys.
 
+mod auth;
 mod bind;
 mod check;
 mod condition;
@@ -41,6 +42,7 @@ mod tests;
 
 use toml::de::DeTable;
 
+pub use auth::BasicAuth;
 pub use diff::{Change, Edit, diff};
 pub use fault::{Fault, Faults, Place, Severity};
 pub use filter::Filters;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{ConcurrencyLimit, Network, RateLimit, Regex, Template};
+use crate::{BasicAuth, ConcurrencyLimit, Network, RateLimit, Regex, Template};
 
 /// What is done with a route's requests and answers, in this order: who may not is refused, then the request is changed, and
 /// then its answer.
@@ -14,6 +14,8 @@ pub struct Filters {
     pub rate_limits: Vec<Arc<RateLimit>>,
     /// The largest body of a request, if there is a limit.
     pub max_body: Option<u64>,
+    /// Whose passwords open it.
+    pub basic_auth: Option<BasicAuth>,
     /// How many requests at a time.
     pub concurrency: Vec<Arc<ConcurrencyLimit>>,
     /// The path that instances get, if not the one that was sent.
@@ -80,11 +82,22 @@ pub enum Refusal {
     Body,
     /// Too many requests at a time.
     Concurrency,
+    /// No password, or a wrong one.
+    Password,
+    /// A password that nobody has time to verify.
+    Busy,
 }
 
 impl Refusal {
     /// All of them, each at its own number.
-    pub const ALL: [Self; 4] = [Self::Address, Self::Rate, Self::Body, Self::Concurrency];
+    pub const ALL: [Self; 6] = [
+        Self::Address,
+        Self::Rate,
+        Self::Body,
+        Self::Concurrency,
+        Self::Password,
+        Self::Busy,
+    ];
 
     /// A word for metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -93,6 +106,8 @@ impl Refusal {
             Self::Rate => "rate",
             Self::Body => "body",
             Self::Concurrency => "concurrency",
+            Self::Password => "password",
+            Self::Busy => "busy",
         }
     }
 }

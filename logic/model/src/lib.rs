@@ -14,6 +14,7 @@ mod limit;
 mod moment;
 mod name;
 mod network;
+mod password;
 mod persistence;
 mod policy;
 mod regex;
@@ -47,6 +48,7 @@ pub use limit::{
 pub use moment::{Moment, Timestamp};
 pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;
+pub use password::{BasicAuth, Hashed, Users};
 pub use persistence::{Cookie, PersistBy, Persistence, Persisting, SameSite};
 pub use policy::Policy;
 pub use regex::Regex;

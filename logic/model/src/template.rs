@@ -37,11 +37,13 @@ pub enum Variable {
     Query,
     /// The request's id.
     Id,
+    /// Who has proven by a password to be that; nothing where none is asked for.
+    User,
 }
 
 impl Variable {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Client,
         Self::Host,
         Self::Authority,
@@ -50,6 +52,7 @@ impl Variable {
         Self::Path,
         Self::Query,
         Self::Id,
+        Self::User,
     ];
 
     /// Its name in a template.
@@ -63,6 +66,7 @@ impl Variable {
             Self::Path => "path",
             Self::Query => "query",
             Self::Id => "id",
+            Self::User => "user",
         }
     }
 }
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_stands_for_nothing_is_refused() {
-        for text in ["{user}", "{", "{host", "{ host }", "{}"] {
+        for text in ["{nobody}", "{", "{host", "{ host }", "{}"] {
             assert!(text.parse::<Template>().is_err(), "{text}");
         }
     }

@@ -19,6 +19,12 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
             .max_body
             .map(|most| format!("413 for bodies of more than {}", ByteSize(most))),
     );
+    all.extend(filters.basic_auth.as_ref().map(|auth| {
+        format!(
+            "401 for all but {} users with their passwords",
+            auth.users.len()
+        )
+    }));
     all.extend(filters.concurrency.iter().map(|limit| {
         let (max, key) = (limit.limit.max, key(&limit.limit.key));
         format!("429 for more than {max} requests at a time {key}")

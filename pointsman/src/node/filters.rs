@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use model::{Concurrency, ConcurrencyLimit, Filters, KeyTable, LimitKey, RateLimit};
+use model::{BasicAuth, Concurrency, ConcurrencyLimit, Filters, KeyTable, LimitKey, RateLimit};
+
+use super::files::Files;
 
 /// The filters of a route; `None` if they do nothing. `before` are those that the route had.
 pub(super) fn made_of(
     config: &config::Filters,
     before: Option<&Filters>,
     secret: [u64; 2],
+    files: &Files,
 ) -> Option<Arc<Filters>> {
     if *config == config::Filters::default() {
         return None;
@@ -41,10 +44,31 @@ pub(super) fn made_of(
         access: config.access.clone(),
         rate_limits: config.rate_limits.iter().map(rate_limit).collect(),
         max_body: config.max_body.map(|size| size.0),
+        basic_auth: config
+            .basic_auth
+            .as_ref()
+            .map(|auth| basic_auth(auth, files)),
         concurrency: config.concurrency.iter().map(concurrency).collect(),
         rewrite: config.rewrite.clone(),
         host: config.host.clone(),
         request_headers: config.request_headers.clone(),
         response_headers: config.response_headers.clone(),
     }))
+}
+
+/// Users of the file and of the configuration; whoever is in both has the configuration's password.
+fn basic_auth(auth: &config::BasicAuth, files: &Files) -> BasicAuth {
+    let file = auth.file.as_ref().and_then(|path| files.users(path));
+    let users = match file {
+        Some(file) if auth.users.is_empty() => file.clone(),
+        file => {
+            let mut users = file.map(|file| (**file).clone()).unwrap_or_default();
+            users.extend(auth.users.clone());
+            Arc::new(users)
+        }
+    };
+    BasicAuth {
+        realm: auth.realm.clone(),
+        users,
+    }
 }

@@ -13,6 +13,7 @@ use model::{
 };
 use registry::{Record, Service};
 
+use super::files::Files;
 use super::filters;
 
 /// What host names mean at the moment; `None` while one has no address.
@@ -25,6 +26,7 @@ pub(super) struct Tables {
     drawn: [u64; 2],
     /// What cookies that name instances are made with.
     session_key: Box<[u8]>,
+    files: Files,
     config: Arc<Config>,
     /// For services of which the configuration says nothing.
     unconfigured: config::Service,
@@ -35,11 +37,17 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(workers: usize, session_key: &[u8], config: &Arc<Config>) -> Self {
+    pub(super) fn new(
+        workers: usize,
+        session_key: &[u8],
+        config: &Arc<Config>,
+        files: Files,
+    ) -> Self {
         let mut tables = Self {
             workers,
             drawn: [fastrand::u64(..), fastrand::u64(..)],
             session_key: session_key.into(),
+            files: Files::default(),
             config: config.clone(),
             unconfigured: config::Service::default(),
             numbers: BTreeMap::new(),
@@ -47,8 +55,18 @@ impl Tables {
             listener_numbers: BTreeMap::new(),
             listeners: Vec::new(),
         };
-        tables.configure(config);
+        tables.configure(config, files);
         tables
+    }
+
+    /// The files that filters name.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Keeps what was seen of the files, none of which has anything new in it.
+    pub(super) fn keep(&mut self, files: Files) {
+        self.files = files;
     }
 
     /// The configuration that the tables follow.
@@ -56,9 +74,10 @@ impl Tables {
         &self.config
     }
 
-    /// Follows `config` from now on. Every service has to be refreshed afterwards.
-    pub(super) fn configure(&mut self, config: &Arc<Config>) {
+    /// Follows `config` from now on, with the files that it names. Every service has to be refreshed afterwards.
+    pub(super) fn configure(&mut self, config: &Arc<Config>, files: Files) {
         self.config = config.clone();
+        self.files = files;
         for slot in &mut self.listeners {
             if slot
                 .as_ref()
@@ -185,7 +204,7 @@ impl Tables {
     ) -> Option<Arc<Filters>> {
         let before = before.and_then(|b| b.routes.iter().find(|r| r.name == route.name));
         let before = before.and_then(|route| route.filters.as_deref());
-        filters::made_of(&route.filters, before, self.drawn)
+        filters::made_of(&route.filters, before, self.drawn, &self.files)
     }
 
     fn action(&mut self, action: &RouteAction) -> Action {
@@ -464,7 +483,7 @@ mod tests {
 
     #[test]
     fn statistics_live_as_long_as_the_instance_at_its_address() {
-        let mut tables = Tables::new(1, b"key", &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let first = refresh(&mut tables, &registry).endpoints[0].stats.clone();
@@ -484,7 +503,7 @@ mod tests {
 
     #[test]
     fn an_instance_that_a_check_sees_well_again_is_no_longer_passed_over() {
-        let mut tables = Tables::new(1, b"key", &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let stats = refresh(&mut tables, &registry).endpoints[0].stats.clone();
@@ -512,7 +531,7 @@ mod tests {
 
     #[test]
     fn an_instance_without_an_address_is_in_no_table() {
-        let mut tables = Tables::new(1, b"key", &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "nowhere.example:80");
         assert!(refresh(&mut tables, &registry).endpoints.is_empty());
@@ -520,10 +539,10 @@ mod tests {
 
     #[test]
     fn listeners_and_services_keep_their_numbers_and_statistics() {
-        let mut tables = Tables::new(1, b"key", &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let before = tables.table(Revision(1));
         let new = format!("{WEB}[listener.b]\nbind = \"127.0.0.1:2\"\nservice = \"other\"\n");
-        tables.configure(&config(&new));
+        tables.configure(&config(&new), Files::default());
         let after = tables.table(Revision(2));
         let a =
             [&before, &after].map(|t| t.listeners[tables.number("a").unwrap()].clone().unwrap());
@@ -531,7 +550,7 @@ mod tests {
         assert!(Arc::ptr_eq(&a[0].routes[0].stats, &a[1].routes[0].stats));
         assert_eq!(a[0].routes[0].action, a[1].routes[0].action);
         assert_eq!(a[1].routes[0].action, Action::Service(0));
-        tables.configure(&config(WEB));
+        tables.configure(&config(WEB), Files::default());
         assert!(tables.table(Revision(3)).listeners[1].is_none());
     }
 
@@ -555,7 +574,7 @@ mod tests {
         let text = "[listener.all]\nbind = \"127.0.0.1:1\"\nservice = \"web\"\n\
                     [listener.writes]\nbind = \"127.0.0.1:2\"\nservice = \"web\"\nrole = \"primary\"\n\
                     [listener.reads]\nbind = \"127.0.0.1:3\"\nservice = \"web\"\nrole = \"replica\"\n";
-        let mut tables = Tables::new(1, b"key", &config(text));
+        let mut tables = Tables::new(1, b"key", &config(text), Files::default());
         let mut registry = Registry::default();
         let mut views = |registry: &Registry| {
             refresh(&mut tables, registry);

@@ -472,6 +472,15 @@ fn filters_that_cannot_work_are_refused() {
             "is unknown",
         ),
         ("concurrency = [{ max = 0 }]", "no request fits in"),
+        ("basic_auth = {}", "nobody could come in"),
+        (
+            "basic_auth = { users = { ann = \"secret\" } }",
+            "is no password hash",
+        ),
+        (
+            "basic_auth = { file = \"a\", realm = 'a\"b' }",
+            "has a quote",
+        ),
     ] {
         let text = format!("path_prefix = \"/\"\nservice = \"a\"\nfilters.{keys}");
         let fault = one(&route(&text));

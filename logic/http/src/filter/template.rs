@@ -17,6 +17,8 @@ pub struct Scene<'a> {
     pub scheme: &'a str,
     /// Its id.
     pub id: &'a [u8],
+    /// Who has proven by a password to be that.
+    pub user: &'a str,
 }
 
 /// Appends what the template says of a request. Everything in it is fit for a field's value: what comes from the request was
@@ -49,6 +51,7 @@ fn write(variable: Variable, scene: &Scene<'_>, out: &mut Vec<u8>) {
             }
         }
         Variable::Id => out.extend_from_slice(scene.id),
+        Variable::User => out.extend_from_slice(scene.user.as_bytes()),
     }
 }
 
@@ -71,11 +74,13 @@ mod tests {
             client: "::ffff:10.0.0.1".parse().unwrap(),
             scheme: "https",
             id: b"7",
+            user: "ann",
         };
-        let template = "{client} {host} {authority} {scheme} {method} {path}{query} {id}";
+        let template = "{client} {host} {authority} {scheme} {method} {path}{query} {id} {user}";
         let mut out = Vec::new();
         render(&template.parse().unwrap(), &scene, &mut out);
-        let expected = b"10.0.0.1 Shop.example.com Shop.example.com:8080 https GET /a%20b?c=d 7";
+        let expected =
+            b"10.0.0.1 Shop.example.com Shop.example.com:8080 https GET /a%20b?c=d 7 ann";
         assert_eq!(out, expected);
     }
 }

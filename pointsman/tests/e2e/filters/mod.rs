@@ -1,6 +1,7 @@
 //! What filters do with requests and answers, whichever version of HTTP the client speaks.
 
 mod access;
+mod auth;
 mod headers;
 mod limits;
 

@@ -8,10 +8,10 @@ use http::{h1, route};
 use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
-use super::filter::write_changed;
+use super::filter::{asked_credentials, write_changed};
 use super::persist::Stay;
 use super::session::Session;
-use crate::buffers::{FRONT, READ};
+use crate::buffers::{Buffers, FRONT, READ};
 use crate::worker::Snapshot;
 
 /// A request whose head was read, with everything that was decided about it.
@@ -44,6 +44,15 @@ pub(super) enum Plan {
     Forward(Forward),
     /// Is answered here.
     Answer(Answer),
+}
+
+impl Plan {
+    /// The request goes nowhere, and gets this answer.
+    pub(super) fn answer_instead(&mut self, answer: Answer, buffers: &Buffers) {
+        if let Self::Forward(forward) = std::mem::replace(self, Self::Answer(answer)) {
+            buffers.put(forward.message);
+        }
+    }
 }
 
 /// A request on its way to an instance.
@@ -93,7 +102,7 @@ impl Session {
         let id = &self.request_id();
         let client = http::client_of(request, self.peer.ip(), &listener.trusted_peers);
         let route = route::find(listener, request, client);
-        let scene = Scene {
+        let mut scene = Scene {
             request,
             client,
             scheme: match self.client.is_secured() {
@@ -101,7 +110,9 @@ impl Session {
                 false => "http",
             },
             id,
+            user: "",
         };
+        let credentials;
         let plan = match route.map(|number| &listener.routes[number]) {
             // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
             _ if request.kind == h1::MethodKind::Connect => {
@@ -113,7 +124,12 @@ impl Session {
             )),
             Some(route) => {
                 let filters = route.filters.as_ref();
-                match filters.and_then(|filters| self.filter(filters, &scene)) {
+                credentials = filters.and_then(|filters| asked_credentials(filters, request));
+                if let Some(credentials) = &credentials {
+                    scene.user = &credentials.user;
+                }
+                match filters.and_then(|filters| self.filter(filters, &scene, credentials.as_ref()))
+                {
                     Some(answer) => Plan::Answer(answer),
                     None => self.plan(&scene, route, (listener, snapshot)),
                 }

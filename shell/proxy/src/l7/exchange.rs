@@ -66,8 +66,10 @@ impl Session {
     /// Does what was decided; returns what becomes of the connection.
     pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
         let (begun, plan) = &mut *request;
-        if begun.held_up {
-            Box::pin(self.hold_up()).await;
+        if begun.held_up
+            && let Some(answer) = Box::pin(self.hold_up()).await
+        {
+            plan.answer_instead(answer, &self.worker.buffers);
         }
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),

@@ -6,19 +6,26 @@ use std::time::Duration;
 
 use balance::{Entry, Turn};
 
-use http::filter::{Scene, remove_from_request, remove_from_response, render, rewritten};
+use http::filter::{
+    Credentials, Scene, credentials, remove_from_request, remove_from_response, render, rewritten,
+};
 use http::h1;
 use http::route::normal_path;
 use model::{
-    ConcurrencyLimit, Filters, HeaderEdits, KeyTable, LimitKey, Moment, RateLimit, Refusal,
-    Template,
+    BasicAuth, ConcurrencyLimit, Filters, HeaderEdits, KeyTable, LimitKey, Moment, RateLimit,
+    Refusal, Template,
 };
 
 use super::begin::Answer;
 use super::session::Session;
+use crate::verify::Verdict;
+use crate::worker::Worker;
 
 /// How late a timer may be.
 const COARSE: Duration = Duration::from_millis(35);
+
+/// How long a password may take to be verified: as many as may wait, and each of the dearest kind.
+const VERIFYING: Duration = Duration::from_secs(60);
 
 /// A request that filters look after, until its answer is over.
 pub(super) struct Filtered {
@@ -31,6 +38,8 @@ pub(super) struct Filtered {
     refused: Option<Refusal>,
     /// When it may go on.
     until: Moment,
+    /// Its password, which is being verified, and what good credentials are remembered by.
+    verdict: Option<(Arc<Verdict>, u128)>,
     /// Its places where only so many may be at a time.
     places: Vec<Place>,
 }
@@ -55,6 +64,7 @@ impl Filtered {
             cookie: None,
             refused: None,
             until: Moment::ZERO,
+            verdict: None,
             places: Vec::new(),
         }
     }
@@ -77,11 +87,16 @@ impl Filtered {
 
 impl Session {
     /// Puts a request in the filters' care; what one of them answers, if one does.
-    pub(super) fn filter(&self, filters: &Arc<Filters>, scene: &Scene<'_>) -> Option<Answer> {
+    pub(super) fn filter(
+        &self,
+        filters: &Arc<Filters>,
+        scene: &Scene<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Option<Answer> {
         let fields = rendered(&filters.response_headers, scene);
         let mut filtered = Box::new(Filtered::new(filters.clone(), fields));
-        let now = self.worker.now();
-        let answer = filtered.admit(scene, now).err().map(|(refusal, answer)| {
+        let admitted = filtered.admit(scene, credentials, &self.worker);
+        let answer = admitted.err().map(|(refusal, answer)| {
             filtered.refused = Some(refusal);
             answer
         });
@@ -97,23 +112,23 @@ impl Session {
         if let Some(most) = filtered.filters.max_body {
             body.limit(most);
         }
-        let waits = filtered.until > self.worker.now();
+        let waits = filtered.verdict.is_some() || filtered.until > self.worker.now();
         self.filtered.set(Some(filtered));
         waits
     }
 
-    /// Waits for the request's turn.
-    pub(super) async fn hold_up(&self) {
-        let filtered = self.filtered.take();
-        let until = filtered
-            .as_ref()
-            .map_or(Moment::ZERO, |filtered| filtered.until);
-        self.filtered.set(filtered);
+    /// Waits for the request's turn, and for what becomes of its password; the answer, if that is not the right one.
+    pub(super) async fn hold_up(&self) -> Option<Answer> {
+        let (until, verdict) = self.filtered.take().map(|mut filtered| {
+            let waits_for = (filtered.until, filtered.verdict.take());
+            self.filtered.set(Some(filtered));
+            waits_for
+        })?;
         let reactor = self.worker.reactor();
         loop {
             let left = until.since(self.worker.now());
             if left.is_zero() || self.client.is_hung_up() {
-                return;
+                break;
             }
             // Timers are coarse, and late rather than early.
             match left.checked_sub(COARSE) {
@@ -121,6 +136,31 @@ impl Session {
                 _ => reactor.a_moment().await,
             }
         }
+        let (verdict, print) = verdict?;
+        let most = self.worker.now() + VERIFYING;
+        loop {
+            match verdict.get() {
+                Some(true) => {
+                    self.worker.known.add(print);
+                    return None;
+                }
+                Some(false) => return Some(self.wrong_password()),
+                None if self.worker.now() > most => return Some(busy()),
+                None => reactor.a_moment().await,
+            }
+        }
+    }
+
+    fn wrong_password(&self) -> Answer {
+        let filtered = self.filtered.take().map(|mut filtered| {
+            filtered.refused = Some(Refusal::Password);
+            filtered
+        });
+        let realm = filtered
+            .as_ref()
+            .and_then(|f| Some(f.filters.basic_auth.as_ref()?.realm.clone()));
+        self.filtered.set(filtered);
+        unauthorized(&realm.unwrap_or_default())
     }
 
     /// The answer to a body over its limit.
@@ -240,8 +280,13 @@ fn rendered(edits: &HeaderEdits, scene: &Scene<'_>) -> Vec<(Box<str>, Box<str>)>
 
 impl Filtered {
     /// Asks one filter after the other whether the request may go on.
-    fn admit(&mut self, scene: &Scene<'_>, now: Moment) -> Result<(), (Refusal, Answer)> {
-        let filters = self.filters.clone();
+    fn admit(
+        &mut self,
+        scene: &Scene<'_>,
+        credentials: Option<&Credentials>,
+        worker: &Worker,
+    ) -> Result<(), (Refusal, Answer)> {
+        let (filters, now) = (self.filters.clone(), worker.now());
         if !filters.access.allows(scene.client) {
             let answer = Answer::text(403, "clients at this address have no access");
             return Err((Refusal::Address, answer));
@@ -254,9 +299,43 @@ impl Filtered {
         {
             return Err((Refusal::Body, too_long()));
         }
+        if let Some(auth) = &filters.basic_auth {
+            self.check_password(auth, credentials, worker)?;
+        }
         for limit in &filters.concurrency {
             self.take_place(limit, scene)?;
         }
+        Ok(())
+    }
+
+    /// Whether the password is the right one, as far as that can be said at once.
+    fn check_password(
+        &mut self,
+        auth: &BasicAuth,
+        credentials: Option<&Credentials>,
+        worker: &Worker,
+    ) -> Result<(), (Refusal, Answer)> {
+        let wrong = || Err((Refusal::Password, unauthorized(&auth.realm)));
+        let Some(credentials) = credentials else {
+            return wrong();
+        };
+        let password = &credentials.password;
+        let (verdict, print) = match auth.users.get(&credentials.user) {
+            Some(hashed) => {
+                let print = worker.known.print(hashed, credentials);
+                if worker.known.has(print) {
+                    return Ok(());
+                }
+                (worker.verifier.verify(hashed, password), print)
+            }
+            // As if it were somebody's: who is a user must not be told by the time it takes.
+            None => match auth.users.values().next() {
+                Some(somebody) => (worker.verifier.refuse(somebody, password), 0),
+                None => return wrong(),
+            },
+        };
+        let verdict = verdict.ok_or_else(|| (Refusal::Busy, busy()))?;
+        self.verdict = Some((verdict, print));
         Ok(())
     }
 
@@ -318,6 +397,31 @@ fn key_of(key: &LimitKey, table: &KeyTable, scene: &Scene<'_>) -> Option<u64> {
         LimitKey::Path => hash(&normal_path(scene.request.target.path())),
         LimitKey::Route => 1,
     })
+}
+
+/// The credentials of a request to a route that asks for them.
+pub(super) fn asked_credentials(
+    filters: &Filters,
+    request: &h1::Request<'_>,
+) -> Option<Credentials> {
+    filters.basic_auth.as_ref()?;
+    credentials(request.fields.find("authorization")?)
+}
+
+fn busy() -> Answer {
+    let mut answer = Answer::text(503, "too many passwords are being verified; try again");
+    answer.fields.push(("retry-after", "1".into()));
+    answer
+}
+
+fn unauthorized(realm: &str) -> Answer {
+    let mut answer = Answer::text(
+        401,
+        "a name and a password are needed, and those given are not right",
+    );
+    let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+    answer.fields.push(("www-authenticate", challenge.into()));
+    answer
 }
 
 fn too_many(why: &str, seconds: u64) -> Answer {
