@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use model::{Access, ByteSize, Concurrency, HeaderEdits, Network, Regex, Rewrite, Template};
+use model::{Access, ByteSize, Concurrency, Cors, HeaderEdits, Network, Regex, Rewrite, Template};
 
 use crate::auth::BasicAuth;
 use crate::declare::{declare, resolved};
+use crate::error_page::ErrorPage;
 use crate::fault::Severity;
 use crate::limit::RateLimit;
 use crate::reader::Reader;
@@ -19,6 +20,8 @@ use crate::value::Resolved;
 pub struct Filters {
     /// Who may, by address.
     pub access: Access,
+    /// Which pages of other sites may read answers.
+    pub cors: Option<Cors>,
     /// How many requests in a time.
     pub rate_limits: Vec<RateLimit>,
     /// The largest body of a request.
@@ -33,6 +36,8 @@ pub struct Filters {
     pub host: Option<Template>,
     /// Changes of requests' fields.
     pub request_headers: HeaderEdits,
+    /// Pages in the place of answers' own texts.
+    pub error_pages: Vec<ErrorPage>,
     /// Changes of answers' fields.
     pub response_headers: HeaderEdits,
 }
@@ -44,6 +49,8 @@ declare! {
         allow: Vec<Network> => default(Vec::new()),
         /// Networks that clients must not be in.
         deny: Vec<Network> => default(Vec::new()),
+        /// Which pages of other sites may read answers.
+        cors: Option<Cors> => absent("what instances say of it"),
         /// How many requests in a time.
         rate_limit: Vec<RateLimit> => default(Vec::new()),
         /// The largest body of a request, whether it says its length or comes in chunks; larger ones get 413.
@@ -59,6 +66,8 @@ declare! {
         /// Changes of the fields that instances get. Values may have `{client}`, `{host}`, `{authority}`, `{scheme}`,
         /// `{method}`, `{path}`, `{query}`, `{id}` and `{user}` in them; `{{` is a brace.
         request_headers: HeaderEdits => section(),
+        /// Pages in the place of answers' own texts; the first that is for a status.
+        error_page: Vec<ErrorPage> => default(Vec::new()),
         /// Changes of the fields that clients get, of answers of our own too; variables as in `request_headers`.
         response_headers: HeaderEdits => section(),
     }
@@ -103,6 +112,7 @@ impl Resolved for Filters {
                 allow: keys.allow,
                 deny: keys.deny,
             },
+            cors: keys.cors,
             rate_limits: keys.rate_limit,
             max_body: keys.max_body,
             basic_auth: keys.basic_auth,
@@ -110,6 +120,7 @@ impl Resolved for Filters {
             rewrite: keys.rewrite,
             host: keys.host.map(|FieldTemplate(host)| host),
             request_headers: keys.request_headers,
+            error_pages: keys.error_page,
             response_headers: keys.response_headers,
         })
     }
@@ -118,6 +129,7 @@ impl Resolved for Filters {
         FilterKeys {
             allow: self.access.allow.clone(),
             deny: self.access.deny.clone(),
+            cors: self.cors.clone(),
             rate_limit: self.rate_limits.clone(),
             max_body: self.max_body,
             basic_auth: self.basic_auth.clone(),
@@ -125,6 +137,7 @@ impl Resolved for Filters {
             host: self.host.clone().map(FieldTemplate),
             rewrite: self.rewrite.clone(),
             request_headers: self.request_headers.clone(),
+            error_page: self.error_pages.clone(),
             response_headers: self.response_headers.clone(),
         }
     }

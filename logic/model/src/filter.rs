@@ -1,8 +1,9 @@
 //! What is done with a route's requests and answers on their way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{BasicAuth, ConcurrencyLimit, Network, RateLimit, Regex, Template};
+use crate::{BasicAuth, ConcurrencyLimit, Network, RateLimit, Regex, StatusRange, Template};
 
 /// What is done with a route's requests and answers, in this order: who may not is refused, then the request is changed, and
 /// then its answer.
@@ -10,6 +11,8 @@ use crate::{BasicAuth, ConcurrencyLimit, Network, RateLimit, Regex, Template};
 pub struct Filters {
     /// Who may.
     pub access: Access,
+    /// Which pages of other sites may read answers.
+    pub cors: Option<Cors>,
     /// How many requests in a time.
     pub rate_limits: Vec<Arc<RateLimit>>,
     /// The largest body of a request, if there is a limit.
@@ -24,8 +27,65 @@ pub struct Filters {
     pub host: Option<Template>,
     /// Changes of requests' fields.
     pub request_headers: HeaderEdits,
+    /// Pages in the place of answers' own texts.
+    pub error_pages: Vec<ErrorPage>,
     /// Changes of answers' fields.
     pub response_headers: HeaderEdits,
+}
+
+/// Which pages of other sites may read answers (the Fetch standard, §3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// The sites.
+    pub origins: Vec<OriginPattern>,
+    /// The methods that they may use.
+    pub methods: Vec<Box<str>>,
+    /// The fields that they may send; `*`: whatever they ask for.
+    pub headers: Vec<Box<str>>,
+    /// The fields that they may read.
+    pub expose: Vec<Box<str>>,
+    /// Whether requests may have cookies and passwords with them.
+    pub credentials: bool,
+    /// How long browsers need not ask again.
+    pub max_age: Duration,
+}
+
+/// Sites.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginPattern {
+    /// All.
+    Any,
+    /// This one: `https://app.example.com`.
+    Exact(Box<str>),
+    /// All below a domain.
+    Below {
+        /// `https://`
+        scheme: Box<str>,
+        /// `.example.com`, perhaps with a port.
+        suffix: Box<str>,
+    },
+}
+
+/// A page in the place of an answer's own text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// The status codes it is for.
+    pub status: Vec<StatusRange>,
+    /// What it says.
+    pub body: Arc<str>,
+    /// Its `Content-Type`.
+    pub content_type: Box<str>,
+    /// Whether it also takes the place of what instances say.
+    pub intercept: bool,
+}
+
+impl ErrorPage {
+    /// Whether it is for answers with this status.
+    pub fn is_for(&self, status: u16) -> bool {
+        self.status
+            .iter()
+            .any(|range| (range.first..=range.last).contains(&status))
+    }
 }
 
 impl Filters {
@@ -86,17 +146,20 @@ pub enum Refusal {
     Password,
     /// A password that nobody has time to verify.
     Busy,
+    /// The site that a browser asks for.
+    Origin,
 }
 
 impl Refusal {
     /// All of them, each at its own number.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Address,
         Self::Rate,
         Self::Body,
         Self::Concurrency,
         Self::Password,
         Self::Busy,
+        Self::Origin,
     ];
 
     /// A word for metrics and logs.
@@ -108,6 +171,7 @@ impl Refusal {
             Self::Concurrency => "concurrency",
             Self::Password => "password",
             Self::Busy => "busy",
+            Self::Origin => "origin",
         }
     }
 }

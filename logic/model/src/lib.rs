@@ -37,7 +37,7 @@ pub use check::{
 };
 pub use condition::{Conditions, Expected, PartCondition};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
-pub use filter::{Access, Filters, HeaderEdits, Refusal, Rewrite};
+pub use filter::{Access, Cors, ErrorPage, Filters, HeaderEdits, OriginPattern, Refusal, Rewrite};
 pub use four_letter_word::FourLetterWord;
 pub use health::Health;
 pub use host::Host;

@@ -13,6 +13,9 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
     if !access.deny.is_empty() {
         all.push(format!("403 for clients in {}", list(&access.deny)));
     }
+    if filters.cors.is_some() {
+        all.push("browsers that ask beforehand (CORS) are answered here".into());
+    }
     all.extend(filters.rate_limits.iter().map(|limit| rate(&limit.rate)));
     all.extend(
         filters
@@ -46,6 +49,14 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
             .map(|host| format!("the host becomes {host}")),
     );
     edits(&filters.request_headers, "request", &mut all);
+    all.extend(filters.error_pages.iter().map(|page| {
+        let whose = if page.intercept {
+            "answers"
+        } else {
+            "answers of our own"
+        };
+        format!("{whose} with {} get a page", list(&page.status))
+    }));
     edits(&filters.response_headers, "answer", &mut all);
     all
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use config::Config;
+use config::{Config, PageSource};
 use model::Users;
 
 use super::Shared;
@@ -22,12 +22,27 @@ const LARGEST: u64 = 16 << 20;
 #[derive(Clone, Default)]
 pub(super) struct Files {
     users: BTreeMap<PathBuf, Entry<Users>>,
+    pages: BTreeMap<PathBuf, Entry<Page>>,
 }
 
-#[derive(Clone)]
+/// A page as it is sent.
+pub(super) struct Page(pub(super) Arc<str>);
+
+/// The largest page: it is kept in memory.
+const LARGEST_PAGE: usize = 1 << 20;
+
 struct Entry<T> {
     print: Print,
     value: Arc<T>,
+}
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self {
+            print: self.print.clone(),
+            value: self.value.clone(),
+        }
+    }
 }
 
 /// What is made of a file's text.
@@ -38,6 +53,15 @@ trait Readable: Sized {
 impl Readable for Users {
     fn made_of(text: String) -> anyhow::Result<Self> {
         http::filter::users(&text).map_err(anyhow::Error::msg)
+    }
+}
+
+impl Readable for Page {
+    fn made_of(text: String) -> anyhow::Result<Self> {
+        if text.len() > LARGEST_PAGE {
+            bail!("a page may have 1 MiB");
+        }
+        Ok(Self(text.into()))
     }
 }
 
@@ -102,6 +126,11 @@ impl Files {
             {
                 take(path, &self.users, &mut new.users, &mut faults);
             }
+            for page in &filters.error_pages {
+                if let PageSource::File(path) = &page.page {
+                    take(path, &self.pages, &mut new.pages, &mut faults);
+                }
+            }
         }
         match faults.is_empty() {
             true => Ok(new),
@@ -114,14 +143,21 @@ impl Files {
         self.users.get(path).map(|entry| &entry.value)
     }
 
+    /// The page in a file.
+    pub(super) fn page(&self, path: &Path) -> Option<&Arc<str>> {
+        self.pages.get(path).map(|entry| &entry.value.0)
+    }
+
     /// Reads what has changed; whether anything has, and what is to be said.
     fn look(&mut self) -> (bool, Vec<String>) {
         let mut notes = Vec::new();
-        let looks = self
-            .users
-            .iter_mut()
-            .map(|(path, entry)| entry.look(path, &mut notes));
-        let changed = looks.fold(false, |any, changed| any | changed);
+        let mut changed = false;
+        for (path, entry) in &mut self.users {
+            changed |= entry.look(path, &mut notes);
+        }
+        for (path, entry) in &mut self.pages {
+            changed |= entry.look(path, &mut notes);
+        }
         (changed, notes)
     }
 }
@@ -131,9 +167,7 @@ fn take<T: Readable>(
     known: &BTreeMap<PathBuf, Entry<T>>,
     new: &mut BTreeMap<PathBuf, Entry<T>>,
     faults: &mut Vec<String>,
-) where
-    Entry<T>: Clone,
-{
+) {
     if new.contains_key(path) {
         return;
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use model::{BasicAuth, Concurrency, ConcurrencyLimit, Filters, KeyTable, LimitKey, RateLimit};
+use config::PageSource;
+use model::{
+    BasicAuth, Concurrency, ConcurrencyLimit, ErrorPage, Filters, KeyTable, LimitKey, RateLimit,
+};
 
 use super::files::Files;
 
@@ -43,6 +46,12 @@ pub(super) fn made_of(
     Some(Arc::new(Filters {
         access: config.access.clone(),
         rate_limits: config.rate_limits.iter().map(rate_limit).collect(),
+        cors: config.cors.clone(),
+        error_pages: config
+            .error_pages
+            .iter()
+            .map(|page| error_page(page, files))
+            .collect(),
         max_body: config.max_body.map(|size| size.0),
         basic_auth: config
             .basic_auth
@@ -70,5 +79,18 @@ fn basic_auth(auth: &config::BasicAuth, files: &Files) -> BasicAuth {
     BasicAuth {
         realm: auth.realm.clone(),
         users,
+    }
+}
+
+fn error_page(page: &config::ErrorPage, files: &Files) -> ErrorPage {
+    ErrorPage {
+        status: page.status.clone(),
+        body: match &page.page {
+            PageSource::Text(text) => (**text).into(),
+            // It was read before the configuration was taken over.
+            PageSource::File(path) => files.page(path).cloned().unwrap_or_default(),
+        },
+        content_type: page.content_type.clone(),
+        intercept: page.intercept,
     }
 }

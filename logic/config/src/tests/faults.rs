@@ -472,6 +472,27 @@ fn filters_that_cannot_work_are_refused() {
             "is unknown",
         ),
         ("concurrency = [{ max = 0 }]", "no request fits in"),
+        ("cors = { origins = [] }", "nobody may"),
+        (
+            "cors = { origins = [\"*\"], credentials = true }",
+            "every site of the world",
+        ),
+        (
+            "cors = { origins = [\"https://a.example/path\"] }",
+            "is no site",
+        ),
+        (
+            "cors = { origins = [\"https://*a.example\"] }",
+            "without a dot",
+        ),
+        (
+            "error_page = [{ status = [\"200\"], body = \"\" }]",
+            "is for no error",
+        ),
+        (
+            "error_page = [{ status = [\"404\"] }]",
+            "is not one of file and body",
+        ),
         ("basic_auth = {}", "nobody could come in"),
         (
             "basic_auth = { users = { ann = \"secret\" } }",

@@ -1,6 +1,6 @@
 //! Parts of HTTP messages.
 
-use model::{Regex, Template};
+use model::{OriginPattern, Regex, Template};
 
 use crate::tree::clip;
 use crate::value::{Name, Text};
@@ -244,5 +244,48 @@ impl Text for FieldTemplate {
 
     fn text(&self) -> String {
         self.0.to_string()
+    }
+}
+
+impl Text for OriginPattern {
+    const EXPECTED: &'static str = "a site, such as \"https://app.example.com\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        let parts = text.split_once("://").filter(|(scheme, host)| {
+            let scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+            let host = host.strip_prefix('*').unwrap_or(host);
+            scheme && !host.is_empty() && host.bytes().all(fits)
+        });
+        match parts {
+            Some((scheme, host)) => Ok(match host.strip_prefix('*') {
+                Some(suffix) if suffix.starts_with('.') => Self::Below {
+                    scheme: format!("{scheme}://").into(),
+                    suffix: suffix.into(),
+                },
+                Some(_) => {
+                    return Err(format!(
+                        "{:?} has a star without a dot after it",
+                        clip(text)
+                    ));
+                }
+                None => Self::Exact(text.into()),
+            }),
+            None => Err(format!(
+                "{:?} is no site; write \"https://app.example.com\", without a path, \"https://*.example.com\" or \"*\"",
+                clip(text)
+            )),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Any => "*".into(),
+            Self::Exact(origin) => origin.to_string(),
+            Self::Below { scheme, suffix } => format!("{scheme}*{suffix}"),
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 mod access;
 mod auth;
+mod cors;
 mod headers;
 mod limits;
+mod pages;
 
 use std::time::Duration;
 

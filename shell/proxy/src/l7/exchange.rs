@@ -167,7 +167,11 @@ impl Session {
                             || !self.worker.may_retry(&snapshot, forward.service)
                         {
                             let why = explain(&failed);
-                            return Box::pin(self.give_up(begun, attempts, why)).await;
+                            let mut ended = Box::pin(self.give_up(begun, attempts, why)).await;
+                            if let Failed::Unanswered(Unanswered::Replaced(_)) = failed {
+                                ended.endpoint = Some(endpoint);
+                            }
+                            return ended;
                         }
                         retries += 1;
                         last = Some(failed);
@@ -383,6 +387,8 @@ impl Session {
 
     /// Sends an answer of our own.
     async fn answer(&self, begun: &Begun, answer: &Answer) -> Ended {
+        let paged = self.paged(answer);
+        let answer = paged.as_ref().unwrap_or(answer);
         let stays = begun.keep_alive && begun.body.is_done() && !self.is_ending();
         let mut message = self.worker.buffers.take();
         let stream = self.client.is_stream();
@@ -492,6 +498,8 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         Ok(_) => Outcome::Answered,
         Err(Failed::Connect(_)) => Outcome::Unreachable,
         Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
+        Err(Failed::Unanswered(Unanswered::Replaced(500 | 502..=504))) => Outcome::Error,
+        Err(Failed::Unanswered(Unanswered::Replaced(_))) => Outcome::Answered,
         Err(Failed::Unanswered(Unanswered::Left | Unanswered::Malformed)) => Outcome::Broken,
         // No fault of the instance's.
         Err(Failed::Stale | Failed::Client(_) | Failed::Unanswered(Unanswered::ClientLeft)) => {
@@ -509,9 +517,10 @@ fn may_retry(begun: &Begun, failed: &Failed) -> bool {
         Failed::Stale | Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
             begun.method.is_idempotent() && !begun.streamed
         }
-        Failed::Unanswered(Unanswered::Silent | Unanswered::ClientLeft) | Failed::Client(_) => {
-            false
-        }
+        Failed::Unanswered(
+            Unanswered::Silent | Unanswered::ClientLeft | Unanswered::Replaced(_),
+        )
+        | Failed::Client(_) => false,
     }
 }
 
@@ -524,6 +533,9 @@ fn explain(failed: &Failed) -> (u16, String) {
         Failed::Connect(fault) => (502, format!("no connection to the instance: {fault}")),
         Failed::Unanswered(Unanswered::Silent) => {
             (504, "the instance did not answer in time".into())
+        }
+        Failed::Unanswered(Unanswered::Replaced(status)) => {
+            (*status, "the instance answered with an error".into())
         }
         Failed::Unanswered(Unanswered::Malformed) => {
             (502, "the instance's answer is no HTTP/1.1".into())

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use balance::{Entry, Turn};
 
+use http::filter::cors::{self, Crossing};
 use http::filter::{
     Credentials, Scene, credentials, remove_from_request, remove_from_response, render, rewritten,
 };
 use http::h1;
 use http::route::normal_path;
 use model::{
-    BasicAuth, ConcurrencyLimit, Filters, HeaderEdits, KeyTable, LimitKey, Moment, RateLimit,
-    Refusal, Template,
+    BasicAuth, ConcurrencyLimit, Cors, ErrorPage, Filters, HeaderEdits, KeyTable, LimitKey, Moment,
+    RateLimit, Refusal, Template,
 };
 
 use super::begin::Answer;
@@ -44,6 +45,9 @@ pub(super) struct Filtered {
     places: Vec<Place>,
 }
 
+/// What a filter answers, and why; nothing is wrong with a browser that asks beforehand.
+type Refused = (Option<Refusal>, Answer);
+
 /// A place that is given back when it is dropped.
 struct Place {
     limit: Arc<ConcurrencyLimit>,
@@ -69,16 +73,28 @@ impl Filtered {
         }
     }
 
+    /// Names of fields that the answer is not to have from elsewhere.
+    fn gone(&self) -> impl Iterator<Item = &str> {
+        let cors = self.filters.cors.iter().flat_map(|_| cors::FIELDS);
+        self.filters.response_headers.gone().chain(cors)
+    }
+
+    /// The page for an answer with this status, if there is one.
+    fn page(&self, status: u16, intercepted: bool) -> Option<&ErrorPage> {
+        let mut pages = self.filters.error_pages.iter();
+        pages.find(|page| page.is_for(status) && (page.intercept || !intercepted))
+    }
+
     /// Takes away what the answer is not to have.
     fn prepare(&self, response: &mut h1::Response<'_>) {
-        for name in self.filters.response_headers.gone() {
+        for name in self.gone() {
             remove_from_response(response, name);
         }
     }
 
     /// Changes the fields of an answer of our own.
     fn dress<'a>(&'a self, fields: &mut Vec<(&'a str, &'a str)>) {
-        for gone in self.filters.response_headers.gone() {
+        for gone in self.gone() {
             fields.retain(|(name, _)| !name.eq_ignore_ascii_case(gone));
         }
         fields.extend(self.fields.iter().map(|(name, value)| (&**name, &**value)));
@@ -97,7 +113,7 @@ impl Session {
         let mut filtered = Box::new(Filtered::new(filters.clone(), fields));
         let admitted = filtered.admit(scene, credentials, &self.worker);
         let answer = admitted.err().map(|(refusal, answer)| {
-            filtered.refused = Some(refusal);
+            filtered.refused = refusal;
             answer
         });
         self.filtered.set(Some(filtered));
@@ -222,6 +238,37 @@ impl Session {
         result
     }
 
+    /// Whether a page takes the place of what an instance answers with this status.
+    pub(super) fn intercepts(&self, status: u16) -> bool {
+        let filtered = self.filtered.take();
+        let page = filtered
+            .as_ref()
+            .and_then(|filtered| filtered.page(status, true));
+        let intercepts = page.is_some();
+        self.filtered.set(filtered);
+        intercepts
+    }
+
+    /// An answer of our own with the page that the route has for it.
+    pub(super) fn paged(&self, answer: &Answer) -> Option<Answer> {
+        let filtered = self.filtered.take();
+        let page = filtered
+            .as_ref()
+            .and_then(|filtered| filtered.page(answer.status, false));
+        let paged = page.map(|page| {
+            let mut fields = answer.fields.clone();
+            fields.retain(|(name, _)| *name != "content-type");
+            fields.push(("content-type", page.content_type.clone()));
+            Answer {
+                status: answer.status,
+                fields,
+                body: (&*page.body).into(),
+            }
+        });
+        self.filtered.set(filtered);
+        paged
+    }
+
     /// The request is over: why a filter answered it, if one did.
     pub(super) fn unfilter(&self) -> Option<Refusal> {
         self.filtered.take()?.refused
@@ -285,11 +332,14 @@ impl Filtered {
         scene: &Scene<'_>,
         credentials: Option<&Credentials>,
         worker: &Worker,
-    ) -> Result<(), (Refusal, Answer)> {
+    ) -> Result<(), Refused> {
         let (filters, now) = (self.filters.clone(), worker.now());
         if !filters.access.allows(scene.client) {
             let answer = Answer::text(403, "clients at this address have no access");
-            return Err((Refusal::Address, answer));
+            return Err((Some(Refusal::Address), answer));
+        }
+        if let Some(cors) = &filters.cors {
+            self.cross(cors, scene)?;
         }
         for limit in &filters.rate_limits {
             self.take_turn(limit, scene, now)?;
@@ -297,7 +347,7 @@ impl Filtered {
         if let (Some(most), h1::Framing::Length(length)) = (filters.max_body, scene.request.framing)
             && length > most
         {
-            return Err((Refusal::Body, too_long()));
+            return Err((Some(Refusal::Body), too_long()));
         }
         if let Some(auth) = &filters.basic_auth {
             self.check_password(auth, credentials, worker)?;
@@ -308,14 +358,36 @@ impl Filtered {
         Ok(())
     }
 
+    /// Asks for the request's origin, and answers a browser that asks beforehand: it has neither a password nor a cookie yet.
+    fn cross(&mut self, cors: &Cors, scene: &Scene<'_>) -> Result<(), Refused> {
+        match cors::cross(cors, scene.request) {
+            Crossing::Goes(fields) => {
+                let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
+                self.fields.extend(fields);
+                Ok(())
+            }
+            Crossing::Asked(fields) => {
+                let mut answer = Answer::text(204, "");
+                (answer.body, answer.fields) = ("".into(), Vec::new());
+                let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
+                self.fields.extend(fields);
+                Err((None, answer))
+            }
+            Crossing::Refused => {
+                let answer = Answer::text(403, "pages of this site may not ask for this");
+                Err((Some(Refusal::Origin), answer))
+            }
+        }
+    }
+
     /// Whether the password is the right one, as far as that can be said at once.
     fn check_password(
         &mut self,
         auth: &BasicAuth,
         credentials: Option<&Credentials>,
         worker: &Worker,
-    ) -> Result<(), (Refusal, Answer)> {
-        let wrong = || Err((Refusal::Password, unauthorized(&auth.realm)));
+    ) -> Result<(), Refused> {
+        let wrong = || Err((Some(Refusal::Password), unauthorized(&auth.realm)));
         let Some(credentials) = credentials else {
             return wrong();
         };
@@ -334,7 +406,7 @@ impl Filtered {
                 None => return wrong(),
             },
         };
-        let verdict = verdict.ok_or_else(|| (Refusal::Busy, busy()))?;
+        let verdict = verdict.ok_or_else(|| (Some(Refusal::Busy), busy()))?;
         self.verdict = Some((verdict, print));
         Ok(())
     }
@@ -344,7 +416,7 @@ impl Filtered {
         limit: &RateLimit,
         scene: &Scene<'_>,
         now: Moment,
-    ) -> Result<(), (Refusal, Answer)> {
+    ) -> Result<(), Refused> {
         let Some(key) = key_of(&limit.rate.key, &limit.keys, scene) else {
             return Ok(());
         };
@@ -357,7 +429,7 @@ impl Filtered {
             Turn::Refused(again) => {
                 let wait = again.since(now).as_secs_f64().ceil().max(1.0);
                 let answer = too_many("there were too many requests lately", wait as u64);
-                Err((Refusal::Rate, answer))
+                Err((Some(Refusal::Rate), answer))
             }
         }
     }
@@ -366,7 +438,7 @@ impl Filtered {
         &mut self,
         limit: &Arc<ConcurrencyLimit>,
         scene: &Scene<'_>,
-    ) -> Result<(), (Refusal, Answer)> {
+    ) -> Result<(), Refused> {
         let Some(key) = key_of(&limit.limit.key, &limit.keys, scene) else {
             return Ok(());
         };
@@ -379,7 +451,7 @@ impl Filtered {
             Entry::Uncounted => Ok(()),
             Entry::Refused => {
                 let answer = too_many("there are too many requests at a time", 1);
-                Err((Refusal::Concurrency, answer))
+                Err((Some(Refusal::Concurrency), answer))
             }
         }
     }

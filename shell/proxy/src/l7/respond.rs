@@ -51,6 +51,8 @@ pub(super) enum Unanswered {
     Malformed,
     /// The client is gone, so that nobody waits for an answer.
     ClientLeft,
+    /// It answered with this status, and a page takes the place of that.
+    Replaced(u16),
 }
 
 /// What the answer depends on in the request.
@@ -272,6 +274,9 @@ impl Session {
             early.message = Some(message);
             early.keep(&input[head_len..]);
             return Ok(None);
+        }
+        if response.status >= 400 && self.intercepts(response.status) {
+            return Err(Unanswered::Replaced(response.status));
         }
         let tunnel = response.status == 101;
         if tunnel && !asked.upgrade {
