@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Access, ByteSize, Concurrency, Cors, HeaderEdits, Network, Regex, Rewrite, Template};
+use model::{
+    Access, ByteSize, Compress, Concurrency, Cors, HeaderEdits, Network, Regex, Rewrite, Template,
+};
 
 use crate::auth::BasicAuth;
 use crate::declare::{declare, resolved};
@@ -36,6 +38,8 @@ pub struct Filters {
     pub host: Option<Template>,
     /// Changes of requests' fields.
     pub request_headers: HeaderEdits,
+    /// Which answers are compressed.
+    pub compress: Option<Compress>,
     /// Pages in the place of answers' own texts.
     pub error_pages: Vec<ErrorPage>,
     /// Changes of answers' fields.
@@ -66,6 +70,8 @@ declare! {
         /// Changes of the fields that instances get. Values may have `{client}`, `{host}`, `{authority}`, `{scheme}`,
         /// `{method}`, `{path}`, `{query}`, `{id}` and `{user}` in them; `{{` is a brace.
         request_headers: HeaderEdits => section(),
+        /// Which answers are compressed.
+        compress: Option<Compress> => absent("they go as they came"),
         /// Pages in the place of answers' own texts; the first that is for a status.
         error_page: Vec<ErrorPage> => default(Vec::new()),
         /// Changes of the fields that clients get, of answers of our own too; variables as in `request_headers`.
@@ -120,6 +126,7 @@ impl Resolved for Filters {
             rewrite: keys.rewrite,
             host: keys.host.map(|FieldTemplate(host)| host),
             request_headers: keys.request_headers,
+            compress: keys.compress,
             error_pages: keys.error_page,
             response_headers: keys.response_headers,
         })
@@ -137,6 +144,7 @@ impl Resolved for Filters {
             host: self.host.clone().map(FieldTemplate),
             rewrite: self.rewrite.clone(),
             request_headers: self.request_headers.clone(),
+            compress: self.compress.clone(),
             error_page: self.error_pages.clone(),
             response_headers: self.response_headers.clone(),
         }

@@ -8,6 +8,7 @@
 mod auth;
 mod bind;
 mod check;
+mod compress;
 mod condition;
 mod cors;
 mod declare;

@@ -27,6 +27,8 @@ pub struct Filters {
     pub host: Option<Template>,
     /// Changes of requests' fields.
     pub request_headers: HeaderEdits,
+    /// Which answers are compressed.
+    pub compress: Option<Compress>,
     /// Pages in the place of answers' own texts.
     pub error_pages: Vec<ErrorPage>,
     /// Changes of answers' fields.
@@ -64,6 +66,42 @@ pub enum OriginPattern {
         /// `.example.com`, perhaps with a port.
         suffix: Box<str>,
     },
+}
+
+/// Which answers are compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compress {
+    /// The codings, the one to be preferred first.
+    pub codings: Vec<Coding>,
+    /// Answers that are shorter go as they are, in bytes.
+    pub min_size: u64,
+    /// The `Content-Type`s: `text/html`, `text/*`, `*/*+json`.
+    pub types: Vec<Box<str>>,
+}
+
+/// A content coding (RFC 9110 §8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 7932.
+    Brotli,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Coding {
+    /// All of them, each at its own number.
+    pub const ALL: [Self; 3] = [Self::Gzip, Self::Brotli, Self::Zstd];
+
+    /// Its name in `Content-Encoding`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// A page in the place of an answer's own text.

@@ -37,7 +37,10 @@ pub use check::{
 };
 pub use condition::{Conditions, Expected, PartCondition};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
-pub use filter::{Access, Cors, ErrorPage, Filters, HeaderEdits, OriginPattern, Refusal, Rewrite};
+pub use filter::{
+    Access, Coding, Compress, Cors, ErrorPage, Filters, HeaderEdits, OriginPattern, Refusal,
+    Rewrite,
+};
 pub use four_letter_word::FourLetterWord;
 pub use health::Health;
 pub use host::Host;

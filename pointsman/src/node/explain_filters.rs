@@ -49,6 +49,17 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
             .map(|host| format!("the host becomes {host}")),
     );
     edits(&filters.request_headers, "request", &mut all);
+    all.extend(filters.compress.as_ref().map(|compress| {
+        let codings: Vec<_> = compress
+            .codings
+            .iter()
+            .map(|coding| coding.as_str())
+            .collect();
+        format!(
+            "answers are compressed by {}, as the client likes",
+            codings.join(", ")
+        )
+    }));
     all.extend(filters.error_pages.iter().map(|page| {
         let whose = if page.intercept {
             "answers"

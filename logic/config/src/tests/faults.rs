@@ -473,6 +473,9 @@ fn filters_that_cannot_work_are_refused() {
         ),
         ("concurrency = [{ max = 0 }]", "no request fits in"),
         ("cors = { origins = [] }", "nobody may"),
+        ("compress = { codings = [] }", "nothing would be compressed"),
+        ("compress = { codings = [\"deflate\"] }", "is no coding"),
+        ("compress = { types = [\"*\"] }", "is no type"),
         (
             "cors = { origins = [\"*\"], credentials = true }",
             "every site of the world",

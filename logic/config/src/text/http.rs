@@ -1,6 +1,8 @@
 //! Parts of HTTP messages.
 
-use model::{OriginPattern, Regex, Template};
+use model::{Coding, OriginPattern, Regex, Template};
+
+use serde_json::{Value as Json, json};
 
 use crate::tree::clip;
 use crate::value::{Name, Text};
@@ -287,5 +289,47 @@ impl Text for OriginPattern {
             Self::Exact(origin) => origin.to_string(),
             Self::Below { scheme, suffix } => format!("{scheme}*{suffix}"),
         }
+    }
+}
+
+impl Text for Coding {
+    const EXPECTED: &'static str = "\"gzip\", \"br\" or \"zstd\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|coding| coding.as_str() == text);
+        found.ok_or_else(|| format!("{:?} is no coding; write {}", clip(text), Self::EXPECTED))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().into()
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": ["gzip", "br", "zstd"] })
+    }
+}
+
+/// A `Content-Type` without parameters, or several of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MediaType(pub(crate) Box<str>);
+
+impl Text for MediaType {
+    const EXPECTED: &'static str = "a type, such as \"text/html\", \"text/*\" or \"*/*+json\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b);
+        let named = |part: &str| !part.is_empty() && part.bytes().all(fits);
+        let known = text.split_once('/').is_some_and(|(kind, sub)| match kind {
+            "*" => sub.strip_prefix('*').is_some_and(|end| named(end)),
+            kind => named(kind) && (sub == "*" || named(sub)),
+        });
+        match known {
+            true => Ok(Self(text.into())),
+            false => Err(format!("{:?} is no {}", clip(text), &Self::EXPECTED[2..])),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.0.to_string()
     }
 }

@@ -22,8 +22,8 @@ pub use limit::PerTime;
 pub use words::{AccessFormat, ClientAuth, Durability, LogTarget, Protocol, Scheme, TlsVersion};
 
 pub(crate) use http::{
-    CookiePart, FieldTemplate, FieldValue, Method, PartRegex, RewriteTo, Token, UrlPath, UrlTarget,
-    WholeRegex,
+    CookiePart, FieldTemplate, FieldValue, MediaType, Method, PartRegex, RewriteTo, Token, UrlPath,
+    UrlTarget, WholeRegex,
 };
 pub(crate) use network::Address;
 

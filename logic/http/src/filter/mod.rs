@@ -1,5 +1,6 @@
 //! What is done with a route's requests and answers on their way, as far as that can be decided from a message alone.
 
+pub mod compress;
 pub mod cors;
 mod credentials;
 mod edit;

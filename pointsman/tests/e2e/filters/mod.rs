@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod compress;
 mod cors;
 mod headers;
 mod limits;

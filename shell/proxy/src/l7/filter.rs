@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use balance::{Entry, Turn};
 
+use http::filter::compress::{self, preferred};
 use http::filter::cors::{self, Crossing};
 use http::filter::{
     Credentials, Scene, credentials, remove_from_request, remove_from_response, render, rewritten,
@@ -13,8 +14,8 @@ use http::filter::{
 use http::h1;
 use http::route::normal_path;
 use model::{
-    BasicAuth, ConcurrencyLimit, Cors, ErrorPage, Filters, HeaderEdits, KeyTable, LimitKey, Moment,
-    RateLimit, Refusal, Template,
+    BasicAuth, Coding, Compress, ConcurrencyLimit, Cors, ErrorPage, Filters, HeaderEdits, KeyTable,
+    LimitKey, Moment, RateLimit, Refusal, Template,
 };
 
 use super::begin::Answer;
@@ -33,6 +34,8 @@ pub(super) struct Filtered {
     filters: Arc<Filters>,
     /// Fields that its answer gets.
     fields: Vec<(Box<str>, Box<str>)>,
+    /// How the client likes answers to be compressed.
+    coding: Option<Coding>,
     /// The cookie that an instance's answer sets beside its own.
     cookie: Option<Box<str>>,
     /// Why a filter answered it, if one did.
@@ -65,6 +68,7 @@ impl Filtered {
         Self {
             filters,
             fields,
+            coding: None,
             cookie: None,
             refused: None,
             until: Moment::ZERO,
@@ -85,11 +89,15 @@ impl Filtered {
         pages.find(|page| page.is_for(status) && (page.intercept || !intercepted))
     }
 
-    /// Takes away what the answer is not to have.
-    fn prepare(&self, response: &mut h1::Response<'_>) {
+    /// Takes away what the answer is not to have; says how its body is to be compressed, if it is.
+    fn prepare(&mut self, response: &mut h1::Response<'_>) -> Option<Coding> {
         for name in self.gone() {
             remove_from_response(response, name);
         }
+        let compress = self.filters.compress.as_ref()?;
+        let (dress, coding) = compress::dress(compress, self.coding, response);
+        self.fields.extend(dress);
+        coding
     }
 
     /// Changes the fields of an answer of our own.
@@ -111,6 +119,9 @@ impl Session {
     ) -> Option<Answer> {
         let fields = rendered(&filters.response_headers, scene);
         let mut filtered = Box::new(Filtered::new(filters.clone(), fields));
+        let compress = filters.compress.as_ref();
+        let likes = |compress: &Compress| preferred(&scene.request.fields, &compress.codings);
+        filtered.coding = compress.and_then(likes);
         let admitted = filtered.admit(scene, credentials, &self.worker);
         let answer = admitted.err().map(|(refusal, answer)| {
             filtered.refused = refusal;
@@ -188,12 +199,12 @@ impl Session {
         too_long()
     }
 
-    /// What becomes of an instance's answer before its head is written.
-    pub(super) fn prepare(&self, response: &mut h1::Response<'_>) {
-        if let Some(filtered) = self.filtered.take() {
-            filtered.prepare(response);
-            self.filtered.set(Some(filtered));
-        }
+    /// What becomes of an instance's answer before its head is written; how its body is to be compressed, if it is.
+    pub(super) fn prepare(&self, response: &mut h1::Response<'_>) -> Option<Coding> {
+        let mut filtered = self.filtered.take()?;
+        let coding = filtered.prepare(response);
+        self.filtered.set(Some(filtered));
+        coding
     }
 
     /// The answer of the instance that is asked now sets this cookie.

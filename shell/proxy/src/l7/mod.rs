@@ -10,6 +10,7 @@
 
 mod admit;
 mod begin;
+mod compress;
 mod exchange;
 mod filter;
 mod h2;

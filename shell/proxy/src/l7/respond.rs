@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use http::{h1, h2};
-use model::ServiceTable;
+use model::{Coding, ServiceTable};
 
 use super::begin::{Begun, Forward};
+use super::compress::Encoder;
 use super::pump::{BUDGET, Broken, Frame, Pace, Step, framed};
 use super::session::{Cut, Session};
 use crate::buffers::{FRONT, READ};
@@ -79,19 +80,21 @@ impl Asked {
 }
 
 /// An answer that has begun, and what the client could not take of it at once.
-type Begin = (Started, Vec<u8>);
+pub(super) type Begin = (Started, Vec<u8>);
 
-struct Started {
-    status: u16,
-    body: h1::BodyDecoder,
-    frame: Frame,
-    instance_stays: bool,
-    client_stays: bool,
+pub(super) struct Started {
+    pub(super) status: u16,
+    pub(super) body: h1::BodyDecoder,
+    pub(super) frame: Frame,
+    pub(super) instance_stays: bool,
+    pub(super) client_stays: bool,
+    /// What compresses the body, if it is compressed.
+    pub(super) encoder: Option<Box<Encoder>>,
 }
 
 impl Started {
     /// Decodes what came along with the head: it stands at `came` after [`FRONT`].
-    fn decode(
+    pub(super) fn decode(
         &mut self,
         scratch: &mut [u8],
         came: &Range<usize>,
@@ -153,7 +156,7 @@ impl Session {
         instance: &'a Sock,
         (started, unsent): Begin,
     ) -> Result<Answered, Pin<Box<impl Future<Output = Answered> + 'a>>> {
-        if started.body.is_done() && unsent.is_empty() {
+        if started.body.is_done() && unsent.is_empty() && started.encoder.is_none() {
             self.worker.buffers.put(unsent);
             self.speaking.set(0);
             return Ok(started.answered(None));
@@ -278,8 +281,7 @@ impl Session {
         if response.status >= 400 && self.intercepts(response.status) {
             return Err(Unanswered::Replaced(response.status));
         }
-        let tunnel = response.status == 101;
-        if tunnel && !asked.upgrade {
+        if response.status == 101 && !asked.upgrade {
             return Err(Unanswered::Malformed);
         }
         if let h1::Framing::Length(length) = response.framing
@@ -290,14 +292,34 @@ impl Session {
             early.get_or_insert_default().has_head = true;
             return Ok(None);
         }
-        self.prepare(response);
+        let (started, head, coding) = self.written(response, asked);
+        let started = match (coding, asked.version) {
+            (Some(coding), _) => {
+                let encoder = Encoder::new(coding).map_err(|_| Unanswered::Malformed)?;
+                self.start_encoded(scratch, head_len..len, started, head, Box::new(encoder))
+            }
+            (None, h1::Version::Http2) => self.start_stream(scratch, head_len..len, started, head),
+            (None, _) => self.start(scratch, head_len..len, started, head),
+        };
+        started.map(Some)
+    }
+
+    /// Decides how an answer leaves here, and writes its head; says also how its body is to be compressed, if it is.
+    fn written(
+        &self,
+        response: &mut h1::Response<'_>,
+        asked: Asked,
+    ) -> (Started, Vec<u8>, Option<Coding>) {
+        let tunnel = response.status == 101;
+        let framed = response.framing;
+        let coding = self.prepare(response);
         let mut head = self.worker.buffers.take();
         // While the request is still coming in, nobody knows where the next one would begin.
         let close = !asked.keep_alive || self.uploading.get() || self.is_ending();
         let framing = self.write_head(response, asked, close, &mut head);
         let body = match tunnel {
             true => h1::Framing::UntilClose,
-            false => response.framing,
+            false => framed,
         };
         let started = Started {
             status: response.status,
@@ -308,12 +330,9 @@ impl Session {
             },
             instance_stays: response.keep_alive && !tunnel,
             client_stays: !close && !tunnel && framing != h1::Framing::UntilClose,
+            encoder: None,
         };
-        let started = match asked.version {
-            h1::Version::Http2 => self.start_stream(scratch, head_len..len, started, head),
-            _ => self.start(scratch, head_len..len, started, head),
-        };
-        started.map(Some)
+        (started, head, coding)
     }
 
     /// Sends the head, and what came along of the body: it stands at `came` after [`FRONT`].
@@ -413,6 +432,12 @@ impl Session {
     async fn carry(&self, instance: &Sock, mut started: Started, mut unsent: Vec<u8>) -> Answered {
         let outcome = match started.status {
             101 => Box::pin(self.tunnel(instance, unsent)).await,
+            _ if started.encoder.is_some() => {
+                let carried = self.carry_encoded(instance, &mut started, &mut unsent);
+                let outcome = Box::pin(carried).await;
+                self.worker.buffers.put(unsent);
+                outcome
+            }
             _ => {
                 let outcome = self.carry_body(instance, &mut started, &mut unsent).await;
                 self.worker.buffers.put(unsent);
@@ -460,11 +485,7 @@ impl Session {
                 }
                 Ok(Step::WaitFrom) => {
                     self.worker.reactor().set_timeout(self.timeouts().stall);
-                    let ready = self.instance_readable(instance).await;
-                    ready.map_err(|why| match why {
-                        Unanswered::ClientLeft => Cut::Left,
-                        _ => Cut::InstanceSilent,
-                    })?;
+                    self.more_of_instance(instance).await?;
                 }
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
@@ -473,7 +494,20 @@ impl Session {
         }
     }
 
-    async fn flush_to_client(&self, unsent: &mut Vec<u8>, pace: &mut Pace) -> Result<(), Cut> {
+    /// Waits for more of an answer's body.
+    pub(super) async fn more_of_instance(&self, instance: &Sock) -> Result<(), Cut> {
+        let ready = self.instance_readable(instance).await;
+        ready.map_err(|why| match why {
+            Unanswered::ClientLeft => Cut::Left,
+            _ => Cut::InstanceSilent,
+        })
+    }
+
+    pub(super) async fn flush_to_client(
+        &self,
+        unsent: &mut Vec<u8>,
+        pace: &mut Pace,
+    ) -> Result<(), Cut> {
         let mut sent = 0;
         while sent < unsent.len() {
             let n = self.client.try_send(&unsent[sent..]);
