@@ -46,6 +46,7 @@ targets! {
     proxy_protocol,
     client_hello,
     dialogue,
+    filters,
     websocket,
     zookeeper,
 }

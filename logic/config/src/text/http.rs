@@ -320,7 +320,7 @@ impl Text for MediaType {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b);
         let named = |part: &str| !part.is_empty() && part.bytes().all(fits);
         let known = text.split_once('/').is_some_and(|(kind, sub)| match kind {
-            "*" => sub.strip_prefix('*').is_some_and(|end| named(end)),
+            "*" => sub.strip_prefix('*').is_some_and(&named),
             kind => named(kind) && (sub == "*" || named(sub)),
         });
         match known {

@@ -50,17 +50,22 @@ impl Encoder {
 
     /// Takes in more; `flush`: what was taken in so far must come out.
     fn write(&mut self, data: &[u8], flush: bool) -> io::Result<Vec<u8>> {
-        let (writer, out): (&mut dyn io::Write, fn(&mut Self) -> &mut Vec<u8>) = match self {
-            Self::Gzip(encoder) => (encoder, Self::out),
-            Self::Brotli(encoder) => (encoder, Self::out),
-            Self::Zstd(encoder) => (encoder, Self::out),
+        let writer: &mut dyn io::Write = match self {
+            Self::Gzip(encoder) => encoder,
+            Self::Brotli(encoder) => encoder,
+            Self::Zstd(encoder) => encoder,
             Self::Over => return Ok(Vec::new()),
         };
         writer.write_all(data)?;
         if flush {
             writer.flush()?;
         }
-        Ok(std::mem::take(out(self)))
+        Ok(match self {
+            Self::Gzip(encoder) => std::mem::take(encoder.get_mut()),
+            Self::Brotli(encoder) => std::mem::take(encoder.get_mut()),
+            Self::Zstd(encoder) => std::mem::take(encoder.get_mut()),
+            Self::Over => Vec::new(),
+        })
     }
 
     /// The rest.
@@ -198,17 +203,6 @@ fn frame(piece: &[u8], frame: Frame, out: &mut Vec<u8>) {
     out.extend_from_slice(h1::chunk_head(piece.len(), &mut [0; 18]));
     out.extend_from_slice(piece);
     out.extend_from_slice(b"\r\n");
-}
-
-impl Encoder {
-    fn out(&mut self) -> &mut Vec<u8> {
-        match self {
-            Self::Gzip(encoder) => encoder.get_mut(),
-            Self::Brotli(encoder) => encoder.get_mut(),
-            Self::Zstd(encoder) => encoder.get_mut(),
-            Self::Over => unreachable!("whoever is over writes nothing"),
-        }
-    }
 }
 
 #[cfg(test)]
