@@ -1,6 +1,7 @@
 //! What filters read of messages: credentials, cookies, codings, origins, addresses, files of users. Whatever they make of a
 //! message is a message again, with the same framing.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::filter::{self, Scene, compress, cors};
@@ -93,7 +94,13 @@ fn request(request: &h1::Request<'_>) {
         },
         Rewrite::Regex(Regex::part("^/(.*)/").expect("a pattern"), "/$1$1/".into()),
     ] {
-        let target = filter::rewritten(&rewrite, request);
+        forwarded(request, client, &rewrite, &fields);
+    }
+}
+
+/// The request as it is sent on is one to whoever reads it, and as long.
+fn forwarded(request: &h1::Request<'_>, client: IpAddr, rewrite: &Rewrite, fields: &[u8]) {
+    let target = filter::rewritten(rewrite, request);
         let mut changed = request.clone();
         filter::remove_from_request(&mut changed, "x-all");
         let forward = ForwardRequest {
@@ -107,7 +114,7 @@ fn request(request: &h1::Request<'_>) {
             changed: Changed {
                 target: (request.kind != MethodKind::Connect).then_some(&target),
                 host: None,
-                fields: &fields,
+                fields,
             },
         };
         let mut out = Vec::new();
@@ -127,7 +134,6 @@ fn request(request: &h1::Request<'_>) {
             other => panic!("{other:?} of {:?}", String::from_utf8_lossy(&out)),
         }
     }
-}
 
 fn response(response: &mut h1::Response<'_>) {
     if response.is_interim() || response.status == 101 {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Access, ByteSize, Compress, Concurrency, Cors, HeaderEdits, Network, Regex, Rewrite, Template,
+    Access, Bandwidth, ByteSize, Compress, Concurrency, Cors, HeaderEdits, Network, Regex, Rewrite,
+    Template,
 };
 
 use crate::auth::BasicAuth;
@@ -40,6 +41,8 @@ pub struct Filters {
     pub request_headers: HeaderEdits,
     /// Which answers are compressed.
     pub compress: Option<Compress>,
+    /// How fast bodies move.
+    pub bandwidth: Bandwidth,
     /// Pages in the place of answers' own texts.
     pub error_pages: Vec<ErrorPage>,
     /// Changes of answers' fields.
@@ -72,6 +75,8 @@ declare! {
         request_headers: HeaderEdits => section(),
         /// Which answers are compressed.
         compress: Option<Compress> => absent("they go as they came"),
+        /// How fast bodies move, each for itself.
+        bandwidth: Bandwidth => section(),
         /// Pages in the place of answers' own texts; the first that is for a status.
         error_page: Vec<ErrorPage> => default(Vec::new()),
         /// Changes of the fields that clients get, of answers of our own too; variables as in `request_headers`.
@@ -127,6 +132,7 @@ impl Resolved for Filters {
             host: keys.host.map(|FieldTemplate(host)| host),
             request_headers: keys.request_headers,
             compress: keys.compress,
+            bandwidth: keys.bandwidth,
             error_pages: keys.error_page,
             response_headers: keys.response_headers,
         })
@@ -145,6 +151,7 @@ impl Resolved for Filters {
             rewrite: self.rewrite.clone(),
             request_headers: self.request_headers.clone(),
             compress: self.compress.clone(),
+            bandwidth: self.bandwidth,
             error_page: self.error_pages.clone(),
             response_headers: self.response_headers.clone(),
         }

@@ -6,6 +6,7 @@
 //! [`reference()`] describe every key. All of it comes from one declaration of the keys.
 
 mod auth;
+mod bandwidth;
 mod bind;
 mod check;
 mod compress;

@@ -29,6 +29,8 @@ pub struct Filters {
     pub request_headers: HeaderEdits,
     /// Which answers are compressed.
     pub compress: Option<Compress>,
+    /// How fast bodies move.
+    pub bandwidth: Bandwidth,
     /// Pages in the place of answers' own texts.
     pub error_pages: Vec<ErrorPage>,
     /// Changes of answers' fields.
@@ -102,6 +104,15 @@ impl Coding {
             Self::Zstd => "zstd",
         }
     }
+}
+
+/// How fast bodies move, in bytes a second; `None`: as fast as they can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// A request's.
+    pub request: Option<u64>,
+    /// An answer's.
+    pub response: Option<u64>,
 }
 
 /// A page in the place of an answer's own text.

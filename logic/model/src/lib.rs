@@ -38,8 +38,8 @@ pub use check::{
 pub use condition::{Conditions, Expected, PartCondition};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
 pub use filter::{
-    Access, Coding, Compress, Cors, ErrorPage, Filters, HeaderEdits, OriginPattern, Refusal,
-    Rewrite,
+    Access, Bandwidth, Coding, Compress, Cors, ErrorPage, Filters, HeaderEdits, OriginPattern,
+    Refusal, Rewrite,
 };
 pub use four_letter_word::FourLetterWord;
 pub use health::Health;

@@ -6,6 +6,29 @@ use model::{ByteSize, Excess, Filters, HeaderEdits, LimitKey, Period, Rate, Rewr
 
 pub(super) fn described(filters: &Filters) -> Vec<String> {
     let mut all = Vec::new();
+    who_may(filters, &mut all);
+    all.extend(filters.rewrite.as_ref().map(|rewrite| match rewrite {
+        Rewrite::Prefix { from, to } => format!("the path's prefix {from:?} becomes {to:?}"),
+        Rewrite::Regex(regex, to) => {
+            format!(
+                "what {:?} matches in the path becomes {to:?}",
+                regex.as_str()
+            )
+        }
+        Rewrite::Whole(path) => format!("the path becomes {path:?}"),
+    }));
+    all.extend(
+        filters
+            .host
+            .as_ref()
+            .map(|host| format!("the host becomes {host}")),
+    );
+    edits(&filters.request_headers, "request", &mut all);
+    answers(filters, &mut all);
+    all
+}
+
+fn who_may(filters: &Filters, all: &mut Vec<String>) {
     let access = &filters.access;
     if !access.allow.is_empty() {
         all.push(format!("403 for clients not in {}", list(&access.allow)));
@@ -32,23 +55,9 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
         let (max, key) = (limit.limit.max, key(&limit.limit.key));
         format!("429 for more than {max} requests at a time {key}")
     }));
-    all.extend(filters.rewrite.as_ref().map(|rewrite| match rewrite {
-        Rewrite::Prefix { from, to } => format!("the path's prefix {from:?} becomes {to:?}"),
-        Rewrite::Regex(regex, to) => {
-            format!(
-                "what {:?} matches in the path becomes {to:?}",
-                regex.as_str()
-            )
-        }
-        Rewrite::Whole(path) => format!("the path becomes {path:?}"),
-    }));
-    all.extend(
-        filters
-            .host
-            .as_ref()
-            .map(|host| format!("the host becomes {host}")),
-    );
-    edits(&filters.request_headers, "request", &mut all);
+}
+
+fn answers(filters: &Filters, all: &mut Vec<String>) {
     all.extend(filters.compress.as_ref().map(|compress| {
         let codings: Vec<_> = compress
             .codings
@@ -60,6 +69,17 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
             codings.join(", ")
         )
     }));
+    let bandwidth = [
+        ("request", filters.bandwidth.request),
+        ("answer", filters.bandwidth.response),
+    ];
+    let limited = bandwidth
+        .into_iter()
+        .filter_map(|(whose, rate)| Some((whose, rate?)));
+    all.extend(
+        limited
+            .map(|(whose, rate)| format!("the {whose}'s body moves {} a second", ByteSize(rate))),
+    );
     all.extend(filters.error_pages.iter().map(|page| {
         let whose = if page.intercept {
             "answers"
@@ -68,8 +88,7 @@ pub(super) fn described(filters: &Filters) -> Vec<String> {
         };
         format!("{whose} with {} get a page", list(&page.status))
     }));
-    edits(&filters.response_headers, "answer", &mut all);
-    all
+    edits(&filters.response_headers, "answer", all);
 }
 
 fn rate(rate: &Rate) -> String {

@@ -46,6 +46,7 @@ pub(super) fn made_of(
     Some(Arc::new(Filters {
         access: config.access.clone(),
         rate_limits: config.rate_limits.iter().map(rate_limit).collect(),
+        bandwidth: config.bandwidth,
         compress: config.compress.clone(),
         cors: config.cors.clone(),
         error_pages: config

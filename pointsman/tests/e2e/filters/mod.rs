@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod bandwidth;
 mod compress;
 mod cors;
 mod headers;

@@ -118,6 +118,7 @@ impl Session {
         unsent: &mut Vec<u8>,
     ) -> Result<(), Cut> {
         let mut pace = Pace::new(self.client.sent());
+        let mut throttle = self.throttle(|bandwidth| bandwidth.response);
         let Some(mut encoder) = started.encoder.take() else {
             return Err(Cut::InstanceMalformed);
         };
@@ -128,6 +129,9 @@ impl Session {
                 return Ok(());
             }
             if self.step_encoded(instance, started, &mut encoder, unsent)? {
+                if let Some(throttle) = &mut throttle {
+                    Box::pin(self.hold_back(throttle, unsent.len())).await;
+                }
                 // A step is a millisecond of work.
                 yield_now(self.worker.reactor()).await;
                 continue;

@@ -14,8 +14,8 @@ use http::filter::{
 use http::h1;
 use http::route::normal_path;
 use model::{
-    BasicAuth, Coding, Compress, ConcurrencyLimit, Cors, ErrorPage, Filters, HeaderEdits, KeyTable,
-    LimitKey, Moment, RateLimit, Refusal, Template,
+    Bandwidth, BasicAuth, Coding, Compress, ConcurrencyLimit, Cors, ErrorPage, Filters,
+    HeaderEdits, KeyTable, LimitKey, Moment, RateLimit, Refusal, Template,
 };
 
 use super::begin::Answer;
@@ -75,6 +75,11 @@ impl Filtered {
             verdict: None,
             places: Vec::new(),
         }
+    }
+
+    /// How fast its bodies move.
+    pub(super) fn bandwidth(&self) -> &Bandwidth {
+        &self.filters.bandwidth
     }
 
     /// Names of fields that the answer is not to have from elsewhere.

@@ -19,6 +19,7 @@ mod persist;
 mod pump;
 mod respond;
 mod session;
+mod throttle;
 mod tunnel;
 mod upload;
 

@@ -458,6 +458,7 @@ impl Session {
     ) -> Result<(), Cut> {
         let mut pace = Pace::new(self.client.sent());
         let mut budget = BUDGET;
+        let mut throttle = self.throttle(|bandwidth| bandwidth.response);
         loop {
             self.flush_to_client(unsent, &mut pace).await?;
             if started.body.is_done() {
@@ -477,6 +478,9 @@ impl Session {
                     return Ok(());
                 }
                 Ok(Step::Moved(n)) => {
+                    if let Some(throttle) = &mut throttle {
+                        Box::pin(self.hold_back(throttle, n)).await;
+                    }
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
                         budget = BUDGET;

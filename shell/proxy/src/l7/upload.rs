@@ -32,6 +32,7 @@ impl Session {
         let reactor = self.worker.reactor();
         let mut pace = Pace::new(self.client.received());
         let mut budget = BUDGET;
+        let mut throttle = self.throttle(|bandwidth| bandwidth.request);
         loop {
             reactor.set_timeout(timeouts.stall);
             self.flush_to(instance, unsent).await?;
@@ -52,6 +53,9 @@ impl Session {
             match step? {
                 Step::Done => {}
                 Step::Moved(n) => {
+                    if let Some(throttle) = &mut throttle {
+                        Box::pin(self.hold_back(throttle, n)).await;
+                    }
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
                         budget = BUDGET;
