@@ -14,6 +14,7 @@ mod propagate;
 mod registry;
 mod relay;
 mod report;
+mod route;
 mod scratch;
 mod udp;
 mod usage;
@@ -40,6 +41,8 @@ enum Bench {
     Propagate(propagate::Options),
     /// Registrations, heartbeats, lookups, watchers, memory and cold start
     Registry(registry::Options),
+    /// What finding a request's route costs, ten routes or ten thousand
+    Route(route::Options),
     /// UDP passed on, beside nginx
     Udp(udp::Options),
     /// ZooKeeper's protocol, beside ZooKeeper
@@ -67,6 +70,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Pick(options) => pick::run(&options),
         Bench::Propagate(options) => propagate::run(&options),
         Bench::Registry(options) => registry::run(&options),
+        Bench::Route(options) => route::run(&options),
         Bench::Udp(options) => udp::run(&options),
         Bench::Zookeeper(options) => zookeeper::run(&options),
         Bench::UdpEcho(options) => udp::echo(&options),

@@ -204,6 +204,7 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
     ServiceTable {
         key: ServiceKey::in_default("bench".parse().expect("a name")),
         role: None,
+        persistence: None,
         policy,
         placement: place(policy, &balancing, &endpoints, None),
         balancing,

@@ -70,6 +70,7 @@ fn passed_on(request: &Request<'_>, trusted: bool) {
         request_id: b"id",
         default_host: b"default",
         upgrade: true,
+        changed: Default::default(),
     };
     let mut out = Vec::new();
     write_request(request, &forward, &mut out);

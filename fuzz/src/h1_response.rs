@@ -56,7 +56,7 @@ fn drip(data: &[u8], first: usize, limits: &Limits, to: MethodKind) -> Summary {
 
 fn passed_on(response: &Response<'_>, version: Version, to: MethodKind) {
     let mut out = Vec::new();
-    let forward = ForwardResponse { version, close: false, date: "now" };
+    let forward = ForwardResponse { version, close: false, date: "now", fields: &[] };
     let framing = write_response(response, &forward, &mut out);
     if response.is_interim() && version == Version::Http10 {
         assert!(out.is_empty());

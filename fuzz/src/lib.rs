@@ -48,6 +48,7 @@ targets! {
     proxy_protocol,
     client_hello,
     dialogue,
+    filters,
     websocket,
     zookeeper,
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use model::{Moment, Policy, ServiceTable};
+use model::{Health, Moment, Policy, ServiceTable};
 use thiserror::Error;
 
 use crate::lease::Lease;
@@ -41,6 +41,8 @@ pub struct Context {
     pub key: u64,
     /// Who was tried already.
     pub tried: Tried,
+    /// The endpoint that has the session, if one has: it is chosen as long as it can be reached at all, draining or not.
+    pub kept: Option<u32>,
 }
 
 /// One worker's view of one service: who may be chosen, and whose turn it is.
@@ -126,6 +128,12 @@ impl Balancer {
         context: &Context,
         now: Moment,
     ) -> Result<usize, Unavailable> {
+        if let Some(kept) = context.kept
+            && keeps_sessions(service, kept as usize, now)
+            && !context.tried.has(kept)
+        {
+            return Ok(kept as usize);
+        }
         if self.pools.is_empty() {
             return Err(match service.endpoints.is_empty() {
                 true => Unavailable::NoInstances,
@@ -215,4 +223,13 @@ impl Balancer {
         }
         0
     }
+}
+
+/// Whether an endpoint keeps the sessions that it has: draining, or with weight 0, it gets no new ones, and outside of this
+/// node's subset it gets them elsewhere.
+fn keeps_sessions(service: &ServiceTable, index: usize, now: Moment) -> bool {
+    service.endpoints.get(index).is_some_and(|endpoint| {
+        let ejected = endpoint.stats.ejection().is_some_and(|e| e.until > now);
+        endpoint.enabled && endpoint.health != Health::Critical && !ejected
+    })
 }

@@ -21,7 +21,7 @@ impl Tried {
         }
     }
 
-    fn has(&self, index: u32) -> bool {
+    pub(crate) fn has(&self, index: u32) -> bool {
         // Most often nobody was tried yet.
         self.len != 0 && self.endpoints[..usize::from(self.len)].contains(&index)
     }

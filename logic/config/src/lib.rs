@@ -5,19 +5,28 @@
 //! [`diff`] says what a change of configuration changes and what of it needs a restart, and [`schema`] and
 //! [`reference()`] describe every key. All of it comes from one declaration of the keys.
 
+mod auth;
+mod bandwidth;
 mod bind;
 mod check;
+mod compress;
+mod condition;
+mod cors;
 mod declare;
 mod depth;
 mod diff;
 mod ejection;
+mod error_page;
 mod expand;
 mod fault;
+mod filter;
 mod front;
 mod http2;
 mod instance;
+mod limit;
 mod limits;
 mod listener;
+mod persistence;
 mod reader;
 mod reference;
 mod respread;
@@ -37,16 +46,20 @@ mod tests;
 
 use toml::de::DeTable;
 
+pub use auth::BasicAuth;
 pub use diff::{Change, Edit, diff};
+pub use error_page::{ErrorPage, PageSource};
 pub use fault::{Fault, Faults, Place, Severity};
+pub use filter::Filters;
 pub use front::{Front, Zookeeper};
+pub use limit::RateLimit;
 pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
 pub use text::{
-    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Percent, Protocol,
-    TlsVersion,
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, PerTime, Percent, Protocol,
+    Scheme, TlsVersion,
 };
 pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, HostPattern, Http2Limits, Network, PathPattern, Priority, Role, ServiceKey,
-    StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
+    ByteSize, Conditions, HostPattern, Http2Limits, Network, PathPattern, Priority, Role,
+    ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
 };
 
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
+use crate::filter::Filters;
 use crate::reader::Reader;
 use crate::reference::Shape;
 use crate::route::{Route, RouteAction};
@@ -102,8 +103,9 @@ declare! {
         /// Limits of a `udp` listener's sessions.
         udp: UdpLimits => section(),
         /// What to match, and what to do then. The most specific route wins: exact host (or server name)
-        /// before suffix before any, then exact path before longest prefix; for TCP and UDP a protocol before
-        /// none, and the smaller network before the larger. The order in the file does not matter.
+        /// before suffix before any, then exact path before regular expressions before longest prefix, then who wants
+        /// more of the request; for TCP and UDP a protocol before none, and the smaller network before the larger.
+        /// The order in the file matters only between equals, as regular expressions are.
         route: Vec<Route> => default(Vec::new()),
     }
 }
@@ -201,6 +203,8 @@ impl Resolved for Listener {
                 name: cx.name().into(),
                 host: HostPattern::Any,
                 path: PathPattern::Prefix("/".into()),
+                conditions: Conditions::default(),
+                filters: Filters::default(),
                 stream: StreamMatch::ANYTHING,
                 priority: Priority::Normal,
                 action: RouteAction::Service(View {
@@ -292,7 +296,10 @@ fn no_two_alike(routes: &[Route], as_written: usize, cx: &mut Reader<'_, '_>) {
     let mut names = BTreeMap::new();
     let mut matches = BTreeMap::new();
     for (n, route) in routes.iter().enumerate() {
-        let what_it_matches = format!("{:?} {:?} {:?}", route.host, route.path, route.stream);
+        let what_it_matches = format!(
+            "{:?} {:?} {:?} {:?}",
+            route.host, route.path, route.conditions, route.stream
+        );
         let twins = [
             (
                 names.insert(&route.name, n),

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use model::{
-    HostPattern, Network, PathPattern, Priority, Redirect, Role, ServiceKey, StreamMatch, View,
+    Conditions, HostPattern, Network, PartCondition, PathPattern, Priority, Redirect, Rewrite,
+    Role, ServiceKey, StreamMatch, Template, View,
 };
 
 use crate::declare::{declare, resolved};
+use crate::filter::Filters;
 use crate::reader::Reader;
-use crate::rule::{absent, default, required};
-use crate::text::{FieldValue, UrlPath};
+use crate::rule::{absent, default, section};
+use crate::text::{FieldTemplate, FieldValue, Method, Scheme, Token, UrlPath, WholeRegex};
 use crate::tree::{Node, clip};
-use crate::value::Resolved;
+use crate::value::{Resolved, Text};
 
 /// What to match, and what to do then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +24,12 @@ pub struct Route {
     pub host: HostPattern,
     /// Paths it serves.
     pub path: PathPattern,
+    /// What else it wants of a request.
+    pub conditions: Conditions,
     /// Connections it takes, if its listener speaks no HTTP.
     pub stream: StreamMatch,
+    /// What is done with its requests and answers on the way.
+    pub filters: Filters,
     /// Whether its requests go first when a service has no room for all.
     pub priority: Priority,
     /// What it does.
@@ -64,13 +70,22 @@ declare! {
         path: Option<UrlPath> => absent("see path_prefix"),
         /// The path it serves with everything below it, by whole segments: `"/api"` serves `/api` and
         /// `/api/x`, not `/apis`. A slash at the end does not matter.
-        path_prefix: Option<UrlPath> => absent("every path, unless there is a path"),
+        path_prefix: Option<UrlPath> => absent("every path, unless there is a path or path_regex"),
+        /// A regular expression that the whole path must match, such as `"/v[0-9]+/users"`. It takes linear time, and knows
+        /// ASCII only.
+        path_regex: Option<WholeRegex> => absent("see path_prefix"),
+        /// The methods it serves.
+        method: Vec<Method> => default(Vec::new()),
+        /// What header fields must be; all of it must hold.
+        header: Vec<PartCondition> => default(Vec::new()),
+        /// What query parameters must be, as they are sent; all of it must hold.
+        query: Vec<PartCondition> => default(Vec::new()),
         /// The server name in the TLS hello, of a `tcp` listener: `"db.example.com"`, `"*.example.com"`, or `"*"`
         /// for every one. TLS is passed through.
         sni: Option<HostPattern> => absent("every connection, with and without TLS"),
         /// The application protocol that the TLS hello must offer, such as `"h2"`.
         alpn: Option<Box<str>> => absent("whatever it offers"),
-        /// Networks that clients of a `tcp` or `udp` listener are in.
+        /// Networks that clients are in: those of the connection, and of HTTP behind one of `trusted_peers` those that it names.
         source: Vec<Network> => default(Vec::new()),
         /// The service that gets the requests: `"name"` or `"namespace/name"`. It may register later.
         service: Option<ServiceKey> => absent("see redirect and answer"),
@@ -84,6 +99,8 @@ declare! {
         redirect: Option<Redirect> => absent("see service and answer"),
         /// Answers with a text.
         answer: Option<Answer> => absent("see service and redirect"),
+        /// What is done with its requests and answers on the way.
+        filters: Filters => section(),
     }
 }
 
@@ -93,9 +110,15 @@ declare! {
         /// 301, 302, 303, 307 or 308.
         // Keeps method and body, and no browser remembers a mistake in it for ever.
         status: u16 => default(307u16),
-        /// The new address. `{host}`, `{path}` and `{query}` stand for the request's own; `{query}` brings
-        /// its question mark along.
-        location: FieldValue => required(),
+        /// The new address. `{host}`, `{path}`, `{query}` and the other variables of filters stand for the request's own;
+        /// `{query}` brings its question mark along.
+        location: Option<FieldTemplate> => absent("made of scheme, host and path"),
+        /// The protocol of the new address: `"https"` or `"http"`.
+        scheme: Option<Scheme> => absent("the request's own"),
+        /// The host of the new address, with a port or without.
+        host: Option<FieldTemplate> => absent("the request's own, without its port if there is a scheme"),
+        /// The path of the new address. The query stays.
+        path: Option<FieldTemplate> => absent("the request's own"),
     }
 }
 
@@ -120,18 +143,7 @@ impl Resolved for Route {
     type Keys = RouteKeys;
 
     fn resolve(keys: RouteKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
-        let path = match (keys.path, keys.path_prefix) {
-            (Some(_), Some(_)) => {
-                cx.error(
-                    node.at,
-                    "has both path and path_prefix",
-                    "keep one of the two",
-                );
-                None
-            }
-            (Some(UrlPath(path)), None) => Some(PathPattern::Exact(path)),
-            (None, prefix) => Some(PathPattern::Prefix(trimmed(prefix))),
-        };
+        let path = path(keys.path, keys.path_prefix, keys.path_regex, node, cx);
         let actions = (keys.service, keys.redirect, keys.answer);
         let action = match actions {
             (Some(service), None, None) => {
@@ -156,6 +168,14 @@ impl Resolved for Route {
             cx.error(node.at, what, "leave the role out");
             return None;
         }
+        if let Some(odd) = keys.header.iter().find(|h| Token::parse(&h.name).is_err()) {
+            let what = format!(
+                "wants the header field {:?}, which is no name of one",
+                clip(&odd.name)
+            );
+            cx.error(node.at, what, "use letters, digits and dashes");
+            return None;
+        }
         if keys.name.as_deref() == Some("") {
             cx.error(node.at, "has an empty name", "leave it out, or write one");
             return None;
@@ -164,22 +184,35 @@ impl Resolved for Route {
             // Empty until the listener names it.
             name: keys.name.unwrap_or_default().into(),
             host: keys.host,
-            path: path?,
+            conditions: Conditions {
+                methods: keys
+                    .method
+                    .into_iter()
+                    .map(|Method(method)| method)
+                    .collect(),
+                headers: keys.header,
+                query: keys.query,
+                source: keys.source.clone(),
+            },
             stream: StreamMatch {
                 sni: keys.sni,
                 alpn: keys.alpn,
                 source: keys.source,
             },
+            filters: filters(keys.filters, path.as_ref(), node, cx)?,
+            path: path?,
             priority: keys.priority,
             action: action?,
         })
     }
 
     fn keys(&self) -> RouteKeys {
-        let (path, path_prefix) = match self.path.clone() {
-            PathPattern::Exact(path) => (Some(UrlPath(path)), None),
-            PathPattern::Prefix(path) => (None, Some(UrlPath(path))),
+        let (path, path_prefix, path_regex) = match self.path.clone() {
+            PathPattern::Exact(path) => (Some(UrlPath(path)), None, None),
+            PathPattern::Prefix(path) => (None, Some(UrlPath(path)), None),
+            PathPattern::Regex(regex) => (None, None, Some(WholeRegex(regex))),
         };
+        let wanted = &self.conditions;
         let role = match &self.action {
             RouteAction::Service(view) => view.role,
             _ => None,
@@ -194,6 +227,10 @@ impl Resolved for Route {
             host: self.host.clone(),
             path,
             path_prefix,
+            path_regex,
+            method: wanted.methods.iter().cloned().map(Method).collect(),
+            header: wanted.headers.clone(),
+            query: wanted.query.clone(),
             sni: self.stream.sni.clone(),
             alpn: self.stream.alpn.clone(),
             source: self.stream.source.clone(),
@@ -202,6 +239,48 @@ impl Resolved for Route {
             priority: self.priority,
             redirect,
             answer,
+            filters: self.filters.clone(),
+        }
+    }
+}
+
+/// The route's filters, which may go by its path.
+fn filters(
+    mut filters: Filters,
+    path: Option<&PathPattern>,
+    node: &Node,
+    cx: &mut Reader<'_, '_>,
+) -> Option<Filters> {
+    if let (Some(Rewrite::Prefix { from, .. }), Some(path)) = (&mut filters.rewrite, path) {
+        let PathPattern::Prefix(prefix) = path else {
+            let what = "rewrites a prefix, and has no path_prefix";
+            cx.error(
+                node.at,
+                what,
+                "use path_prefix, or rewrite with regex or path",
+            );
+            return None;
+        };
+        *from = prefix.trim_end_matches('/').into();
+    }
+    Some(filters)
+}
+
+fn path(
+    exact: Option<UrlPath>,
+    prefix: Option<UrlPath>,
+    regex: Option<WholeRegex>,
+    node: &Node,
+    cx: &mut Reader<'_, '_>,
+) -> Option<PathPattern> {
+    match (exact, prefix, regex) {
+        (Some(UrlPath(path)), None, None) => Some(PathPattern::Exact(path)),
+        (None, None, Some(WholeRegex(regex))) => Some(PathPattern::Regex(regex)),
+        (None, prefix, None) => Some(PathPattern::Prefix(trimmed(prefix))),
+        _ => {
+            let what = "has more than one of path, path_prefix and path_regex";
+            cx.error(node.at, what, "keep one of them");
+            None
         }
     }
 }
@@ -219,21 +298,13 @@ impl Resolved for Redirect {
     type Keys = RedirectKeys;
 
     fn resolve(keys: RedirectKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
-        let FieldValue(location) = keys.location;
         let before = cx.log.errors();
         if !matches!(keys.status, 301 | 302 | 303 | 307 | 308) {
             let what = format!("has the status {}, which is no redirect", keys.status);
             cx.error(node.at, what, "use 301, 302, 303, 307 or 308");
         }
-        if let Some(name) = foreign_placeholder(&location) {
-            let what = format!("has {{{}}} in its location", clip(name));
-            cx.error(
-                node.at,
-                what,
-                "only {host}, {path} and {query} are replaced",
-            );
-        }
-        if location.contains(' ') {
+        let location = location(&keys, node, cx)?;
+        if location.to_string().contains(' ') {
             cx.error(node.at, "has a space in its location", "write it as %20");
         }
         (cx.log.errors() == before).then_some(Self {
@@ -245,20 +316,55 @@ impl Resolved for Redirect {
     fn keys(&self) -> RedirectKeys {
         RedirectKeys {
             status: self.status,
-            location: FieldValue(self.location.clone()),
+            location: Some(FieldTemplate(self.location.clone())),
+            scheme: None,
+            host: None,
+            path: None,
         }
     }
 }
 
-/// What stands after an opening brace and is no placeholder of ours.
-fn foreign_placeholder(location: &str) -> Option<&str> {
-    let ours = |rest: &&str| {
-        ["host}", "path}", "query}"]
-            .iter()
-            .any(|name| rest.starts_with(name))
+/// The new address, from its parts if it is not given whole.
+fn location(keys: &RedirectKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Template> {
+    let part = |part: &Option<FieldTemplate>| part.as_ref().map(|FieldTemplate(t)| t.to_string());
+    let (host, path) = (part(&keys.host), part(&keys.path));
+    let parts = keys.scheme.is_some() || host.is_some() || path.is_some();
+    match (&keys.location, parts) {
+        (Some(FieldTemplate(location)), false) => return Some(location.clone()),
+        (None, true) => {}
+        (given, _) => {
+            let (what, hint) = match given {
+                Some(_) => (
+                    "has a location beside its parts",
+                    "keep the one or the others",
+                ),
+                None => (
+                    "does not say where to",
+                    "add location, or scheme, host or path",
+                ),
+            };
+            cx.error(node.at, what, hint);
+            return None;
+        }
+    }
+    let scheme = keys.scheme.map_or("{scheme}", Scheme::as_str);
+    // A port belongs to the protocol that was spoken there.
+    let own = match keys.scheme {
+        Some(_) => "{host}",
+        None => "{authority}",
     };
-    let rest = location.split('{').skip(1).find(|rest| !ours(rest))?;
-    Some(rest.split('}').next().unwrap_or(rest))
+    let host = host.unwrap_or_else(|| own.into());
+    let path = path.unwrap_or_else(|| "{path}".into());
+    let slash = if path.starts_with(['/', '{']) {
+        ""
+    } else {
+        "/"
+    };
+    let location = format!("{scheme}://{host}{slash}{path}{{query}}");
+    location
+        .parse()
+        .map_err(|what: String| cx.error(node.at, what, ""))
+        .ok()
 }
 
 impl Resolved for Answer {

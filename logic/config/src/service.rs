@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::{
-    CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Policy, ProxyVersion, Respreading,
+    CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Persisting, Policy, ProxyVersion,
+    Respreading,
 };
 
 use crate::declare::{declare, resolved};
@@ -86,6 +87,8 @@ declare! {
         limits: Limiting => section(),
         /// How long connections follow a change of what instances should have.
         respread: Respreading => section(),
+        /// Which instance a client's requests stay at.
+        persistence: Option<Persisting> => absent("each request goes where the policy sends it"),
         /// How the health of its instances is probed.
         check: Option<CheckSpec> => absent("they are not probed"),
         /// Static instances, which need no registration.
@@ -136,6 +139,8 @@ pub struct Service {
     pub limits: Limiting,
     /// How long connections follow a change of what instances should have.
     pub respread: Respreading,
+    /// Which instance a client's requests stay at, if that matters.
+    pub persistence: Option<Persisting>,
     /// How the health of its instances is probed, those that have no check of their own.
     pub check: Option<CheckSpec>,
     /// Static instances, no two with the same id. They have no lease, and the service's check.
@@ -210,6 +215,7 @@ impl Resolved for Service {
             ejection: keys.ejection,
             limits: keys.limits,
             respread: keys.respread,
+            persistence: keys.persistence,
             check: keys.check,
             instances: keys.instance,
         })
@@ -237,6 +243,7 @@ impl Resolved for Service {
             ejection: self.ejection,
             limits: self.limits,
             respread: self.respread,
+            persistence: self.persistence.clone(),
             check: self.check.clone(),
             instance: self.instances.clone(),
         }

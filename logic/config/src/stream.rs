@@ -157,11 +157,15 @@ const ROUTE_KEYS: &[(&str, &[Protocol])] = &[
     ("host", HTTP),
     ("path", HTTP),
     ("path_prefix", HTTP),
+    ("path_regex", HTTP),
+    ("method", HTTP),
+    ("header", HTTP),
+    ("query", HTTP),
+    ("filters", HTTP),
     ("redirect", HTTP),
     ("answer", HTTP),
     ("sni", &[Protocol::Tcp]),
     ("alpn", &[Protocol::Tcp]),
-    ("source", &[Protocol::Tcp, Protocol::Udp]),
 ];
 
 /// Finds keys of other protocols' in the present listener, which has so many `[[route]]`s.

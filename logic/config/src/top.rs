@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ByteSize, ServiceKey};
+use model::{ByteSize, Secret, ServiceKey};
 
 use crate::declare::declare;
 use crate::front::Front;
@@ -62,6 +62,9 @@ declare! {
         /// Any text, for the hashing policies: the same on all nodes, so that they send a key to the same instance, and
         /// known to no client, so that none can choose keys that meet at one instance.
         hash_secret: Option<Box<str>> => absent("one of its own, drawn at each start"),
+        /// Any text that nobody knows, for the cookies of services' `persistence`: the same on all nodes, so that a cookie holds on
+        /// each of them.
+        session_secret: Option<Secret> => absent("one that is drawn once, and kept in data_dir").restart(),
         /// The directory of the registry's log and snapshots.
         // Where the File Hierarchy Standard wants a service's state.
         data_dir: PathBuf => default("/var/lib/pointsman").restart(),

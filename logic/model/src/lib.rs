@@ -3,21 +3,29 @@
 
 mod balancing;
 mod check;
+mod condition;
 mod endpoint_stats;
+mod filter;
 mod four_letter_word;
 mod health;
 mod host;
 mod instance;
+mod limit;
 mod moment;
 mod name;
 mod network;
+mod password;
+mod persistence;
 mod policy;
+mod regex;
 mod revision;
 mod role;
+mod route_index;
 mod secret;
 mod stats;
 pub mod stream;
 mod table;
+mod template;
 pub mod tree_pattern;
 mod units;
 
@@ -28,17 +36,29 @@ pub use check::{
     CheckKind, CheckProtocol, CheckSpec, Exchange, GrpcCheck, HttpCheck, ProtocolCheck,
     StatusRange, Transport,
 };
+pub use condition::{Conditions, Expected, PartCondition};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
+pub use filter::{
+    Access, Bandwidth, Coding, Compress, Cors, ErrorPage, Filters, HeaderEdits, OriginPattern,
+    Refusal, Rewrite,
+};
 pub use four_letter_word::FourLetterWord;
 pub use health::Health;
 pub use host::Host;
 pub use instance::{Instance, Lease, Weight};
+pub use limit::{
+    Concurrency, ConcurrencyLimit, Excess, KeySlot, KeyTable, LimitKey, Rate, RateLimit,
+};
 pub use moment::{Moment, Timestamp};
 pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;
+pub use password::{BasicAuth, Hashed, Users};
+pub use persistence::{Cookie, PersistBy, Persistence, Persisting, SameSite};
 pub use policy::Policy;
+pub use regex::Regex;
 pub use revision::Revision;
 pub use role::{Role, View};
+pub use route_index::{HostRoutes, PathEdge, PathNode, PathRoutes, RouteIndex};
 pub use secret::Secret;
 pub use stats::{
     Admission, Counter, DURATION_BOUNDS, FREED, Latency, ListenerStats, LongConnections,
@@ -52,4 +72,5 @@ pub use table::{
     Action, EjectionStats, Endpoint, HostPattern, Http2Limits, ListenerTable, PathPattern,
     PlacedMember, Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
 };
+pub use template::{Part, Template, Variable};
 pub use units::{ByteSize, Period, UnitError};

@@ -1,6 +1,6 @@
 //! Numbers that workers write and everybody reads.
 
-use crate::Priority;
+use crate::{Priority, Refusal};
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -175,6 +175,8 @@ pub struct RouteStats {
     pub answered: [Counter; 5],
     /// Requests that got no whole answer: the client left, or the instance cut its answer short.
     pub aborted: Counter,
+    /// Requests that a filter answered, by [`Refusal`].
+    pub refused: [Counter; Refusal::ALL.len()],
 }
 
 /// What happened with a service.

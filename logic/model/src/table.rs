@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    Admission, Balancing, Counter, EndpointStats, Health, Incarnation, InstanceId, ListenerStats,
-    LongConnections, Moment, Network, Policy, Priority, Reason, Revision, Role, RouteStats,
-    ServiceKey, ServiceStats, Sharded, Speaks, View, Weight,
+    Admission, Balancing, Conditions, Counter, EndpointStats, Filters, Health, Incarnation,
+    InstanceId, ListenerStats, LongConnections, Moment, Network, Persistence, Policy, Priority,
+    Reason, Regex, Revision, Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded,
+    Speaks, Template, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -35,6 +36,8 @@ pub struct ListenerTable {
     pub accept_proxy: Vec<Network>,
     /// Most specific first: see `http::route`.
     pub routes: Vec<Route>,
+    /// Where to look for one of them.
+    pub index: RouteIndex,
     /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed.
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
@@ -106,6 +109,10 @@ pub struct Route {
     pub host: HostPattern,
     /// Paths it serves.
     pub path: PathPattern,
+    /// What else it wants of a request, if it wants anything.
+    pub conditions: Option<Box<Conditions>>,
+    /// What is done with its requests and answers on the way, if anything is.
+    pub filters: Option<Arc<Filters>>,
     /// Whether its requests go first when a service has no room for all.
     pub priority: Priority,
     /// What it does.
@@ -132,6 +139,8 @@ pub enum PathPattern {
     Exact(Box<str>),
     /// This path and what is below it, by whole segments: `/api` serves `/api` and `/api/x`, not `/apis`.
     Prefix(Box<str>),
+    /// Every path that matches as a whole.
+    Regex(Regex),
 }
 
 /// What a route does with a request.
@@ -157,8 +166,8 @@ pub enum Action {
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
-    /// The new address; `{host}`, `{path}` and `{query}` stand for the request's own.
-    pub location: Box<str>,
+    /// The new address.
+    pub location: Template,
 }
 
 /// One service as the balancer sees it.
@@ -177,6 +186,8 @@ pub struct ServiceTable {
     pub balancing: Balancing,
     /// Which endpoint has which keys, for the policies that go by keys.
     pub placement: Option<Arc<Placement>>,
+    /// How requests of one client stay at one instance, if they do.
+    pub persistence: Option<Arc<Persistence>>,
     /// Every instance with a usable address, and with the role if there is one, in the order of their ids.
     pub endpoints: Vec<Endpoint>,
     /// Opening a connection to an instance.

@@ -39,6 +39,9 @@ pub(crate) struct ExplainOptions {
     /// A protocol that the client's TLS hello offers, such as h2; may be repeated
     #[arg(long)]
     alpn: Vec<String>,
+    /// A header field of the request, such as 'X-Canary: yes'; may be repeated
+    #[arg(long)]
+    header: Vec<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -147,6 +150,8 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
     query.extend(options.client.as_deref().map(|client| ("client", client)));
     let alpn = options.alpn.join(",");
     query.extend((!alpn.is_empty()).then_some(("alpn", alpn.as_str())));
+    let headers = options.header.join("\n");
+    query.extend((!headers.is_empty()).then_some(("headers", headers.as_str())));
     let answer = client.read(&client.url_of_all(&["v1", "explain"], &query))?;
     if options.remote.json {
         writeln!(stdout(), "{answer}")?;
@@ -166,47 +171,59 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
         )?;
         writeln!(stdout(), "  action   {}", part("action"))?;
     }
+    for filter in each(&answer["filters"]) {
+        writeln!(stdout(), "  filter   {}", text(filter))?;
+    }
+    for passed in each(&answer["passed_over"]) {
+        let line = format!(
+            "  before   {}: {}",
+            text(&passed["id"]),
+            text(&passed["why"])
+        );
+        writeln!(stdout(), "{}", palette.dim(&line))?;
+    }
     if answer["service"].is_object() {
-        writeln!(
-            stdout(),
-            "  policy   {}",
-            text(&answer["service"]["policy"])
-        )?;
-        let chosen = &answer["service"]["chosen"];
-        let rows: Vec<_> = each(&answer["service"]["instances"])
-            .map(|instance| {
-                let mark = if instance["id"] == *chosen {
-                    "→"
-                } else {
-                    " "
-                };
-                vec![
-                    format!("{mark} {}", text(&instance["id"])),
-                    text(&instance["address"]),
-                    palette.health(&text(&instance["health"])),
-                    instance["role"].as_str().unwrap_or_default().to_owned(),
-                    text(&instance["weight"]),
-                    text(&instance["tier"]),
-                    text(&instance["in_flight"]),
-                    text(&instance["why"]),
-                ]
-            })
-            .collect();
-        table(
-            &[
-                "  INSTANCE",
-                "ADDRESS",
-                "HEALTH",
-                "ROLE",
-                "WEIGHT",
-                "TIER",
-                "IN FLIGHT",
-                "WHY",
-            ],
-            &rows,
-        )?;
+        candidates(&answer["service"], palette)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The instances that there were to choose from.
+fn candidates(service: &Value, palette: Palette) -> std::io::Result<()> {
+    writeln!(stdout(), "  policy   {}", text(&service["policy"]))?;
+    let chosen = &service["chosen"];
+    let rows: Vec<_> = each(&service["instances"])
+        .map(|instance| {
+            let mark = if instance["id"] == *chosen {
+                "→"
+            } else {
+                " "
+            };
+            vec![
+                format!("{mark} {}", text(&instance["id"])),
+                text(&instance["address"]),
+                palette.health(&text(&instance["health"])),
+                instance["role"].as_str().unwrap_or_default().to_owned(),
+                text(&instance["weight"]),
+                text(&instance["tier"]),
+                text(&instance["in_flight"]),
+                text(&instance["why"]),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "  INSTANCE",
+            "ADDRESS",
+            "HEALTH",
+            "ROLE",
+            "WEIGHT",
+            "TIER",
+            "IN FLIGHT",
+            "WHY",
+        ],
+        &rows,
+    )
 }
 
 fn each(list: &Value) -> impl Iterator<Item = &Value> {

@@ -53,7 +53,7 @@ impl Shared {
             };
         };
         let route = &routes[number];
-        let choice = self.choice(&table.services[route.service]);
+        let choice = self.choice(&table.services[route.service], None);
         let verdict = match &choice.chosen {
             Some(id) => format!("goes to instance {id} of service {}", choice.service),
             None => format!("service {} has no instance to choose", choice.service),
@@ -66,6 +66,7 @@ impl Shared {
             listener: name,
             route: Some(explained(route, table)),
             service: Some(choice),
+            ..Explanation::default()
         }
     }
 }

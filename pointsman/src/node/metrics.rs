@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cluster::Stats;
 use model::{
     Admission, Closed, Counter, DURATION_BOUNDS, Endpoint, Health, ListenerStats, Moment, Priority,
-    Reason, RoutingTable, ServiceTable, StreamStats,
+    Reason, Refusal, RoutingTable, ServiceTable, StreamStats,
 };
 use registry::Registry;
 use telemetry::{Exposition, Kind};
@@ -210,6 +210,22 @@ fn routes(table: &RoutingTable, out: &mut Exposition) {
     for (listener, route, stats) in routes() {
         let labels = [("listener", listener), ("route", route)];
         out.sample(name, &labels, stats.total(|s| &s.aborted));
+    }
+    let name = "pointsman_route_refused_total";
+    out.metric(
+        name,
+        Kind::Counter,
+        "Requests that a filter answered, by why.",
+    );
+    for (listener, route, stats) in routes() {
+        for refusal in Refusal::ALL {
+            let count = stats.total(|s| &s.refused[refusal as usize]);
+            // Most routes refuse nobody, ever.
+            if count > 0 {
+                let by = ("by", refusal.as_str());
+                out.sample(name, &[("listener", listener), ("route", route), by], count);
+            }
+        }
     }
 }
 

@@ -1,11 +1,16 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
 mod directory;
+mod explain_filters;
+mod explain_http;
 mod explain_stream;
+mod files;
+mod filters;
 mod follow;
 mod metrics;
 mod names;
 mod project;
+mod session_key;
 mod statics;
 mod tables;
 mod tls;
@@ -30,6 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use directory::Local;
+use files::Files;
 use names::Names;
 use tables::Tables;
 use tls::Certificates;
@@ -93,7 +99,9 @@ impl Node {
             .context("the API cannot be served")?;
         let zookeeper = zookeeper::bind(&config).context("ZooKeeper's clients cannot be served")?;
         let certificates = Certificates::default().follow(&config)?;
+        let files = Files::default().follow(&config)?;
         let registry = open_registry(&config)?;
+        let session_key = session_key::session_key(&config)?;
         let access_log = open_access_log(&config)?;
         let (suspects, suspected) = mpsc::channel(1_024);
         let lost_records = Arc::new(Counter::default());
@@ -112,7 +120,7 @@ impl Node {
             registry,
             proxy,
             prober,
-            tables: Mutex::new(Tables::new(workers, &config)),
+            tables: Mutex::new(Tables::new(workers, &session_key, &config, files)),
             certificates: Mutex::new(certificates),
             bound: Mutex::default(),
             names: Names::default(),
@@ -181,7 +189,10 @@ impl Node {
 
     /// Takes over a new configuration, without interrupting anything; returns what changed.
     pub(crate) async fn reconfigure(&self, new: Config) -> anyhow::Result<Vec<config::Change>> {
-        let old = self.shared.tables().config().clone();
+        let (old, old_files) = {
+            let tables = self.shared.tables();
+            (tables.config().clone(), tables.files().clone())
+        };
         let changes = config::diff(&old, &new);
         if changes.is_empty() {
             return Ok(changes);
@@ -189,6 +200,7 @@ impl Node {
         let new = Arc::new(new);
         // Before anything says that TLS is spoken; what was needed before is there as long as the next change.
         let certificates = self.shared.certificates().follow(&new)?;
+        let files = old_files.follow(&new)?;
         let before = {
             let mut held = self.shared.certificates();
             let before = std::mem::replace(&mut *held, certificates);
@@ -196,9 +208,9 @@ impl Node {
             before
         };
         // Bound before anything else: an address that is taken must leave everything as it was.
-        self.shared.tables().configure(&new);
+        self.shared.tables().configure(&new, files);
         if let Err(fault) = self.shared.bind_listeners(&new) {
-            self.shared.tables().configure(&old);
+            self.shared.tables().configure(&old, old_files);
             self.shared.publish_tls(&before, None);
             *self.shared.certificates() = before;
             self.shared.refresh_all();
@@ -387,6 +399,7 @@ fn spawn_tasks(
         tokio::spawn(respread_connections(shared.clone())),
         tokio::spawn(find_limits(shared.clone())),
         tokio::spawn(tls::watch(shared.clone())),
+        tokio::spawn(files::watch(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
 }

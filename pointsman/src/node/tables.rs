@@ -8,10 +8,13 @@ use std::sync::Arc;
 use config::{Config, Protocol, RouteAction};
 use model::{
     Action, Admission, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats,
-    Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
+    Filters, Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
     ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
 };
 use registry::{Record, Service};
+
+use super::files::Files;
+use super::filters;
 
 /// What host names mean at the moment; `None` while one has no address.
 pub(super) type Resolve<'a> = &'a dyn Fn(&Host) -> Option<IpAddr>;
@@ -21,6 +24,9 @@ pub(super) struct Tables {
     workers: usize,
     /// For whoever names neither a secret for hashing nor the node.
     drawn: [u64; 2],
+    /// What cookies that name instances are made with.
+    session_key: Box<[u8]>,
+    files: Files,
     config: Arc<Config>,
     /// For services of which the configuration says nothing.
     unconfigured: config::Service,
@@ -31,10 +37,17 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(workers: usize, config: &Arc<Config>) -> Self {
+    pub(super) fn new(
+        workers: usize,
+        session_key: &[u8],
+        config: &Arc<Config>,
+        files: Files,
+    ) -> Self {
         let mut tables = Self {
             workers,
             drawn: [fastrand::u64(..), fastrand::u64(..)],
+            session_key: session_key.into(),
+            files: Files::default(),
             config: config.clone(),
             unconfigured: config::Service::default(),
             numbers: BTreeMap::new(),
@@ -42,8 +55,18 @@ impl Tables {
             listener_numbers: BTreeMap::new(),
             listeners: Vec::new(),
         };
-        tables.configure(config);
+        tables.configure(config, files);
         tables
+    }
+
+    /// The files that filters name.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Keeps what was seen of the files, none of which has anything new in it.
+    pub(super) fn keep(&mut self, files: Files) {
+        self.files = files;
     }
 
     /// The configuration that the tables follow.
@@ -51,9 +74,10 @@ impl Tables {
         &self.config
     }
 
-    /// Follows `config` from now on. Every service has to be refreshed afterwards.
-    pub(super) fn configure(&mut self, config: &Arc<Config>) {
+    /// Follows `config` from now on, with the files that it names. Every service has to be refreshed afterwards.
+    pub(super) fn configure(&mut self, config: &Arc<Config>, files: Files) {
         self.config = config.clone();
+        self.files = files;
         for slot in &mut self.listeners {
             if slot
                 .as_ref()
@@ -103,6 +127,9 @@ impl Tables {
                 name: route.name.clone(),
                 host: route.host.clone(),
                 path: route.path.clone(),
+                conditions: (!route.conditions.is_empty())
+                    .then(|| Box::new(route.conditions.clone())),
+                filters: self.filters(route, before),
                 stats: known(&route.name),
                 priority: route.priority,
                 action: self.action(&route.action),
@@ -114,6 +141,7 @@ impl Tables {
             speaks: self.speaks(listener, before),
             tls: listener.tls.is_some(),
             accept_proxy: listener.accept_proxy.clone(),
+            index: http::route::index(&routes),
             routes,
             trusted_peers: listener.trusted_peers.clone(),
             timeouts: listener.timeouts,
@@ -168,6 +196,16 @@ impl Tables {
         }
         stream::order(&mut routes);
         routes
+    }
+
+    fn filters(
+        &self,
+        route: &config::Route,
+        before: Option<&ListenerTable>,
+    ) -> Option<Arc<Filters>> {
+        let before = before.and_then(|b| b.routes.iter().find(|r| r.name == route.name));
+        let before = before.and_then(|route| route.filters.as_deref());
+        filters::made_of(&route.filters, before, self.drawn, &self.files)
     }
 
     fn action(&mut self, action: &RouteAction) -> Action {
@@ -264,12 +302,25 @@ impl Tables {
         let balancing = self.balancing(settings);
         let placed = same.and_then(|b| b.placement.as_ref());
         let placement = balance::place(settings.policy, &balancing, &endpoints, placed);
+        let persistence = settings.persistence.as_ref().map(|how| {
+            let before = same.and_then(|b| Some((&**b.persistence.as_ref()?, &*b.endpoints)));
+            let (session_key, service) = (&self.session_key, &view.service);
+            Arc::new(balance::persistence(
+                how,
+                session_key,
+                service,
+                &endpoints,
+                before,
+                self.drawn,
+            ))
+        });
         ServiceTable {
             key: view.service.clone(),
             role: view.role,
             policy: settings.policy,
             balancing,
             placement,
+            persistence,
             endpoints,
             connect_timeout: settings.connect_timeout,
             peer_timeout: settings.peer_timeout,
@@ -435,7 +486,7 @@ mod tests {
 
     #[test]
     fn statistics_live_as_long_as_the_instance_at_its_address() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let first = refresh(&mut tables, &registry).endpoints[0].stats.clone();
@@ -455,7 +506,7 @@ mod tests {
 
     #[test]
     fn an_instance_that_a_check_sees_well_again_is_no_longer_passed_over() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
         let stats = refresh(&mut tables, &registry).endpoints[0].stats.clone();
@@ -483,7 +534,7 @@ mod tests {
 
     #[test]
     fn an_instance_without_an_address_is_in_no_table() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "nowhere.example:80");
         assert!(refresh(&mut tables, &registry).endpoints.is_empty());
@@ -491,10 +542,10 @@ mod tests {
 
     #[test]
     fn listeners_and_services_keep_their_numbers_and_statistics() {
-        let mut tables = Tables::new(1, &config(WEB));
+        let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let before = tables.table(Revision(1));
         let new = format!("{WEB}[listener.b]\nbind = \"127.0.0.1:2\"\nservice = \"other\"\n");
-        tables.configure(&config(&new));
+        tables.configure(&config(&new), Files::default());
         let after = tables.table(Revision(2));
         let a =
             [&before, &after].map(|t| t.listeners[tables.number("a").unwrap()].clone().unwrap());
@@ -502,7 +553,7 @@ mod tests {
         assert!(Arc::ptr_eq(&a[0].routes[0].stats, &a[1].routes[0].stats));
         assert_eq!(a[0].routes[0].action, a[1].routes[0].action);
         assert_eq!(a[1].routes[0].action, Action::Service(0));
-        tables.configure(&config(WEB));
+        tables.configure(&config(WEB), Files::default());
         assert!(tables.table(Revision(3)).listeners[1].is_none());
     }
 
@@ -526,7 +577,7 @@ mod tests {
         let text = "[listener.all]\nbind = \"127.0.0.1:1\"\nservice = \"web\"\n\
                     [listener.writes]\nbind = \"127.0.0.1:2\"\nservice = \"web\"\nrole = \"primary\"\n\
                     [listener.reads]\nbind = \"127.0.0.1:3\"\nservice = \"web\"\nrole = \"replica\"\n";
-        let mut tables = Tables::new(1, &config(text));
+        let mut tables = Tables::new(1, b"key", &config(text), Files::default());
         let mut registry = Registry::default();
         let mut views = |registry: &Registry| {
             refresh(&mut tables, registry);

@@ -5,13 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use balance::{Balancer, Context, Standing, standing};
-use fronts::{
-    Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing as Stands,
-    Traffic,
-};
+use fronts::{Choice, Explanation, NoInstance, PassedOver, Question, Standing as Stands, Traffic};
 use model::{
-    Action, Endpoint, HostPattern, InstanceId, ListenerTable, PathPattern, Revision, Role, Route,
-    RoutingTable, ServiceTable, Speaks, View,
+    Endpoint, InstanceId, ListenerTable, Revision, Role, RoutingTable, ServiceTable, Speaks, View,
 };
 use registry::{Record, Service};
 
@@ -83,43 +79,7 @@ impl Traffic for Shared {
         if !matches!(listener.speaks, Speaks::Http) {
             return self.explain_stream(&table, listener, &how, question);
         }
-        let path = question.path.split('?').next().unwrap_or("/");
-        let Some(number) = http::route::find(listener, question.host.as_bytes(), path.as_bytes())
-        else {
-            return Explanation {
-                verdict: format!(
-                    "listener {} has no route for host {:?} and path {path:?}: 404",
-                    listener.name, question.host
-                ),
-                listener: Some(listener.name.to_string()),
-                ..Explanation::default()
-            };
-        };
-        let route = &listener.routes[number];
-        let service = match &route.action {
-            Action::Service(number) => Some(self.choice(&table.services[*number])),
-            _ => None,
-        };
-        let verdict = match (&route.action, &service) {
-            (_, Some(choice)) => match &choice.chosen {
-                Some(id) => format!("goes to instance {id} of service {}", choice.service),
-                None => format!("service {} has no instance to choose: 503", choice.service),
-            },
-            (Action::Redirect(to), _) => {
-                format!("is answered with {} to {}", to.status, to.location)
-            }
-            (Action::Fixed { status, .. }, _) => format!("is answered with {status}"),
-            (Action::Service(_), None) => unreachable!("a service's route has a choice"),
-        };
-        Explanation {
-            verdict: format!(
-                "listener {} ({how}), route {}: {verdict}",
-                listener.name, route.name
-            ),
-            listener: Some(listener.name.to_string()),
-            route: Some(explained(route, &table)),
-            service,
-        }
+        self.explain_http(&table, listener, &how, question)
     }
 
     fn metrics(&self) -> String {
@@ -160,8 +120,9 @@ impl Shared {
         picks.insert(view.clone(), Pick::new(made_at, Arc::new(table)));
     }
 
-    pub(super) fn choice(&self, service: &ServiceTable) -> Choice {
-        let mut choice = choice(service);
+    /// Which instance would be chosen; `kept` has the session.
+    pub(super) fn choice(&self, service: &ServiceTable, kept: Option<u32>) -> Choice {
+        let mut choice = choice(service, kept);
         let registered = self.registry.service(&service.key);
         for stands in &mut choice.instances {
             let id = stands.id.parse().ok();
@@ -270,37 +231,12 @@ fn no_listener(table: &RoutingTable, question: &Question) -> String {
     }
 }
 
-fn explained(route: &Route, table: &RoutingTable) -> ExplainedRoute {
-    let (host, by_host) = match &route.host {
-        HostPattern::Any => ("any".to_owned(), "no route names the host"),
-        HostPattern::Exact(name) => (name.to_string(), "it names the host"),
-        HostPattern::Suffix(suffix) => (
-            format!("*{suffix}"),
-            "no other names a longer end of the host",
-        ),
-    };
-    let (path, by_path) = match &route.path {
-        PathPattern::Exact(path) => (path.to_string(), "it names the path"),
-        PathPattern::Prefix(path) => (format!("{path}*"), "no other names more of the path"),
-    };
-    ExplainedRoute {
-        name: route.name.to_string(),
-        host,
-        path,
-        action: match &route.action {
-            Action::Service(number) => format!("service {}", table.services[*number].view()),
-            Action::Redirect(to) => format!("redirect {} to {}", to.status, to.location),
-            Action::Fixed { status, .. } => format!("answer {status}"),
-        },
-        why: format!("{by_host}, and {by_path}"),
-    }
-}
-
-fn choice(service: &ServiceTable) -> Choice {
+fn choice(service: &ServiceTable, kept: Option<u32>) -> Choice {
     let now = proxy::now();
     let mut balancer = Balancer::new(service, 0, fastrand::u64(..));
     let context = Context {
         key: fastrand::u64(..),
+        kept,
         ..Context::default()
     };
     let chosen = balancer.choose(service, &context, now).ok();

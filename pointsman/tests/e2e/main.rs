@@ -5,14 +5,17 @@ mod harness;
 
 mod command_line;
 mod explain;
+mod filters;
 mod grpc;
 mod hostile;
 mod http2;
 mod input;
 mod limits;
 mod linear;
+mod matches;
 mod observe;
 mod origins;
+mod persistence;
 mod policies;
 mod preface;
 mod registration;

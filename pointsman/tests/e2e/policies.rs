@@ -100,7 +100,10 @@ fn least_time_spares_an_instance_that_reports_what_others_send_it() {
         });
         let idle = Origin::named("idle");
         let settings = "load_report = \"named_metrics.in_flight\"";
-        let config = format!("[node]\nworkers = 1\n{}\n[service.shop]\n{settings}\n", crate::SHOP);
+        let config = format!(
+            "[node]\nworkers = 1\n{}\n[service.shop]\n{settings}\n",
+            crate::SHOP
+        );
         let node = Home::new(&config).start();
         for (id, origin) in [("busy", &busy), ("idle", &idle)] {
             node.register("shop", id, &crate::lasting(origin));

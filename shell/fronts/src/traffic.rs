@@ -35,10 +35,10 @@ pub struct NoInstance {
     pub passed_over: Vec<PassedOver>,
 }
 
-/// An instance that was not chosen.
+/// An instance or a route that was not chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassedOver {
-    /// The instance.
+    /// The instance, or the route's name.
     pub id: String,
     /// Why not this one.
     pub why: String,
@@ -61,6 +61,8 @@ pub struct Question {
     pub alpn: Vec<String>,
     /// Where the client is.
     pub client: Option<IpAddr>,
+    /// Its header fields.
+    pub headers: Vec<(String, String)>,
 }
 
 /// What would be done with a request, and why.
@@ -72,6 +74,10 @@ pub struct Explanation {
     pub listener: Option<String>,
     /// The route that matches, if there is one.
     pub route: Option<ExplainedRoute>,
+    /// The routes that come before it in the order in which they are tried, and why each does not match.
+    pub passed_over: Vec<PassedOver>,
+    /// What is done with the request and its answer on the way, in this order.
+    pub filters: Vec<String>,
     /// The service it is sent to, if it is.
     pub service: Option<Choice>,
 }

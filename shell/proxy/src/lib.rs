@@ -17,6 +17,7 @@ mod pool;
 pub mod rt;
 mod run;
 mod tls;
+mod verify;
 mod worker;
 
 use std::io;
@@ -72,10 +73,11 @@ impl Proxy {
         let published = Arc::new(ArcSwap::from_pointee(RoutingTable::default()));
         let tls = Arc::new(ArcSwap::from_pointee(TlsTable::default()));
         let fleet = Arc::new(Fleet::new(options.workers)?);
+        let verifier = Arc::new(verify::Verifier::new(options.workers));
         let threads = (0..options.workers)
             .map(|index| {
-                let tables = (published.clone(), tls.clone());
-                run::spawn(index, options, tables, fleet.clone())
+                let common = (published.clone(), tls.clone(), verifier.clone());
+                run::spawn(index, options, common, fleet.clone())
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {

@@ -21,7 +21,8 @@ use crate::inbox::{Ear, Fleet, Order};
 use crate::l4::serve_udp;
 use crate::listen::{accept_all, serve};
 use crate::rt::{Bell, Executor, Handle, Listener, Network, Reactor, Sock, UdpSock};
-use crate::worker::{Published, Suspect, Worker};
+use crate::verify::Verifier;
+use crate::worker::{Common, Suspect, Worker};
 
 /// How often unused connections are looked through and the access log is handed over.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -30,7 +31,7 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 pub(crate) fn spawn(
     index: usize,
     options: &Options,
-    tables: Published,
+    common: Common,
     fleet: Arc<Fleet>,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let log = options.access_log.clone();
@@ -43,7 +44,7 @@ pub(crate) fn spawn(
             let executor = Executor::new(Reactor::on_kernel()?);
             let logger = log.map(|to| Logger::new(to, lost));
             let suspect = Box::new(move |suspect| suspects(suspect));
-            let worker = Worker::new(index, seed, executor.handle(), tables, logger, suspect);
+            let worker = Worker::new(index, seed, executor.handle(), common, logger, suspect);
             run(&executor, &Rc::new(worker), fleet)
         })
 }
@@ -166,7 +167,11 @@ pub fn simulate(
         0,
         seed,
         handle,
-        (published.clone(), Arc::default()),
+        (
+            published.clone(),
+            Arc::default(),
+            Arc::new(Verifier::new(1)),
+        ),
         Some(logger),
         suspect,
     ));

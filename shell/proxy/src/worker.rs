@@ -20,6 +20,7 @@ use crate::l7::{Links, Waiters};
 use crate::pool::Pool;
 use crate::rt::{Handle, Reactor, Sock};
 use crate::tls::TlsTable;
+use crate::verify::{Known, Verifier};
 
 /// One worker: everything its tasks share, and nothing that another worker touches.
 pub(crate) struct Worker {
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     /// Where heads of requests in HTTP/2 are read to.
     pub(crate) head: RefCell<Head>,
     pub(crate) logger: Option<Logger>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) known: Known,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
     published: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
     table: RefCell<Rc<Shared>>,
@@ -66,8 +69,12 @@ struct Slot {
 #[derive(Clone)]
 pub(crate) struct Snapshot(Rc<Shared>);
 
-/// Where the control plane publishes.
-pub(crate) type Published = (Arc<ArcSwap<RoutingTable>>, Arc<ArcSwap<TlsTable>>);
+/// What all workers share: where the control plane publishes, and who verifies passwords.
+pub(crate) type Common = (
+    Arc<ArcSwap<RoutingTable>>,
+    Arc<ArcSwap<TlsTable>>,
+    Arc<Verifier>,
+);
 
 /// A worker's own reference to a table.
 struct Shared(Arc<RoutingTable>);
@@ -87,7 +94,7 @@ impl Worker {
         index: usize,
         seed: u64,
         handle: Handle,
-        (published, tls): Published,
+        (published, tls, verifier): Common,
         logger: Option<Logger>,
         suspect: Box<dyn Fn(Suspect)>,
     ) -> Self {
@@ -104,6 +111,8 @@ impl Worker {
             date: Date::default(),
             head: RefCell::default(),
             logger,
+            verifier,
+            known: Known::drawn(),
             suspect,
             published: RefCell::new(Cache::new(published)),
             table: RefCell::new(Rc::new(Shared(table))),

@@ -212,13 +212,17 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             name: format!("route-{s}").into(),
             host: HostPattern::Any,
             path: PathPattern::Prefix(format!("/s{s}").into()),
+            conditions: None,
+            filters: None,
             priority: model::Priority::Normal,
             action: Action::Service(s),
             stats: numbers.routes[number][s].clone(),
         });
+        let routes: Vec<_> = routes.collect();
         Arc::new(ListenerTable {
             name: format!("listener-{number}").into(),
-            routes: routes.collect(),
+            index: http::route::index(&routes),
+            routes,
             speaks: Speaks::Http,
             tls: false,
             accept_proxy: Vec::new(),
@@ -262,6 +266,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
     Arc::new(ServiceTable {
         key: ServiceKey::in_default(name),
         role: None,
+        persistence: None,
         policy: service.policy,
         endpoints: (0..service.instances.len()).map(endpoint).collect(),
         connect_timeout: CONNECT,

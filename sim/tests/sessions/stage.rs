@@ -118,6 +118,7 @@ impl Stage {
         let service = ServiceTable {
             key: ServiceKey::in_default("s".parse().unwrap()),
             role: None,
+            persistence: None,
             policy: Policy::RoundRobin,
             endpoints: stats.iter().enumerate().map(endpoint).collect(),
             connect_timeout: Duration::from_secs(1),
@@ -149,12 +150,15 @@ impl Stage {
             name: "r".into(),
             host: HostPattern::Any,
             path: PathPattern::Prefix("/".into()),
+            conditions: None,
+            filters: None,
             priority: model::Priority::Normal,
             action: Action::Service(0),
             stats: self.route_stats.clone(),
         };
         let listener = ListenerTable {
             name: "l".into(),
+            index: http::route::index(std::slice::from_ref(&route)),
             routes: vec![route],
             speaks: self.speaks(),
             tls: false,

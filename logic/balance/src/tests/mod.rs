@@ -1,6 +1,8 @@
 mod ejection;
 mod gradient;
 mod hashing;
+mod limit;
+mod persist;
 mod policies;
 mod queue;
 mod respread;
@@ -39,6 +41,7 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
     let mut service = ServiceTable {
         key: ServiceKey::in_default("s".parse().unwrap()),
         role: None,
+        persistence: None,
         policy,
         balancing: Balancing::default(),
         placement: None,

@@ -50,3 +50,36 @@ fn the_example_changes_no_default_of_the_node() {
     assert_eq!(example.registry, empty.registry);
     assert_eq!(example.guard, empty.guard);
 }
+
+/// Every example of the documentation, with what holds for all of them.
+fn documented(text: &str) -> Vec<String> {
+    let blocks = text.split("```toml\n").skip(1);
+    blocks
+        .map(|block| block.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn examples_of_the_documentation_parse() {
+    for (name, text, most) in [
+        (
+            "filters.md",
+            include_str!("../../../../docs/filters.md"),
+            10,
+        ),
+        ("routes.md", include_str!("../../../../docs/routes.md"), 1),
+        (
+            "balancing.md",
+            include_str!("../../../../docs/balancing.md"),
+            1,
+        ),
+    ] {
+        let examples = documented(text);
+        assert!(examples.len() >= most, "{name}");
+        for example in examples {
+            let parsed =
+                parse_one(&example).unwrap_or_else(|faults| panic!("{name}: {faults}\n{example}"));
+            assert!(parsed.warnings.is_empty(), "{name}: {:?}", parsed.warnings);
+        }
+    }
+}

@@ -222,7 +222,10 @@ fn a_listener_needs_something_to_do() {
     assert!(one(&listener("")).contains("has nothing to do"));
     assert!(one(&route("host = \"a\"")).contains("does not say what to do"));
     assert!(one(&route("service = \"a\"\nanswer = {}")).contains("more than one of"));
-    assert!(one(&route("service = \"a\"\npath = \"/\"\npath_prefix = \"/\"")).contains("both"));
+    assert!(
+        one(&route("service = \"a\"\npath = \"/\"\npath_prefix = \"/\""))
+            .contains("more than one of")
+    );
 }
 
 #[test]
@@ -382,4 +385,169 @@ fn a_fault_is_one_line_whatever_is_in_its_key() {
     let shown = faults.0[0].to_string();
     assert!(!shown.contains(char::is_control), "{shown:?}");
     assert!(shown.contains("a\\nb\\u{1b}[2J"), "{shown}");
+}
+
+#[test]
+fn routes_that_want_what_cannot_be_are_refused() {
+    for (keys, why) in [
+        ("path_regex = \"(\"", "is no regular expression"),
+        (
+            "path_regex = \"(a{100}){1000}\"",
+            "is too large a regular expression",
+        ),
+        (
+            "path = \"/\"\npath_regex = \"/\"",
+            "more than one of path, path_prefix and path_regex",
+        ),
+        ("method = [\"get\"]", "write \"GET\""),
+        ("header = [{ name = \"a b\" }]", "is no name of one"),
+        (
+            "header = [{ name = \"a\", value = \"b\", regex = \"c\" }]",
+            "more than one of value, regex and present",
+        ),
+        (
+            "query = [{ name = \"a\", value = \"b\", present = false }]",
+            "more than one of value, regex and present",
+        ),
+    ] {
+        let fault = one(&route(&format!("{keys}\nservice = \"a\"")));
+        assert!(fault.contains(why), "{fault}");
+    }
+}
+
+#[test]
+fn routes_that_differ_in_what_they_want_are_no_twins() {
+    let two = |a: &str, b: &str| {
+        let route =
+            |keys: &str| format!("[[listener.web.route]]\npath = \"/\"\nservice = \"a\"\n{keys}\n");
+        parse_one(&listener(&format!("{}{}", route(a), route(b)))).is_ok()
+    };
+    assert!(two("", "method = [\"GET\"]"));
+    assert!(two(
+        "header = [{ name = \"a\" }]",
+        "header = [{ name = \"b\" }]"
+    ));
+    assert!(!two("method = [\"GET\"]", "method = [\"GET\"]"));
+}
+
+#[test]
+fn filters_that_cannot_work_are_refused() {
+    for (keys, why) in [
+        (
+            "rewrite = { prefix = \"/\", path = \"/\" }",
+            "is not one of prefix, regex with to, and path",
+        ),
+        ("rewrite = { regex = \"/a\" }", "is not one of prefix"),
+        (
+            "rewrite = { regex = \"/(a)\", to = \"/$2\" }",
+            "names the group $2",
+        ),
+        (
+            "rewrite = { regex = \"/(a)\", to = \"/ b\" }",
+            "is no part of a path",
+        ),
+        ("host = \"{nobody}\"", "{nobody}"),
+        (
+            "request_headers.set = { Host = \"a\" }",
+            "the proxy writes itself",
+        ),
+        (
+            "response_headers.remove = [\"content-length\"]",
+            "the proxy writes itself",
+        ),
+        (
+            "request_headers.add = { X = \"a\\nb\" }",
+            "fits into no header field",
+        ),
+        ("alow = []", "did you mean allow?"),
+        ("rate_limit = [{ rate = \"0/s\" }]", "is no rate"),
+        ("rate_limit = [{ rate = \"+1/s\" }]", "is no rate"),
+        ("rate_limit = [{ rate = \"1/w\" }]", "is no rate"),
+        (
+            "rate_limit = [{ rate = \"1/s\", key = \"header:\" }]",
+            "nothing to count by",
+        ),
+        (
+            "rate_limit = [{ rate = \"1/s\", excess = \"wait\" }]",
+            "is unknown",
+        ),
+        ("concurrency = [{ max = 0 }]", "no request fits in"),
+        ("cors = { origins = [] }", "nobody may"),
+        ("compress = { codings = [] }", "nothing would be compressed"),
+        ("compress = { codings = [\"deflate\"] }", "is no coding"),
+        ("compress = { types = [\"*\"] }", "is no type"),
+        (
+            "cors = { origins = [\"*\"], credentials = true }",
+            "every site of the world",
+        ),
+        (
+            "cors = { origins = [\"https://a.example/path\"] }",
+            "is no site",
+        ),
+        (
+            "cors = { origins = [\"https://*a.example\"] }",
+            "without a dot",
+        ),
+        (
+            "error_page = [{ status = [\"200\"], body = \"\" }]",
+            "is for no error",
+        ),
+        (
+            "error_page = [{ status = [\"404\"] }]",
+            "is not one of file and body",
+        ),
+        ("basic_auth = {}", "nobody could come in"),
+        (
+            "basic_auth = { users = { ann = \"secret\" } }",
+            "is no password hash",
+        ),
+        (
+            "basic_auth = { file = \"a\", realm = 'a\"b' }",
+            "has a quote",
+        ),
+    ] {
+        let text = format!("path_prefix = \"/\"\nservice = \"a\"\nfilters.{keys}");
+        let fault = one(&route(&text));
+        assert!(fault.contains(why), "{fault}");
+    }
+    let exact = one(&route(
+        "path = \"/\"\nservice = \"a\"\nfilters.rewrite = { prefix = \"/\" }",
+    ));
+    assert!(exact.contains("has no path_prefix"), "{exact}");
+}
+
+#[test]
+fn redirects_go_somewhere() {
+    for (keys, why) in [
+        ("", "does not say where to"),
+        (
+            "location = \"/\", host = \"a\"",
+            "a location beside its parts",
+        ),
+        ("host = \"a b\"", "has a space"),
+        ("status = 200, path = \"/\"", "is no redirect"),
+        ("path = \"{x}\"", "{x}"),
+    ] {
+        let fault = one(&route(&format!("redirect = {{ {keys} }}")));
+        assert!(fault.contains(why), "{fault}");
+    }
+}
+
+#[test]
+fn persistence_that_contradicts_itself_is_refused() {
+    for (keys, why) in [
+        ("by = \"url\"", "is not"),
+        ("max_keys = 100", "nothing is remembered"),
+        ("by = \"source_ip\"\ncookie = \"a\"", "there is none"),
+        ("cookie = \"a b\"", "is no token"),
+        ("domain = \"a;b\"", "is no domain"),
+        ("path = \"/a;b\"", "semicolon"),
+        (
+            "same_site = \"none\"\nsecure = false",
+            "secure cookies only",
+        ),
+    ] {
+        let fault = one(&format!("[service.a.persistence]\n{keys}"));
+        assert!(fault.contains(why), "{fault}");
+    }
 }

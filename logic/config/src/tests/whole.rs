@@ -128,6 +128,10 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
             "listener.web.role",
             "listener.secure.service",
             "listener.unwrapped.service",
+            // A redirect's parts become its location.
+            "listener.web.route[4].redirect.scheme",
+            "listener.web.route[4].redirect.host",
+            "listener.web.route[4].redirect.path",
         ]
         .contains(&&*key);
         if routed || key.ends_with("\"odd key\"") {
@@ -136,11 +140,15 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
         assert_eq!(effective.get(&key), Some(&value), "{key}");
     }
     assert_eq!(
-        effective["listener.web.route[4].service"],
+        effective["listener.web.route[4].redirect.location"],
+        Toml::from("https://new.example.com/new{query}")
+    );
+    assert_eq!(
+        effective["listener.web.route[9].service"],
         Toml::from("shop/fallback")
     );
     assert_eq!(
-        effective["listener.web.route[4].role"],
+        effective["listener.web.route[9].role"],
         Toml::from("replica")
     );
     assert_eq!(
@@ -152,7 +160,7 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
 #[test]
 fn every_default_is_among_the_effective_values() {
     let text = "[front.zookeeper]\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
-                = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nanswer = {}\n[service.a]\ncheck = { http \
+                = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nheader = [{ name = \"a\" }]\nquery = [{ name = \"a\" }]\nfilters.rate_limit = [{ rate = \"1/s\" }]\nfilters.concurrency = [{ max = 1 }]\nfilters.basic_auth = { file = \"a\" }\nfilters.compress = {}\nfilters.cors = { origins = [\"*\"] }\nfilters.error_page = [{ status = [\"404\"], body = \"\" }]\nanswer = {}\n[service.b]\npersistence = {}\n[service.c]\npersistence = { by = \"source_ip\" }\n[service.a]\ncheck = { http \
                 = \"/\" }\ntls = {}\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
                 = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
     for (key, (absence, values)) in values_by_key(&config(text).to_toml()) {
@@ -238,8 +246,28 @@ fn every_required_key_is_missed() {
             "service.a.instance[1].address",
         ),
         (
-            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ redirect = {} }]",
-            "listener.web.route[1].redirect.location",
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ header = [{}], service = \"a\" }]",
+            "listener.web.route[1].header[1].name",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ filters.rate_limit = [{}], service = \"a\" }]",
+            "listener.web.route[1].filters.rate_limit[1].rate",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ filters.cors = {}, service = \"a\" }]",
+            "listener.web.route[1].filters.cors.origins",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ filters.error_page = [{}], service = \"a\" }]",
+            "listener.web.route[1].filters.error_page[1].status",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ filters.concurrency = [{}], service = \"a\" }]",
+            "listener.web.route[1].filters.concurrency[1].max",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ query = [{}], service = \"a\" }]",
+            "listener.web.route[1].query[1].name",
         ),
         (
             "[listener.web]\nbind = \"127.0.0.1:1\"\nprotocol = \"https\"\ntls = {}",
@@ -268,7 +296,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        7
+        12
     );
 }
 

@@ -2,6 +2,7 @@
 //! of HTTP.
 
 mod http;
+mod limit;
 mod network;
 mod words;
 
@@ -17,11 +18,15 @@ use serde_json::{Value as Json, json};
 use crate::tree::clip;
 use crate::value::{Name, Text};
 
+pub use limit::PerTime;
 pub use words::{
-    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Protocol, TlsVersion,
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Protocol, Scheme, TlsVersion,
 };
 
-pub(crate) use http::{FieldValue, Token, UrlPath, UrlTarget};
+pub(crate) use http::{
+    CookiePart, FieldTemplate, FieldValue, MediaType, Method, PartRegex, RewriteTo, Token, UrlPath,
+    UrlTarget, WholeRegex,
+};
 pub(crate) use network::Address;
 
 /// A share of a whole, in whole per cent, written `"30%"`.

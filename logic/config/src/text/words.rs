@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use model::{CheckProtocol, FourLetterWord, HashOn, Policy, Priority, ProxyVersion, Role};
+use model::{
+    CheckProtocol, FourLetterWord, HashOn, PersistBy, Policy, Priority, ProxyVersion, Role,
+    SameSite,
+};
 use serde_json::{Value as Json, json};
 
 use crate::text::Token;
@@ -91,6 +94,18 @@ words! {
     }
     expected "\"http/1.1\" or \"h2\""
     later &["h3"]
+}
+
+words! {
+    /// The protocol of a URL.
+    pub enum Scheme {
+        /// In clear text.
+        Http = "http",
+        /// By TLS.
+        Https = "https",
+    }
+    expected "\"http\" or \"https\""
+    later &[]
 }
 
 words! {
@@ -288,5 +303,56 @@ impl Text for LogTarget {
             Self::Stdout => "stdout".into(),
             Self::File(path) => path.text(),
         }
+    }
+}
+
+impl Text for PersistBy {
+    const EXPECTED: &'static str =
+        "\"cookie\", \"source_ip\", or \"header:\" or \"query:\" and a name";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "cookie" {
+            return Ok(Self::Cookie);
+        }
+        match HashOn::parse(text) {
+            Ok(HashOn::SourceIp) => Ok(Self::SourceIp),
+            Ok(HashOn::Header(name)) => Ok(Self::Header(name)),
+            Ok(HashOn::Query(name)) => Ok(Self::Query(name)),
+            _ => Err(format!("{:?} is not {}", clip(text), Self::EXPECTED)),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Cookie => "cookie".into(),
+            Self::SourceIp => "source_ip".into(),
+            Self::Header(name) => format!("header:{name}"),
+            Self::Query(name) => format!("query:{name}"),
+        }
+    }
+}
+
+impl Text for SameSite {
+    const EXPECTED: &'static str = "\"strict\", \"lax\" or \"none\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "strict" => Ok(Self::Strict),
+            "lax" => Ok(Self::Lax),
+            "none" => Ok(Self::None),
+            _ => Err(no_such_word(text, &["strict", "lax", "none"], &[])),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Strict => "strict".into(),
+            Self::Lax => "lax".into(),
+            Self::None => "none".into(),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": ["strict", "lax", "none"] })
     }
 }

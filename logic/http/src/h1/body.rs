@@ -13,6 +13,8 @@ pub struct BodyDecoder {
     state: State,
     /// Bytes of chunk extensions so far.
     extensions: usize,
+    /// Bytes of payload that may still come.
+    room: u64,
     trailers: Trailers,
 }
 
@@ -63,14 +65,20 @@ impl BodyDecoder {
         Self {
             state,
             extensions: 0,
+            room: u64::MAX,
             trailers: Trailers::default(),
         }
+    }
+
+    /// Takes no more than so many bytes of payload.
+    pub fn limit(&mut self, most: u64) {
+        self.room = most;
     }
 
     /// Moves the payload in `buf` to its front. What is left at `buf[consumed..]` belongs to the next message.
     ///
     /// # Errors
-    /// A [`Fault`] in the chunked coding; the body cannot be read further.
+    /// A [`Fault`] in the chunked coding, or [`Fault::BodyTooLong`]; the body cannot be read further.
     #[inline]
     pub fn decode(&mut self, buf: &mut [u8]) -> Result<Decoded, Fault> {
         let data = match self.state {
@@ -79,6 +87,7 @@ impl BodyDecoder {
             State::Length(left) => within(left, buf.len()),
             _ => return self.dechunk(buf),
         };
+        self.make_room(data)?;
         self.skip(data as u64);
         Ok(self.decoded(data, data))
     }
@@ -114,7 +123,17 @@ impl BodyDecoder {
                 }
             }
         }
+        self.make_room(data)?;
         Ok(self.decoded(data, at))
+    }
+
+    #[inline]
+    fn make_room(&mut self, data: usize) -> Result<(), Fault> {
+        self.room = self
+            .room
+            .checked_sub(data as u64)
+            .ok_or(Fault::BodyTooLong)?;
+        Ok(())
     }
 
     /// What follows a byte of the framing. RFC 9112 §7.1, without the whitespace that §7.1.1 once allowed before an

@@ -122,6 +122,9 @@ pub enum Fault {
         super::trailer::TRAILERS
     )]
     Trailers,
+    /// A body over its limit.
+    #[error("the body is longer than the limit")]
+    BodyTooLong,
     /// The connection ended within a message.
     #[error("the connection ended in the middle of a message")]
     Truncated,
@@ -131,6 +134,7 @@ impl Fault {
     /// The status that tells a client whose request this was. For an origin's response it is 502 whatever the fault.
     pub fn status(self) -> u16 {
         match self {
+            Self::BodyTooLong => 413,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,
             Self::HeadTooLarge | Self::TooManyFields | Self::NameTooLong | Self::Trailers => 431,

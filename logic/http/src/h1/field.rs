@@ -100,6 +100,14 @@ impl<'b> Fields<'b> {
         }
     }
 
+    /// Takes away those whose name `gone` says it of.
+    pub(crate) fn drop_if(&mut self, gone: impl Fn(&str) -> bool) {
+        let head = self.head;
+        self.lines
+            .retain(|line| !gone(class::text(&head[line.name()])));
+        self.seen = self.lines.iter().fold(0, |seen, line| seen | line.bit());
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.lines.len()
@@ -141,7 +149,7 @@ impl<'b> Fields<'b> {
 
     /// Every value of a known field.
     #[inline]
-    pub(super) fn all(&self, known: Known) -> impl Iterator<Item = &'b [u8]> {
+    pub(crate) fn all(&self, known: Known) -> impl Iterator<Item = &'b [u8]> {
         // Most questions are about fields that are not there.
         let lines: &[Line] = if self.has(known) { &self.lines } else { &[] };
         let wanted = lines.iter().filter(move |line| line.is(known));

@@ -24,6 +24,19 @@ pub struct ForwardRequest<'a> {
     pub default_host: &'a [u8],
     /// Pass [`Request::upgrade`] on.
     pub upgrade: bool,
+    /// What is written in another way than it came.
+    pub changed: Changed<'a>,
+}
+
+/// What a request is to have in the place of its own. The default changes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changed<'a> {
+    /// The target, path and query; visible ASCII.
+    pub target: Option<&'a [u8]>,
+    /// The Host; an authority.
+    pub host: Option<&'a [u8]>,
+    /// Further field lines, each with its CR LF.
+    pub fields: &'a [u8],
 }
 
 /// Fields that are never copied: those of this connection (RFC 9110 §7.6.1), those that are written anew, and those that
@@ -48,15 +61,20 @@ const CLAIMS: u32 = Known::Claim.bit() | Known::XForwardedHost.bit() | Known::XF
 /// [`Request::authority`], this connection's fields left out, the forwarding fields added (RFC 7239 and their older
 /// kin), the framing written from what was understood. The body follows in [`Request::framing`].
 pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut Vec<u8>) {
-    let host = match request.authority {
-        b"" => forward.default_host,
-        authority => authority,
+    let changed = &forward.changed;
+    let host = match (changed.host, request.authority) {
+        (Some(host), _) => host,
+        (None, b"") => forward.default_host,
+        (None, authority) => authority,
     };
     // The head may grow by the fields below, twice the authority among them, and by a space per field.
     out.reserve(request.head_len + 3 * host.len() + forward.request_id.len() + 512);
     out.extend_from_slice(request.method);
     out.push(b' ');
-    request.target.write(request.kind, out);
+    match changed.target {
+        None => request.target.write(request.kind, out),
+        Some(target) => out.extend_from_slice(target),
+    }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
@@ -75,6 +93,7 @@ pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &
     if id.is_none() {
         field::write(b"X-Request-Id", forward.request_id, out);
     }
+    out.extend_from_slice(changed.fields);
     out.extend_from_slice(b"\r\n");
 }
 

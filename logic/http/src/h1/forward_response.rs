@@ -14,6 +14,8 @@ pub struct ForwardResponse<'a> {
     pub close: bool,
     /// The time now, as `Date` has it (IMF-fixdate, RFC 9110 §5.6.7), for a response that has none.
     pub date: &'a str,
+    /// Further fields. They are fit for a message.
+    pub fields: &'a [(Box<str>, Box<str>)],
 }
 
 /// Fields that are never copied: those of the origin's connection, and the framing, which is written anew.
@@ -53,6 +55,9 @@ pub fn write_response(
         );
         if !response.fields.has(Known::Date) {
             field::write(b"Date", forward.date.as_bytes(), out);
+        }
+        for (name, value) in forward.fields {
+            field::write(name.as_bytes(), value.as_bytes(), out);
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -7,7 +7,14 @@ use crate::h1::{Answer, Framing, Known, Response};
 
 /// Appends a header block for the answer: as [`h1::write_response`](crate::h1::write_response) does, but for what only
 /// concerns HTTP/1.1. A 101, with which an instance agrees to WebSocket, is a 200 here (RFC 8441 §5).
-pub fn write_response(response: &Response<'_>, date: &str, out: &mut Vec<u8>) {
+///
+/// `fields` are further fields, fit for a message.
+pub fn write_response(
+    response: &Response<'_>,
+    date: &str,
+    fields: &[(Box<str>, Box<str>)],
+    out: &mut Vec<u8>,
+) {
     let websocket = response.status == 101;
     out.reserve(response.head_len + date.len() + 64);
     write_status(if websocket { 200 } else { response.status }, out);
@@ -33,6 +40,9 @@ pub fn write_response(response: &Response<'_>, date: &str, out: &mut Vec<u8>) {
     }
     if !response.fields.has(Known::Date) {
         write_field(b"date", date.as_bytes(), out);
+    }
+    for (name, value) in fields {
+        write_field(name.as_bytes(), value.as_bytes(), out);
     }
 }
 

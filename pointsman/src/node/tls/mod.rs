@@ -68,10 +68,10 @@ struct Shown {
 
 /// What a file looks like from outside.
 #[derive(Clone, PartialEq, Eq)]
-struct Print(PathBuf, Option<(u64, u64, SystemTime)>);
+pub(super) struct Print(PathBuf, Option<(u64, u64, SystemTime)>);
 
 impl Print {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(path).ok();
         let seen = metadata.and_then(|m| Some((m.ino(), m.len(), m.modified().ok()?)));

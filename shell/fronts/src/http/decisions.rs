@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use model::{Endpoint, Health, Role, ServiceKey, View};
 use serde::Serialize;
@@ -103,6 +103,7 @@ pub(crate) async fn explain(
             .map_err(|_| "must be an IP address".into())
     });
     let alpn = input.optional("alpn", protocols);
+    let headers = input.optional("headers", fields);
     input.finish()?;
     let Some(question) = question else {
         return Err(incomplete());
@@ -111,6 +112,7 @@ pub(crate) async fn explain(
         method: method.unwrap_or(question.method),
         client,
         alpn: alpn.unwrap_or_default(),
+        headers: headers.unwrap_or_default(),
         ..question
     };
     Ok(json(StatusCode::OK, &api.traffic.explain(&question)))
@@ -123,6 +125,18 @@ fn protocols(text: &str) -> Result<Vec<String>, String> {
         true => Ok(names),
         false => Err("must be names of protocols, such as h2,http/1.1".into()),
     }
+}
+
+/// Reads header fields, a line each.
+fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        let (name, value) = (name.trim(), value.trim());
+        let fits = name.parse::<HeaderName>().is_ok() && HeaderValue::from_str(value).is_ok();
+        fits.then(|| (name.to_owned(), value.to_owned()))
+    };
+    let fields = text.lines().map(field).collect::<Option<Vec<_>>>();
+    fields.ok_or_else(|| "must be header fields, a line each, such as X-Canary: yes".into())
 }
 
 /// Reads `http://host/path`, `https://host/path`, `host:port`, or `host/path`, which stands for the first.
@@ -158,5 +172,6 @@ fn question(text: &str) -> Result<Question, String> {
         method: "GET".into(),
         alpn: Vec::new(),
         client: None,
+        headers: Vec::new(),
     })
 }

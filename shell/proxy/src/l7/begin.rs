@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use http::filter::{Scene, render};
 use http::{h1, route};
-use model::{Action, ListenerTable, Moment, Redirect, Route};
+use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
+use super::filter::{asked_credentials, write_changed};
 use super::grpc::Call;
+use super::persist::Stay;
 use super::pump::plain;
 use super::session::Session;
-use crate::buffers::{FRONT, READ};
+use crate::buffers::{Buffers, FRONT, READ};
 use crate::worker::Snapshot;
 
 /// A request whose head was read, with everything that was decided about it.
@@ -27,6 +30,8 @@ pub(super) struct Begun {
     pub(super) body: h1::BodyDecoder,
     /// Whether parts of the body have gone to an instance and are no longer here.
     pub(super) streamed: bool,
+    /// Whether a filter makes it wait before anything is done with it.
+    pub(super) held_up: bool,
     pub(super) snapshot: Snapshot,
     pub(super) route: Option<usize>,
     /// What the access log wants to know, when there is one.
@@ -45,11 +50,22 @@ pub(super) enum Plan {
     Answer(Answer),
 }
 
+impl Plan {
+    /// The request goes nowhere, and gets this answer.
+    pub(super) fn answer_instead(&mut self, answer: Answer, buffers: &Buffers) {
+        if let Self::Forward(forward) = std::mem::replace(self, Self::Answer(answer)) {
+            buffers.put(forward.message);
+        }
+    }
+}
+
 /// A request on its way to an instance.
 pub(super) struct Forward {
     pub(super) service: usize,
     /// For policies that go by a key of the request.
     pub(super) key: u64,
+    /// Which endpoint has its session.
+    pub(super) stay: Stay,
     /// The request as instances get it: its head, and as much of its body as came along.
     pub(super) message: Vec<u8>,
     /// Whether the rest of the body goes out in chunks.
@@ -88,12 +104,19 @@ impl Session {
         since: u64,
     ) -> (Begun, Plan) {
         let id = &self.request_id();
-        // `OPTIONS *` is about the server as a whole: the route for everything has it.
-        let path = match request.target {
-            h1::Target::Asterisk => b"/",
-            target => target.path(),
+        let client = http::client_of(request, self.peer.ip(), &listener.trusted_peers);
+        let route = route::find(listener, request, client);
+        let mut scene = Scene {
+            request,
+            client,
+            scheme: match self.client.is_secured() {
+                true => "https",
+                false => "http",
+            },
+            id,
+            user: "",
         };
-        let route = route::find(listener, request.authority, path);
+        let credentials;
         let plan = match route.map(|number| &listener.routes[number]) {
             // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
             _ if request.kind == h1::MethodKind::Connect => {
@@ -103,20 +126,34 @@ impl Session {
                 404,
                 "no route of this listener serves this host and path",
             )),
-            Some(route) => self.plan(request, route, (listener, snapshot), id),
+            Some(route) => {
+                let filters = route.filters.as_ref();
+                credentials = filters.and_then(|filters| asked_credentials(filters, request));
+                if let Some(credentials) = &credentials {
+                    scene.user = &credentials.user;
+                }
+                match filters.and_then(|filters| self.filter(filters, &scene, credentials.as_ref()))
+                {
+                    Some(answer) => Plan::Answer(answer),
+                    None => self.plan(&scene, route, (listener, snapshot)),
+                }
+            }
         };
+        let mut body = h1::BodyDecoder::new(match (request.version, request.framing) {
+            // Where the end of a stream is its end.
+            (h1::Version::Http2, h1::Framing::Chunked) => h1::Framing::UntilClose,
+            (_, framing) => framing,
+        });
+        let held_up = self.bind(&mut body);
         let begun = Begun {
             at: self.worker.now(),
             method: request.kind,
             version: request.version,
             keep_alive: request.keep_alive,
             call: Call::of(request, &plan, (listener, snapshot), self.worker.now()),
-            body: h1::BodyDecoder::new(match (request.version, request.framing) {
-                // Where the end of a stream is its end.
-                (h1::Version::Http2, h1::Framing::Chunked) => h1::Framing::UntilClose,
-                (_, framing) => framing,
-            }),
+            body,
             streamed: false,
+            held_up,
             snapshot: snapshot.clone(),
             route,
             line: self
@@ -130,16 +167,13 @@ impl Session {
         (begun, plan)
     }
 
-    fn plan(
-        &self,
-        request: &h1::Request<'_>,
-        route: &Route,
-        tables: (&ListenerTable, &Snapshot),
-        id: &[u8],
-    ) -> Plan {
+    fn plan(&self, scene: &Scene<'_>, route: &Route, tables: (&ListenerTable, &Snapshot)) -> Plan {
         match &route.action {
-            Action::Service(service) => Plan::Forward(self.forward(request, *service, tables, id)),
-            Action::Redirect(redirect) => Plan::Answer(redirected(request, redirect)),
+            Action::Service(service) => {
+                let filters = route.filters.as_deref();
+                Plan::Forward(self.forward(scene, *service, filters, tables))
+            }
+            Action::Redirect(redirect) => Plan::Answer(redirected(scene, redirect)),
             Action::Fixed {
                 status,
                 content_type,
@@ -154,11 +188,12 @@ impl Session {
 
     fn forward(
         &self,
-        request: &h1::Request<'_>,
+        scene: &Scene<'_>,
         service: usize,
+        filters: Option<&Filters>,
         (listener, snapshot): (&ListenerTable, &Snapshot),
-        id: &[u8],
     ) -> Forward {
+        let request = scene.request;
         let client = self.peer.ip();
         let forward = h1::ForwardRequest {
             client,
@@ -166,24 +201,26 @@ impl Session {
                 .trusted_peers
                 .iter()
                 .any(|net| net.contains(client)),
-            proto: match self.client.is_secured() {
-                true => "https",
-                false => "http",
-            },
+            proto: scene.scheme,
             client_cert: self
                 .from
                 .as_ref()
                 .and_then(|from| from.certificate.as_deref()),
-            request_id: id,
+            request_id: scene.id,
             // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
             default_host: b"localhost",
             upgrade: request.upgrade.is_some(),
+            changed: h1::Changed::default(),
         };
         let mut message = self.worker.buffers.take();
-        h1::write_request(request, &forward, &mut message);
+        match filters.filter(|filters| filters.change_requests()) {
+            None => h1::write_request(request, &forward, &mut message),
+            Some(filters) => write_changed(filters, scene, &forward, &mut message),
+        }
         Forward {
             service,
             key: self.key(request, snapshot.service(service)),
+            stay: self.stay(request, snapshot.service(service)),
             message,
             chunked: request.framing == h1::Framing::Chunked,
             upgrade: request.upgrade.is_some(),
@@ -205,6 +242,11 @@ impl Session {
         });
         let (decoded, data) = match decoded {
             Ok(decoded) => decoded,
+            Err((status, _)) if status == h1::Fault::BodyTooLong.status() => {
+                begun.keep_alive = false;
+                *plan = Plan::Answer(self.too_long());
+                return;
+            }
             Err((status, why)) => {
                 self.count(|stats| stats.refused.bump(1));
                 begun.keep_alive = false;
@@ -275,6 +317,7 @@ impl Session {
             // Where this request ends, nobody knows: whatever follows belongs to it.
             body: h1::BodyDecoder::new(h1::Framing::UntilClose),
             streamed: false,
+            held_up: false,
             snapshot: self.worker.snapshot(),
             route: None,
             line: self.worker.logger.as_ref().map(|_| Box::default()),
@@ -316,17 +359,10 @@ pub(super) fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn redirected(request: &h1::Request<'_>, redirect: &Redirect) -> Answer {
-    let query = request
-        .target
-        .query()
-        .map(|q| format!("?{}", text(q)))
-        .unwrap_or_default();
-    let location = redirect
-        .location
-        .replace("{host}", &text(route::host_of(request.authority)))
-        .replace("{path}", &text(request.target.path()))
-        .replace("{query}", &query);
+fn redirected(scene: &Scene<'_>, redirect: &Redirect) -> Answer {
+    let mut location = Vec::new();
+    render(&redirect.location, scene, &mut location);
+    let location = text(&location);
     let mut answer = Answer::text(redirect.status, &location);
     answer.fields.push(("location", location.into()));
     answer

@@ -73,6 +73,11 @@ impl Session {
     pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
         let (begun, plan) = &mut *request;
         self.begin_call(begun);
+        if begun.held_up
+            && let Some(answer) = Box::pin(self.hold_up()).await
+        {
+            plan.answer_instead(answer, &self.worker.buffers);
+        }
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
@@ -123,6 +128,7 @@ impl Session {
             stats.requests.bump(1);
             let mut context = Context {
                 key: forward.key,
+                kept: forward.stay.endpoint,
                 ..Context::default()
             };
             let (mut attempts, mut retries) = (0, 0);
@@ -143,6 +149,7 @@ impl Session {
                 context.tried.add(endpoint);
                 attempts += 1;
                 self.heard.set(Moment::NEVER);
+                self.settle_at(forward, service, endpoint);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
                 if matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
                 {
@@ -177,7 +184,11 @@ impl Session {
                             || !self.worker.may_retry(&snapshot, forward.service)
                         {
                             let why = explain(&failed);
-                            return Box::pin(self.give_up(begun, attempts, why)).await;
+                            let mut ended = Box::pin(self.give_up(begun, attempts, why)).await;
+                            if let Failed::Unanswered(Unanswered::Replaced(_)) = failed {
+                                ended.endpoint = Some(endpoint);
+                            }
+                            return ended;
                         }
                         retries += 1;
                         last = Some(failed);
@@ -421,6 +432,7 @@ impl Session {
             }
             Cut::Slow => Answer::text(408, "the request's body did not arrive in time"),
             Cut::Malformed => Answer::text(400, "the request's body is no HTTP/1.1"),
+            Cut::TooLong => self.too_long(),
             _ => return Ended::new(0, Next::Close, Some(cut)),
         };
         let mut ended = self.answer(begun, &answer).await;
@@ -432,25 +444,27 @@ impl Session {
     async fn answer(&self, begun: &Begun, answer: &Answer) -> Ended {
         let status = answer.status;
         let call = self.as_call(begun, answer);
-        let answer = call.as_ref().unwrap_or(answer);
+        let paged = call.is_none().then(|| self.paged(answer)).flatten();
+        let answer = call.as_ref().or(paged.as_ref()).unwrap_or(answer);
         let stays = begun.keep_alive && begun.body.is_done() && !self.is_ending();
         let mut message = self.worker.buffers.take();
         let stream = self.client.is_stream();
-        self.worker.date.with(self.worker.now(), |date| {
-            let fields: Vec<_> = answer.fields.iter().map(|(n, v)| (*n, &**v)).collect();
-            let answer = h1::Answer {
-                status: answer.status,
-                fields: &fields,
-                date,
-                body: answer.body.as_bytes(),
-                close: !stays,
-                to: begun.method,
-                version: begun.version,
-            };
-            match stream {
-                true => h2::write_answer(&answer, &mut message),
-                false => h1::write_answer(&answer, &mut message),
-            }
+        self.with_dressed(answer, |fields| {
+            self.worker.date.with(self.worker.now(), |date| {
+                let answer = h1::Answer {
+                    status: answer.status,
+                    fields,
+                    date,
+                    body: answer.body.as_bytes(),
+                    close: !stays,
+                    to: begun.method,
+                    version: begun.version,
+                };
+                match stream {
+                    true => h2::write_answer(&answer, &mut message),
+                    false => h1::write_answer(&answer, &mut message),
+                }
+            });
         });
         let sent = match stream {
             true => Box::pin(self.answer_stream(begun, answer, &message)).await,
@@ -483,6 +497,7 @@ impl Session {
 
     fn record(&self, begun: &mut Begun, ended: &Ended, service: Option<usize>) {
         let worker = &self.worker;
+        let refused = self.unfilter();
         if let Some(listener) = begun.snapshot.listener(self.listener)
             && let Some(route) = begun.route.and_then(|r| listener.routes.get(r))
         {
@@ -490,6 +505,9 @@ impl Session {
             match ended.cut {
                 Some(_) => stats.aborted.bump(1),
                 None => stats.answered[usize::from(ended.status / 100).clamp(1, 5) - 1].bump(1),
+            }
+            if let Some(refusal) = refused {
+                stats.refused[refusal as usize].bump(1);
             }
         }
         let duration = worker.now().since(begun.at);
@@ -520,7 +538,11 @@ impl Session {
                 address: endpoint.address,
             }),
             attempts: ended.attempts,
-            ended: ended.cut.map_or("ok", Cut::as_str),
+            ended: match (ended.cut, refused) {
+                (Some(cut), _) => cut.as_str(),
+                (None, Some(refusal)) => refusal.as_str(),
+                (None, None) => "ok",
+            },
         }));
     }
 }
@@ -542,6 +564,8 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         Ok(_) => Outcome::Answered,
         Err(Failed::Connect(_)) => Outcome::Unreachable,
         Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
+        Err(Failed::Unanswered(Unanswered::Replaced(500 | 502..=504))) => Outcome::Error,
+        Err(Failed::Unanswered(Unanswered::Replaced(_))) => Outcome::Answered,
         Err(Failed::Unanswered(Unanswered::Left | Unanswered::Malformed)) => Outcome::Broken,
         // No fault of the instance's, or none that says more than that it leaves, or has enough to do.
         Err(Failed::Stale | Failed::Full | Failed::Refused | Failed::Client(_))
@@ -562,9 +586,10 @@ fn may_retry(begun: &Begun, failed: &Failed) -> bool {
         Failed::Stale | Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
             begun.method.is_idempotent() && !begun.streamed
         }
-        Failed::Unanswered(Unanswered::Silent | Unanswered::ClientLeft) | Failed::Client(_) => {
-            false
-        }
+        Failed::Unanswered(
+            Unanswered::Silent | Unanswered::ClientLeft | Unanswered::Replaced(_),
+        )
+        | Failed::Client(_) => false,
     }
 }
 
@@ -577,6 +602,9 @@ fn explain(failed: &Failed) -> (u16, String) {
         Failed::Connect(fault) => (502, format!("no connection to the instance: {fault}")),
         Failed::Unanswered(Unanswered::Silent) => {
             (504, "the instance did not answer in time".into())
+        }
+        Failed::Unanswered(Unanswered::Replaced(status)) => {
+            (*status, "the instance answered with an error".into())
         }
         Failed::Unanswered(Unanswered::Malformed) => {
             (502, "the instance's answer is no HTTP".into())

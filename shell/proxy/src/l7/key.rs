@@ -1,5 +1,6 @@
 //! What the hashing policies look at in a request.
 
+use http::cookie;
 use http::h1::Request;
 use model::{HashOn, ServiceTable};
 
@@ -22,7 +23,7 @@ impl Session {
                 return path ^ query.unwrap_or(0).rotate_left(1);
             }
             HashOn::Header(name) => request.fields.find(name),
-            HashOn::Cookie(name) => request.fields.find("cookie").and_then(|c| cookie(c, name)),
+            HashOn::Cookie(name) => cookie::find(&request.fields, name),
             HashOn::Query(name) => request.target.query().and_then(|q| parameter(q, name)),
         };
         // Those without a key are spread, not sent to one instance together.
@@ -30,17 +31,8 @@ impl Session {
     }
 }
 
-/// A cookie's value in the `Cookie` field (RFC 6265 §4.2.1).
-fn cookie<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    field.split(|&b| b == b';').find_map(|pair| {
-        let pair = pair.trim_ascii();
-        let value = pair.strip_prefix(name.as_bytes())?;
-        value.strip_prefix(b"=")
-    })
-}
-
 /// A parameter's value as it was sent, percent codes and all.
-fn parameter<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(super) fn parameter<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut pairs = query.split(|&b| b == b'&');
     pairs.find_map(|pair| match pair.strip_prefix(name.as_bytes())? {
         [b'=', value @ ..] => Some(value),
@@ -52,14 +44,6 @@ fn parameter<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cookie_is_found_by_its_whole_name() {
-        let field = b"xsid=1; sid=abc=; id=2";
-        assert_eq!(cookie(field, "sid"), Some(&b"abc="[..]));
-        assert_eq!(cookie(field, "id"), Some(&b"2"[..]));
-        assert_eq!(cookie(field, "si"), None);
-    }
 
     #[test]
     fn a_parameter_is_found_by_its_whole_name() {

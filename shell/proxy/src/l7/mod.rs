@@ -12,15 +12,19 @@
 mod admit;
 mod begin;
 mod carrier;
+mod compress;
 mod exchange;
+mod filter;
 mod grpc;
 mod h2;
 mod key;
 mod link;
+mod persist;
 mod pump;
 mod respond;
 mod session;
 mod share;
+mod throttle;
 mod tunnel;
 mod upload;
 

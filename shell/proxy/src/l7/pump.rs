@@ -40,6 +40,8 @@ pub(super) enum Broken {
     To,
     /// What came is no HTTP.
     Malformed,
+    /// More came than may.
+    TooLong,
 }
 
 impl Session {
@@ -69,7 +71,10 @@ impl Session {
                 Ok(Step::Done)
             }
             Some(n) => {
-                let decoded = body.decode(&mut room[..n]).map_err(|_| Broken::Malformed)?;
+                let decoded = body.decode(&mut room[..n]).map_err(|fault| match fault {
+                    h1::Fault::BodyTooLong => Broken::TooLong,
+                    _ => Broken::Malformed,
+                })?;
                 // Before the frame's end is written over it.
                 after(&room[decoded.consumed..n]);
                 let data = plain(room, decoded, text).ok_or(Broken::Malformed)?;

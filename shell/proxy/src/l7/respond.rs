@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use http::{grpc, h1, h2, load_report};
-use model::{Moment, ServiceTable};
+use model::{Coding, Moment, ServiceTable};
 
 use super::begin::{Begun, Forward};
+use super::compress::Encoder;
 use super::grpc::Web;
 use super::pump::{BUDGET, Broken, Frame, Pace, Step, framed};
 use super::session::{Cut, Session};
@@ -54,6 +55,8 @@ pub(super) enum Unanswered {
     Malformed,
     /// The client is gone, so that nobody waits for an answer.
     ClientLeft,
+    /// It answered with this status, and a page takes the place of that.
+    Replaced(u16),
 }
 
 impl Unanswered {
@@ -94,20 +97,23 @@ impl Asked {
 }
 
 /// An answer that has begun, and what the client could not take of it at once.
-type Begin = (Started, Vec<u8>);
+pub(super) type Begin = (Started, Vec<u8>);
 
 pub(super) struct Started {
-    status: u16,
-    body: h1::BodyDecoder,
+    pub(super) status: u16,
+    pub(super) body: h1::BodyDecoder,
     pub(super) frame: Frame,
     pub(super) instance_stays: bool,
-    client_stays: bool,
+    pub(super) client_stays: bool,
+    /// What becomes of an answer of gRPC's for a browser.
     web: Option<Box<Web>>,
+    /// What compresses the body, if it is compressed.
+    pub(super) encoder: Option<Box<Encoder>>,
 }
 
 impl Started {
     /// Decodes what came along with the head: it stands at `came` after [`FRONT`].
-    fn decode(
+    pub(super) fn decode(
         &mut self,
         scratch: &mut [u8],
         came: &Range<usize>,
@@ -169,7 +175,7 @@ impl Session {
         instance: &'a Sock,
         (started, unsent): Begin,
     ) -> Result<Answered, Pin<Box<impl Future<Output = Answered> + 'a>>> {
-        if started.body.is_done() && unsent.is_empty() {
+        if started.body.is_done() && unsent.is_empty() && started.encoder.is_none() {
             self.worker.buffers.put(unsent);
             self.speaking.set(0);
             return Ok(started.answered(None));
@@ -275,12 +281,12 @@ impl Session {
         let input = &scratch[FRONT..FRONT + len];
         let before = early.as_ref().map_or(0, |early| early.scanned);
         let mut scanned = before;
-        let parsed = h1::parse_response(input, &mut scanned, &LIMITS, asked.method);
+        let mut parsed = h1::parse_response(input, &mut scanned, &LIMITS, asked.method);
         if scanned != before {
             early.get_or_insert_default().scanned = scanned;
         }
         // By reference: a parsed head is large, and moving it costs as much as parsing it.
-        let response = match &parsed {
+        let response = match &mut parsed {
             Ok(Some(response)) => response,
             Ok(None) => return Ok(None),
             Err(_) => return Err(Unanswered::Malformed),
@@ -298,8 +304,10 @@ impl Session {
             early.keep(&input[head_len..]);
             return Ok(None);
         }
-        let tunnel = response.status == 101;
-        if tunnel && !asked.upgrade {
+        if response.status >= 400 && self.intercepts(response.status) {
+            return Err(Unanswered::Replaced(response.status));
+        }
+        if response.status == 101 && !asked.upgrade {
             return Err(Unanswered::Malformed);
         }
         if let h1::Framing::Length(length) = response.framing
@@ -317,11 +325,11 @@ impl Session {
         }
         let translated = asked.web.and_then(|kind| translated(response, kind));
         if let Some((text, kind)) = &translated {
-            let parsed = h1::parse_response(text, &mut 0, &LIMITS, asked.method);
-            let Ok(Some(response)) = &parsed else {
+            let mut parsed = h1::parse_response(text, &mut 0, &LIMITS, asked.method);
+            let Ok(Some(response)) = &mut parsed else {
                 return Err(Unanswered::Malformed);
             };
-            let (mut started, head) = self.begin_answer(response, asked);
+            let (mut started, head, _) = self.written(response, asked);
             let mut came = head_len..len;
             if !started.body.is_done() {
                 let bytes = input[came.clone()].to_vec();
@@ -334,7 +342,13 @@ impl Session {
             }
             return self.start_either(scratch, came, started, (head, asked));
         }
-        let (started, head) = self.begin_answer(response, asked);
+        let (started, head, coding) = self.written(response, asked);
+        if let Some(coding) = coding {
+            let encoder = Encoder::new(coding).map_err(|_| Unanswered::Malformed)?;
+            let came = head_len..len;
+            let begun = self.start_encoded(scratch, came, started, head, Box::new(encoder));
+            return begun.map(Some);
+        }
         self.start_either(scratch, head_len..len, started, (head, asked))
     }
 
@@ -352,16 +366,22 @@ impl Session {
         started.map(Some)
     }
 
-    /// The head as the client gets it, and how the rest of the answer goes to it.
-    fn begin_answer(&self, response: &h1::Response<'_>, asked: Asked) -> (Started, Vec<u8>) {
+    /// Decides how an answer leaves here, and writes its head; says also how its body is to be compressed, if it is.
+    fn written(
+        &self,
+        response: &mut h1::Response<'_>,
+        asked: Asked,
+    ) -> (Started, Vec<u8>, Option<Coding>) {
         let tunnel = response.status == 101;
+        let framed = response.framing;
+        let coding = self.prepare(response, asked.web.is_none());
         let mut head = self.worker.buffers.take();
         // While the request is still coming in, nobody knows where the next one would begin.
         let close = !asked.keep_alive || self.uploading.get() || self.is_ending();
         let framing = self.write_head(response, asked, close, &mut head);
         let body = match tunnel {
             true => h1::Framing::UntilClose,
-            false => response.framing,
+            false => framed,
         };
         let started = Started {
             status: response.status,
@@ -373,8 +393,9 @@ impl Session {
             instance_stays: response.keep_alive && !tunnel,
             client_stays: !close && !tunnel && framing != h1::Framing::UntilClose,
             web: None,
+            encoder: None,
         };
-        (started, head)
+        (started, head, coding)
     }
 
     /// Sends the head, and what came along of the body: it stands at `came` after [`FRONT`].
@@ -449,9 +470,9 @@ impl Session {
         close: bool,
         out: &mut Vec<u8>,
     ) -> h1::Framing {
-        self.worker.date.with(self.worker.now(), |date| {
+        let write = |date: &str, fields: &[(Box<str>, Box<str>)], out: &mut Vec<u8>| {
             if asked.version == h1::Version::Http2 {
-                h2::write_response(response, date, out);
+                h2::write_response(response, date, fields, out);
                 // Streams have frames of their own.
                 return h1::Framing::None;
             }
@@ -459,9 +480,15 @@ impl Session {
                 version: asked.version,
                 close,
                 date,
+                fields,
             };
             h1::write_response(response, &forward, out)
-        })
+        };
+        let (date, now) = (&self.worker.date, self.worker.now());
+        if response.is_interim() {
+            return date.with(now, |date| write(date, &[], out));
+        }
+        self.with_fields(|fields| date.with(now, |date| write(date, fields, out)))
     }
 
     /// Carries what is left of the answer.
@@ -472,6 +499,12 @@ impl Session {
             Some(web) => {
                 let carry = self.carry_web(instance, &mut started, &mut unsent, web);
                 Box::pin(carry).await
+            }
+            None if started.encoder.is_some() => {
+                let carried = self.carry_encoded(instance, &mut started, &mut unsent);
+                let outcome = Box::pin(carried).await;
+                self.worker.buffers.put(unsent);
+                outcome
             }
             None => {
                 let outcome = self.carry_body(instance, &mut started, &mut unsent).await;
@@ -496,6 +529,7 @@ impl Session {
     ) -> Result<(), Cut> {
         let mut pace = Pace::new(self.client.sent());
         let mut budget = BUDGET;
+        let mut throttle = self.throttle(|bandwidth| bandwidth.response);
         loop {
             self.flush_to_client(unsent, &mut pace).await?;
             if started.body.is_done() {
@@ -515,6 +549,9 @@ impl Session {
                     return Ok(());
                 }
                 Ok(Step::Moved(n)) => {
+                    if let Some(throttle) = &mut throttle {
+                        Box::pin(self.hold_back(throttle, n)).await;
+                    }
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
                         budget = BUDGET;
@@ -526,7 +563,7 @@ impl Session {
                 }
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
-                Err(Broken::Malformed) => return Err(Cut::InstanceMalformed),
+                Err(Broken::Malformed | Broken::TooLong) => return Err(Cut::InstanceMalformed),
             }
         }
     }

@@ -11,6 +11,7 @@ use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 
 use super::admit::Admitted;
 use super::begin::{Begun, Plan};
+use super::filter::Filtered;
 use super::pump::BUDGET;
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     pub(super) admitted: Cell<Option<Box<Admitted>>>,
     /// What a tunnel needs, if the present request asks for one.
     pub(super) upgraded: Cell<Option<Box<Upgraded>>>,
+    /// What filters know of the present request, if its route has any.
+    pub(super) filtered: Cell<Option<Box<Filtered>>>,
     /// The listener as last known: its limits hold on when it is taken away.
     pub(super) table: RefCell<Arc<ListenerTable>>,
 }
@@ -184,6 +187,7 @@ impl Session {
             deadline: Cell::new(Moment::NEVER),
             expired: Cell::new(false),
             calling: Cell::new(false),
+            filtered: Cell::new(None),
             heard: Cell::new(Moment::NEVER),
             load: Cell::new(None),
         }
@@ -485,6 +489,8 @@ pub(super) enum Cut {
     Slow,
     /// The client sent something that is no HTTP.
     Malformed,
+    /// The client sent more than it may.
+    TooLong,
     /// The instance closed, or the connection to it broke.
     InstanceLeft,
     /// The instance was silent for too long.
@@ -517,6 +523,7 @@ impl Cut {
             Self::Left => "client_left",
             Self::Slow => "client_too_slow",
             Self::Malformed => "client_malformed",
+            Self::TooLong => "body",
             Self::InstanceLeft => "instance_left",
             Self::InstanceSilent => "instance_silent",
             Self::InstanceMalformed => "instance_malformed",

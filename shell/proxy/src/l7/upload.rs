@@ -32,6 +32,7 @@ impl Session {
         let reactor = self.worker.reactor();
         let mut pace = Pace::new(self.client.received());
         let mut budget = BUDGET;
+        let mut throttle = self.throttle(|bandwidth| bandwidth.request);
         loop {
             self.set_timeout(timeouts.stall);
             self.flush_to(instance, unsent).await?;
@@ -47,12 +48,16 @@ impl Session {
                 Broken::From => Cut::Left,
                 Broken::To => Cut::InstanceLeft,
                 Broken::Malformed => Cut::Malformed,
+                Broken::TooLong => Cut::TooLong,
             });
             // Whatever came of it, these bytes are no longer here for another attempt.
             begun.streamed |= !matches!(step, Ok(Step::WaitFrom));
             match step? {
                 Step::Done => {}
                 Step::Moved(n) => {
+                    if let Some(throttle) = &mut throttle {
+                        Box::pin(self.hold_back(throttle, n)).await;
+                    }
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
                         budget = BUDGET;

@@ -183,6 +183,7 @@ pub(crate) fn table(
     ServiceTable {
         key: ServiceKey::in_default("simulated".parse().expect("a name")),
         role: None,
+        persistence: None,
         policy,
         placement: balance::place(policy, &balancing, &endpoints, None),
         balancing,

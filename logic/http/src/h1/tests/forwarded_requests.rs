@@ -13,6 +13,7 @@ fn forward(trusted: bool) -> ForwardRequest<'static> {
         request_id: b"our-id",
         default_host: b"10.0.0.9:80",
         upgrade: true,
+        changed: Default::default(),
     }
 }
 

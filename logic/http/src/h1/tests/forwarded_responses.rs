@@ -7,6 +7,7 @@ fn to(version: Version, close: bool) -> ForwardResponse<'static> {
         version,
         close,
         date: DATE,
+        fields: &[],
     }
 }
 

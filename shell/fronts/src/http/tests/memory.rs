@@ -172,6 +172,8 @@ impl Traffic for Memory {
                 action: "service".into(),
                 why: "it is the only one".into(),
             }),
+            passed_over: Vec::new(),
+            filters: Vec::new(),
             service: service.map(|key| Choice {
                 role: None,
                 namespace: key.namespace.as_str().into(),
