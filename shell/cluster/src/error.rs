@@ -66,6 +66,12 @@ pub enum OpenError {
         /// What to do.
         advice: &'static str,
     },
+    /// The directory belongs to a node of a cluster.
+    #[error("the data directory belongs to a node of a cluster of several ({}), and this node is to be alone", nodes.join(", "))]
+    NotAlone {
+        /// The names of the cluster's nodes.
+        nodes: Vec<String>,
+    },
     /// Written by another version of the program.
     #[error(
         "{file} has format version {found}, and this program reads version {known}: run the version that wrote it, or a newer one"

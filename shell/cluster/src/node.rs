@@ -5,22 +5,25 @@ use std::time::Instant;
 
 use model::{InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{Batch, Renewal, Seed};
+use registry::replication::{Member, Membership, Origin};
 use registry::tree::{Observer, Pulse, SessionClock, SessionId};
 use registry::{
     Command, Committed, Compacted, Event, Heartbeat, History, Leases, MAX_BATCH, Record,
     Registration, Registry, Reply, Service, Verdict,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::hub::Hub;
-use crate::queue::Queue;
+use crate::journal::Journal;
+use crate::queue::{Answer, Job, Queue};
 use crate::stats::Counters;
-use crate::store::Recovered;
-use crate::writer::{self, Writer};
-use crate::{Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, sessions};
+use crate::store::{self, Recovered};
+use crate::{Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, raft, sessions};
 
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
 const MAX_REASON: usize = 250;
+/// The number of a node that has never been in a cluster.
+const LONE_NODE: u64 = 1;
 /// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
 const PROBE_QUEUE: usize = 4_096;
 
@@ -77,6 +80,10 @@ pub(crate) struct Shared {
     pub(crate) session_work: Condvar,
     observer: OnceLock<Watcher>,
     pub(crate) closing: AtomicBool,
+    /// What the last snapshot stands for.
+    pub(crate) latest_snapshot: Mutex<Option<Origin>>,
+    /// The log has grown so much that it is time for a snapshot.
+    pub(crate) snapshot_due: Notify,
     started: Instant,
 }
 
@@ -92,6 +99,8 @@ impl std::fmt::Debug for Watcher {
 pub(crate) struct State {
     pub(crate) registry: Registry,
     pub(crate) history: History,
+    /// The last entry applied, and who belongs to the cluster as of it.
+    pub(crate) origin: Origin,
 }
 
 impl Node {
@@ -101,7 +110,7 @@ impl Node {
     ///
     /// When the directory cannot be used, is used by another node, or holds what a crash cannot explain.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        Self::start(writer::recover(options)?, options)
+        Self::start(store::open(options)?, options)
     }
 
     /// Starts a node with what was recovered.
@@ -120,11 +129,16 @@ impl Node {
             sessions.opened(session.id, session.timeout, Moment::ZERO);
         }
         let revision = recovered.registry.revision();
+        let replica = recovered.replica;
+        let (node, origin) = identity(&replica)?;
         let shared = Arc::new(Shared {
             state: RwLock::new(State {
                 registry: recovered.registry,
                 history: recovered.history,
+                origin: origin.clone(),
             }),
+            latest_snapshot: Mutex::new((!origin.membership.voters.is_empty()).then_some(origin)),
+            snapshot_due: Notify::new(),
             lease_seed: leases.seed(),
             leases: Mutex::new(leases),
             lease_work: Condvar::new(),
@@ -145,9 +159,14 @@ impl Node {
             probes: Mutex::new(Some(probes)),
             threads: Mutex::default(),
         };
-        let writer = Writer::new(Arc::clone(&shared), recovered.store);
+        let parts = raft::Parts {
+            node,
+            shared: Arc::clone(&shared),
+            journal: Arc::new(Journal::new(recovered.store, replica)),
+            messages,
+        };
         let hub = Arc::clone(&shared.hub);
-        inner.spawn("log", move || writer.run(messages))?;
+        inner.spawn("log", move || raft::run(parts))?;
         inner.spawn("watch", move || hub.run())?;
         let expiring = Arc::clone(&shared);
         inner.spawn("sessions", move || sessions::run(&expiring))?;
@@ -434,6 +453,38 @@ impl Shared {
         Moment::from_nanos(self.started.elapsed().as_nanos() as u64)
     }
 
+    /// Answers jobs that are not going to be committed.
+    pub(crate) fn refuse(&self, jobs: Vec<Job>, why: &SubmitError) {
+        for job in jobs {
+            if matches!(why, SubmitError::NotWritten(_) | SubmitError::ReadOnly(_)) {
+                self.counters.not_written.add(job.commands.len() as u64);
+            }
+            match job.answer {
+                // Nobody may be waiting any more.
+                Answer::Waiting(answer) => drop(answer.send(Err(why.clone()))),
+                Answer::Called(done) => done(&self.state().registry, None),
+                Answer::Nobody => {}
+            }
+        }
+        if let Some(observer) = self.observer() {
+            observer.settled();
+        }
+    }
+
+    /// Notes what is wrong with the disk.
+    pub(crate) fn fault(&self, why: String) -> Arc<str> {
+        let why: Arc<str> = why.into();
+        *lock(&self.fault) = Some(Arc::clone(&why));
+        why
+    }
+
+    pub(crate) fn healthy(&self) {
+        let mut fault = lock(&self.fault);
+        if fault.is_some() {
+            *fault = None;
+        }
+    }
+
     pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {
         self.observer.get().map(|Watcher(observer)| observer)
     }
@@ -445,6 +496,33 @@ impl Shared {
     pub(crate) fn state_mut(&self) -> std::sync::RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who this node is, and what its registry stands for.
+fn identity(replica: &store::Replica) -> Result<(u64, Origin), OpenError> {
+    let Some(applied) = replica.applied else {
+        return Ok((LONE_NODE, Origin::default()));
+    };
+    // Before logs were replicated, there was nobody else.
+    let alone = || (applied, Membership::of_one(LONE_NODE, Member::default()));
+    let (since, membership) = replica.membership.clone().unwrap_or_else(alone);
+    let mut voters = membership.voters.iter().flatten();
+    let (Some(node), None) = (voters.next().copied(), voters.next()) else {
+        return Err(OpenError::NotAlone {
+            nodes: membership
+                .nodes
+                .values()
+                .map(|m| m.name.to_string())
+                .collect(),
+        });
+    };
+    let origin = Origin {
+        entry: applied,
+        membership,
+        since,
+        ..Origin::default()
+    };
+    Ok((node, origin))
 }
 
 /// Locks, whatever a panicking thread left behind: every change made under these locks is complete in itself.

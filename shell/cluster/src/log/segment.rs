@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use model::Revision;
 
-use super::frame::{Frame, SEGMENT_HEADER, segment_header};
+use super::frame::{Frame, SEGMENT_HEADER, VERSION, segment_header};
 use super::scan::Scan;
 use crate::storage::{File, Storage};
 
@@ -91,7 +91,8 @@ impl Log {
             len: last.end as u64,
             next: last.next,
             segment_size,
-            full: false,
+            // What an older program has begun, it can still be told from what this one writes.
+            full: last.version < VERSION,
             broken: None,
             new_salt,
         })
@@ -111,6 +112,11 @@ impl Log {
         self.write(frame)?;
         self.next = Revision(first.0 + frame.count());
         Ok(first)
+    }
+
+    /// The place of the next record.
+    pub(crate) fn next(&self) -> Revision {
+        self.next
     }
 
     /// Removes segments that hold nothing after `revision`.
@@ -203,7 +209,7 @@ impl Segment {
 /// it was never acknowledged.
 fn create_segment(storage: &dyn Storage, salt: u64, first: Revision) -> io::Result<Box<dyn File>> {
     let mut file = storage.create(&file_name(first))?;
-    file.append(&segment_header(salt, first))?;
+    file.append(&segment_header(VERSION, salt, first))?;
     file.sync()?;
     storage.sync_directory()?;
     Ok(file)
