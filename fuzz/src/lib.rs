@@ -43,6 +43,7 @@ targets! {
     h2,
     config,
     log,
+    peers,
     proxy_protocol,
     client_hello,
     dialogue,

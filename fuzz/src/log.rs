@@ -27,7 +27,7 @@ fn check(bytes: &[u8]) {
         record.encode(&mut encoded);
         assert_eq!(Record::decode(&encoded).as_ref(), Ok(&record));
         if let Record::Entry(_, Body::Batch(batch)) = &record {
-            commands(batch).map_err(|e| e.to_string())?;
+            commands(batch.commands).map_err(|e| e.to_string())?;
         }
         seen.push(place);
         Ok(())

@@ -7,6 +7,7 @@
 
 mod bind;
 mod check;
+mod cluster;
 mod declare;
 mod depth;
 mod diff;
@@ -37,6 +38,7 @@ mod tests;
 
 use toml::de::DeTable;
 
+pub use cluster::Cluster;
 pub use diff::{Change, Edit, diff};
 pub use fault::{Fault, Faults, Place, Severity};
 pub use front::{Front, Zookeeper};

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use model::{InstanceId, Revision, ServiceKey};
-use registry::replication::EntryId;
+use registry::replication::{EntryId, Origin, commands};
 use registry::tree::TreeCommand;
-use registry::{Applied, Change, Command, Committed, Record, Registration, Registry, Reply};
+use registry::{
+    Applied, Change, Command, Committed, DecodeError, Record, Registration, Registry, Reply,
+};
 
 use crate::node::{Shared, State, lock};
 use crate::queue::{Answer, Job};
+use crate::raft::Batch;
 
 /// Commands applied before readers have their turn.
 const APPLY_STEP: usize = 256;
@@ -23,8 +26,27 @@ impl Applier {
         Self { shared }
     }
 
-    /// Applies a batch, and answers those who wait for it.
-    pub(crate) fn apply(&self, entry: EntryId, jobs: Vec<Job>) {
+    /// Applies a batch, and answers those who wait for it here. One that was applied before is passed over: it was sent
+    /// again, for the answer had been lost.
+    pub(crate) fn apply(&self, entry: EntryId, batch: &Batch) -> Result<(), DecodeError> {
+        let waiting = self.shared.pending.take(batch.proposer);
+        {
+            let origin = &mut self.shared.state_mut().origin;
+            origin.entry = entry;
+            if !batch.proposer.is_after(origin.proposed.get(&batch.node)) {
+                return Ok(());
+            }
+            origin.proposed.insert(batch.node, batch.proposer);
+        }
+        match waiting {
+            // Those who wait for the batch are told when this returns.
+            Some(mut waiting) => self.apply_jobs(std::mem::take(&mut waiting.jobs)),
+            None => self.apply_jobs(vec![Job::of_nobody(commands(&batch.records)?)]),
+        }
+        Ok(())
+    }
+
+    fn apply_jobs(&self, jobs: Vec<Job>) {
         let records = jobs.iter().map(|job| job.commands.len() as u64).sum();
         self.shared.counters.batches.add(1);
         self.shared.counters.records.add(records);
@@ -33,7 +55,6 @@ impl Applier {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             let mut state = self.shared.state_mut();
-            state.origin.entry = entry;
             let mut applied = 0;
             while applied < APPLY_STEP
                 && let Some(job) = jobs.next()
@@ -69,6 +90,43 @@ impl Applier {
         for (answer, committed) in answers {
             let _ = answer.send(Ok(committed));
         }
+    }
+
+    /// Puts another registry in place of this one: a snapshot came from the leader.
+    pub(crate) fn replace(&self, registry: Registry, origin: Origin) {
+        let shared = &self.shared;
+        let revision = registry.revision();
+        let mut touched = Touched {
+            any: true,
+            revision,
+            ..Touched::default()
+        };
+        {
+            let mut state = shared.state_mut();
+            for service in state.registry.services().chain(registry.services()) {
+                touched.services.push(Arc::clone(&service.key));
+            }
+            for service in state.registry.services() {
+                let gone = service.instances().map(|record| &record.instance.id);
+                let gone = gone.filter(|id| registry.instance(&service.key, id).is_none());
+                let gone = gone.map(|id| (Arc::clone(&service.key), id.clone(), None));
+                touched.instances.extend(gone);
+            }
+            for service in registry.services() {
+                let there = service.instances().map(|record| {
+                    let id = record.instance.id.clone();
+                    (Arc::clone(&service.key), id, Some(Arc::clone(record)))
+                });
+                touched.instances.extend(there);
+            }
+            state.history.begin_anew(revision);
+            state.registry = registry;
+            state.origin = origin;
+            let now = shared.now();
+            lock(&shared.sessions).begin_anew(state.registry.tree().sessions(), now);
+        }
+        self.follow(&touched);
+        shared.hub.publish(touched.services, revision);
     }
 
     /// Tells what a command did to the tree, before anybody can see it.

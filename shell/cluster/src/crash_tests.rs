@@ -137,6 +137,7 @@ fn snapshot_if_due(store: &mut Store, registry: &Registry) {
     {
         let written = store.snapshot_written(revision, origin.position, len);
         written.unwrap();
+        store.purge(origin.position).unwrap();
     }
 }
 

@@ -1,14 +1,14 @@
 //! The registry on disk: recovery at the start, then the log and its snapshots.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use model::Revision;
-use registry::replication::{Body, EntryId, Membership, Origin, Record, Vote, commands};
+use registry::replication::{Body, EntryId, Membership, Origin, Proposer, Record, Vote, commands};
 use registry::{Command, History, Registry};
 
-use crate::log::{self, AppendError, Frame, Log, Scan, ScanError, Segment};
+use crate::log::{self, AppendError, Frame, Log, Place, Scan, ScanError, Segment};
 use crate::node::{Recovery, secret};
 use crate::raft::{Entry, Payload};
 use crate::snapshot::{self, ReadError};
@@ -49,6 +49,8 @@ pub(crate) struct Recovered {
 pub(crate) struct Replica {
     /// The last entry in the snapshot that was read.
     pub(crate) snapshot: Option<EntryId>,
+    /// What that snapshot stands for, and its revision.
+    pub(crate) found: Option<(Origin, Revision)>,
     /// From where on the log has what came after that.
     pub(crate) position: u64,
     /// The last entry applied to the registry.
@@ -62,6 +64,10 @@ pub(crate) struct Replica {
     pub(crate) tail: VecDeque<Entry>,
     /// The first entry of each term after the snapshot.
     pub(crate) terms: Vec<EntryId>,
+    /// The last batch of each node that was applied.
+    pub(crate) proposed: BTreeMap<u64, Proposer>,
+    /// The first entry of each segment, the place of the segment's first record, and its first frame.
+    pub(crate) marks: Vec<(u64, u64, Place)>,
 }
 
 impl Store {
@@ -86,7 +92,12 @@ impl Store {
         self.log.next().0
     }
 
-    /// A snapshot is on disk: removes what is no longer needed. Everything after it is in the log from `position` on.
+    /// Where the next frame begins, if there is room for it in the open segment.
+    pub(crate) fn end(&self) -> Place {
+        self.log.end()
+    }
+
+    /// A snapshot is on disk: removes older ones. Everything after it is in the log from `position` on.
     pub(crate) fn snapshot_written(
         &mut self,
         revision: Revision,
@@ -101,8 +112,14 @@ impl Store {
         for (old, _) in self.snapshots.drain(..unneeded) {
             self.storage.remove(&snapshot::file_name(old))?;
         }
+        Ok(())
+    }
+
+    /// Removes what of the log is before `position`, but for what the older of two snapshots needs to go on from.
+    pub(crate) fn purge(&mut self, position: u64) -> io::Result<()> {
         match self.snapshots.first() {
-            Some((_, position)) if self.snapshots.len() == SNAPSHOTS_KEPT => {
+            Some((_, needed)) if self.snapshots.len() == SNAPSHOTS_KEPT => {
+                let position = position.min(*needed);
                 self.log.purge(Revision(position.saturating_sub(1)))
             }
             _ => Ok(()),
@@ -259,10 +276,12 @@ impl Replay {
         let mut next = 1;
         if let Some(origin) = origin {
             let entry = Some(origin.entry);
+            replica.found = Some((origin.clone(), registry.revision()));
             (replica.snapshot, replica.applied, replica.last) = (entry, entry, entry);
             let known = !origin.membership.voters.is_empty();
             replica.membership = known.then_some((origin.since, origin.membership));
             replica.vote = origin.vote;
+            replica.proposed = origin.proposed;
             next = origin.position;
         }
         replica.position = next;
@@ -352,6 +371,7 @@ impl Replay {
         let name = &segment.name;
         let bytes = read_segment(storage, name)?;
         let before = self.replica.last;
+        let begins_with = self.replica.last.map_or(0, |last| last.index + 1);
         let scanned = log::scan(&bytes, |position, record| self.record(position, record));
         let scan = match scanned {
             Ok(scan) => scan,
@@ -399,6 +419,12 @@ impl Replay {
                 scan.end
             ));
         }
+        let place = Place {
+            segment: scan.first,
+            salt: scan.salt(),
+            offset: log::SEGMENT_HEADER as u64,
+        };
+        self.replica.marks.push((begins_with, scan.first.0, place));
         if self.replica.last > before {
             self.logged += scan.end as u64;
         }
@@ -420,8 +446,8 @@ impl Replay {
             Record::Entry(id, body) => {
                 if self.append(id)? {
                     // What cannot be applied is better found now.
-                    if let Body::Batch(records) = &body {
-                        commands(records).map_err(|e| e.to_string())?;
+                    if let Body::Batch(batch) = &body {
+                        commands(batch.commands).map_err(|e| e.to_string())?;
                     }
                     self.replica.tail.push_back(Entry::read(id, body));
                 }
@@ -475,9 +501,14 @@ impl Replay {
             match entry.payload {
                 Payload::Blank => {}
                 Payload::Batch(batch) => {
-                    // They were read once already.
-                    for command in commands(&batch.records).unwrap_or_default() {
-                        self.apply(&command);
+                    let last = self.replica.proposed.get(&batch.node);
+                    if batch.proposer.is_after(last) {
+                        // They were read once already.
+                        for command in commands(&batch.records).unwrap_or_default() {
+                            self.apply(&command);
+                        }
+                        let proposed = &mut self.replica.proposed;
+                        proposed.insert(batch.node, batch.proposer);
                     }
                 }
                 Payload::Membership(membership) => {

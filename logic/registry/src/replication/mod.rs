@@ -1,6 +1,7 @@
 //! What replicas of the registry keep and send each other: positions in the log, votes, who belongs to the cluster,
 //! and the log's records. Bytes only; what they mean is decided by whoever replicates.
 
+mod message;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codec::{DecodeError, Reader, Writer};
 
-pub use record::{Body, Record, commands, push_command};
+pub use message::{Ballot, Hello, MAX_ENTRIES, MAX_MESSAGE, Message, PROTOCOL, Request, Response};
+pub use record::{Batch, Body, Proposer, Record, commands, push_command};
 
 /// The most nodes that a membership may name: more would not be a cluster that agrees on anything in time.
 const MAX_NODES: usize = 256;
@@ -163,6 +165,8 @@ pub struct Origin {
     pub vote: Option<Vote>,
     /// The place in that node's log from which on there is all that came after.
     pub position: u64,
+    /// The last batch of each node that was applied.
+    pub proposed: BTreeMap<u64, Proposer>,
 }
 
 impl Origin {
@@ -174,6 +178,11 @@ impl Origin {
         self.since.encode(&mut w);
         w.option(self.vote, |w, vote| vote.encode(w));
         w.number(self.position);
+        w.number(self.proposed.len() as u64);
+        for (node, last) in &self.proposed {
+            w.number(*node);
+            last.encode(&mut w);
+        }
     }
 
     /// Reads what [`Origin::write`] wrote.
@@ -189,6 +198,10 @@ impl Origin {
             since: EntryId::decode(&mut r)?,
             vote: r.option(Vote::decode)?,
             position: r.number()?,
+            proposed: r
+                .list(|r| Ok((r.number()?, Proposer::decode(r)?)))?
+                .into_iter()
+                .collect(),
         };
         r.finish()?;
         Ok(origin)

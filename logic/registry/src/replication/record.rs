@@ -26,10 +26,73 @@ pub enum Record<'a> {
 pub enum Body<'a> {
     /// Nothing: a leader's first, or what is left of a batch that was taken back.
     Blank,
-    /// Commands, applied one after the other; see [`commands`].
-    Batch(&'a [u8]),
+    /// Commands, applied one after the other.
+    Batch(Batch<'a>),
     /// Who belongs to the cluster from here on.
     Membership(Membership),
+}
+
+/// Commands that are committed together, and who wants that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch<'a> {
+    /// The node that the commands were given to.
+    pub node: u64,
+    /// Which batch of that node it is.
+    pub proposer: Proposer,
+    /// The commands; see [`commands`].
+    pub commands: &'a [u8],
+}
+
+/// Numbers a node's batches: one that is sent again, for its answer was lost, is not applied again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proposer {
+    /// Drawn when the node started.
+    pub run: u64,
+    /// Counts the batches since then. The next is sent once the one before is done with.
+    pub number: u64,
+}
+
+impl Proposer {
+    pub(super) fn encode(self, w: &mut Writer<'_>) {
+        w.number(self.run);
+        w.number(self.number);
+    }
+
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            run: r.number()?,
+            number: r.number()?,
+        })
+    }
+
+    /// Whether this batch is still to be applied, if `last` is the last that was of its node.
+    pub fn is_after(self, last: Option<&Self>) -> bool {
+        last.is_none_or(|last| last.run != self.run || last.number < self.number)
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Appends its encoding to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut w = Writer::new(out);
+        w.number(self.node);
+        self.proposer.encode(&mut w);
+        out.extend_from_slice(self.commands);
+    }
+
+    /// Reads what [`Batch::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// When `bytes` are too short for one. The commands are not looked at.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        Ok(Self {
+            node: r.number()?,
+            proposer: Proposer::decode(&mut r)?,
+            commands: r.rest(),
+        })
+    }
 }
 
 impl<'a> Record<'a> {
@@ -83,9 +146,9 @@ impl<'a> Body<'a> {
         id.encode(&mut w);
         match self {
             Self::Blank => w.byte(0),
-            Self::Batch(commands) => {
+            Self::Batch(batch) => {
                 w.byte(1);
-                out.extend_from_slice(commands);
+                batch.encode(out);
             }
             Self::Membership(membership) => {
                 w.byte(2);
@@ -105,7 +168,7 @@ impl<'a> Body<'a> {
         let fault = r.fault("a kind of entry");
         let body = match r.byte()? {
             0 => Self::Blank,
-            1 => return Ok((id, Self::Batch(r.rest()))),
+            1 => return Ok((id, Self::Batch(Batch::decode(r.rest())?))),
             2 => Self::Membership(Membership::decode(&mut r)?),
             _ => return Err(fault),
         };

@@ -24,6 +24,13 @@ pub struct Scan {
     pub(super) salt: u64,
 }
 
+impl Scan {
+    /// What frames of the segment are salted with.
+    pub(crate) fn salt(&self) -> u64 {
+        self.salt
+    }
+}
+
 /// Why bytes are no segment.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ScanError {

@@ -37,6 +37,17 @@ pub(crate) struct Segment {
     pub(crate) name: String,
 }
 
+/// Where a frame begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The segment, by its first record's place in the log.
+    pub(crate) segment: Revision,
+    /// What its frames are salted with.
+    pub(crate) salt: u64,
+    /// The frame's first byte.
+    pub(crate) offset: u64,
+}
+
 /// Why a frame is not in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AppendError {
@@ -117,6 +128,15 @@ impl Log {
     /// The place of the next record.
     pub(crate) fn next(&self) -> Revision {
         self.next
+    }
+
+    /// The open segment: its first record's place, its salt, and where in it the next frame begins.
+    pub(crate) fn end(&self) -> Place {
+        Place {
+            segment: self.segments.last().map_or(self.next, |s| s.first),
+            salt: self.salt,
+            offset: self.len,
+        }
     }
 
     /// Removes segments that hold nothing after `revision`.

@@ -1,14 +1,12 @@
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use registry::DecodeError;
-use registry::replication::{Body, EntryId, Membership, Record, commands};
-use tokio::sync::oneshot;
+use registry::Command;
+use registry::replication::{
+    Batch as Encoded, Body, EntryId, Membership, Proposer, Record, push_command,
+};
 
 use super::types::Term;
-use crate::SubmitError;
-use crate::node::{Shared, lock};
-use crate::queue::Job;
 
 /// An entry of the replicated log.
 #[derive(Clone, Debug)]
@@ -26,77 +24,32 @@ pub(crate) enum Payload {
     Membership(Arc<Membership>),
 }
 
-/// Commands that are committed together: all that was waiting when the log was free. One entry for a whole batch, so
-/// that agreeing costs the same for a thousand commands as for one.
+/// Commands that are committed together: all that was waiting on a node. One entry for a whole batch, so that agreeing
+/// costs the same for a thousand commands as for one.
 pub(crate) struct Batch {
+    /// The node that the commands were given to.
+    pub(crate) node: u64,
+    /// Which of its batches it is.
+    pub(crate) proposer: Proposer,
     /// The commands as they are written and sent.
     pub(crate) records: Vec<u8>,
-    /// Those who wait for it, on the node that took the commands in; gone once they have their answers.
-    waiting: Mutex<Option<Waiting>>,
-}
-
-struct Waiting {
-    jobs: Vec<Job>,
-    shared: Arc<Shared>,
-    /// Dropped when the batch is done with.
-    _done: oneshot::Sender<()>,
 }
 
 impl Batch {
-    /// A batch of these, and what ends when it is done with.
-    pub(crate) fn new(jobs: Vec<Job>, shared: Arc<Shared>) -> (Self, oneshot::Receiver<()>) {
-        let mut records = Vec::with_capacity(jobs.iter().map(|job| job.records.len()).sum());
-        for job in &jobs {
-            records.extend_from_slice(&job.records);
+    pub(crate) fn encoded(&self) -> Encoded<'_> {
+        Encoded {
+            node: self.node,
+            proposer: self.proposer,
+            commands: &self.records,
         }
-        let (_done, ended) = oneshot::channel();
-        let waiting = Waiting {
-            jobs,
-            shared,
-            _done,
-        };
-        let batch = Self {
-            records,
-            waiting: Mutex::new(Some(waiting)),
-        };
-        (batch, ended)
     }
 
-    /// A batch that was read, or came from another node.
-    pub(crate) fn of_records(records: Vec<u8>) -> Self {
+    pub(crate) fn read(encoded: Encoded<'_>) -> Self {
         Self {
-            records,
-            waiting: Mutex::default(),
+            node: encoded.node,
+            proposer: encoded.proposer,
+            records: encoded.commands.to_vec(),
         }
-    }
-
-    /// Hands over the commands, with those who wait for them, to be applied.
-    pub(crate) fn hand_over(&self, apply: impl FnOnce(Vec<Job>)) -> Result<(), DecodeError> {
-        let waiting = lock(&self.waiting).take();
-        match waiting {
-            Some(Waiting { jobs, _done, .. }) => apply(jobs),
-            None => apply(vec![Job::of_nobody(commands(&self.records)?)]),
-        }
-        Ok(())
-    }
-
-    /// Tells those who wait, if they have no answer yet, that there is going to be none but this.
-    pub(crate) fn give_up(&self, why: &SubmitError) {
-        let waiting = lock(&self.waiting).take();
-        if let Some(Waiting {
-            jobs,
-            shared,
-            _done,
-        }) = waiting
-        {
-            shared.refuse(jobs, why);
-        }
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        self.give_up(&SubmitError::Closed);
     }
 }
 
@@ -137,10 +90,25 @@ impl Entry {
     pub(crate) fn read(id: EntryId, body: Body<'_>) -> Self {
         let payload = match body {
             Body::Blank => Payload::Blank,
-            Body::Batch(records) => Payload::Batch(Arc::new(Batch::of_records(records.to_vec()))),
+            Body::Batch(batch) => Payload::Batch(Arc::new(Batch::read(batch))),
             Body::Membership(membership) => Payload::Membership(Arc::new(membership)),
         };
         Self::new(id, payload)
+    }
+
+    /// A command that was written before there were entries.
+    pub(crate) fn old(index: u64, command: &Command) -> Self {
+        let mut records = Vec::new();
+        push_command(&mut records, command);
+        let batch = Batch {
+            node: 0,
+            proposer: Proposer {
+                run: 0,
+                number: index,
+            },
+            records,
+        };
+        Self::new(EntryId { term: 0, index }, Payload::Batch(Arc::new(batch)))
     }
 
     pub(crate) fn id(&self) -> EntryId {
@@ -150,21 +118,26 @@ impl Entry {
         }
     }
 
+    /// What is written and sent of it.
+    pub(crate) fn body(&self) -> Body<'_> {
+        match &self.payload {
+            Payload::Blank => Body::Blank,
+            Payload::Batch(batch) => Body::Batch(batch.encoded()),
+            Payload::Membership(membership) => Body::Membership(Membership::clone(membership)),
+        }
+    }
+
     /// What is written of it.
     pub(crate) fn record(&self) -> Record<'_> {
-        let body = match &self.payload {
-            Payload::Blank => Body::Blank,
-            Payload::Batch(batch) => Body::Batch(&batch.records),
-            Payload::Membership(membership) => Body::Membership(Membership::clone(membership)),
-        };
-        Record::Entry(self.id(), body)
+        Record::Entry(self.id(), self.body())
     }
 
     /// About how many bytes it is long.
     pub(crate) fn size(&self) -> usize {
         match &self.payload {
             Payload::Batch(batch) => 64 + batch.records.len(),
-            _ => 64,
+            Payload::Membership(membership) => 64 + 600 * membership.nodes.len(),
+            Payload::Blank => 64,
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
 use model::Revision;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{LogId, SnapshotMeta, StoredMembership};
 use registry::Registry;
-use registry::replication::Origin;
+use registry::replication::{Member, Origin};
 use tokio::sync::oneshot;
 
 use super::types::{Stored, Term, Types, log_id, raft_membership};
@@ -20,8 +20,8 @@ use crate::journal::Journal;
 use crate::node::{Shared, lock};
 use crate::snapshot;
 
-type Meta = SnapshotMeta<Term, u64, registry::replication::Member>;
-type Snapshot = openraft::Snapshot<Term, u64, registry::replication::Member, SnapshotFile>;
+type Meta = SnapshotMeta<Term, u64, Member>;
+pub(super) type Snapshot = openraft::Snapshot<Term, u64, Member, SnapshotFile>;
 
 /// Applies what is committed.
 pub(super) struct Machine {
@@ -31,8 +31,13 @@ pub(super) struct Machine {
 }
 
 /// A snapshot that there is.
-#[derive(Clone, Debug)]
-pub(super) struct SnapshotFile;
+#[derive(Debug)]
+pub(super) enum SnapshotFile {
+    /// On our disk, if we have one; by its revision.
+    Ours(Revision),
+    /// What the leader has sent.
+    Received(Box<(Registry, Origin)>),
+}
 
 impl Machine {
     pub(super) fn new(shared: &Arc<Shared>, journal: &Arc<Journal>) -> Self {
@@ -53,9 +58,9 @@ impl Machine {
                 origin.since = id;
                 origin.membership.clone_from(membership);
             }
-            Payload::Batch(batch) => batch
-                .hand_over(|jobs| self.applier.apply(id, jobs))
-                .map_err(io::Error::other)?,
+            Payload::Batch(batch) => {
+                self.applier.apply(id, batch).map_err(io::Error::other)?;
+            }
         }
         Ok(())
     }
@@ -74,16 +79,14 @@ impl RaftStateMachine<Types> for Machine {
     where
         S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + Send,
     {
-        let mut last = 0;
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             self.apply_entry(&entry)?;
-            last = entry.index;
+            self.journal.applied(&entry);
             if let Some(responder) = responder {
                 responder.send(());
             }
         }
-        self.journal.applied(last);
         if self.journal.snapshot_due() {
             self.shared.snapshot_due.notify_one();
         }
@@ -93,7 +96,7 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let state = self.shared.state();
         let mut origin = state.origin.clone();
-        (origin.position, origin.vote) = self.journal.position(Some(origin.entry));
+        (origin.position, origin.vote) = self.journal.position(origin.entry);
         Builder {
             registry: Some(state.registry.clone()),
             origin,
@@ -102,13 +105,30 @@ impl RaftStateMachine<Types> for Machine {
         }
     }
 
-    async fn install_snapshot(&mut self, _: &Meta, _: SnapshotFile) -> io::Result<()> {
-        Err(io::Error::other("a cluster of one gets no snapshots"))
+    async fn install_snapshot(&mut self, _: &Meta, snapshot: SnapshotFile) -> io::Result<()> {
+        let SnapshotFile::Received(received) = snapshot else {
+            // What is on disk was read when the node started.
+            return Ok(());
+        };
+        let (registry, mut origin) = *received;
+        // Its place is in our log, and the vote our own.
+        (origin.position, origin.vote) = self.journal.position(origin.entry);
+        let mut builder = Builder {
+            registry: Some(registry.clone()),
+            origin: origin.clone(),
+            shared: Arc::clone(&self.shared),
+            journal: Arc::clone(&self.journal),
+        };
+        builder.write().await?;
+        self.applier.replace(registry, origin);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let latest = lock(&self.shared.latest_snapshot);
-        Ok(latest.as_ref().map(snapshot_of))
+        Ok(latest
+            .as_ref()
+            .map(|(origin, revision)| snapshot_of(origin, *revision)))
     }
 }
 
@@ -123,69 +143,64 @@ pub(super) struct Builder {
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotFile;
 
-    /// Never fails: the library gives up a node whose snapshots do. What could not be written is counted as a fault, and
+    /// Never fails: the library gives up a node whose snapshots do. What could not be written is noted as a fault, and
     /// tried again once the log has grown as much once more.
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        if let Some(storage) = self.journal.storage()
-            && let Some(registry) = self.registry.take()
-        {
-            let began = Instant::now();
-            let (told, written) = oneshot::channel();
-            let (shared, origin) = (Arc::clone(&self.shared), self.origin.clone());
-            let revision = registry.revision();
-            let write = move || {
-                let stop = || shared.closing.load(Relaxed);
-                let written = snapshot::write(&*storage, &registry, &origin, stop);
-                // What has changed since was kept for this; give it back before anything waits.
-                drop(registry);
-                let _ = told.send(written);
-            };
-            let spawned = std::thread::Builder::new()
-                .name("snapshot".into())
-                .spawn(write);
-            let result = match spawned {
-                Ok(_) => written
-                    .await
-                    .unwrap_or_else(|_| Err(io::Error::other("it was abandoned"))),
-                Err(e) => Err(e),
-            };
-            self.written(revision, began.elapsed(), result);
+        if let Err(e) = self.write().await {
+            self.shared.fault(format!("writing a snapshot failed: {e}"));
         }
         let latest = lock(&self.shared.latest_snapshot).clone();
-        Ok(snapshot_of(&latest.unwrap_or_default()))
+        let (origin, revision) = latest.unwrap_or_default();
+        Ok(snapshot_of(&origin, revision))
     }
 }
 
 impl Builder {
-    fn written(&self, revision: Revision, took: Duration, result: io::Result<u64>) {
-        let shared = &self.shared;
-        match result {
-            Ok(len) => {
-                shared.counters.snapshot(revision, len, took);
-                *lock(&shared.latest_snapshot) = Some(self.origin.clone());
-                let tidied = self
-                    .journal
-                    .snapshot_written(revision, self.origin.position, len);
-                if let Err(e) = tidied {
+    /// Writes the snapshot, if there is a disk, on a thread of its own.
+    async fn write(&mut self) -> io::Result<()> {
+        let (Some(storage), Some(registry)) = (self.journal.storage(), self.registry.take()) else {
+            return Ok(());
+        };
+        let (told, written) = oneshot::channel();
+        let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
+        let origin = self.origin.clone();
+        let write = move || {
+            let began = Instant::now();
+            let revision = registry.revision();
+            let stop = || shared.closing.load(Relaxed);
+            let written = snapshot::write(&*storage, &registry, &origin, stop);
+            // What has changed since was kept for this; give it back before anything waits.
+            drop(registry);
+            let written = written.map(|len| {
+                shared.counters.snapshot(revision, len, began.elapsed());
+                let position = origin.position;
+                let before = lock(&shared.latest_snapshot).replace((origin, revision));
+                if let Some((before, _)) = before {
+                    // Followers that lack more than this get the snapshot.
+                    shared.purge_upto.store(before.entry.index, Relaxed);
+                    shared.purge_due.notify_one();
+                }
+                if let Err(e) = journal.snapshot_written(revision, position, len) {
                     shared.fault(format!(
                         "removing what a snapshot made unneeded failed: {e}"
                     ));
                 }
-            }
-            Err(e) => {
-                shared.fault(format!("writing a snapshot failed: {e}"));
-            }
-        }
+            });
+            let _ = told.send(written);
+        };
+        let thread = std::thread::Builder::new().name("snapshot".into());
+        thread.spawn(write)?;
+        written.await.map_err(io::Error::other)?
     }
 }
 
-fn snapshot_of(origin: &Origin) -> Snapshot {
+pub(super) fn snapshot_of(origin: &Origin, revision: Revision) -> Snapshot {
     Snapshot {
         meta: Meta {
             last_log_id: applied(origin),
             last_membership: stored(origin),
         },
-        snapshot: SnapshotFile,
+        snapshot: SnapshotFile::Ours(revision),
     }
 }
 

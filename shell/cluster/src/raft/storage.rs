@@ -39,13 +39,18 @@ impl RaftLogReader<Types> for LogReader {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        Ok(self.journal.entries(start..end))
+        self.journal.entries(start..end, false)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.journal.entries(start..end, true)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
         Ok(self.journal.vote().map(raft_vote))
     }
 
+    /// The last of each term: what the library's code wants here. (Its documentation says the first.)
     async fn get_key_log_ids(
         &mut self,
         range: RangeInclusive<LogId<Term>>,
@@ -104,7 +109,12 @@ impl RaftLogStorage<Types> for LogStorage {
     }
 
     async fn purge(&mut self, upto: LogId<Term>) -> io::Result<()> {
-        self.journal.purge(entry_id(&upto));
+        // Files that stay are tried to be removed with the next; no reason to give up the node.
+        if let Err(e) = self.journal.purge(entry_id(&upto)) {
+            self.disk.shared.fault(format!(
+                "removing what is no longer needed of the log failed: {e}"
+            ));
+        }
         Ok(())
     }
 }

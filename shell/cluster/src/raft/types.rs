@@ -10,8 +10,9 @@ use openraft::vote::RaftLeaderId;
 use openraft::{LogId, StoredMembership};
 use registry::replication::{EntryId, Member, Membership, Vote};
 
+use tokio::sync::oneshot;
+
 use super::{Batch, Entry, Payload};
-use crate::SubmitError;
 
 /// What the library is told about our types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +36,7 @@ impl openraft::RaftTypeConfig for Types {
     type Entry = Entry;
     type AsyncRuntime = openraft::impls::TokioRuntime;
     type Responder<T>
-        = Proposal
+        = Ended
     where
         T: Send + 'static;
     type Batch<T>
@@ -150,10 +151,12 @@ impl RaftPayload for Payload {
     }
 }
 
-impl<T: Send + 'static> Responder<Types, T> for Proposal {
-    /// Those who wait have their answers already, from where the commands were applied; unless that is not going to
-    /// happen on this node.
+/// Ends when a batch is applied on the node that has put it into the log, or when that is not going to happen.
+#[derive(Debug)]
+pub(crate) struct Ended(pub(crate) oneshot::Sender<()>);
+
+impl<T: Send + 'static> Responder<Types, T> for Ended {
     fn on_complete(self, _: T) {
-        self.0.give_up(&SubmitError::Closed);
+        let _ = self.0.send(());
     }
 }
