@@ -45,6 +45,7 @@ targets! {
     grpc,
     config,
     log,
+    peers,
     proxy_protocol,
     client_hello,
     dialogue,

@@ -2,12 +2,12 @@
 
 use cluster::log::{Scan, ScanError, scan};
 use model::Revision;
-use registry::Command;
+use registry::replication::{Body, Record, commands};
 
 /// Pieces of segments.
 pub const TOKENS: &[&str] = &[
     "PMANLOG\n", "\0", "\0\0\0\0", "\0\0\0\0\0\0\0\0", "\u{1}\0\0\0", "\u{2}\0\0\0\0\0\0\0", "\u{1}\0\0\0\0\0\0\0", "\u{14}\0\0\0",
-    "\u{40}\0\0\0", "\u{7f}", "\u{1}", "\u{2}", "\u{3}", "\u{4}", "\u{5}", "shop", "default", "a", "127.0.0.1", "\u{e9}", "*/",
+    "\u{40}\0\0\0", "\u{7f}", "\u{1}", "\u{2}", "\u{3}", "\u{4}", "\u{5}", "\u{80}", "\u{81}", "\u{82}", "shop", "default", "a", "127.0.0.1", "\u{e9}", "*/",
 ];
 
 const SEGMENT_HEADER: usize = 32;
@@ -22,14 +22,18 @@ pub fn run(data: &[u8]) {
 
 fn check(bytes: &[u8]) {
     let mut seen = Vec::new();
-    let scanned = scan(bytes, |revision, command| seen.push((revision, command)));
-    for pair in seen.windows(2) {
-        assert_eq!(pair[0].0.next(), pair[1].0, "revisions in a row");
-    }
-    for (_, command) in &seen {
+    let scanned = scan(bytes, |place, record| {
         let mut encoded = Vec::new();
-        command.encode(&mut encoded);
-        assert_eq!(Command::decode(&encoded).as_ref(), Ok(command));
+        record.encode(&mut encoded);
+        assert_eq!(Record::decode(&encoded).as_ref(), Ok(&record));
+        if let Record::Entry(_, Body::Batch(batch)) = &record {
+            commands(batch.commands).map_err(|e| e.to_string())?;
+        }
+        seen.push(place);
+        Ok(())
+    });
+    for pair in seen.windows(2) {
+        assert_eq!(pair[0].next(), pair[1], "places in a row");
     }
     match scanned {
         Ok(found) => accepted(bytes, &found, &seen),
@@ -39,19 +43,19 @@ fn check(bytes: &[u8]) {
     }
 }
 
-fn accepted(bytes: &[u8], found: &Scan, seen: &[(Revision, Command)]) {
+fn accepted(bytes: &[u8], found: &Scan, seen: &[Revision]) {
     assert!((SEGMENT_HEADER..=bytes.len()).contains(&found.end));
     assert_eq!(found.next.0 - found.first.0, seen.len() as u64);
-    assert!(seen.first().is_none_or(|(revision, _)| *revision == found.first));
+    assert!(seen.first().is_none_or(|place| *place == found.first));
     // After the torn end is cut off, there is the same and no torn end.
-    let again = scan(&bytes[..found.end], |_, _| {});
+    let again = scan(&bytes[..found.end], |_, _| Ok(()));
     assert_eq!(again.as_ref(), Ok(found));
     // Wherever a crash tears the last write, what is before it stays.
     for cut in [found.end - 1, found.end.midpoint(SEGMENT_HEADER), SEGMENT_HEADER] {
         if cut < SEGMENT_HEADER {
             continue;
         }
-        let torn = scan(&bytes[..cut], |_, _| {});
+        let torn = scan(&bytes[..cut], |_, _| Ok(()));
         let torn = torn.unwrap_or_else(|e| panic!("{e} when cut at {cut} of {}", found.end));
         assert!(torn.end <= cut && torn.next <= found.next);
     }
@@ -62,7 +66,7 @@ fn sealed(data: &[u8]) -> Vec<u8> {
     let mut bytes = data.to_vec();
     bytes.resize(bytes.len().max(SEGMENT_HEADER), 0);
     bytes[..8].copy_from_slice(b"PMANLOG\n");
-    bytes[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
     let sum = crc32c::crc32c(&bytes[..28]);
     bytes[28..32].copy_from_slice(&sum.to_le_bytes());
     let salt: [u8; 8] = std::array::from_fn(|i| bytes[12 + i]);

@@ -9,6 +9,7 @@ mod auth;
 mod bandwidth;
 mod bind;
 mod check;
+mod cluster;
 mod compress;
 mod condition;
 mod cors;
@@ -47,6 +48,7 @@ mod tests;
 use toml::de::DeTable;
 
 pub use auth::BasicAuth;
+pub use cluster::Cluster;
 pub use diff::{Change, Edit, diff};
 pub use error_page::{ErrorPage, PageSource};
 pub use fault::{Fault, Faults, Place, Severity};

@@ -13,8 +13,8 @@ const MAX_FAULTS: usize = 1_000;
 
 /// Sections and keys that the design knows and this version does not have.
 const LATER: &[&str] = &[
-    "cluster", "consul", "dns", "etcd", "eureka", "files", "filter", "grpc", "hedge", "icmp",
-    "nacos", "tls", "vip",
+    "consul", "dns", "etcd", "eureka", "files", "filter", "grpc", "hedge", "icmp", "nacos", "tls",
+    "vip",
 ];
 
 /// Faults so far, and what turns offsets into lines and columns.

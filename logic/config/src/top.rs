@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::{ByteSize, Secret, ServiceKey};
 
+use crate::cluster::Cluster;
 use crate::declare::declare;
 use crate::front::Front;
 use crate::listener::Listener;
@@ -38,6 +39,8 @@ declare! {
         api: Api => section(),
         /// What is written about requests.
         log: Log => section(),
+        /// The cluster that this node belongs to: its nodes keep the same registry, and each of them answers.
+        cluster: Option<Cluster> => absent("the node is alone"),
         /// How long registrations last, and how they are stored.
         registry: Registry => section(),
         /// Keeps a fault of the network, or of pointsman itself, from emptying the services.

@@ -267,6 +267,11 @@ impl<'a> Reader<'a> {
         self.at == self.bytes.len()
     }
 
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     pub(crate) fn finish(&self) -> Result<(), DecodeError> {
         match self.is_empty() {
             true => Ok(()),

@@ -32,6 +32,12 @@ impl History {
         }
     }
 
+    /// Forgets all: what led to `revision` is not known.
+    pub fn begin_anew(&mut self, revision: Revision) {
+        self.events.clear();
+        self.complete_after = revision;
+    }
+
     /// Adds what a command did.
     pub fn extend(&mut self, events: Vec<Event>) {
         for event in events {

@@ -11,6 +11,7 @@ mod history;
 pub mod leases;
 mod record;
 mod registry;
+pub mod replication;
 mod service;
 pub mod snapshot;
 mod sorted;

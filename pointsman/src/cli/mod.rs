@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod cluster;
 mod import;
 mod instance;
 mod lookup;
@@ -47,6 +48,9 @@ enum Command {
     Instance(instance::Command),
     /// Print a service's changes as they happen
     Watch(watch::Options),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Say where a request would go, and why
     Explain(lookup::ExplainOptions),
     /// Take over what another system has
@@ -97,6 +101,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Service(command) => lookup::run(&command),
         Command::Instance(command) => instance::run(command),
         Command::Watch(options) => watch::run(&options),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Explain(options) => lookup::explain(&options),
         Command::Import(command) => import::run(&command),
         Command::Completions { shell } => {

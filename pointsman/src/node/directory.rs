@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cluster::SubmitError;
-use fronts::{Changes, Closed, Directory, Pending, Reason, Refused};
+use ::cluster::SubmitError;
+use fronts::{Changes, Closed, Cluster, Directory, Pending, Reason, Refused};
 use model::{InstanceId, Revision, ServiceKey};
 use registry::{Command, Committed, Compacted, Event, Heartbeat, Registry, Service};
 
@@ -40,6 +40,10 @@ impl Directory for Local {
             .read(|registry| (registry.revision(), registry.service(key).cloned()))
     }
 
+    fn cluster(&self) -> Cluster {
+        super::cluster::view(&self.0.registry)
+    }
+
     fn watch(&self, key: &ServiceKey) -> Box<dyn Changes> {
         Box::new(Watch(self.0.registry.watch(key)))
     }
@@ -49,14 +53,14 @@ impl Directory for Local {
     }
 }
 
-struct Watch(cluster::ServiceWatch);
+struct Watch(::cluster::ServiceWatch);
 
 impl Changes for Watch {
     fn changed(&mut self) -> Pending<'_, Result<(), Closed>> {
         Box::pin(async {
             match self.0.changed().await {
                 Ok(_) => Ok(()),
-                Err(cluster::Closed) => Err(Closed),
+                Err(::cluster::Closed) => Err(Closed),
             }
         })
     }
@@ -68,6 +72,8 @@ pub(super) fn refused(why: &SubmitError) -> Refused {
         SubmitError::TooLarge { .. } => Reason::TooLarge,
         SubmitError::NotWritten { .. } => Reason::NotWritten,
         SubmitError::ReadOnly { .. } => Reason::ReadOnly,
+        SubmitError::NoLeader => Reason::NoLeader,
+        SubmitError::Interrupted => Reason::Interrupted,
         SubmitError::Closed => Reason::Closing,
     };
     Refused {

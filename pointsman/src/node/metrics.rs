@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cluster::Stats;
+use ::cluster::Stats;
 use model::{
     Admission, Closed, Counter, DURATION_BOUNDS, Endpoint, Health, ListenerStats, Moment, Priority,
     Reason, Refusal, RoutingTable, ServiceTable, StreamStats,

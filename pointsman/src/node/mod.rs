@@ -1,5 +1,6 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
+mod cluster;
 mod directory;
 mod explain_filters;
 mod explain_http;
@@ -22,9 +23,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use ::cluster::{self as replicas, MassLoss};
 use anyhow::{Context, bail};
 use balance::{Gradient, Outliers, Respread};
-use cluster::MassLoss;
 use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
 use health::{Prober, Reports};
 use model::{Counter, Revision, ServiceKey};
@@ -54,7 +55,7 @@ pub(crate) struct Node {
 
 /// What the node's parts share.
 pub(crate) struct Shared {
-    pub(crate) registry: cluster::Node,
+    pub(crate) registry: replicas::Node,
     pub(crate) proxy: Proxy,
     prober: Prober,
     tables: Mutex<Tables>,
@@ -130,10 +131,11 @@ impl Node {
             zookeeper_tls: watch::Sender::default(),
         });
         shared.publish_tls(&shared.certificates(), None);
-        shared.sync_statics(&config).await?;
+        let registering = cluster::register_statics(&shared, &config).await?;
         let seen = shared.registry.revision();
         shared.refresh_all();
         let mut tasks = spawn_tasks(&shared, seen, reports, suspected);
+        tasks.extend(registering);
         shared.bind_listeners(&config)?;
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
@@ -314,12 +316,13 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn open_registry(config: &Config) -> anyhow::Result<cluster::Node> {
+fn open_registry(config: &Config) -> anyhow::Result<replicas::Node> {
     let durability = match config.node.durability {
-        Durability::Disk => cluster::Durability::Disk(config.node.data_dir.clone()),
-        Durability::Memory => cluster::Durability::Memory,
+        Durability::Disk => replicas::Durability::Disk(config.node.data_dir.clone()),
+        Durability::Memory => replicas::Durability::Memory,
     };
-    let mut options = cluster::Options::new(durability);
+    let mut options = replicas::Options::new(durability);
+    options.cluster = cluster::options(config)?;
     options.snapshot_after = config.registry.snapshot_bytes.0;
     let guard = &config.guard;
     options.mass_loss = MassLoss {
@@ -330,7 +333,7 @@ fn open_registry(config: &Config) -> anyhow::Result<cluster::Node> {
         hold: guard.hold,
     };
     let registry =
-        cluster::Node::open(&options).with_context(|| match &config.node.durability {
+        replicas::Node::open(&options).with_context(|| match &config.node.durability {
             Durability::Disk => format!(
                 "the registry in {} cannot be used",
                 config.node.data_dir.display()

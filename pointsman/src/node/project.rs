@@ -136,7 +136,7 @@ pub(super) async fn run(shared: Arc<Shared>, projection: Arc<Projection>) {
     }
 }
 
-async fn store(shared: &Shared, mut commands: Vec<Command>) -> Result<(), cluster::SubmitError> {
+async fn store(shared: &Shared, mut commands: Vec<Command>) -> Result<(), ::cluster::SubmitError> {
     for command in &mut commands {
         if let Command::Register { key, instance, .. } = command {
             instance.check = shared.tables().settings(key).check.clone().map(Box::new);

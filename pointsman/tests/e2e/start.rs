@@ -226,7 +226,7 @@ fn a_log_of_another_version_is_refused_by_its_number() {
     fs::write(&file, &bytes).expect("the log");
     let said = home.refusal();
     assert!(
-        said.contains("format version 99") && said.contains("version 1"),
+        said.contains("format version 99") && said.contains("version 2"),
         "{said}"
     );
     assert!(names(&said, &file), "{said}");

@@ -36,7 +36,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("empty process: {}", memory()?);
 
     let node = Node::open(&options)?;
+    runtime.block_on(lone_writer(&node));
+    let before = cpu()?;
     runtime.block_on(registrations(&node, count));
+    println!(
+        "  {:.2} µs of CPU each, the tasks' included",
+        (cpu()? - before).as_secs_f64() * 1e6 / count as f64
+    );
     println!("  with {count} instances: {}", memory()?);
     runtime.block_on(watchers(&node));
     heartbeats(&node, count, 1_000);
@@ -85,6 +91,24 @@ fn sync_cost(directory: &Path) -> io::Result<()> {
         fs::remove_file(path)?;
     }
     Ok(())
+}
+
+async fn lone_writer(node: &Node) {
+    const WRITES: usize = 3_000;
+    let mut took = Vec::with_capacity(WRITES);
+    for i in 0..WRITES {
+        let began = Instant::now();
+        node.submit(register(i)).await.expect("the disk takes it");
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    let stats = node.stats();
+    println!(
+        "a lone writer: median {:.0?}, p99 {:.0?}, of which the sync {:.0?}",
+        took[WRITES / 2],
+        took[WRITES * 99 / 100],
+        stats.sync_time / stats.batches as u32
+    );
 }
 
 async fn registrations(node: &Node, count: usize) {
@@ -220,6 +244,16 @@ fn register(i: usize) -> Command {
         instance: Box::new(instance(i)),
         at: Timestamp(1),
     }
+}
+
+/// The CPU time of this process so far.
+fn cpu() -> io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let mut fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+    let ticks = |field: Option<&str>| field.and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    // User and system time are the fields 14 and 15, in hundredths of a second.
+    let user = ticks(fields.nth(11));
+    Ok(Duration::from_millis(10 * (user + ticks(fields.next()))))
 }
 
 fn memory() -> io::Result<String> {

@@ -26,6 +26,16 @@ pub enum SubmitError {
     /// The disk can no longer be trusted. Reads go on, writes do not until the node is restarted.
     #[error("the node takes no more writes: {0}; look at the disk, then restart the node")]
     ReadOnly(Arc<str>),
+    /// No node leads, so that nothing can be agreed on. Nothing of it was written.
+    #[error(
+        "no node leads the cluster at present; try again in a moment, or look at `pointsman cluster status`"
+    )]
+    NoLeader,
+    /// It was sent, and no answer came in time: it may be in the registry, or get there, or not.
+    #[error(
+        "it is not known whether it was written: the cluster has lost its leader meanwhile; look, and try again"
+    )]
+    Interrupted,
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Closed,
@@ -66,6 +76,15 @@ pub enum OpenError {
         /// What to do.
         advice: &'static str,
     },
+    /// The directory belongs to a node of a cluster.
+    #[error("the data directory belongs to a node of a cluster of several ({}), and this node is to be alone", nodes.join(", "))]
+    NotAlone {
+        /// The names of the cluster's nodes.
+        nodes: Vec<String>,
+    },
+    /// The cluster's options contradict each other, or what is on disk.
+    #[error("{0}")]
+    Cluster(String),
     /// Written by another version of the program.
     #[error(
         "{file} has format version {found}, and this program reads version {known}: run the version that wrote it, or a newer one"

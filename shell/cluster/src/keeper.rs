@@ -13,10 +13,15 @@ const PIPELINE: usize = 32;
 /// The thread that keeps the leases: looks at them when it is time, and puts through the log what became of
 /// them. A command that fails is sent again by the leases themselves.
 pub(crate) fn run(shared: &Arc<Shared>, probes: &mpsc::Sender<Probe>) {
+    let mut term = 0;
     loop {
-        let outputs = wait_for_work(shared);
+        let outputs = wait_for_work(shared, &mut term);
         if shared.closing.load(Relaxed) {
             return;
+        }
+        // A leader that was stopped for a while may not know that there is another, which has heard of the leases since.
+        if !shared.proves_to_lead() {
+            continue;
         }
         let mut answers = Vec::new();
         for output in outputs {
@@ -38,11 +43,27 @@ pub(crate) fn run(shared: &Arc<Shared>, probes: &mpsc::Sender<Probe>) {
     }
 }
 
-fn wait_for_work(shared: &Shared) -> Vec<Output> {
+/// Waits until this node leads and has something to do. `term` is the one it last led in.
+fn wait_for_work(shared: &Shared, term: &mut u64) -> Vec<Output> {
     let mut leases = lock(&shared.leases);
     loop {
         if shared.closing.load(Relaxed) {
             return Vec::new();
+        }
+        let leading = shared.lead.load(Relaxed);
+        if leading == 0 {
+            leases = shared
+                .lease_work
+                .wait(leases)
+                .unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        if leading != *term {
+            *term = leading;
+            // One grace: whoever renewed a lease may have told the leader before. Alone, that was when the node started.
+            if !shared.alone {
+                leases.begin_anew(&shared.state().registry, shared.now());
+            }
         }
         let now = shared.now();
         leases.handle_timeout(now);

@@ -1,26 +1,32 @@
 //! A node of the registry: commands go through one log, are on disk before they are acknowledged, and are then
 //! applied, in order, to the state that everybody reads. A single node is a cluster of one.
 
+mod apply;
 #[cfg(test)]
 mod crash_tests;
 mod error;
 mod hub;
+mod journal;
 mod keeper;
 pub mod log;
 mod node;
 mod options;
+mod peers;
+mod pending;
 mod queue;
+mod raft;
 mod sessions;
 mod snapshot;
 mod stats;
+mod status;
 mod storage;
 mod store;
-mod writer;
 
 pub use error::{OpenError, SubmitError};
 pub use hub::{Closed, ServiceWatch};
 pub use node::{Node, Probe, Recovery};
-pub use options::{Durability, Options};
+pub use options::{ClusterOptions, Durability, Options, PeerTls, node_number};
 pub use queue::Done;
 pub use registry::leases::MassLoss;
 pub use stats::Stats;
+pub use status::{NodeStatus, Status};

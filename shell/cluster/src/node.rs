@@ -1,26 +1,37 @@
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use model::{InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{Batch, Renewal, Seed};
+use registry::replication::{Member, Membership, Origin};
 use registry::tree::{Observer, Pulse, SessionClock, SessionId};
 use registry::{
     Command, Committed, Compacted, Event, Heartbeat, History, Leases, MAX_BATCH, Record,
     Registration, Registry, Reply, Service, Verdict,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::hub::Hub;
-use crate::queue::Queue;
+use crate::journal::Journal;
+use crate::peers::Identity;
+use crate::pending::Pending;
+use crate::queue::{Answer, Job, Queue};
 use crate::stats::Counters;
-use crate::store::Recovered;
-use crate::writer::{self, Writer};
-use crate::{Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, sessions};
+use crate::store::{self, Recovered};
+use crate::{
+    ClusterOptions, Done, NodeStatus, OpenError, Options, ServiceWatch, Stats, Status, SubmitError,
+    keeper, node_number, raft, sessions,
+};
 
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
 const MAX_REASON: usize = 250;
+/// The number of a node that has never been in a cluster.
+const LONE_NODE: u64 = 1;
+/// A leader that no majority has answered for longer than this has been followed by another, or cannot do anything.
+const DEPOSED_MS: u64 = 1_500;
 /// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
 const PROBE_QUEUE: usize = 4_096;
 
@@ -76,8 +87,51 @@ pub(crate) struct Shared {
     /// The sessions' thread has something new to wait for.
     pub(crate) session_work: Condvar,
     observer: OnceLock<Watcher>,
+    pub(crate) node: u64,
     pub(crate) closing: AtomicBool,
+    /// What the last snapshot stands for.
+    pub(crate) latest_snapshot: Mutex<Option<(Origin, Revision)>>,
+    /// The log has grown so much that it is time for a snapshot.
+    pub(crate) snapshot_due: Notify,
+    /// Entries up to this index are in the snapshot before the last.
+    pub(crate) purge_upto: AtomicU64,
+    pub(crate) purge_due: Notify,
+    /// The batch that is under way.
+    pub(crate) pending: Pending,
+    /// The term that this node leads in; zero while it does not.
+    pub(crate) lead: AtomicU64,
+    /// Whether there are no other nodes.
+    pub(crate) alone: bool,
+    pub(crate) known: Mutex<Known>,
+    /// Renewals to be sent to the leader.
+    pub(crate) renewals: Mutex<HashSet<(ServiceKey, InstanceId)>>,
+    doubts: mpsc::UnboundedSender<oneshot::Sender<bool>>,
+    /// Why the last connection of another node was refused.
+    pub(crate) peer_refused: Mutex<Option<Box<str>>>,
+    /// How far the others are, asked of the leader.
+    pub(crate) progress: OnceLock<Progress>,
     started: Instant,
+}
+
+/// What this node knows of the cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) term: u64,
+    pub(crate) leader: Option<u64>,
+    pub(crate) membership: Membership,
+}
+
+/// Tells what the leader knows.
+pub(crate) struct Progress(pub(crate) Box<dyn Fn() -> Followers + Send + Sync>);
+
+/// Of each node its last entry that the leader knows of, and how many milliseconds ago it last answered; and how long
+/// ago a majority did.
+pub(crate) type Followers = (BTreeMap<u64, (u64, Option<u64>)>, Option<u64>);
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
 }
 
 struct Watcher(Arc<dyn Observer>);
@@ -92,6 +146,8 @@ impl std::fmt::Debug for Watcher {
 pub(crate) struct State {
     pub(crate) registry: Registry,
     pub(crate) history: History,
+    /// The last entry applied, and who belongs to the cluster as of it.
+    pub(crate) origin: Origin,
 }
 
 impl Node {
@@ -101,43 +157,38 @@ impl Node {
     ///
     /// When the directory cannot be used, is used by another node, or holds what a crash cannot explain.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        Self::start(writer::recover(options)?, options)
+        Self::start(store::open(options)?, options)
     }
 
     /// Starts a node with what was recovered.
     pub(crate) fn start(recovered: Recovered, options: &Options) -> Result<Self, OpenError> {
         let started = Instant::now();
         let (queue, messages) = Queue::new(options.queue_bytes, options.queue_wait);
-        let mut leases = Leases::new(options.mass_loss, secret(), Moment::ZERO);
-        for service in recovered.registry.services() {
-            for record in service.instances() {
-                let id = &record.instance.id;
-                leases.follow(&service.key, id, Some(record), Moment::ZERO);
-            }
-        }
-        let mut sessions = SessionClock::default();
-        for session in recovered.registry.tree().sessions() {
-            sessions.opened(session.id, session.timeout, Moment::ZERO);
-        }
-        let revision = recovered.registry.revision();
-        let shared = Arc::new(Shared {
-            state: RwLock::new(State {
-                registry: recovered.registry,
-                history: recovered.history,
-            }),
-            lease_seed: leases.seed(),
-            leases: Mutex::new(leases),
-            lease_work: Condvar::new(),
-            queue,
-            hub: Arc::new(Hub::new(revision)),
-            counters: Counters::default(),
-            fault: Mutex::default(),
-            sessions: Mutex::new(sessions),
-            session_work: Condvar::new(),
-            observer: OnceLock::new(),
-            closing: AtomicBool::new(false),
+        let replica = recovered.replica;
+        let cluster = options.cluster.as_ref();
+        let (node, origin) = identity(&replica, cluster)?;
+        let (membership, listener) = meeting(node, cluster)?;
+        let (doubts, doubted) = mpsc::unbounded_channel();
+        // Alone, what is applied needs no snapshot for anybody.
+        let latest_snapshot = match cluster {
+            None => replica
+                .applied
+                .map(|_| (origin.clone(), recovered.registry.revision())),
+            Some(_) => replica.found.clone(),
+        };
+        let state = State {
+            registry: recovered.registry,
+            history: recovered.history,
+            origin,
+        };
+        let shared = Shared {
+            node,
+            alone: cluster.is_none(),
+            latest_snapshot: Mutex::new(latest_snapshot),
             started,
-        });
+            ..Shared::new(state, options, queue, doubts)
+        };
+        let shared = Arc::new(shared);
         let (probe_sender, probes) = mpsc::channel(PROBE_QUEUE);
         let inner = Inner {
             shared: Arc::clone(&shared),
@@ -145,9 +196,23 @@ impl Node {
             probes: Mutex::new(Some(probes)),
             threads: Mutex::default(),
         };
-        let writer = Writer::new(Arc::clone(&shared), recovered.store);
+        let parts = raft::Parts {
+            node,
+            shared: Arc::clone(&shared),
+            journal: Arc::new(Journal::new(recovered.store, replica, cluster.is_none())),
+            messages,
+            doubts: doubted,
+            membership,
+            identity: Identity {
+                cluster: cluster.map_or("", |c| &c.name).into(),
+                token: cluster.map_or("", |c| &c.token).into(),
+                node,
+                tls: cluster.and_then(|c| c.tls.clone()),
+            },
+            listener,
+        };
         let hub = Arc::clone(&shared.hub);
-        inner.spawn("log", move || writer.run(messages))?;
+        inner.spawn("log", move || raft::run(parts))?;
         inner.spawn("watch", move || hub.run())?;
         let expiring = Arc::clone(&shared);
         inner.spawn("sessions", move || sessions::run(&expiring))?;
@@ -242,14 +307,12 @@ impl Node {
     /// Renews leases, in memory; the answers are in the order of the questions.
     pub fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat> {
         let shared = &self.inner.shared;
-        let mut found = Vec::with_capacity(instances.len());
-        for step in instances.chunks(Batch::MOST) {
-            let batch = Batch::new(step, shared.lease_seed);
-            let now = shared.now();
-            lock(&shared.leases).renew_batch(&batch, now, &mut found);
-        }
-        if found.contains(&Renewal::Woken) {
-            shared.lease_work.notify_one();
+        let found = shared.renew(instances);
+        if !shared.leads() {
+            // What holds here, the leader is to know of.
+            let known = found.iter().zip(instances);
+            let known = known.filter(|(renewal, _)| **renewal != Renewal::NotFound);
+            lock(&shared.renewals).extend(known.map(|(_, instance)| instance.clone()));
         }
         let renewed = found.iter().filter(|r| **r != Renewal::NotFound).count();
         shared.counters.heartbeats.add(renewed as u64);
@@ -347,6 +410,48 @@ impl Node {
         stats
     }
 
+    /// How the cluster looks from here.
+    pub fn status(&self) -> Status {
+        let shared = &self.inner.shared;
+        let (revision, origin) = {
+            let state = shared.state();
+            (state.registry.revision(), state.origin.clone())
+        };
+        let progress = shared.progress.get().map(|Progress(ask)| ask());
+        let (progress, majority) = progress.filter(|_| shared.leads()).unwrap_or_default();
+        let known = lock(&shared.known);
+        // A leader whom no majority answers leads nobody.
+        let deposed = !shared.alone && shared.leads() && majority.is_none_or(|ms| ms > DEPOSED_MS);
+        let name = |id: u64| known.membership.nodes.get(&id).map(|m| m.name.to_string());
+        let last = progress.values().map(|(last, _)| *last).max();
+        let last = last.unwrap_or(origin.entry.index).max(origin.entry.index);
+        let node = |(id, member): (&u64, &Member)| NodeStatus {
+            name: member.name.to_string(),
+            address: member.address.to_string(),
+            votes: known.membership.voters.iter().any(|set| set.contains(id)),
+            behind: progress.get(id).map(|(at, _)| last - at),
+            heard_ms: progress.get(id).and_then(|(_, heard)| *heard),
+        };
+        let mut nodes: Vec<NodeStatus> = known.membership.nodes.iter().map(node).collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        Status {
+            node: name(shared.node).unwrap_or_default(),
+            leader: known.leader.filter(|_| !deposed).and_then(name),
+            term: known.term,
+            revision,
+            applied: origin.entry.index,
+            last,
+            nodes,
+            fault: lock(&shared.fault).as_deref().map(Into::into),
+            refused: lock(&shared.peer_refused).as_deref().map(Into::into),
+        }
+    }
+
+    /// Whether this node leads; that of a cluster of one does.
+    pub fn leads(&self) -> bool {
+        self.inner.shared.leads()
+    }
+
     /// Commits what is waiting, then stops. Blocks until the last of it is on disk and the directory is free for
     /// another node. Reads go on.
     pub fn shutdown(&self) {
@@ -380,6 +485,9 @@ impl Node {
         };
         let holds = record.instance.lease.is_none()
             || lock(&shared.leases).renew(key, &instance.id, shared.now()) == Renewal::Renewed;
+        if holds && instance.lease.is_some() && !shared.leads() {
+            lock(&shared.renewals).insert((key.clone(), instance.id.clone()));
+        }
         holds.then_some(Committed {
             revision,
             reply: Reply::Registered(Registration::Unchanged, record),
@@ -430,8 +538,124 @@ impl Drop for Inner {
 }
 
 impl Shared {
+    /// What is shared by the threads of a node that is alone, and has just started.
+    fn new(
+        state: State,
+        options: &Options,
+        queue: Queue,
+        doubts: mpsc::UnboundedSender<oneshot::Sender<bool>>,
+    ) -> Self {
+        let mut leases = Leases::new(options.mass_loss, secret(), Moment::ZERO);
+        leases.begin_anew(&state.registry, Moment::ZERO);
+        let mut sessions = SessionClock::default();
+        sessions.begin_anew(state.registry.tree().sessions(), Moment::ZERO);
+        Self {
+            hub: Arc::new(Hub::new(state.registry.revision())),
+            state: RwLock::new(state),
+            latest_snapshot: Mutex::default(),
+            snapshot_due: Notify::new(),
+            purge_upto: AtomicU64::new(0),
+            purge_due: Notify::new(),
+            pending: Pending::default(),
+            lead: AtomicU64::new(0),
+            alone: true,
+            known: Mutex::default(),
+            renewals: Mutex::default(),
+            doubts,
+            peer_refused: Mutex::default(),
+            progress: OnceLock::new(),
+            lease_seed: leases.seed(),
+            leases: Mutex::new(leases),
+            lease_work: Condvar::new(),
+            queue,
+            counters: Counters::default(),
+            fault: Mutex::default(),
+            sessions: Mutex::new(sessions),
+            session_work: Condvar::new(),
+            observer: OnceLock::new(),
+            node: LONE_NODE,
+            closing: AtomicBool::new(false),
+            started: Instant::now(),
+        }
+    }
+
     pub(crate) fn now(&self) -> Moment {
         Moment::from_nanos(self.started.elapsed().as_nanos() as u64)
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.lead.load(Relaxed) != 0
+    }
+
+    /// Whether this node leads, by the word of a majority. Blocks until they have answered.
+    pub(crate) fn proves_to_lead(&self) -> bool {
+        if self.alone {
+            return true;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.doubts.send(answer).is_ok() && answered.blocking_recv().unwrap_or(false)
+    }
+
+    /// Renews leases.
+    pub(crate) fn renew(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Renewal> {
+        let mut found = Vec::with_capacity(instances.len());
+        for step in instances.chunks(Batch::MOST) {
+            let batch = Batch::new(step, self.lease_seed);
+            let now = self.now();
+            lock(&self.leases).renew_batch(&batch, now, &mut found);
+        }
+        if found.contains(&Renewal::Woken) {
+            self.lease_work.notify_one();
+        }
+        found
+    }
+
+    /// Something was heard of these sessions' clients.
+    pub(crate) fn beat(&self, sessions: &[u64]) {
+        let clock = lock(&self.sessions);
+        let now = self.now();
+        for session in sessions {
+            if let Some(pulse) = clock.pulse(SessionId(*session as i64)) {
+                pulse.beat(now);
+            }
+        }
+    }
+
+    pub(crate) fn fault_text(&self) -> Option<Arc<str>> {
+        lock(&self.fault).clone()
+    }
+
+    /// Answers jobs that are not going to be committed.
+    pub(crate) fn refuse(&self, jobs: Vec<Job>, why: &SubmitError) {
+        for job in jobs {
+            if matches!(why, SubmitError::NotWritten(_) | SubmitError::ReadOnly(_)) {
+                self.counters.not_written.add(job.commands.len() as u64);
+            }
+            match job.answer {
+                // Nobody may be waiting any more.
+                Answer::Waiting(answer) => drop(answer.send(Err(why.clone()))),
+                Answer::Called(done) => done(&self.state().registry, None),
+                Answer::Nobody => {}
+            }
+        }
+        if let Some(observer) = self.observer() {
+            observer.settled();
+        }
+    }
+
+    /// Notes what is wrong with the disk.
+    pub(crate) fn fault(&self, why: String) -> Arc<str> {
+        let why: Arc<str> = why.into();
+        *lock(&self.fault) = Some(Arc::clone(&why));
+        why
+    }
+
+    pub(crate) fn healthy(&self) {
+        let mut fault = lock(&self.fault);
+        if fault.is_some() {
+            *fault = None;
+        }
     }
 
     pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {
@@ -445,6 +669,86 @@ impl Shared {
     pub(crate) fn state_mut(&self) -> std::sync::RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who this node is, and what its registry stands for.
+fn identity(
+    replica: &store::Replica,
+    cluster: Option<&ClusterOptions>,
+) -> Result<(u64, Origin), OpenError> {
+    let named = cluster.map(|cluster| node_number(&cluster.node));
+    let Some(applied) = replica.applied else {
+        let node = named.unwrap_or(LONE_NODE);
+        return Ok((node, Origin::default()));
+    };
+    // Before logs were replicated, there was nobody else.
+    let alone = || (applied, Membership::of_one(LONE_NODE, Member::default()));
+    let (since, membership) = replica.membership.clone().unwrap_or_else(alone);
+    let mut voters = membership.voters.iter().flatten();
+    let only = voters.next().copied().filter(|_| voters.next().is_none());
+    let node = match (named, only) {
+        (Some(named), _) if membership.nodes.contains_key(&named) => named,
+        (None, Some(only)) => only,
+        (None, None) => {
+            return Err(OpenError::NotAlone {
+                nodes: membership
+                    .nodes
+                    .values()
+                    .map(|m| m.name.to_string())
+                    .collect(),
+            });
+        }
+        (Some(_), _) => {
+            return Err(OpenError::Cluster(
+                "the data directory belongs to another node, or to one that was alone; give this node a directory of its own".into(),
+            ));
+        }
+    };
+    let origin = Origin {
+        entry: applied,
+        membership,
+        since,
+        proposed: replica.proposed.clone(),
+        ..Origin::default()
+    };
+    Ok((node, origin))
+}
+
+/// Whom the cluster begins with, and where the other nodes come in.
+fn meeting(
+    node: u64,
+    cluster: Option<&ClusterOptions>,
+) -> Result<(Membership, Option<std::net::TcpListener>), OpenError> {
+    let Some(cluster) = cluster else {
+        return Ok((Membership::of_one(node, Member::default()), None));
+    };
+    let nodes: BTreeMap<u64, Member> = cluster
+        .peers
+        .iter()
+        .map(|(name, address)| {
+            let member = Member {
+                name: name.as_str().into(),
+                address: address.as_str().into(),
+            };
+            (node_number(name), member)
+        })
+        .collect();
+    if nodes.len() != cluster.peers.len() || !nodes.contains_key(&node) {
+        return Err(OpenError::Cluster(format!(
+            "{} is not among the nodes of the cluster, or two of them have the same number: choose another name",
+            cluster.node
+        )));
+    }
+    let bound = std::net::TcpListener::bind(cluster.bind).map_err(|source| OpenError::Io {
+        action: "listen for the other nodes at",
+        path: cluster.bind.to_string(),
+        source,
+    })?;
+    let membership = Membership {
+        voters: vec![nodes.keys().copied().collect()],
+        nodes,
+    };
+    Ok((membership, Some(bound)))
 }
 
 /// Locks, whatever a panicking thread left behind: every change made under these locks is complete in itself.

@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use registry::leases::MassLoss;
@@ -21,6 +24,42 @@ pub struct Options {
     pub queue_wait: Duration,
     /// The mass-loss guard's limits.
     pub mass_loss: MassLoss,
+    /// The cluster that the node belongs to; none for a node that is alone.
+    pub cluster: Option<ClusterOptions>,
+}
+
+/// How a node belongs to a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// The node's name, one of `peers`.
+    pub node: String,
+    /// The cluster's name. Nodes of others are refused.
+    pub name: String,
+    /// The secret that its nodes share.
+    pub token: String,
+    /// Where the other nodes come in.
+    pub bind: SocketAddr,
+    /// All nodes by their names, and where the others reach them, as `host:port`: whom the cluster begins with.
+    pub peers: BTreeMap<String, String>,
+    /// How connections are protected.
+    pub tls: Option<PeerTls>,
+}
+
+/// How connections between nodes are protected: both sides show a certificate of the same authority.
+#[derive(Clone, Debug)]
+pub struct PeerTls {
+    /// For connections that come in.
+    pub server: Arc<rustls::ServerConfig>,
+    /// For connections that go out.
+    pub client: Arc<rustls::ClientConfig>,
+}
+
+/// A node's number, by which the log knows it: made from its name, so that nobody has to hand numbers out.
+pub fn node_number(name: &str) -> u64 {
+    // FNV-1a. In a cluster of nine, two names have the same number once in 10^18; the configuration is refused then.
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Where the registry is kept.
@@ -44,6 +83,7 @@ impl Options {
             queue_bytes: 32 << 20,
             queue_wait: Duration::from_secs(2),
             mass_loss: MassLoss::default(),
+            cluster: None,
         }
     }
 }

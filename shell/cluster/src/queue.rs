@@ -1,13 +1,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use registry::replication::push_command;
 use registry::{Command, Committed, MAX_COMMAND, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use crate::SubmitError;
-use crate::log::{MAX_FRAME, push_record};
-use crate::writer::SnapshotDone;
+use crate::log::MAX_FRAME;
 
+/// The most bytes of commands in a batch: a frame has room for it, and for what is written with it.
+pub(crate) const MAX_RECORDS: usize = MAX_FRAME - 1024;
 /// What a waiting command costs besides its bytes.
 const OVERHEAD: u32 = 512;
 
@@ -25,7 +27,6 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(crate) enum Message {
     Work(Job),
-    Snapshot(SnapshotDone),
     /// Finish what came before, then stop.
     Close,
 }
@@ -34,7 +35,7 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) commands: Vec<Command>,
-    /// The commands as records of a frame.
+    /// The commands as they are written.
     pub(crate) records: Vec<u8>,
     pub(crate) answer: Answer,
     /// Room in the queue, given back when the job is done. The node's own commands need none: it never
@@ -50,6 +51,19 @@ pub type Done = Box<dyn FnOnce(&Registry, Option<&Committed>) + Send>;
 pub(crate) enum Answer {
     Waiting(oneshot::Sender<Result<Vec<Committed>, SubmitError>>),
     Called(Done),
+    Nobody,
+}
+
+impl Job {
+    /// Commands that nobody on this node waits for.
+    pub(crate) fn of_nobody(commands: Vec<Command>) -> Self {
+        Self {
+            commands,
+            records: Vec::new(),
+            answer: Answer::Nobody,
+            _room: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Answer {
@@ -57,6 +71,7 @@ impl std::fmt::Debug for Answer {
         f.write_str(match self {
             Self::Waiting(_) => "Waiting",
             Self::Called(_) => "Called",
+            Self::Nobody => "Nobody",
         })
     }
 }
@@ -174,17 +189,17 @@ impl Queue {
 fn encode(commands: &[Command]) -> Result<Vec<u8>, SubmitError> {
     let mut records = Vec::with_capacity(128 * commands.len());
     for command in commands {
-        let size = push_record(&mut records, command);
+        let size = push_command(&mut records, command);
         if size > MAX_COMMAND {
             return Err(SubmitError::TooLarge {
                 size,
                 limit: MAX_COMMAND,
             });
         }
-        if records.len() > MAX_FRAME {
+        if records.len() > MAX_RECORDS {
             return Err(SubmitError::TooLarge {
                 size: records.len(),
-                limit: MAX_FRAME,
+                limit: MAX_RECORDS,
             });
         }
     }

@@ -21,8 +21,15 @@ const PIPELINE: usize = 1_024;
 pub(crate) fn run(shared: &Arc<Shared>) {
     let mut swept = Moment::ZERO;
     let mut after: Box<str> = "".into();
+    let mut term = 0;
     while !shared.closing.load(Relaxed) {
+        if !lead(shared, &mut term) {
+            continue;
+        }
         let over = wait_for_work(shared, swept + SWEEP);
+        if !over.is_empty() && !shared.proves_to_lead() {
+            continue;
+        }
         for step in over.chunks(PIPELINE) {
             let close = |id: &SessionId| Command::Tree(TreeCommand::Close { session: *id });
             commit(shared, step.iter().map(close).collect());
@@ -32,6 +39,27 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             after = sweep(shared, &after);
         }
     }
+}
+
+/// Whether this node leads; waits a little if not. With each term, every session has its full timeout once more. Alone,
+/// it had it when the node started.
+fn lead(shared: &Shared, term: &mut u64) -> bool {
+    let leading = shared.lead.load(Relaxed);
+    if leading == 0 {
+        let clock = lock(&shared.sessions);
+        let waited = shared.session_work.wait_timeout(clock, SWEEP);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        return false;
+    }
+    if leading != *term {
+        *term = leading;
+        if !shared.alone {
+            let state = shared.state();
+            let sessions = state.registry.tree().sessions();
+            lock(&shared.sessions).begin_anew(sessions, shared.now());
+        }
+    }
+    true
 }
 
 fn wait_for_work(shared: &Shared, sweep: Moment) -> Vec<SessionId> {

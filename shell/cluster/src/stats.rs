@@ -36,6 +36,8 @@ pub struct Stats {
     pub heartbeats: u64,
     /// Probes that the guard asked for and nobody took.
     pub probes_lost: u64,
+    /// Connections of other nodes that were refused.
+    pub peers_refused: u64,
     /// Snapshots written.
     pub snapshots: u64,
     /// The revision of the last snapshot.
@@ -60,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) not_written: Counter,
     pub(crate) heartbeats: Counter,
     pub(crate) probes_lost: Counter,
+    pub(crate) peers_refused: Counter,
     pub(crate) snapshots: Counter,
     pub(crate) snapshot_revision: AtomicU64,
     pub(crate) snapshot_bytes: AtomicU64,
@@ -92,6 +95,7 @@ impl Counters {
             not_written: self.not_written.value(),
             heartbeats: self.heartbeats.value(),
             probes_lost: self.probes_lost.value(),
+            peers_refused: self.peers_refused.value(),
             snapshots: self.snapshots.value(),
             snapshot_revision: Revision(self.snapshot_revision.load(Relaxed)),
             snapshot_bytes: self.snapshot_bytes.load(Relaxed),

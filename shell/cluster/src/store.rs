@@ -1,16 +1,19 @@
 //! The registry on disk: recovery at the start, then the log and its snapshots.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use model::Revision;
+use registry::replication::{Body, EntryId, Membership, Origin, Proposer, Record, Vote, commands};
 use registry::{Command, History, Registry};
 
-use crate::log::{self, AppendError, Frame, Log, Scan, ScanError, Segment};
-use crate::node::Recovery;
+use crate::log::{self, AppendError, Frame, Log, Place, Scan, ScanError, Segment};
+use crate::node::{Recovery, secret};
+use crate::raft::{Entry, Payload};
 use crate::snapshot::{self, ReadError};
-use crate::storage::Storage;
-use crate::{OpenError, Options};
+use crate::storage::{Disk, Storage};
+use crate::{Durability, OpenError, Options};
 
 /// How many snapshots are kept: should the newest turn out damaged, the one before and the log since
 /// then give the same state.
@@ -23,8 +26,8 @@ const MAX_SEGMENT: u64 = 4 << 30;
 pub(crate) struct Store {
     pub(crate) storage: Arc<dyn Storage>,
     log: Log,
-    /// Oldest first.
-    snapshots: Vec<Revision>,
+    /// Oldest first, with the place in the log from which on there is all that came after.
+    snapshots: Vec<(Revision, u64)>,
     snapshot_after: u64,
     /// Bytes of log since the last snapshot was begun.
     logged: u64,
@@ -38,6 +41,33 @@ pub(crate) struct Recovered {
     pub(crate) history: History,
     pub(crate) store: Option<Store>,
     pub(crate) report: Recovery,
+    pub(crate) replica: Replica,
+}
+
+/// The replicated log as it was found.
+#[derive(Debug, Default)]
+pub(crate) struct Replica {
+    /// The last entry in the snapshot that was read.
+    pub(crate) snapshot: Option<EntryId>,
+    /// What that snapshot stands for, and its revision.
+    pub(crate) found: Option<(Origin, Revision)>,
+    /// From where on the log has what came after that.
+    pub(crate) position: u64,
+    /// The last entry applied to the registry.
+    pub(crate) applied: Option<EntryId>,
+    /// The last entry.
+    pub(crate) last: Option<EntryId>,
+    /// Who belonged to the cluster as of `applied`, and the entry that says so; nobody before logs were replicated.
+    pub(crate) membership: Option<(EntryId, Membership)>,
+    pub(crate) vote: Option<Vote>,
+    /// What is not known to be committed, oldest first.
+    pub(crate) tail: VecDeque<Entry>,
+    /// The first entry of each term after the snapshot.
+    pub(crate) terms: Vec<EntryId>,
+    /// The last batch of each node that was applied.
+    pub(crate) proposed: BTreeMap<u64, Proposer>,
+    /// The first entry of each segment, the place of the segment's first record, and its first frame.
+    pub(crate) marks: Vec<(u64, u64, Place)>,
 }
 
 impl Store {
@@ -57,18 +87,57 @@ impl Store {
         due
     }
 
-    /// A snapshot is on disk: removes what is no longer needed.
-    pub(crate) fn snapshot_written(&mut self, revision: Revision, len: u64) -> io::Result<()> {
-        self.snapshots.push(revision);
+    /// The place of the next record.
+    pub(crate) fn position(&self) -> u64 {
+        self.log.next().0
+    }
+
+    /// Where the next frame begins, if there is room for it in the open segment.
+    pub(crate) fn end(&self) -> Place {
+        self.log.end()
+    }
+
+    /// A snapshot is on disk: removes older ones. Everything after it is in the log from `position` on.
+    pub(crate) fn snapshot_written(
+        &mut self,
+        revision: Revision,
+        position: u64,
+        len: u64,
+    ) -> io::Result<()> {
+        // A second one of the same revision has taken the place of the first.
+        self.snapshots.retain(|(taken, _)| *taken != revision);
+        self.snapshots.push((revision, position));
         self.snapshot_len = len;
         let unneeded = self.snapshots.len().saturating_sub(SNAPSHOTS_KEPT);
-        for old in self.snapshots.drain(..unneeded) {
+        for (old, _) in self.snapshots.drain(..unneeded) {
             self.storage.remove(&snapshot::file_name(old))?;
         }
+        Ok(())
+    }
+
+    /// Removes what of the log is before `position`, but for what the older of two snapshots needs to go on from.
+    pub(crate) fn purge(&mut self, position: u64) -> io::Result<()> {
         match self.snapshots.first() {
-            Some(oldest) if self.snapshots.len() == SNAPSHOTS_KEPT => self.log.purge(*oldest),
+            Some((_, needed)) if self.snapshots.len() == SNAPSHOTS_KEPT => {
+                let position = position.min(*needed);
+                self.log.purge(Revision(position.saturating_sub(1)))
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// Reads what is on disk, if that is where the registry is kept.
+pub(crate) fn open(options: &Options) -> Result<Recovered, OpenError> {
+    match &options.durability {
+        Durability::Memory => Ok(Recovered {
+            registry: Registry::default(),
+            history: History::new(Revision::default(), options.history),
+            store: None,
+            report: Recovery::default(),
+            replica: Replica::default(),
+        }),
+        Durability::Disk(path) => recover(Arc::new(Disk::open(path)?), options, Box::new(secret)),
     }
 }
 
@@ -80,22 +149,18 @@ pub(crate) fn recover(
 ) -> Result<Recovered, OpenError> {
     let mut files = Files::list(&*storage)?;
     let mut report = Recovery::default();
-    let registry = files.newest_snapshot(&*storage, &mut report)?;
-    report.snapshot = registry.revision();
-    let mut replay = Replay {
-        history: History::new(registry.revision(), options.history),
-        registry,
-        report,
-        logged: 0,
-    };
+    let found = files.newest_snapshot(&*storage, &mut report)?;
+    let mut replay = Replay::new(found, report, options.history);
     let last = replay.segments(&*storage, &mut files.segments)?;
-    let next = replay.registry.revision().next();
+    replay.finish();
+    let next = Revision(replay.next);
     let (kept, size) = (files.segments, options.segment_size);
     let log = match &last {
         Some(last) => Log::resume(Arc::clone(&storage), kept, last, size, new_salt),
         None => Log::create(Arc::clone(&storage), kept, next, size, new_salt),
     };
     let log = log.map_err(io_error("write", &log::file_name(next)))?;
+    let snapshots = positions(&*storage, &files.snapshots);
     Ok(Recovered {
         registry: replay.registry,
         history: replay.history,
@@ -103,12 +168,24 @@ pub(crate) fn recover(
         store: Some(Store {
             storage,
             log,
-            snapshots: files.snapshots,
+            snapshots,
             snapshot_after: options.snapshot_after,
             logged: replay.logged,
             snapshot_len: files.snapshot_len,
         }),
+        replica: replay.replica,
     })
+}
+
+/// From where on the log has what came after each of these snapshots. From its beginning, if a snapshot does not say.
+fn positions(storage: &dyn Storage, snapshots: &[Revision]) -> Vec<(Revision, u64)> {
+    let position = |revision: &Revision| {
+        let file = storage.read(&snapshot::file_name(*revision)).ok()?;
+        let origin = snapshot::read_origin(file).ok()?;
+        Some(origin.position)
+    };
+    let known = snapshots.iter();
+    known.map(|r| (*r, position(r).unwrap_or(0))).collect()
 }
 
 /// The files of a data directory.
@@ -147,16 +224,16 @@ impl Files {
         &mut self,
         storage: &dyn Storage,
         report: &mut Recovery,
-    ) -> Result<Registry, OpenError> {
+    ) -> Result<Option<(Registry, Origin)>, OpenError> {
         while let Some(revision) = self.snapshots.last() {
             let name = snapshot::file_name(*revision);
             let file = storage.read(&name).map_err(io_error("read", &name))?;
             match snapshot::read(io::BufReader::with_capacity(1 << 16, file)) {
-                Ok((registry, len)) if registry.revision() == *revision => {
+                Ok((registry, origin, len)) if registry.revision() == *revision => {
                     self.snapshot_len = len;
-                    return Ok(registry);
+                    return Ok(Some((registry, origin)));
                 }
-                Ok((registry, _)) => report.notes.push(format!(
+                Ok((registry, ..)) => report.notes.push(format!(
                     "{name} is passed over: it holds revision {}",
                     registry.revision()
                 )),
@@ -175,7 +252,7 @@ impl Files {
             }
             self.snapshots.pop();
         }
-        Ok(Registry::default())
+        Ok(None)
     }
 }
 
@@ -184,18 +261,47 @@ struct Replay {
     registry: Registry,
     history: History,
     report: Recovery,
+    replica: Replica,
+    /// The place of the next record.
+    next: u64,
     /// Bytes of log after the snapshot.
     logged: u64,
 }
 
 impl Replay {
+    fn new(found: Option<(Registry, Origin)>, mut report: Recovery, history: usize) -> Self {
+        let (registry, origin) = found.map_or_else(Default::default, |(r, o)| (r, Some(o)));
+        report.snapshot = registry.revision();
+        let mut replica = Replica::default();
+        let mut next = 1;
+        if let Some(origin) = origin {
+            let entry = Some(origin.entry);
+            replica.found = Some((origin.clone(), registry.revision()));
+            (replica.snapshot, replica.applied, replica.last) = (entry, entry, entry);
+            let known = !origin.membership.voters.is_empty();
+            replica.membership = known.then_some((origin.since, origin.membership));
+            replica.vote = origin.vote;
+            replica.proposed = origin.proposed;
+            next = origin.position;
+        }
+        replica.position = next;
+        Self {
+            history: History::new(registry.revision(), history),
+            registry,
+            report,
+            replica,
+            next,
+            logged: 0,
+        }
+    }
+
     /// Applies the segments. Returns what the last one holds, if there is one to go on with.
     fn segments(
         &mut self,
         storage: &dyn Storage,
         segments: &mut Vec<Segment>,
     ) -> Result<Option<Scan>, OpenError> {
-        let wanted = self.registry.revision().next();
+        let wanted = Revision(self.next);
         // The first one needed is the last that begins at or before the first revision wanted.
         let mut needed = segments.partition_point(|s| s.first <= wanted).max(1) - 1;
         // If nothing was written to the last segment yet, a crash may have torn the one before.
@@ -238,10 +344,20 @@ impl Replay {
             }
         }
         // What a snapshot shows was in the log, and synced, before.
-        match end.unwrap_or(Revision(1)) {
-            end if end < wanted => Err(lost(end, wanted)),
-            _ => Ok(last),
+        let end = end.unwrap_or(Revision(1));
+        if end < wanted {
+            return Err(lost(end, wanted));
         }
+        self.next = end.0;
+        // One from an older program that nothing was written to is begun anew, for records of this one.
+        if last
+            .as_ref()
+            .is_some_and(|l| l.version < log::VERSION && l.first == l.next)
+        {
+            segments.pop();
+            last = None;
+        }
+        Ok(last)
     }
 
     /// Applies one segment; `None` if it was never finished being created. Only in the last one written to can
@@ -254,8 +370,9 @@ impl Replay {
     ) -> Result<Option<Scan>, OpenError> {
         let name = &segment.name;
         let bytes = read_segment(storage, name)?;
-        let before = self.registry.revision();
-        let scanned = log::scan(&bytes, |revision, command| self.apply(revision, &command));
+        let before = self.replica.last;
+        let begins_with = self.replica.last.map_or(0, |last| last.index + 1);
+        let scanned = log::scan(&bytes, |position, record| self.record(position, record));
         let scan = match scanned {
             Ok(scan) => scan,
             Err(ScanError::Unborn) if last_written => {
@@ -302,19 +419,131 @@ impl Replay {
                 scan.end
             ));
         }
-        if self.registry.revision() > before {
+        let place = Place {
+            segment: scan.first,
+            salt: scan.salt(),
+            offset: log::SEGMENT_HEADER as u64,
+        };
+        self.replica.marks.push((begins_with, scan.first.0, place));
+        if self.replica.last > before {
             self.logged += scan.end as u64;
         }
         Ok(Some(scan))
     }
 
-    fn apply(&mut self, revision: Revision, command: &Command) {
-        // A segment may begin before the snapshot. Gaps are found by the scan, and between segments by the names.
-        if revision == self.registry.revision().next() {
-            let applied = self.registry.apply(revision, command);
-            self.history.extend(applied.events);
-            self.report.records += 1;
+    fn record(&mut self, position: Revision, record: Record<'_>) -> Result<(), String> {
+        match record {
+            Record::Command(command) => {
+                let id = EntryId {
+                    term: 0,
+                    index: position.0,
+                };
+                if self.append(id)? {
+                    self.apply(&command);
+                    self.replica.applied = Some(id);
+                }
+            }
+            Record::Entry(id, body) => {
+                if self.append(id)? {
+                    // What cannot be applied is better found now.
+                    if let Body::Batch(batch) = &body {
+                        commands(batch.commands).map_err(|e| e.to_string())?;
+                    }
+                    self.replica.tail.push_back(Entry::read(id, body));
+                }
+            }
+            Record::Vote(vote) => self.replica.vote = Some(vote),
+            Record::Committed(index) => self.commit(index),
         }
+        Ok(())
+    }
+
+    /// Makes an entry the last of the log, in place of those that were there from its index on; false for what the snapshot
+    /// has. A segment may begin before the snapshot. Gaps are found by the scan, and between segments by the names.
+    fn append(&mut self, id: EntryId) -> Result<bool, String> {
+        let replica = &mut self.replica;
+        if replica
+            .applied
+            .is_some_and(|applied| id.index <= applied.index)
+        {
+            return Ok(false);
+        }
+        let expected = replica.last.map_or(id.index.min(1), |last| last.index + 1);
+        if id.index > expected {
+            return Err(format!(
+                "is entry {}, where {expected} is expected",
+                id.index
+            ));
+        }
+        while replica
+            .tail
+            .back()
+            .is_some_and(|entry| entry.index >= id.index)
+        {
+            replica.tail.pop_back();
+        }
+        replica.terms.retain(|first| first.index < id.index);
+        if replica.terms.last().is_none_or(|last| last.term != id.term) {
+            replica.terms.push(id);
+        }
+        replica.last = Some(id);
+        Ok(true)
+    }
+
+    /// Applies entries up to this one.
+    fn commit(&mut self, index: u64) {
+        while let Some(entry) = self.replica.tail.pop_front() {
+            if entry.index > index {
+                self.replica.tail.push_front(entry);
+                return;
+            }
+            let id = entry.id();
+            match entry.payload {
+                Payload::Blank => {}
+                Payload::Batch(batch) => {
+                    let last = self.replica.proposed.get(&batch.node);
+                    if batch.proposer.is_after(last) {
+                        // They were read once already.
+                        for command in commands(&batch.records).unwrap_or_default() {
+                            self.apply(&command);
+                        }
+                        let proposed = &mut self.replica.proposed;
+                        proposed.insert(batch.node, batch.proposer);
+                    }
+                }
+                Payload::Membership(membership) => {
+                    self.replica.membership = Some((id, Membership::clone(&membership)));
+                }
+            }
+            self.replica.applied = Some(id);
+        }
+    }
+
+    /// In a cluster of one, what is on disk is committed.
+    fn finish(&mut self) {
+        let last = self
+            .replica
+            .tail
+            .iter()
+            .rev()
+            .find_map(|e| match &e.payload {
+                Payload::Membership(membership) => Some(Membership::clone(membership)),
+                _ => None,
+            });
+        let known = self.replica.membership.as_ref().map(|(_, m)| m.clone());
+        let alone = last
+            .or(known)
+            .is_none_or(|m| m.voters.len() == 1 && m.voters[0].len() == 1);
+        if alone && let Some(last) = self.replica.last {
+            self.commit(last.index);
+        }
+    }
+
+    fn apply(&mut self, command: &Command) {
+        let revision = self.registry.revision().next();
+        let applied = self.registry.apply(revision, command);
+        self.history.extend(applied.events);
+        self.report.records += 1;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::{InstanceId, Revision, ServiceKey};
 use registry::{Command, Committed, Compacted, Event, Heartbeat, Registry, Service};
+use serde::Serialize;
 use thiserror::Error;
 
 /// An answer that takes time. Boxed, so that the traits can be used as objects: fronts are compiled once,
@@ -35,6 +36,45 @@ pub trait Directory: Send + Sync + 'static {
     ///
     /// [`Compacted`] when some of them are no longer kept.
     fn events_since(&self, revision: Revision, key: &ServiceKey) -> Result<Vec<Event>, Compacted>;
+
+    /// How the cluster looks from this node.
+    fn cluster(&self) -> Cluster;
+}
+
+/// A cluster, as one of its nodes sees it. Of a node that is alone, it has no nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// The node that says so.
+    pub node: String,
+    /// The node that leads, as far as that one knows.
+    pub leader: Option<String>,
+    /// The leader's term.
+    pub term: u64,
+    /// The last command applied at the node that says so.
+    pub revision: Revision,
+    /// The last entry of the log applied there.
+    pub applied: u64,
+    /// All nodes, by name.
+    pub nodes: Vec<ClusterNode>,
+    /// What is wrong with the disk there, if anything is.
+    pub fault: Option<String>,
+    /// Why it has refused a connection of another node last, if it has.
+    pub refused: Option<String>,
+}
+
+/// A node of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClusterNode {
+    /// Its name.
+    pub name: String,
+    /// Where the others reach it.
+    pub address: String,
+    /// Whether it votes.
+    pub votes: bool,
+    /// How many entries it lacks; only the leader knows.
+    pub behind: Option<u64>,
+    /// How many milliseconds ago the leader has heard of it; only the leader knows.
+    pub heard_ms: Option<u64>,
 }
 
 /// A wait for changes.
@@ -54,8 +94,8 @@ pub trait Changes: Send {
 #[error("the node is shutting down")]
 pub struct Closed;
 
-/// Why a command was not committed. Nothing of it is in the registry, except after [`Reason::Closing`],
-/// where it may or may not be.
+/// Why a command was not committed. Nothing of it is in the registry, except after [`Reason::Closing`] and
+/// [`Reason::Interrupted`], where it may or may not be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{detail}")]
 pub struct Refused {
@@ -76,6 +116,10 @@ pub enum Reason {
     NotWritten,
     /// The disk can no longer be trusted: no writes until a restart.
     ReadOnly,
+    /// No node leads the cluster at present.
+    NoLeader,
+    /// It is not known whether it was written: the cluster has lost its leader meanwhile.
+    Interrupted,
     /// The node is shutting down.
     Closing,
 }

@@ -39,7 +39,6 @@ fn an_unknown_key_names_the_near_one() {
 #[test]
 fn what_the_design_has_and_this_version_has_not_is_told_apart() {
     for text in [
-        "[cluster]\nbind = \"127.0.0.1:1\"",
         "[front.consul]\nbind = \"127.0.0.1:8500\"",
         &route("files = \"/srv\"\nservice = \"a\""),
         &listener("service = \"a\"\nprotocol = \"http2\""),
@@ -550,4 +549,30 @@ fn persistence_that_contradicts_itself_is_refused() {
         let fault = one(&format!("[service.a.persistence]\n{keys}"));
         assert!(fault.contains(why), "{fault}");
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_cluster_is_said_at_once() {
+    let found = faults(
+        "[cluster]\nbind = \"10.0.0.1:7071\"\ntoken = \"short\"\npeers = { a = \"10.0.0.1\", b = \"b:7071\" }\n",
+    );
+    let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+    for part in [
+        "is too short",
+        "has an entry of another form",
+        "is not a loopback address",
+    ] {
+        assert!(
+            texts.iter().any(|text| text.contains(part)),
+            "{part}: {texts:?}"
+        );
+    }
+    let found = faults(
+        "[cluster]\nbind = \"127.0.0.1:7071\"\ntoken = \"0123456789abcdef\"\npeers = { a = \"a:1\" }\ncert = \"a.pem\"\n",
+    );
+    assert!(
+        found[0].to_string().contains("lacks the others"),
+        "{}",
+        found[0]
+    );
 }

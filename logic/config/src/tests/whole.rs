@@ -159,7 +159,7 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
 
 #[test]
 fn every_default_is_among_the_effective_values() {
-    let text = "[front.zookeeper]\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
+    let text = "[cluster]\nbind = \"127.0.0.1:4\"\npeers = { a = \"a:1\" }\ntoken = \"0123456789abcdef\"\n[front.zookeeper]\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
                 = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nheader = [{ name = \"a\" }]\nquery = [{ name = \"a\" }]\nfilters.rate_limit = [{ rate = \"1/s\" }]\nfilters.concurrency = [{ max = 1 }]\nfilters.basic_auth = { file = \"a\" }\nfilters.compress = {}\nfilters.cors = { origins = [\"*\"] }\nfilters.error_page = [{ status = [\"404\"], body = \"\" }]\nanswer = {}\n[service.b]\npersistence = {}\n[service.c]\npersistence = { by = \"source_ip\" }\n[service.a]\ncheck = { http \
                 = \"/\" }\ntls = {}\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
                 = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
@@ -274,6 +274,18 @@ fn every_required_key_is_missed() {
             "listener.web.tls.certificates",
         ),
         (
+            "[cluster]\npeers = { a = \"a:1\" }\ntoken = \"0123456789abcdef\"",
+            "cluster.bind",
+        ),
+        (
+            "[cluster]\nbind = \"127.0.0.1:1\"\ntoken = \"0123456789abcdef\"",
+            "cluster.peers",
+        ),
+        (
+            "[cluster]\nbind = \"127.0.0.1:1\"\npeers = { a = \"a:1\" }",
+            "cluster.token",
+        ),
+        (
             "[front.zookeeper]\ntls = {}",
             "front.zookeeper.tls.certificates",
         ),
@@ -296,7 +308,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        12
+        15
     );
 }
 

@@ -22,7 +22,7 @@ pub use slab::Seed;
 use slab::{Slab, State};
 use wheel::Wheel;
 
-use crate::{Command, LeaseRef, MAX_BATCH, Record};
+use crate::{Command, LeaseRef, MAX_BATCH, Record, Registry};
 
 /// Whoever drives [`Leases`] promises a call at least this often. Longer without one, and the process was
 /// stopped, or starved: then time did not pass for the leases either, for nobody could renew them.
@@ -122,6 +122,19 @@ impl Leases {
             probes: VecDeque::new(),
             seen: now,
             frozen: now.since(Moment::ZERO),
+        }
+    }
+
+    /// This node has taken the lead: what others have heard since is not known here, so each lease has one full ttl from
+    /// now on.
+    pub fn begin_anew(&mut self, registry: &Registry, now: Moment) {
+        let seed = self.slab.seed;
+        *self = Self::new(self.limits, 0, now);
+        self.slab.seed = seed;
+        for service in registry.services() {
+            for record in service.instances() {
+                self.follow(&service.key, &record.instance.id, Some(record), now);
+            }
         }
     }
 

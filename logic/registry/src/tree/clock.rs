@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::Moment;
 
-use super::SessionId;
+use super::{Session, SessionId};
 
 /// How exact a session's end is, in milliseconds. ZooKeeper rounds up to ticks of two seconds.
 const TICK: u64 = 64;
@@ -56,6 +56,33 @@ impl SessionClock {
         };
         self.look_at(id, at + entry.timeout);
         self.sessions.insert(id, entry);
+    }
+
+    /// These are the sessions now, and each has its full timeout from now on. Pulses of those that stay keep beating.
+    pub fn begin_anew<'a>(&mut self, sessions: impl Iterator<Item = &'a Session>, now: Moment) {
+        let mut before = std::mem::take(&mut self.sessions);
+        self.due.clear();
+        for session in sessions {
+            self.opened(session.id, session.timeout, now);
+            if let (Some(old), Some(new)) = (
+                before.remove(&session.id),
+                self.sessions.get_mut(&session.id),
+            ) {
+                old.pulse.beat(now);
+                new.pulse = old.pulse;
+            }
+        }
+    }
+
+    /// The sessions that something was heard of since then.
+    pub fn heard_since(&self, then: Moment) -> Vec<SessionId> {
+        let since = millis(then);
+        let heard = |entry: &Entry| entry.pulse.0.load(Relaxed) >= since;
+        let sessions = self.sessions.iter();
+        sessions
+            .filter(|(_, entry)| heard(entry))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// A session is over.

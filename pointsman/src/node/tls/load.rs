@@ -1,10 +1,11 @@
 //! From files to what rustls works with. Every error names the file, and what to do.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ::cluster::PeerTls;
 use anyhow::{Context, anyhow, bail};
 use config::{Certificate, ClientAuth, Protocol, ServiceTls, TlsVersion};
 use proxy::InstanceTls;
@@ -73,6 +74,32 @@ pub(super) fn listener(
     };
     let value = Arc::new(config);
     Ok(Made { value, shown })
+}
+
+/// What connections between nodes of a cluster need: both sides show a certificate that the cluster's authority has
+/// signed.
+pub(in crate::node) fn peers([cert, key, ca]: &[PathBuf; 3]) -> anyhow::Result<PeerTls> {
+    let files = Certificate {
+        cert: cert.clone(),
+        key: key.clone(),
+        ocsp: None,
+    };
+    // For the errors that it finds.
+    certified(&files)?;
+    let roots = Arc::new(authorities(ca)?);
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(clients.build()?)
+        .with_single_cert(chain(cert)?, private_key(key)?)?;
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain(cert)?, private_key(key)?)?;
+    Ok(PeerTls {
+        server: Arc::new(server),
+        client: Arc::new(client),
+    })
 }
 
 /// What connections to a service's instances need.

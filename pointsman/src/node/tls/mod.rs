@@ -1,6 +1,6 @@
 //! Certificates and keys: loaded from the files that the configuration names, watched, and published to the workers.
 
-mod load;
+pub(super) mod load;
 mod names;
 
 use std::collections::BTreeMap;

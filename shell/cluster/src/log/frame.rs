@@ -1,13 +1,14 @@
 use model::Revision;
-use registry::Command;
+use registry::replication::Record;
 
 /// The most bytes of records in a frame: with more, a reader would wait noticeably for one batch of others.
 pub const MAX_FRAME: usize = 4 << 20;
 
 /// The first bytes of every segment.
 pub(super) const MAGIC: [u8; 8] = *b"PMANLOG\n";
-/// The version of the format of segments, frames and records. (Commands carry one of their own.)
-pub(crate) const VERSION: u32 = 1;
+/// The version of the format of segments, frames and records. (Commands carry one of their own.) The first had
+/// commands for records, and nothing else.
+pub(crate) const VERSION: u32 = 2;
 /// Magic, version, salt, first revision, CRC-32C of these.
 pub(crate) const SEGMENT_HEADER: usize = 8 + 4 + 8 + 8 + 4;
 /// Mark, length of the records, CRC-32C, revision of the first record.
@@ -19,25 +20,15 @@ pub(super) const RECORD_HEADER: usize = 4;
 ///
 /// The salt makes the frames of this file unlike any bytes that a client could have put into a record: after a
 /// crash, the reader looks for frames that follow a torn one, and must not be shown any.
-pub(super) fn segment_header(salt: u64, first: Revision) -> [u8; SEGMENT_HEADER] {
+pub(super) fn segment_header(version: u32, salt: u64, first: Revision) -> [u8; SEGMENT_HEADER] {
     let mut header = [0; SEGMENT_HEADER];
     header[..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     header[12..20].copy_from_slice(&salt.to_le_bytes());
     header[20..28].copy_from_slice(&first.0.to_le_bytes());
     let crc = crc32c::crc32c(&header[..28]);
     header[28..].copy_from_slice(&crc.to_le_bytes());
     header
-}
-
-/// Appends a command as a record of a frame; returns the size of its encoding.
-pub(crate) fn push_record(records: &mut Vec<u8>, command: &Command) -> usize {
-    let start = records.len() + RECORD_HEADER;
-    records.extend_from_slice(&[0; RECORD_HEADER]);
-    command.encode(records);
-    let size = records.len() - start;
-    records[start - RECORD_HEADER..start].copy_from_slice(&(size as u32).to_le_bytes());
-    size
 }
 
 /// What is written and synced in one go: records with consecutive revisions, under one checksum.
@@ -59,10 +50,14 @@ impl Frame {
         self.count = 0;
     }
 
-    /// Adds records made by [`push_record`].
-    pub(crate) fn add(&mut self, records: &[u8], count: usize) {
-        self.bytes.extend_from_slice(records);
-        self.count += count as u64;
+    /// Adds a record.
+    pub(crate) fn push(&mut self, record: &Record<'_>) {
+        let start = self.bytes.len() + RECORD_HEADER;
+        self.bytes.extend_from_slice(&[0; RECORD_HEADER]);
+        record.encode(&mut self.bytes);
+        let size = (self.bytes.len() - start) as u32;
+        self.bytes[start - RECORD_HEADER..start].copy_from_slice(&size.to_le_bytes());
+        self.count += 1;
     }
 
     /// Whether there is room for so many more bytes.

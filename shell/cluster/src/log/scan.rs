@@ -1,5 +1,6 @@
 use model::Revision;
-use registry::{Command, DecodeError};
+use registry::DecodeError;
+use registry::replication::Record;
 use thiserror::Error;
 
 use super::frame::{
@@ -19,8 +20,17 @@ pub struct Scan {
     pub torn: usize,
     /// Whether the segment is closed, and another one follows.
     pub closed: bool,
+    /// The version of the format.
+    pub version: u32,
     /// What frames of this segment are salted with.
     pub(super) salt: u64,
+}
+
+impl Scan {
+    /// What frames of the segment are salted with.
+    pub(crate) fn salt(&self) -> u64 {
+        self.salt
+    }
 }
 
 /// Why bytes are no segment.
@@ -47,19 +57,23 @@ pub struct Damage {
     pub found: String,
 }
 
-/// Reads a segment: calls `visit` with every command in it, in order. Any bytes at all are safe to pass.
+/// Reads a segment: calls `visit` with every record in it, in order. Any bytes at all are safe to pass.
 ///
 /// # Errors
 ///
-/// When it is damaged other than by a crash in the middle of its last write.
-pub fn scan(bytes: &[u8], mut visit: impl FnMut(Revision, Command)) -> Result<Scan, ScanError> {
-    let (salt, first) = read_header(bytes)?;
+/// When it is damaged other than by a crash in the middle of its last write, or `visit` finds a record wrong.
+pub fn scan(
+    bytes: &[u8],
+    mut visit: impl FnMut(Revision, Record<'_>) -> Result<(), String>,
+) -> Result<Scan, ScanError> {
+    let (version, salt, first) = read_header(bytes)?;
     let mut scan = Scan {
         first,
         next: first,
         end: SEGMENT_HEADER,
         torn: 0,
         closed: false,
+        version,
         salt,
     };
     while scan.end < bytes.len() {
@@ -102,7 +116,7 @@ pub(crate) fn written(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1)
 }
 
-fn read_header(bytes: &[u8]) -> Result<(u64, Revision), ScanError> {
+fn read_header(bytes: &[u8]) -> Result<(u32, u64, Revision), ScanError> {
     // A frame is only ever written after the header is on disk.
     let damaged = |found: &str| match bytes.len() <= SEGMENT_HEADER {
         true => ScanError::Unborn,
@@ -126,11 +140,11 @@ fn read_header(bytes: &[u8]) -> Result<(u64, Revision), ScanError> {
     if number32(header, 28) != crc {
         return Err(damaged("the header does not match its checksum"));
     }
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(ScanError::Version(version));
     }
-    debug_assert_eq!(header, segment_header(salt, Revision(first)));
-    Ok((salt, Revision(first)))
+    debug_assert_eq!(header, segment_header(version, salt, Revision(first)));
+    Ok((version, salt, Revision(first)))
 }
 
 /// The records of the good frame at `offset`, if there is one and its first revision is `expected`.
@@ -186,7 +200,7 @@ fn read_records(
     records: &[u8],
     start: usize,
     mut revision: Revision,
-    visit: &mut impl FnMut(Revision, Command),
+    visit: &mut impl FnMut(Revision, Record<'_>) -> Result<(), String>,
 ) -> Result<Revision, Damage> {
     let mut at = 0;
     let damage = |at: usize, found: String| Damage {
@@ -199,10 +213,9 @@ fn read_records(
             .map(|header| number32(header, 0) as usize)
             .and_then(|len| records[at + RECORD_HEADER..].get(..len))
             .ok_or_else(|| damage(at, "a record that is longer than its frame".into()))?;
-        let command = Command::decode(record).map_err(|e: DecodeError| {
-            damage(at, format!("the record of revision {revision} {e}"))
-        })?;
-        visit(revision, command);
+        let wrong = |found| damage(at, format!("the record of revision {revision} {found}"));
+        let decoded = Record::decode(record).map_err(|e: DecodeError| wrong(e.to_string()))?;
+        visit(revision, decoded).map_err(wrong)?;
         // A hostile header may start at the very last revision.
         revision = Revision(
             revision

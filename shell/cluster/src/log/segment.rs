@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use model::Revision;
 
-use super::frame::{Frame, SEGMENT_HEADER, segment_header};
+use super::frame::{Frame, SEGMENT_HEADER, VERSION, segment_header};
 use super::scan::Scan;
 use crate::storage::{File, Storage};
 
@@ -41,6 +41,17 @@ pub(crate) struct Log {
 pub(crate) struct Segment {
     pub(crate) first: Revision,
     pub(crate) name: String,
+}
+
+/// Where a frame begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The segment, by its first record's place in the log.
+    pub(crate) segment: Revision,
+    /// What its frames are salted with.
+    pub(crate) salt: u64,
+    /// The frame's first byte.
+    pub(crate) offset: u64,
 }
 
 /// Why a frame is not in the log.
@@ -99,7 +110,8 @@ impl Log {
             reserved: 0,
             next: last.next,
             segment_size,
-            full: false,
+            // What an older program has begun, it can still be told from what this one writes.
+            full: last.version < VERSION,
             broken: None,
             new_salt,
         })
@@ -119,6 +131,20 @@ impl Log {
         self.write(frame)?;
         self.next = Revision(first.0 + frame.count());
         Ok(first)
+    }
+
+    /// The place of the next record.
+    pub(crate) fn next(&self) -> Revision {
+        self.next
+    }
+
+    /// The open segment: its first record's place, its salt, and where in it the next frame begins.
+    pub(crate) fn end(&self) -> Place {
+        Place {
+            segment: self.segments.last().map_or(self.next, |s| s.first),
+            salt: self.salt,
+            offset: self.len,
+        }
     }
 
     /// Removes segments that hold nothing after `revision`.
@@ -224,7 +250,7 @@ impl Segment {
 /// it was never acknowledged.
 fn create_segment(storage: &dyn Storage, salt: u64, first: Revision) -> io::Result<Box<dyn File>> {
     let mut file = storage.create(&file_name(first))?;
-    file.append(&segment_header(salt, first))?;
+    file.append(&segment_header(VERSION, salt, first))?;
     file.sync()?;
     storage.sync_directory()?;
     Ok(file)

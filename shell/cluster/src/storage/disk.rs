@@ -103,8 +103,14 @@ impl Storage for Disk {
             .collect()
     }
 
-    fn read(&self, name: &str) -> io::Result<Box<dyn Read>> {
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(fs::File::open(self.path.join(name))?))
+    }
+
+    fn read_from(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let mut file = fs::File::open(self.path.join(name))?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(io::BufReader::with_capacity(1 << 16, file)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {

@@ -146,10 +146,16 @@ impl Storage for FaultyDisk {
         Ok(lock(&self.0).names.keys().cloned().collect())
     }
 
-    fn read(&self, name: &str) -> io::Result<Box<dyn Read>> {
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         let state = lock(&self.0);
         let content = state.names.get(name).ok_or_else(|| missing(name))?;
         Ok(Box::new(Cursor::new(lock(content).now.clone())))
+    }
+
+    fn read_from(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let mut file = self.read(name)?;
+        io::copy(&mut file.by_ref().take(offset), &mut io::sink())?;
+        Ok(file)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {

@@ -13,7 +13,9 @@ pub(crate) trait Storage: Send + Sync {
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Reads a file from its start.
-    fn read(&self, name: &str) -> io::Result<Box<dyn Read>>;
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read + Send>>;
+    /// Reads a file from a byte on.
+    fn read_from(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read + Send>>;
     /// Makes an empty file, in place of what has that name.
     fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
     /// Opens a file to write from `at` on.

@@ -72,7 +72,7 @@ type Entry = (&'static str, fn() -> MethodRouter<Arc<Api>>);
 type Shared = axum::extract::State<Arc<Api>>;
 
 /// Every path there is. `openapi.json` describes the same; a test compares them.
-const ROUTES: [Entry; 16] = [
+const ROUTES: [Entry; 17] = [
     ("/v1/services", || get(services::list)),
     ("/v1/services/{service}", || get(services::show)),
     ("/v1/services/{service}/watch", || get(watch::watch)),
@@ -88,6 +88,7 @@ const ROUTES: [Entry; 16] = [
     ("/v1/heartbeats", || post(heartbeats::many)),
     ("/v1/pick/{service}", || get(decisions::pick)),
     ("/v1/explain", || get(decisions::explain)),
+    ("/v1/cluster", || get(node::cluster)),
     ("/register", || post(tutorial::register)),
     ("/query", || get(tutorial::query)),
     ("/load_balance", || post(tutorial::load_balance)),

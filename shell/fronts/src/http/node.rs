@@ -41,6 +41,12 @@ pub(crate) async fn readyz(State(api): Shared) -> Result<Response, Box<Problem>>
     Ok(json(StatusCode::OK, &json!({ "status": "ready" })))
 }
 
+/// `GET /v1/cluster`: how the cluster looks from here.
+pub(crate) async fn cluster(State(api): Shared, input: Input) -> Result<Response, Box<Problem>> {
+    input.finish()?;
+    Ok(json(StatusCode::OK, &api.directory.cluster()))
+}
+
 /// `GET /openapi.json`
 pub(crate) async fn openapi() -> Response {
     let kind = HeaderValue::from_static("application/json");

@@ -115,6 +115,8 @@ impl From<Refused> for Box<Problem> {
             Reason::NotWritten => (busy, "not-written", "The disk did not take it", 5),
             // Somebody has to look at the disk first.
             Reason::ReadOnly => (busy, "read-only", "The node takes no writes", 60),
+            Reason::NoLeader => (busy, "no-leader", "No node leads the cluster", 1),
+            Reason::Interrupted => (busy, "interrupted", "It may have been written, or not", 1),
             // Another node may be there at once, and this one in seconds.
             Reason::Closing => (busy, "closing", "The node is shutting down", 2),
         };

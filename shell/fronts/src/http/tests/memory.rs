@@ -99,6 +99,20 @@ impl Directory for Memory {
         })
     }
 
+    fn cluster(&self) -> crate::Cluster {
+        crate::Cluster {
+            node: "n1".into(),
+            nodes: vec![crate::ClusterNode {
+                name: "n1".into(),
+                address: "127.0.0.1:7071".into(),
+                votes: true,
+                behind: Some(0),
+                heard_ms: None,
+            }],
+            ..crate::Cluster::default()
+        }
+    }
+
     fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat> {
         let now = Moment::from_nanos(self.started.elapsed().as_nanos() as u64);
         let mut leases = self.leases.lock().unwrap();

@@ -324,6 +324,10 @@ async fn every_field_of_an_answer_is_described_and_nothing_else_is() {
         )
         .await;
     checker.check("Problem", &event.json());
+    checker.check(
+        "Cluster",
+        &server.call("GET", "/v1/cluster", None).await.json(),
+    );
     *server.memory.refuse.lock().unwrap() = Some(Refused {
         reason: Reason::Overloaded,
         detail: "no".into(),

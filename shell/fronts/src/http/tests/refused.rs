@@ -527,6 +527,8 @@ async fn a_registry_that_refuses_says_why_and_when_to_try_again() {
         (Reason::Overloaded, 503, "overloaded", Some("1")),
         (Reason::NotWritten, 503, "not-written", Some("5")),
         (Reason::ReadOnly, 503, "read-only", Some("60")),
+        (Reason::NoLeader, 503, "no-leader", Some("1")),
+        (Reason::Interrupted, 503, "interrupted", Some("1")),
         (Reason::Closing, 503, "closing", Some("2")),
         (Reason::TooLarge, 413, "too-large", None),
     ] {

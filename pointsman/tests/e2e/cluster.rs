@@ -1,0 +1,325 @@
+//! Three nodes that are one registry, as processes: killed, stopped, and strangers among them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Connection, Home, Node, free_address, get, pointsman, until};
+use crate::tls::Authority;
+
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+
+/// Nodes of one configuration; each is told its name only.
+struct Cluster {
+    homes: BTreeMap<&'static str, Home>,
+    nodes: BTreeMap<&'static str, Node>,
+    config: String,
+}
+
+impl Cluster {
+    /// A cluster with something more in its configuration; `tls` is added to the table of the cluster.
+    fn new(more: &str, tls: impl Fn(&Home)) -> Self {
+        let peers = NAMES.map(|name| (name, free_address()));
+        let list: Vec<String> = peers
+            .iter()
+            .map(|(name, at)| format!("{name} = \"{at}\""))
+            .collect();
+        let config = format!(
+            "[node]\nname = \"${{NODE}}\"\n[cluster]\nbind = \"${{BIND}}\"\ntoken = \"a secret of the test\"\n\
+             peers = {{ {} }}\n{more}",
+            list.join(", ")
+        );
+        let homes = peers.map(|(name, at)| {
+            let home = Home::new("").env("NODE", name).env("BIND", at.to_string());
+            home.configure(&config.replace("${HOME}", &home.path().display().to_string()));
+            tls(&home);
+            (name, home)
+        });
+        let mut cluster = Self {
+            homes: homes.into(),
+            nodes: BTreeMap::new(),
+            config,
+        };
+        for name in NAMES {
+            cluster.start(name);
+        }
+        cluster
+    }
+
+    fn plain() -> Self {
+        Self::new("", |_| {})
+    }
+
+    fn start(&mut self, name: &'static str) {
+        self.nodes.insert(name, self.homes[name].start());
+    }
+
+    /// The leader that all running nodes agree on.
+    fn leader(&self) -> &'static str {
+        until("a leader that all know", || {
+            let mut leaders = self.nodes.values().map(leader_of);
+            let first = leaders.next()??;
+            let same = leaders.all(|leader| leader.as_ref() == Some(&first));
+            let name = NAMES.into_iter().find(|name| *name == first)?;
+            (same && self.nodes.contains_key(name)).then_some(name)
+        })
+    }
+
+    fn other_than(&self, name: &str) -> &Node {
+        let others = self.nodes.iter().find(|(other, _)| **other != name);
+        others.expect("another one").1
+    }
+}
+
+fn leader_of(node: &Node) -> Option<String> {
+    node.read("/v1/cluster")["leader"]
+        .as_str()
+        .map(str::to_owned)
+}
+
+fn lasting() -> Value {
+    json!({ "address": "127.0.0.1", "port": 1, "persistent": true })
+}
+
+fn try_register(node: &Node, id: &str) -> Answer {
+    node.call("PUT", &format!("/v1/services/s/instances/{id}"), &lasting())
+}
+
+fn ids(node: &Node) -> Vec<String> {
+    let answer = get(node.api, "/v1/services/s").json();
+    let instances = answer["instances"].as_array().cloned().unwrap_or_default();
+    instances
+        .iter()
+        .map(|i| i["id"].as_str().expect("an id").to_owned())
+        .collect()
+}
+
+#[test]
+fn three_nodes_of_one_configuration_answer_alike_and_say_how_they_are() {
+    let cluster = Cluster::plain();
+    let leader = cluster.leader();
+    for (name, node) in &cluster.nodes {
+        node.register("s", name, &lasting());
+        // Whoever wrote it reads it there.
+        assert!(node.health("s", name).is_some());
+    }
+    for node in cluster.nodes.values() {
+        until("all three everywhere", || {
+            (ids(node).len() == 3).then_some(())
+        });
+    }
+    let api = cluster.nodes[leader].url();
+    let said = pointsman(["cluster", "status", "--api", &api]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success(), "{text}");
+    assert!(text.contains(&format!("leader {leader}, term ")), "{text}");
+    let said = pointsman(["cluster", "status", "--json", "--api", &api]);
+    let status: Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    assert_eq!(status["nodes"].as_array().map(Vec::len), Some(3));
+    assert_eq!(status["leader"], leader);
+}
+
+#[test]
+fn a_killed_leader_is_followed_at_once_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::plain();
+    let mut acknowledged = Vec::new();
+    let mut gaps = Vec::new();
+    for round in 0..5 {
+        let leader = cluster.leader();
+        let survivor = cluster.other_than(leader);
+        for n in 0..20 {
+            let id = format!("i-{round}-{n}");
+            assert_eq!(try_register(survivor, &id).status, 201);
+            acknowledged.push(id);
+        }
+        let killed = Instant::now();
+        cluster.nodes.remove(leader).expect("it runs").kill();
+        let survivor = cluster.other_than(leader);
+        let id = format!("i-{round}-next");
+        until("a write after the leader was killed", || {
+            [200, 201]
+                .contains(&try_register(survivor, &id).status)
+                .then_some(())
+        });
+        gaps.push(killed.elapsed());
+        acknowledged.push(id);
+        for node in cluster.nodes.values() {
+            until("what was acknowledged", || {
+                let there = ids(node);
+                acknowledged
+                    .iter()
+                    .all(|id| there.contains(id))
+                    .then_some(())
+            });
+        }
+        cluster.start(leader);
+        let back = &cluster.nodes[leader];
+        until("the one that came back has it too", || {
+            (ids(back).len() == acknowledged.len()).then_some(())
+        });
+    }
+    gaps.sort_unstable();
+    eprintln!("from the kill to the next acknowledged write: {gaps:.0?}");
+}
+
+#[test]
+fn a_leader_that_was_stopped_ends_no_lease_that_others_have_renewed() {
+    let cluster = Cluster::new(
+        "[guard]\nmax_loss = \"100%\"\nmax_loss_global = \"100%\"\n",
+        |_| {},
+    );
+    let leader = cluster.leader();
+    let node = cluster.other_than(leader);
+    let lease = json!({ "ttl": "2s", "grace": "1h" });
+    for id in ["alive", "silent"] {
+        let body = json!({ "address": "127.0.0.1", "port": 1, "lease": lease });
+        node.register("s", id, &body);
+    }
+    let beat = || {
+        let answer = node.call(
+            "POST",
+            "/v1/services/s/instances/alive/heartbeat",
+            &Value::Null,
+        );
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(node.health("s", "alive").as_deref(), Some("passing"));
+    };
+    cluster.nodes[leader].signal(Signal::STOP);
+    // The length of the stop is what is tested: the others elect another, and leases last for less.
+    let stopped = Instant::now();
+    while stopped.elapsed() < Duration::from_secs(6) {
+        beat();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let next = leader_of(node).expect("another leader");
+    assert_ne!(next, leader);
+    cluster.nodes[leader].signal(Signal::CONT);
+    let resumed = Instant::now();
+    while resumed.elapsed() < Duration::from_secs(4) {
+        beat();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    until("the silent one is found out", || {
+        beat();
+        (node.health("s", "silent")? == "critical").then_some(())
+    });
+    let old = &cluster.nodes[leader];
+    until("the old leader follows", || {
+        (leader_of(old)? != leader).then_some(())
+    });
+    assert_eq!(old.health("s", "alive").as_deref(), Some("passing"));
+}
+
+#[test]
+fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
+    let mut cluster = Cluster::plain();
+    let leader = cluster.leader();
+    cluster.nodes[leader].register("s", "a", &lasting());
+    for name in NAMES.into_iter().filter(|name| *name != leader) {
+        cluster.nodes.remove(name).expect("it runs").kill();
+    }
+    let node = &cluster.nodes[leader];
+    let answer = try_register(node, "b");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(ids(node), ["a"]);
+    let mut watch = Connection::open(node.api);
+    watch.send("GET /v1/services/s/watch HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("advice", || {
+        let said = pointsman(["cluster", "status", "--api", &node.url()]);
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        (!said.status.success() && text.contains("no node leads")).then_some(())
+    });
+}
+
+#[test]
+fn strangers_are_refused_and_both_sides_say_why() {
+    let cluster = Cluster::plain();
+    cluster.leader();
+    let mine = free_address().to_string();
+    let stranger = Home::new("").env("NODE", "n1").env("BIND", mine);
+    stranger.configure(
+        &cluster
+            .config
+            .replace("a secret of the test", "a guess of a stranger"),
+    );
+    let stranger = stranger.start();
+    until("a node says so", || {
+        let refused = cluster
+            .nodes
+            .values()
+            .map(|n| n.read("/v1/cluster")["refused"].clone());
+        let mut refused = refused.filter_map(|why| why.as_str().map(str::to_owned));
+        refused
+            .any(|why| why.contains("its token is another"))
+            .then_some(())
+    });
+    assert_eq!(leader_of(&stranger), None);
+    assert_eq!(try_register(&stranger, "x").status, 503);
+    assert!(cluster.nodes.values().all(|node| ids(node).is_empty()));
+}
+
+#[test]
+fn nodes_with_certificates_of_their_authority_trust_each_other_and_nobody_else() {
+    let authority = Authority::new();
+    let tls = "cert = \"${HOME}/node.pem\"\nkey = \"${HOME}/node.key\"\nca = \"${HOME}/ca.pem\"\n";
+    let files = |authority: &Authority, home: &Home| {
+        authority.sign(&["127.0.0.1"]).write(home, "node");
+        std::fs::write(home.path().join("ca.pem"), &authority.pem).expect("a file");
+    };
+    let cluster = Cluster::new(tls, |home| files(&authority, home));
+    let leader = cluster.leader();
+    cluster.other_than(leader).register("s", "a", &lasting());
+    for node in cluster.nodes.values() {
+        until("everywhere", || (ids(node) == ["a"]).then_some(()));
+    }
+    // One who knows the token, and has a certificate of somebody else.
+    let stranger = Home::new("")
+        .env("NODE", "n2")
+        .env("BIND", free_address().to_string());
+    let at = stranger.path().display().to_string();
+    stranger.configure(&cluster.config.replace("${HOME}", &at));
+    let other = Authority::new();
+    other.sign(&["127.0.0.1"]).write(&stranger, "node");
+    std::fs::write(stranger.path().join("ca.pem"), &authority.pem).expect("a file");
+    let stranger = stranger.start();
+    until("it is refused", || {
+        let refused = cluster
+            .nodes
+            .values()
+            .map(|n| n.read("/v1/cluster")["refused"].clone());
+        let mut refused = refused.filter_map(|why| why.as_str().map(str::to_owned));
+        refused.any(|why| why.contains("was refused")).then_some(())
+    });
+    assert_eq!(leader_of(&stranger), None);
+}
+
+#[test]
+fn what_a_cluster_cannot_be_is_refused_with_what_to_do() {
+    let peers = "peers = { a = \"127.0.0.1:7071\", b = \"127.0.0.1:7072\" }\ntoken = \"a secret of the test\"\n";
+    for (config, said) in [
+        (
+            format!("[node]\nname = \"c\"\n[cluster]\nbind = \"127.0.0.1:0\"\n{peers}"),
+            "is not in [cluster] peers (a, b)",
+        ),
+        (
+            format!("[cluster]\nbind = \"0.0.0.0:0\"\n{peers}"),
+            "give cert, key and ca",
+        ),
+        (
+            format!(
+                "[node]\nname = \"a\"\ndurability = \"memory\"\n[cluster]\nbind = \"127.0.0.1:0\"\n{peers}"
+            ),
+            "must remember what it voted for",
+        ),
+        (
+            "[cluster]\nbind = \"127.0.0.1:0\"\npeers = { a = \"127.0.0.1\" }\ntoken = \"short\"\n"
+                .into(),
+            "is too short",
+        ),
+    ] {
+        let refused = Home::new(&config).refusal();
+        assert!(refused.contains(said), "{said}: {refused}");
+    }
+}

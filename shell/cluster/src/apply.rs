@@ -1,0 +1,200 @@
+//! What is committed, applied to the registry.
+
+use std::sync::Arc;
+
+use model::{InstanceId, Revision, ServiceKey};
+use registry::replication::{EntryId, Origin, commands};
+use registry::tree::TreeCommand;
+use registry::{
+    Applied, Change, Command, Committed, DecodeError, Record, Registration, Registry, Reply,
+};
+
+use crate::node::{Shared, State, lock};
+use crate::queue::{Answer, Job};
+use crate::raft::Batch;
+
+/// Commands applied before readers have their turn.
+const APPLY_STEP: usize = 256;
+
+/// Changes the registry, on the one thread that may, and tells everybody.
+pub(crate) struct Applier {
+    shared: Arc<Shared>,
+}
+
+impl Applier {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Applies a batch, and answers those who wait for it here. One that was applied before is passed over: it was sent
+    /// again, for the answer had been lost.
+    pub(crate) fn apply(&self, entry: EntryId, batch: &Batch) -> Result<(), DecodeError> {
+        let waiting = self.shared.pending.take(batch.proposer);
+        {
+            let origin = &mut self.shared.state_mut().origin;
+            origin.entry = entry;
+            if !batch.proposer.is_after(origin.proposed.get(&batch.node)) {
+                return Ok(());
+            }
+            origin.proposed.insert(batch.node, batch.proposer);
+        }
+        match waiting {
+            // Those who wait for the batch are told when this returns.
+            Some(mut waiting) => self.apply_jobs(std::mem::take(&mut waiting.jobs)),
+            None => self.apply_jobs(vec![Job::of_nobody(commands(&batch.records)?)]),
+        }
+        Ok(())
+    }
+
+    fn apply_jobs(&self, jobs: Vec<Job>) {
+        let records = jobs.iter().map(|job| job.commands.len() as u64).sum();
+        self.shared.counters.batches.add(1);
+        self.shared.counters.records.add(records);
+        let mut touched = Touched::default();
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            let mut state = self.shared.state_mut();
+            let mut applied = 0;
+            while applied < APPLY_STEP
+                && let Some(job) = jobs.next()
+            {
+                applied += job.commands.len();
+                let mut committed = Vec::with_capacity(job.commands.len());
+                for command in &job.commands {
+                    let revision = state.registry.revision().next();
+                    let applied = state.registry.apply(revision, command);
+                    match command {
+                        Command::Tree(command) => self.follow_tree(command, &applied, &state),
+                        _ => touched.add(command, &applied, &state.registry),
+                    }
+                    let Applied { reply, events, .. } = applied;
+                    state.history.extend(events);
+                    committed.push(Committed { revision, reply });
+                }
+                match job.answer {
+                    Answer::Called(done) => done(&state.registry, committed.first()),
+                    Answer::Waiting(answer) => answers.push((answer, committed)),
+                    Answer::Nobody => {}
+                }
+            }
+        }
+        if let Some(observer) = self.shared.observer() {
+            observer.settled();
+        }
+        // What only changed the tree has been told to its observer.
+        if touched.any {
+            self.follow(&touched);
+            self.shared.hub.publish(touched.services, touched.revision);
+        }
+        for (answer, committed) in answers {
+            let _ = answer.send(Ok(committed));
+        }
+    }
+
+    /// Puts another registry in place of this one: a snapshot came from the leader.
+    pub(crate) fn replace(&self, registry: Registry, origin: Origin) {
+        let shared = &self.shared;
+        let revision = registry.revision();
+        let mut touched = Touched {
+            any: true,
+            revision,
+            ..Touched::default()
+        };
+        {
+            let mut state = shared.state_mut();
+            for service in state.registry.services().chain(registry.services()) {
+                touched.services.push(Arc::clone(&service.key));
+            }
+            for service in state.registry.services() {
+                let gone = service.instances().map(|record| &record.instance.id);
+                let gone = gone.filter(|id| registry.instance(&service.key, id).is_none());
+                let gone = gone.map(|id| (Arc::clone(&service.key), id.clone(), None));
+                touched.instances.extend(gone);
+            }
+            for service in registry.services() {
+                let there = service.instances().map(|record| {
+                    let id = record.instance.id.clone();
+                    (Arc::clone(&service.key), id, Some(Arc::clone(record)))
+                });
+                touched.instances.extend(there);
+            }
+            state.history.begin_anew(revision);
+            state.registry = registry;
+            state.origin = origin;
+            let now = shared.now();
+            lock(&shared.sessions).begin_anew(state.registry.tree().sessions(), now);
+        }
+        self.follow(&touched);
+        shared.hub.publish(touched.services, revision);
+    }
+
+    /// Tells what a command did to the tree, before anybody can see it.
+    fn follow_tree(&self, command: &TreeCommand, applied: &Applied, state: &State) {
+        let observer = self.shared.observer();
+        match command {
+            TreeCommand::Open {
+                session, timeout, ..
+            } => {
+                let now = self.shared.now();
+                lock(&self.shared.sessions).opened(*session, *timeout, now);
+                self.shared.session_work.notify_one();
+            }
+            TreeCommand::Close { session } => {
+                lock(&self.shared.sessions).closed(*session);
+            }
+            _ => {}
+        }
+        let Some(observer) = observer else { return };
+        if !applied.tree.is_empty() {
+            observer.changed(state.registry.tree(), &applied.tree);
+        }
+        if let TreeCommand::Close { session } = command {
+            observer.session_closed(*session);
+        }
+    }
+
+    fn follow(&self, touched: &Touched) {
+        let shared = &self.shared;
+        for step in touched.instances.chunks(APPLY_STEP) {
+            let mut leases = lock(&shared.leases);
+            let now = shared.now();
+            for (key, id, record) in step {
+                leases.follow(key, id, record.as_deref(), now);
+            }
+        }
+    }
+}
+
+/// What a batch changed, for the leases and the watchers.
+#[derive(Default)]
+struct Touched {
+    /// Whether there was any command about instances.
+    any: bool,
+    revision: Revision,
+    /// With repetitions.
+    services: Vec<Arc<ServiceKey>>,
+    /// Instances and their records afterwards; `None` once removed.
+    instances: Vec<(Arc<ServiceKey>, InstanceId, Option<Arc<Record>>)>,
+}
+
+impl Touched {
+    fn add(&mut self, command: &Command, applied: &Applied, registry: &Registry) {
+        self.any = true;
+        self.revision = registry.revision();
+        for event in &applied.events {
+            let record = (event.change != Change::Removed).then(|| Arc::clone(&event.record));
+            self.services.push(Arc::clone(&event.key));
+            self.instances
+                .push((Arc::clone(&event.key), event.id.clone(), record));
+        }
+        // Nothing that watchers could see, but the lease is renewed.
+        if let (Command::Register { key, .. }, Reply::Registered(Registration::Unchanged, record)) =
+            (command, &applied.reply)
+            && let Some(service) = registry.service(key)
+        {
+            let (id, record) = (record.instance.id.clone(), Some(Arc::clone(record)));
+            self.instances.push((Arc::clone(&service.key), id, record));
+        }
+    }
+}

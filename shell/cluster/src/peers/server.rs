@@ -1,0 +1,142 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use registry::replication::{Hello, MAX_MESSAGE, Message, PROTOCOL, Response};
+use tokio::io::{BufReader, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{CONNECT, Identity, Stream, frames};
+
+/// Answers that may wait to be sent.
+const QUEUE: usize = 64;
+
+/// What answers the other nodes' requests.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Answers a request, which is in these bytes. What has to be in the order of the requests is done when this
+    /// returns; the answer may come later.
+    fn handle(
+        self: Arc<Self>,
+        from: u64,
+        message: Vec<u8>,
+        answers: Answers,
+    ) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// A connection of this node has ended.
+    fn lost(&self, from: u64);
+
+    /// A connection was refused.
+    fn refused(&self, why: &str);
+}
+
+/// Where answers go.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers(mpsc::Sender<Vec<u8>>);
+
+impl Answers {
+    pub(crate) async fn send(&self, number: u64, response: Response) {
+        // Whoever does not wait any more has gone, and the connection with it.
+        let _ = self.0.send(answer(number, response)).await;
+    }
+}
+
+fn answer(number: u64, response: Response) -> Vec<u8> {
+    let mut frame = frames::begin();
+    Message::Response(number, response).encode(&mut frame);
+    frames::finish(frame)
+}
+
+/// Takes connections of other nodes.
+pub(crate) async fn serve<H: Handler>(listener: TcpListener, identity: Identity, handler: Arc<H>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (identity, handler) = (identity.clone(), Arc::clone(&handler));
+                tokio::spawn(connection(stream, identity, handler));
+            }
+            // No descriptors, most likely: those that there are go on.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn connection<H: Handler>(stream: TcpStream, identity: Identity, handler: Arc<H>) {
+    match timeout(CONNECT, greet(stream, &identity)).await {
+        Ok(Ok((stream, from))) => {
+            // Whatever ended it, it has ended.
+            let _ = converse(stream, from, &handler).await;
+            handler.lost(from);
+        }
+        Ok(Err(e)) => handler.refused(&e.to_string()),
+        Err(_) => handler.refused("a connection did not say who it is in time"),
+    }
+}
+
+async fn greet(stream: TcpStream, identity: &Identity) -> io::Result<(Box<dyn Stream>, u64)> {
+    let address = stream.peer_addr()?;
+    let refused = |why: &str| io::Error::other(format!("{address} was refused: {why}"));
+    let mut stream = identity
+        .accept(stream)
+        .await
+        .map_err(|e| refused(&e.to_string()))?;
+    let greeting = frames::receive(&mut stream, frames::MAX_GREETING).await?;
+    let hello = greeting.and_then(|bytes| Hello::decode(&bytes).ok());
+    let hello = hello.ok_or_else(|| refused("it does not greet as nodes do"))?;
+    let why = match &hello {
+        h if h.protocol != PROTOCOL => "it speaks another version of the protocol",
+        h if !same(h.token.as_bytes(), identity.token.as_bytes()) => "its token is another",
+        h if h.cluster != identity.cluster => "it belongs to another cluster",
+        h if h.to != identity.node => {
+            "it means another node; compare the addresses in [cluster] peers"
+        }
+        _ => {
+            frames::send(&mut stream, &answer(0, Response::Done)).await?;
+            return Ok((stream, hello.node));
+        }
+    };
+    let response = Response::Refused {
+        passing: false,
+        why: why.into(),
+    };
+    frames::send(&mut stream, &answer(0, response)).await?;
+    Err(refused(why))
+}
+
+/// Compares in a time that does not say how much was right.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let pairs = one.iter().zip(other);
+    one.len() == other.len() && pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+async fn converse<H: Handler>(
+    stream: Box<dyn Stream>,
+    from: u64,
+    handler: &Arc<H>,
+) -> io::Result<()> {
+    let (reading, mut out) = split(stream);
+    let (answers, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE);
+    let writing = tokio::spawn(async move {
+        while let Some(frame) = queue.recv().await {
+            if frames::send(&mut out, &frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut reading = BufReader::with_capacity(64 << 10, reading);
+    let ended = loop {
+        match frames::receive(&mut reading, MAX_MESSAGE).await {
+            Ok(Some(message)) => {
+                let answers = Answers(answers.clone());
+                if let Err(e) = Arc::clone(handler).handle(from, message, answers).await {
+                    break Err(e);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(e) => break Err(e),
+        }
+    };
+    writing.abort();
+    ended
+}

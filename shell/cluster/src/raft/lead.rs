@@ -1,0 +1,202 @@
+//! Who leads, and what depends on it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use model::{InstanceId, ServiceKey};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::TransferLeaderRequest;
+use openraft::{Instant, Raft, ReadPolicy, ServerState};
+use registry::replication::{Member, Request};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::machine::Machine;
+use super::network::{Network, Use};
+use super::types::{Types, membership, raft_vote};
+use crate::journal::Journal;
+use crate::node::{Progress, Shared, lock};
+
+/// Renewals are sent to the leader this often, all that came meanwhile in one message.
+const RENEW: Duration = Duration::from_millis(200);
+/// The most renewals in one message: half a megabyte of names.
+const MOST_RENEWED: usize = 8_192;
+/// How long the leader may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it takes to be sure that nobody listens where the leader was.
+const LOOK: Duration = Duration::from_millis(100);
+/// What the next in line waits for the one before to take the lead.
+const TURN: Duration = Duration::from_millis(80);
+/// How often each takes its turn, until the election's own patience decides.
+const TRIES: usize = 4;
+
+/// Notes who leads, for those who ask on other threads.
+pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Shared>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        {
+            let now = metrics.borrow_and_update();
+            let leads = now.state == ServerState::Leader && now.current_leader == Some(node);
+            let term = now.vote.leader_id.term;
+            shared.lead.store(if leads { term } else { 0 }, Relaxed);
+            let mut known = lock(&shared.known);
+            known.term = term;
+            known.leader = now.current_leader;
+            known.membership = membership(now.membership_config.membership());
+        }
+        // Under the lock, or the keeper could look, miss it, and sleep.
+        drop(lock(&shared.leases));
+        shared.lease_work.notify_all();
+        drop(lock(&shared.sessions));
+        shared.session_work.notify_all();
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers whether this node still leads, by asking a majority.
+pub(super) async fn prove(
+    raft: Raft<Types, Machine>,
+    mut asked: UnboundedReceiver<oneshot::Sender<bool>>,
+) {
+    while let Some(answer) = asked.recv().await {
+        let raft = raft.clone();
+        tokio::spawn(async move {
+            let proof = raft.ensure_linearizable(ReadPolicy::ReadIndex);
+            let proven = timeout(Duration::from_secs(2), proof).await;
+            let _ = answer.send(matches!(proven, Ok(Ok(_))));
+        });
+    }
+}
+
+/// Sends renewals on to the leader.
+pub(super) async fn renew(node: u64, network: Network, shared: Arc<Shared>) {
+    let mut heard = shared.now();
+    loop {
+        sleep(RENEW).await;
+        let leader = {
+            let known = lock(&shared.known);
+            let leader = known.leader.filter(|leader| *leader != node);
+            leader.and_then(|id| Some((id, known.membership.nodes.get(&id)?.clone())))
+        };
+        let now = shared.now();
+        let Some((leader, member)) = leader else {
+            continue;
+        };
+        let renewed: Vec<(ServiceKey, InstanceId)> = lock(&shared.renewals).drain().collect();
+        let mut sessions: Vec<u64> = {
+            let clock = lock(&shared.sessions);
+            let heard = clock.heard_since(heard);
+            heard.into_iter().map(|id| id.0 as u64).collect()
+        };
+        heard = now;
+        if renewed.is_empty() && sessions.is_empty() {
+            continue;
+        }
+        let link = network.link(leader, &member, Use::Questions);
+        for instances in renewed.chunks(MOST_RENEWED) {
+            let request = Request::Renew {
+                instances: instances.to_vec(),
+                sessions: std::mem::take(&mut sessions),
+            };
+            if link.ask(request, PATIENCE).await.is_err() {
+                // They go to the next leader, or this one when it is back.
+                lock(&shared.renewals).extend(instances.iter().cloned());
+            }
+        }
+        if !sessions.is_empty() {
+            let request = Request::Renew {
+                instances: Vec::new(),
+                sessions,
+            };
+            let _ = link.ask(request, PATIENCE).await;
+        }
+    }
+}
+
+/// Sees to it that a leader that is gone is followed by another at once.
+///
+/// A connection that ends says nothing for certain; but where nobody listens any more, there is no leader. The followers
+/// then take their turns, in the order of their numbers, each without asking whether the others have heard of the leader
+/// lately, for they have.
+pub(super) async fn succeed(
+    node: u64,
+    raft: Raft<Types, Machine>,
+    journal: Arc<Journal>,
+    shared: Arc<Shared>,
+    mut lost: UnboundedReceiver<u64>,
+) {
+    while let Some(gone) = lost.recv().await {
+        let (leader, members) = {
+            let known = lock(&shared.known);
+            (known.leader, known.membership.clone())
+        };
+        let Some(member) = members.nodes.get(&gone).filter(|_| leader == Some(gone)) else {
+            continue;
+        };
+        if listens(member).await {
+            continue;
+        }
+        let mut voters: Vec<u64> = members.voters.iter().flatten().copied().collect();
+        voters.retain(|voter| *voter != gone);
+        voters.sort_unstable();
+        voters.dedup();
+        let Some(turn) = voters.iter().position(|voter| *voter == node) else {
+            continue;
+        };
+        sleep(TURN * turn as u32).await;
+        for _ in 0..TRIES {
+            if lock(&shared.known)
+                .leader
+                .is_some_and(|leader| leader != gone)
+            {
+                break;
+            }
+            match journal.vote() {
+                Some(vote) if vote.node == gone => {
+                    let rpc = TransferLeaderRequest::new(raft_vote(vote), node, None);
+                    let _ = raft.handle_transfer_leader(rpc).await;
+                }
+                // Somebody has tried, and lacks what others have.
+                _ => drop(raft.trigger().elect(false).await),
+            }
+            sleep(TURN * voters.len() as u32).await;
+        }
+        // More than one connection has ended with it.
+        while lost.try_recv().is_ok() {}
+    }
+}
+
+/// Whether anybody takes connections there.
+async fn listens(member: &Member) -> bool {
+    let connected = timeout(LOOK, TcpStream::connect(&*member.address)).await;
+    match connected {
+        Ok(Ok(_)) => true,
+        Ok(Err(e)) => e.kind() != std::io::ErrorKind::ConnectionRefused,
+        // Slow, or cut off: the election's own patience decides.
+        Err(_) => true,
+    }
+}
+
+/// How far the others are, as the leader knows it.
+pub(super) fn progress(raft: &Raft<Types, Machine>) -> Progress {
+    let metrics = raft.metrics();
+    Progress(Box::new(move || {
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.iter().flatten();
+        let heard = metrics.heartbeat.as_ref();
+        let nodes = matched
+            .map(|(id, last)| {
+                let heard = heard.and_then(|heard| heard.get(id)?.as_ref());
+                let millis = heard.map(|at| at.elapsed().as_millis() as u64);
+                (*id, (last.as_ref().map_or(0, |last| last.index), millis))
+            })
+            .collect();
+        let majority = metrics.last_quorum_acked.as_ref();
+        (nodes, majority.map(|at| at.elapsed().as_millis() as u64))
+    }))
+}

@@ -1,0 +1,247 @@
+//! What this node answers to the others.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use openraft::Raft;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use registry::replication::{
+    Ballot, Batch as Encoded, Message, Proposer, Request, Response, Vote, commands,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::disk::Disk;
+use super::machine::{Machine, SnapshotFile, snapshot_of};
+use super::types::{Ended, Proposal, Types, entry_id, log_id, raft_vote, vote};
+use super::{Batch, Entry};
+use crate::node::{Shared, lock};
+use crate::peers::{Answers, Handler};
+use crate::snapshot;
+use crate::storage::{File, Storage};
+
+/// Where a snapshot is put that comes from the leader.
+const INCOMING: &str = "snapshot.incoming";
+
+/// A node, as the others see it.
+pub(super) struct Replica {
+    pub(super) raft: Raft<Types, Machine>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) disk: Disk,
+    pub(super) incoming: Mutex<Option<Incoming>>,
+    /// Told of nodes whose connection ended.
+    pub(super) lost: mpsc::UnboundedSender<u64>,
+}
+
+/// A snapshot that is being received.
+pub(super) struct Incoming {
+    vote: Vote,
+    offset: u64,
+    file: Box<dyn File>,
+}
+
+impl Handler for Replica {
+    async fn handle(self: Arc<Self>, _: u64, message: Vec<u8>, answers: Answers) -> io::Result<()> {
+        let message = Message::decode(&message).map_err(io::Error::other)?;
+        let Message::Request(number, request) = message else {
+            return Err(io::Error::other("an answer that was not asked for"));
+        };
+        let response = match request {
+            Request::Append {
+                vote,
+                previous,
+                committed,
+                entries,
+            } => {
+                let entries = entries.into_iter().map(|(id, body)| Entry::read(id, body));
+                let rpc = AppendEntriesRequest {
+                    vote: raft_vote(vote),
+                    prev_log_id: previous.map(log_id),
+                    entries: entries.collect(),
+                    leader_commit: committed.map(log_id),
+                };
+                self.append(rpc).await
+            }
+            Request::Vote(ballot) => voted(self.raft.vote(vote_request(ballot)).await),
+            Request::PreVote(ballot) => voted(self.raft.pre_vote(vote_request(ballot)).await),
+            Request::Transfer { vote, to, last } => {
+                let rpc = TransferLeaderRequest::new(raft_vote(vote), to, last.map(log_id));
+                match self.raft.handle_transfer_leader(rpc).await {
+                    Ok(Ok(())) => Response::Done,
+                    Ok(Err(e)) => refused(true, &e),
+                    Err(e) => refused(false, &e),
+                }
+            }
+            Request::Snapshot {
+                vote,
+                offset,
+                last,
+                bytes,
+            } => self.part_of_snapshot(vote, offset, last, bytes).await,
+            Request::Propose(batch) => {
+                let batch = Encoded::decode(batch).map_err(io::Error::other)?;
+                // What cannot be applied must not get into the log.
+                commands(batch.commands).map_err(io::Error::other)?;
+                let batch = Arc::new(Batch::read(batch));
+                tokio::spawn(async move {
+                    let response = self.propose(batch).await;
+                    answers.send(number, response).await;
+                });
+                return Ok(());
+            }
+            Request::Renew {
+                instances,
+                sessions,
+            } => {
+                self.shared.renew(&instances);
+                self.shared.beat(&sessions);
+                Response::Done
+            }
+        };
+        answers.send(number, response).await;
+        Ok(())
+    }
+
+    fn lost(&self, from: u64) {
+        let _ = self.lost.send(from);
+    }
+
+    fn refused(&self, why: &str) {
+        self.shared.counters.peers_refused.add(1);
+        *lock(&self.shared.peer_refused) = Some(why.into());
+    }
+}
+
+impl Replica {
+    async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Response {
+        match self.raft.append_entries(rpc).await {
+            Ok(AppendEntriesResponse::Success) => Response::Done,
+            Ok(AppendEntriesResponse::PartialSuccess(last)) => {
+                Response::Partial(last.as_ref().map(entry_id))
+            }
+            Ok(AppendEntriesResponse::Conflict) => Response::Conflict,
+            Ok(AppendEntriesResponse::HigherVote(higher)) => Response::HigherVote(vote(&higher)),
+            Err(e) => refused(false, &e),
+        }
+    }
+
+    /// Puts a batch of another node into the log.
+    async fn propose(&self, batch: Arc<Batch>) -> Response {
+        if let Err(why) = self.disk.ready() {
+            return refused(false, &why);
+        }
+        let (node, proposer) = (batch.node, batch.proposer);
+        if self.is_applied(node, proposer) {
+            return Response::Done;
+        }
+        let (ended, end) = oneshot::channel();
+        let written = self
+            .raft
+            .client_write_ff(Proposal(batch), Some(Ended(ended)));
+        if let Err(e) = written.await {
+            return refused(true, &e);
+        }
+        let _ = end.await;
+        match self.is_applied(node, proposer) {
+            true => Response::Done,
+            false => refused(true, &"this node does not lead"),
+        }
+    }
+
+    fn is_applied(&self, node: u64, proposer: Proposer) -> bool {
+        let state = self.shared.state();
+        !proposer.is_after(state.origin.proposed.get(&node))
+    }
+
+    async fn part_of_snapshot(
+        &self,
+        from: Vote,
+        offset: u64,
+        last: bool,
+        bytes: &[u8],
+    ) -> Response {
+        let Some(storage) = self.disk.journal.storage() else {
+            return refused(false, &"this node keeps nothing on disk");
+        };
+        let taken = self.take_part(&*storage, from, offset, bytes);
+        if let Err(e) = taken {
+            *lock(&self.incoming) = None;
+            return refused(true, &e);
+        }
+        if !last {
+            return Response::Done;
+        }
+        *lock(&self.incoming) = None;
+        let read = storage.read(INCOMING);
+        // Checked from its first byte to its last before anything is believed.
+        let read = read.map(|file| snapshot::read(io::BufReader::with_capacity(1 << 16, file)));
+        let _ = storage.remove(INCOMING);
+        let (registry, origin) = match read {
+            Ok(Ok((registry, origin, _))) => (registry, origin),
+            Ok(Err(e)) => return refused(true, &format!("the snapshot came damaged: {e:?}")),
+            Err(e) => return refused(true, &e),
+        };
+        let mut snapshot = snapshot_of(&origin, registry.revision());
+        snapshot.snapshot = SnapshotFile::Received(Box::new((registry, origin)));
+        match self
+            .raft
+            .install_full_snapshot(raft_vote(from), snapshot)
+            .await
+        {
+            Ok(response) => Response::HigherVote(vote(&response.vote)),
+            Err(e) => refused(false, &e),
+        }
+    }
+
+    fn take_part(
+        &self,
+        storage: &dyn Storage,
+        vote: Vote,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let mut incoming = lock(&self.incoming);
+        if offset == 0 {
+            let file = storage.create(INCOMING)?;
+            *incoming = Some(Incoming {
+                vote,
+                offset: 0,
+                file,
+            });
+        }
+        let expected = incoming
+            .as_mut()
+            .filter(|i| i.vote == vote && i.offset == offset);
+        let part = expected.ok_or_else(|| io::Error::other("a part of another snapshot"))?;
+        part.file.append(bytes)?;
+        part.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn vote_request(ballot: Ballot) -> VoteRequest<Types> {
+    VoteRequest {
+        vote: raft_vote(ballot.vote),
+        last_log_id: ballot.last.map(log_id),
+        leadership_transfer: ballot.transfer,
+    }
+}
+
+fn voted<E: std::fmt::Display>(response: Result<VoteResponse<Types>, E>) -> Response {
+    match response {
+        Ok(response) => Response::Ballot {
+            vote: vote(&response.vote),
+            granted: response.vote_granted,
+            last: response.last_log_id.as_ref().map(entry_id),
+        },
+        Err(e) => refused(false, &e),
+    }
+}
+
+fn refused(passing: bool, why: &impl std::fmt::Display) -> Response {
+    Response::Refused {
+        passing,
+        why: why.to_string().into(),
+    }
+}

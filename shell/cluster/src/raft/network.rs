@@ -1,0 +1,247 @@
+//! What the library sends to other nodes.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
+use registry::replication::{Ballot, Member, Request, Response};
+
+use super::machine::{Snapshot, SnapshotFile};
+use super::types::{RaftVote, Types, entry_id, log_id, raft_vote, vote};
+use crate::journal::Journal;
+use crate::node::lock;
+use crate::peers::{Identity, Link, LinkError};
+use crate::snapshot;
+
+/// The bytes of a snapshot in one message.
+const PART: usize = 1 << 20;
+/// How long a node may take for a part of a snapshot, or for all of it once it has the last.
+const SNAPSHOT: Duration = Duration::from_secs(120);
+/// How long a node may take to answer anything else.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The ways to all other nodes. Snapshots go a way of their own, or entries would wait behind them.
+#[derive(Clone)]
+pub(super) struct Network {
+    identity: Identity,
+    journal: Arc<Journal>,
+    links: Arc<Mutex<Links>>,
+}
+
+/// By whom they lead to and what they are for, with the addresses that they lead to.
+type Links = HashMap<(u64, Use), (Box<str>, Link)>;
+
+/// What a way is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Use {
+    Entries,
+    Snapshots,
+    /// What this node asks of the leader.
+    Questions,
+}
+
+/// A way to one node.
+pub(super) struct Client {
+    link: Link,
+    journal: Arc<Journal>,
+}
+
+impl Network {
+    pub(super) fn new(identity: Identity, journal: Arc<Journal>) -> Self {
+        Self {
+            identity,
+            journal,
+            links: Arc::default(),
+        }
+    }
+
+    /// The way to a node.
+    pub(super) fn link(&self, to: u64, member: &Member, what: Use) -> Link {
+        let mut links = lock(&self.links);
+        if let Some((address, link)) = links.get(&(to, what))
+            && *address == member.address
+        {
+            return link.clone();
+        }
+        let link = Link::new(self.identity.clone(), to, &member.address);
+        links.insert((to, what), (member.address.clone(), link.clone()));
+        link
+    }
+
+    fn client(&self, to: u64, member: &Member, what: Use) -> Client {
+        Client {
+            link: self.link(to, member, what),
+            journal: Arc::clone(&self.journal),
+        }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Client {
+        self.client(target, node, Use::Entries)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Client {
+        self.client(target, node, Use::Snapshots)
+    }
+}
+
+fn unreachable(why: &impl std::fmt::Display) -> Unreachable<Types> {
+    Unreachable::new(&AnyError::error(why))
+}
+
+impl Client {
+    async fn ask(
+        &self,
+        request: Request<'_>,
+        patience: Duration,
+    ) -> Result<Response, Unreachable<Types>> {
+        match self.link.ask(request, patience).await {
+            Ok(Response::Refused { why, .. }) => Err(unreachable(&why)),
+            Ok(response) => Ok(response),
+            Err(e @ LinkError::Unreachable(_)) => Err(unreachable(&e)),
+        }
+    }
+
+    async fn ask_for_vote(
+        &self,
+        request: Request<'_>,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.ask(request, PATIENCE).await? {
+            Response::Ballot {
+                vote,
+                granted,
+                last,
+            } => Ok(VoteResponse::new(
+                raft_vote(vote),
+                last.map(log_id),
+                granted,
+            )),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    async fn send_snapshot(
+        &self,
+        leader: RaftVote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<Types>, Unreachable<Types>> {
+        let SnapshotFile::Ours(revision) = snapshot.snapshot else {
+            return Err(unreachable(&"a snapshot that is not on disk"));
+        };
+        let storage = self.journal.storage();
+        let storage = storage.ok_or_else(|| unreachable(&"there is no disk to read it from"))?;
+        let mut file = storage
+            .read(&snapshot::file_name(revision))
+            .map_err(|e| unreachable(&e))?;
+        let mut offset = 0;
+        loop {
+            let mut bytes = Vec::with_capacity(PART);
+            let read = file.by_ref().take(PART as u64).read_to_end(&mut bytes);
+            read.map_err(|e| unreachable(&e))?;
+            let last = bytes.len() < PART;
+            let request = Request::Snapshot {
+                vote: vote(&leader),
+                offset,
+                last,
+                bytes: &bytes,
+            };
+            match self.ask(request, SNAPSHOT).await? {
+                Response::HigherVote(vote) => return Ok(SnapshotResponse::new(raft_vote(vote))),
+                Response::Done if !last => offset += bytes.len() as u64,
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+}
+
+fn unexpected(response: &Response) -> Unreachable<Types> {
+    unreachable(&format!("an answer to another question: {response:?}"))
+}
+
+fn ballot(request: &VoteRequest<Types>) -> Ballot {
+    Ballot {
+        vote: vote(&request.vote),
+        last: request.last_log_id.as_ref().map(entry_id),
+        transfer: request.leadership_transfer,
+    }
+}
+
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        _: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let request = Request::Append {
+            vote: vote(&rpc.vote),
+            previous: rpc.prev_log_id.as_ref().map(entry_id),
+            committed: rpc.leader_commit.as_ref().map(entry_id),
+            entries: rpc.entries.iter().map(|e| (e.id(), e.body())).collect(),
+        };
+        Ok(match self.ask(request, PATIENCE).await? {
+            Response::Done => AppendEntriesResponse::Success,
+            Response::Partial(last) => AppendEntriesResponse::PartialSuccess(last.map(log_id)),
+            Response::Conflict => AppendEntriesResponse::Conflict,
+            Response::HigherVote(vote) => AppendEntriesResponse::HigherVote(raft_vote(vote)),
+            other => return Err(unexpected(&other).into()),
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_for_vote(Request::Vote(ballot(&rpc))).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_for_vote(Request::PreVote(ballot(&rpc))).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        tokio::select! {
+            sent = self.send_snapshot(vote, snapshot) => Ok(sent?),
+            closed = cancel => Err(closed.into()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        _: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let request = Request::Transfer {
+            vote: vote(req.from_leader()),
+            to: *req.to_node_id(),
+            last: req.last_log_id().map(entry_id),
+        };
+        match self.ask(request, PATIENCE).await? {
+            Response::Done => Ok(Ok(())),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+}
