@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use model::{Host, Instance, Lease, Revision, ServiceKey, Timestamp, Weight};
-use registry::replication::{EntryId, Origin, Record};
+use registry::replication::{EntryId, Origin, Record, Vote};
 use registry::{Command, Registry};
 
+use crate::journal::Journal;
 use crate::log::{self, AppendError, Frame, MAX_FRAME, file_name};
+use crate::raft::{Entry, Payload};
 use crate::storage::Storage;
 use crate::storage::faulty::FaultyDisk;
 use crate::store::{self, Recovered, Store};
@@ -564,6 +566,37 @@ async fn what_an_older_program_has_written_is_gone_on_with() {
     assert_eq!(segments.len(), 2);
     assert_eq!(disk.bytes(&segments[0])[8], 1);
     assert_eq!(disk.bytes(&segments[1])[8], 2);
+}
+
+#[test]
+fn a_vote_that_was_written_already_closes_no_segment() {
+    let disk = FaultyDisk::new(0);
+    let vote = Vote {
+        term: 3,
+        node: 7,
+        committed: false,
+    };
+    {
+        let recovered = open(&disk, &large()).unwrap();
+        let journal = Journal::new(recovered.store, recovered.replica, false);
+        journal.set_vote(vote);
+        for _ in 0..2 {
+            let (told, written) = std::sync::mpsc::channel();
+            let flushed = Box::new(move |result: std::io::Result<()>| {
+                told.send(result.is_ok()).unwrap();
+            });
+            journal.append(Vec::new(), flushed);
+            journal.write().unwrap();
+            assert_eq!(written.recv(), Ok(true));
+        }
+        let id = EntryId { term: 3, index: 0 };
+        let blank = Entry::new(id, Payload::Blank);
+        journal.append(vec![blank], Box::new(|_| {}));
+        journal.write().unwrap();
+    }
+    let found = open(&disk.power_cut(), &large()).unwrap().replica;
+    assert_eq!(found.vote, Some(vote));
+    assert_eq!(found.last, Some(EntryId { term: 3, index: 0 }));
 }
 
 #[tokio::test]

@@ -470,6 +470,10 @@ impl Writer {
         let Some(store) = &mut self.store else {
             return Ok((0, None));
         };
+        // A vote that somebody waits for may have been written with entries before.
+        if self.frame.is_empty() {
+            return Ok((store.position(), None));
+        }
         let position = store.position();
         let began = Instant::now();
         let appended = store.append(&mut self.frame);

@@ -65,6 +65,11 @@ impl Frame {
         self.bytes.len() - FRAME_HEADER + bytes <= MAX_FRAME
     }
 
+    /// Whether it has no records. Such a frame closes a segment, and is not for others to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// How many records it has.
     pub(super) fn count(&self) -> u64 {
         self.count

@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use openraft::{Instant, Raft, ReadPolicy, ServerState};
 use registry::replication::{Member, Request};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -28,10 +29,10 @@ const MOST_RENEWED: usize = 8_192;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it takes to be sure that nobody listens where the leader was.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often is looked.
+const LOOKS: usize = 20;
 /// What the next in line waits for the one before to take the lead.
 const TURN: Duration = Duration::from_millis(80);
-/// How often each takes its turn, until the election's own patience decides.
-const TRIES: usize = 4;
 
 /// Notes who leads, for those who ask on other threads.
 pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Shared>) {
@@ -149,7 +150,8 @@ pub(super) async fn succeed(
             continue;
         };
         sleep(TURN * turn as u32).await;
-        for _ in 0..TRIES {
+        // One more try than those before: two that try at the same pace stand in each other's way for ever.
+        for _ in 0..=turn {
             if lock(&shared.known)
                 .leader
                 .is_some_and(|leader| leader != gone)
@@ -171,15 +173,22 @@ pub(super) async fn succeed(
     }
 }
 
-/// Whether anybody takes connections there.
+/// Whether anybody takes connections there, and keeps them: a process that ends may still have its port for a moment.
 async fn listens(member: &Member) -> bool {
-    let connected = timeout(LOOK, TcpStream::connect(&*member.address)).await;
-    match connected {
-        Ok(Ok(_)) => true,
-        Ok(Err(e)) => e.kind() != std::io::ErrorKind::ConnectionRefused,
-        // Slow, or cut off: the election's own patience decides.
-        Err(_) => true,
+    for _ in 0..LOOKS {
+        let connected = timeout(LOOK, TcpStream::connect(&*member.address)).await;
+        let mut stream = match connected {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) => return e.kind() != std::io::ErrorKind::ConnectionRefused,
+            // Slow, or cut off: the election's own patience decides.
+            Err(_) => return true,
+        };
+        // Whoever lives waits for a greeting.
+        if timeout(LOOK, stream.read(&mut [0])).await.is_err() {
+            return true;
+        }
     }
+    true
 }
 
 /// How far the others are, as the leader knows it.
