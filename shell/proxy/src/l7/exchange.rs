@@ -131,8 +131,7 @@ impl Session {
                 kept: forward.stay.endpoint,
                 ..Context::default()
             };
-            let (mut attempts, mut retries) = (0, 0);
-            let mut last: Option<Failed> = None;
+            let (mut attempts, mut retries, mut last) = (0, 0, None::<Failed>);
             loop {
                 let in_flight = match self.worker.pick(&snapshot, forward.service, &context) {
                     Ok(in_flight) => in_flight,
@@ -163,38 +162,31 @@ impl Session {
                     in_flight.reported(load);
                 }
                 in_flight.done(self.told(&outcome), heard);
-                match outcome {
-                    Err(failed) if self.is_expired() => {
-                        let mut ended = Box::pin(self.expire(begun, failed)).await;
-                        (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
-                        return ended;
-                    }
-                    Ok(mut ended) => {
-                        (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
-                        return ended;
-                    }
-                    Err(Failed::Client(cut)) => {
-                        let mut ended = Box::pin(self.client_failed(begun, cut)).await;
-                        (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
-                        return ended;
-                    }
-                    Err(failed) => {
-                        if retries == service.retries
-                            || !may_retry(begun, &failed)
-                            || !self.worker.may_retry(&snapshot, forward.service)
-                        {
-                            let why = explain(&failed);
-                            let mut ended = Box::pin(self.give_up(begun, attempts, why)).await;
-                            if let Failed::Unanswered(Unanswered::Replaced(_)) = failed {
-                                ended.endpoint = Some(endpoint);
-                            }
-                            return ended;
-                        }
+                let mut ended = match outcome {
+                    Err(failed) if self.is_expired() => Box::pin(self.expire(begun, failed)).await,
+                    Ok(ended) => ended,
+                    Err(Failed::Client(cut)) => Box::pin(self.client_failed(begun, cut)).await,
+                    Err(failed)
+                        if retries < service.retries
+                            && may_retry(begun, &failed)
+                            && self.worker.may_retry(&snapshot, forward.service) =>
+                    {
                         retries += 1;
                         last = Some(failed);
                         stats.retries.bump(1);
+                        continue;
                     }
-                }
+                    Err(failed) => {
+                        let why = explain(&failed);
+                        let ended = Box::pin(self.give_up(begun, attempts, why)).await;
+                        if !matches!(failed, Failed::Unanswered(Unanswered::Replaced(_))) {
+                            return ended;
+                        }
+                        ended
+                    }
+                };
+                (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
+                return ended;
             }
         }
     }

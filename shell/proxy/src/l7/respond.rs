@@ -319,28 +319,10 @@ impl Session {
             return Ok(None);
         }
         if let Some(metric) = &service.load_report {
-            let report = response.fields.find(load_report::FIELD);
-            let load = report.and_then(|report| load_report::metric(report, metric));
-            self.load.set(load.map(|load| load as f32));
+            self.hear_report(response, metric);
         }
-        let translated = asked.web.and_then(|kind| translated(response, kind));
-        if let Some((text, kind)) = &translated {
-            let mut parsed = h1::parse_response(text, &mut 0, &LIMITS, asked.method);
-            let Ok(Some(response)) = &mut parsed else {
-                return Err(Unanswered::Malformed);
-            };
-            let (mut started, head, _) = self.written(response, asked);
-            let mut came = head_len..len;
-            if !started.body.is_done() {
-                let bytes = input[came.clone()].to_vec();
-                let (kind, came_along) = (*kind, bytes);
-                started.web = Some(Box::new(Web {
-                    kind,
-                    came: came_along,
-                }));
-                came.end = came.start;
-            }
-            return self.start_either(scratch, came, started, (head, asked));
+        if let Some(translated) = asked.web.and_then(|kind| translated(response, kind)) {
+            return self.start_web(scratch, head_len..len, asked, translated);
         }
         let (started, head, coding) = self.written(response, asked);
         if let Some(coding) = coding {
@@ -350,6 +332,34 @@ impl Session {
             return begun.map(Some);
         }
         self.start_either(scratch, head_len..len, started, (head, asked))
+    }
+
+    /// What the instance says of its load.
+    fn hear_report(&self, response: &h1::Response<'_>, metric: &str) {
+        let report = response.fields.find(load_report::FIELD);
+        let load = report.and_then(|report| load_report::metric(report, metric));
+        self.load.set(load.map(|load| load as f32));
+    }
+
+    /// Begins an answer of gRPC's, whose head became this one, for a browser.
+    fn start_web(
+        &self,
+        scratch: &mut [u8],
+        mut came: Range<usize>,
+        asked: Asked,
+        (text, kind): (Vec<u8>, grpc::Kind),
+    ) -> Result<Option<Begin>, Unanswered> {
+        let mut parsed = h1::parse_response(&text, &mut 0, &LIMITS, asked.method);
+        let Ok(Some(response)) = &mut parsed else {
+            return Err(Unanswered::Malformed);
+        };
+        let (mut started, head, _) = self.written(response, asked);
+        if !started.body.is_done() {
+            let bytes = scratch[FRONT + came.start..FRONT + came.end].to_vec();
+            started.web = Some(Box::new(Web { kind, came: bytes }));
+            came.end = came.start;
+        }
+        self.start_either(scratch, came, started, (head, asked))
     }
 
     fn start_either(
