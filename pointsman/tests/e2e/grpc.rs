@@ -1,6 +1,6 @@
 //! gRPC through the node, with the `h2` crate at both ends.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use http_types::{HeaderMap, Request, Response};
 
 use crate::harness::{Connection, Node, Origin, get, until};
 use crate::http2::{connect, run, upload};
-use crate::shared::{before, serving};
+use crate::shared::{before, serving, silent};
 
 /// A message in its frame.
 fn message(text: &[u8]) -> Vec<u8> {
@@ -203,18 +203,7 @@ fn a_deadline_is_passed_on_shorter_and_ends_what_comes_too_late() {
 
 #[test]
 fn an_instance_hears_that_nobody_waits_any_more() {
-    let reset = Arc::new(Mutex::new(None));
-    let seen = reset.clone();
-    let origin = serving(
-        |_| (),
-        move |_, mut respond| {
-            let seen = seen.clone();
-            async move {
-                let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
-                *seen.lock().unwrap() = reason.ok();
-            }
-        },
-    );
+    let (origin, reset) = silent();
     let node = before(&[&origin], "");
     run(async {
         let (sender, _ending) = connect(node.web()).await;
@@ -294,9 +283,9 @@ fn trailers_frame(text: &str) -> Vec<u8> {
     .concat()
 }
 
-#[test]
-fn browsers_call_in_their_own_form() {
-    let origin = serving(
+/// Takes calls, and nothing that is none.
+fn strict() -> Origin {
+    serving(
         |_| (),
         |request, mut respond| async move {
             match request.method().as_str() {
@@ -304,7 +293,12 @@ fn browsers_call_in_their_own_form() {
                 _ => respond.send_reset(Reason::PROTOCOL_ERROR),
             }
         },
-    );
+    )
+}
+
+#[test]
+fn browsers_call_in_their_own_form() {
+    let origin = strict();
     let node = translating(&origin);
     let sent = message("hello ü".as_bytes());
     let end = trailers_frame("grpc-status:0\r\ngrpc-message:fine\r\n");
@@ -375,15 +369,7 @@ fn browsers_call_in_their_own_form() {
 
 #[test]
 fn browsers_call_over_http_2_too_and_hear_of_deadlines() {
-    let origin = serving(
-        |_| (),
-        |request, mut respond| async move {
-            match request.method().as_str() {
-                "POST" => serve(request, respond).await,
-                _ => respond.send_reset(Reason::PROTOCOL_ERROR),
-            }
-        },
-    );
+    let origin = strict();
     let node = translating(&origin);
     run(async {
         let (sender, _ending) = connect(node.listener("plain")).await;

@@ -247,8 +247,8 @@ fn trailers_of_a_client_in_chunks_arrive_and_come_back() {
     assert_eq!(origin.heard()[0].header("te"), Some("trailers"));
 }
 
-#[test]
-fn what_a_client_breaks_off_is_broken_off_at_the_instance() {
+/// An origin that never answers, and with what a request to it was broken off.
+pub(crate) fn silent() -> (Origin, Arc<Mutex<Option<Reason>>>) {
     let reset = Arc::new(Mutex::new(None));
     let seen = reset.clone();
     let origin = serving(
@@ -257,10 +257,16 @@ fn what_a_client_breaks_off_is_broken_off_at_the_instance() {
             let seen = seen.clone();
             async move {
                 let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
-                *seen.lock().unwrap() = Some(reason.unwrap());
+                *seen.lock().unwrap() = reason.ok();
             }
         },
     );
+    (origin, reset)
+}
+
+#[test]
+fn what_a_client_breaks_off_is_broken_off_at_the_instance() {
+    let (origin, reset) = silent();
     let node = before(&[&origin], "");
     run(async {
         let (sender, _ending) = connect(node.web()).await;

@@ -232,8 +232,14 @@ impl Session {
 
     /// Adds what came along of the request's body; what follows the body is the next request's.
     pub(super) fn begin_body(&self, (begun, plan): &mut (Begun, Plan), input: &mut [u8]) {
-        let decoded = begun.body.decode(input);
-        let decoded = decoded.map_err(|fault| (fault.status(), fault.to_string()));
+        let decoded = match begun.body.decode(input) {
+            Err(h1::Fault::BodyTooLong) => {
+                begun.keep_alive = false;
+                *plan = Plan::Answer(self.too_long());
+                return;
+            }
+            decoded => decoded.map_err(|fault| (fault.status(), fault.to_string())),
+        };
         let text = begun.call.as_mut().and_then(|call| call.text.as_mut());
         let decoded = decoded.and_then(|decoded| {
             let read = plain(input, decoded, text);
@@ -242,11 +248,6 @@ impl Session {
         });
         let (decoded, data) = match decoded {
             Ok(decoded) => decoded,
-            Err((status, _)) if status == h1::Fault::BodyTooLong.status() => {
-                begun.keep_alive = false;
-                *plan = Plan::Answer(self.too_long());
-                return;
-            }
             Err((status, why)) => {
                 self.count(|stats| stats.refused.bump(1));
                 begun.keep_alive = false;
