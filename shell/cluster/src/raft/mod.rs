@@ -1,12 +1,16 @@
 //! The boundary to the consensus library: nothing outside of this module knows which one it is.
 
+mod change;
 mod disk;
 mod entry;
+mod found;
 mod lead;
 mod machine;
 mod member;
 mod network;
 mod propose;
+mod read;
+mod report;
 mod storage;
 mod types;
 
@@ -14,22 +18,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
-use registry::replication::Membership;
+use registry::replication::{Member, Membership};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::company::{Ask, Asked};
 use crate::journal::Journal;
 use crate::node::Shared;
 use crate::peers::{self, Identity};
 use crate::queue::Message;
+use change::Changes;
 use disk::Disk;
 pub(crate) use entry::{Batch, Entry, Payload};
+use found::Newcomer;
 use machine::Machine;
 use member::Replica;
 use network::Network;
 use propose::Proposer;
+use read::Reads;
 use storage::LogStorage;
 
 /// What a node needs to take part.
@@ -40,11 +48,19 @@ pub(crate) struct Parts {
     pub(crate) messages: UnboundedReceiver<Message>,
     /// Those who want to know whether this node still leads.
     pub(crate) doubts: UnboundedReceiver<oneshot::Sender<bool>>,
-    /// Who belongs to the cluster, if it is only beginning.
-    pub(crate) membership: Membership,
+    /// What is asked of this node besides commands.
+    pub(crate) asked: Asked,
+    /// How it comes to belong to a cluster; none for a node that is alone.
+    pub(crate) entrance: Option<Entrance>,
     pub(crate) identity: Identity,
     /// Where the other nodes come in; none for a node that is alone.
     pub(crate) listener: Option<std::net::TcpListener>,
+}
+
+/// Where others reach a node, and where members of the cluster are that it joins, if it does not begin one.
+pub(crate) struct Entrance {
+    pub(crate) address: Box<str>,
+    pub(crate) join: Vec<String>,
 }
 
 /// Takes part until told to close: the one thread that decides what is in the log, and applies it.
@@ -125,7 +141,8 @@ async fn take_part(parts: Parts) -> Result<(), String> {
         journal,
         messages,
         doubts,
-        membership,
+        asked,
+        entrance,
         identity,
         listener,
     } = parts;
@@ -147,17 +164,29 @@ async fn take_part(parts: Parts) -> Result<(), String> {
     let raft = Raft::new(node, config, network.clone(), storage, machine).await;
     let raft = raft.map_err(|e| e.to_string())?;
     let _ = shared.progress.set(lead::progress(&raft));
-    let began = begin(&raft, membership, listener.is_none()).await;
+    let began = match listener.is_none() {
+        true => begin_alone(node, &raft).await,
+        false => Ok(()),
+    };
     let mut tasks = vec![
         tokio::spawn(take_snapshots(raft.clone(), Arc::clone(&shared))),
         tokio::spawn(lead::follow(node, raft.clone(), Arc::clone(&shared))),
         tokio::spawn(lead::prove(raft.clone(), doubts)),
     ];
-    if let Some(listener) = listener {
+    if let (Some(listener), Some(entrance)) = (listener, entrance) {
+        let company = Company {
+            node,
+            raft: raft.clone(),
+            network: network.clone(),
+            shared: Arc::clone(&shared),
+        };
+        let changes = company.changes();
+        tasks.extend(company.tasks(asked, entrance, &changes));
         let replica = Replica {
             raft: raft.clone(),
             shared: Arc::clone(&shared),
             disk: disk.clone(),
+            changes,
             incoming: Mutex::default(),
             lost: unbounded_channel().0,
         };
@@ -183,25 +212,91 @@ async fn take_part(parts: Parts) -> Result<(), String> {
     ended
 }
 
-/// Begins a cluster, if there is none yet; alone, leads it.
-async fn begin(
-    raft: &Raft<types::Types, Machine>,
-    membership: Membership,
-    alone: bool,
-) -> Result<(), String> {
+/// Begins a cluster of one, if there is none yet, and leads it.
+async fn begin_alone(node: u64, raft: &Raft<types::Types, Machine>) -> Result<(), String> {
     if !raft.is_initialized().await.map_err(|e| e.to_string())? {
+        let membership = Membership::of_one(node, Member::default());
         let begun = raft.initialize(membership.nodes).await;
         begun.map_err(|e| e.to_string())?;
-    } else if alone {
+    } else {
         let elected = raft.trigger().elect(false).await;
         elected.map_err(|e| e.to_string())?;
     }
-    if alone {
-        let leading = raft.wait(None);
-        let leading = leading.state(ServerState::Leader, "a cluster of one has a leader");
-        leading.await.map_err(|e| e.to_string())?;
-    }
+    let leading = raft.wait(None);
+    let leading = leading.state(ServerState::Leader, "a cluster of one has a leader");
+    leading.await.map_err(|e| e.to_string())?;
     Ok(())
+}
+
+/// What a node among others does besides agreeing with them.
+struct Company {
+    node: u64,
+    raft: Raft<types::Types, Machine>,
+    network: Network,
+    shared: Arc<Shared>,
+}
+
+impl Company {
+    fn changes(&self) -> Changes {
+        Changes {
+            node: self.node,
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            shared: Arc::clone(&self.shared),
+            busy: Arc::default(),
+        }
+    }
+
+    fn tasks(&self, asked: Asked, entrance: Entrance, changes: &Changes) -> Vec<JoinHandle<()>> {
+        let reads = Reads {
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            shared: Arc::clone(&self.shared),
+        };
+        let newcomer = Newcomer {
+            node: self.node,
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            shared: Arc::clone(&self.shared),
+            address: entrance.address,
+            join: entrance.join,
+        };
+        let measuring = reads.clone();
+        vec![
+            tokio::spawn(reads.confirm(asked.confirms)),
+            tokio::spawn(async move {
+                newcomer.run().await;
+                measuring.measure().await;
+            }),
+            tokio::spawn(answer(changes.clone(), asked.asks)),
+        ]
+    }
+}
+
+/// Answers what is asked of this node, each question whenever its answer is there.
+async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
+    while let Some(ask) = asked.recv().await {
+        let changes = changes.clone();
+        tokio::spawn(async move {
+            match ask {
+                Ask::Change(change, answer) => {
+                    let _ = answer.send(changes.pass_on(change).await);
+                }
+                Ask::HandOver(answer) => {
+                    if changes.leads() {
+                        // If nobody can take it, there is nothing to be done.
+                        let _ = changes.hand_over(None).await;
+                    }
+                    let _ = answer.send(());
+                }
+                Ask::Overview(answer) => {
+                    let (raft, network) = (&changes.raft, &changes.network);
+                    let reports = report::overview(changes.node, raft, network, &changes.shared);
+                    let _ = answer.send(reports.await);
+                }
+            }
+        });
+    }
 }
 
 /// Takes part among others.
