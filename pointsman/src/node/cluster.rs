@@ -14,20 +14,47 @@ use super::tls::load;
 
 /// How long until instances of the configuration are tried to be registered again: about as long as an election.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often this node's place in the cluster is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the registry is told of the cluster; none for a node that is alone.
 pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>> {
     let Some(cluster) = &config.cluster else {
         return Ok(None);
     };
-    if config.node.durability == Durability::Memory {
-        bail!(
-            "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
-        );
-    }
+    let node = fitting_name(config, cluster)?;
     if config.front.zookeeper.is_some() {
         bail!(
             "ZooKeeper's clients can be served by a node that is alone only: take [front.zookeeper] out, or [cluster]"
+        );
+    }
+    let tls = cluster.tls.as_ref().map(load::peers).transpose();
+    let joins = !cluster.join.is_empty();
+    let peers = cluster.peers.iter().filter(|_| !joins);
+    let address = match (&cluster.advertise, cluster.peers.get(node.as_str())) {
+        (Some(address), _) | (None, Some(address)) => address.to_string(),
+        (None, None) => cluster.bind.to_string(),
+    };
+    Ok(Some(ClusterOptions {
+        node,
+        name: cluster.name.to_string(),
+        token: cluster.token.0.to_string(),
+        bind: cluster.bind,
+        peers: peers
+            .map(|(name, at)| (name.to_string(), at.to_string()))
+            .collect(),
+        join: cluster.join.iter().map(ToString::to_string).collect(),
+        address,
+        tls: tls.context("[cluster]: the other nodes cannot be spoken to")?,
+    }))
+}
+
+/// The node's name; a fault if it cannot be one of the cluster that the configuration names. What can only be known on the
+/// machine itself.
+pub(super) fn fitting_name(config: &Config, cluster: &config::Cluster) -> anyhow::Result<String> {
+    if config.node.durability == Durability::Memory {
+        bail!(
+            "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
         );
     }
     let node = match &config.node.name {
@@ -37,25 +64,15 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
             .to_string_lossy()
             .into_owned(),
     };
-    if !cluster.peers.contains_key(node.as_str()) {
+    if cluster.join.is_empty() && !cluster.peers.contains_key(node.as_str()) {
         let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
         bail!(
-            "this node's name, {node}, is not in [cluster] peers ({}): correct node.name, or add it",
+            "this node's name, {node}, is not in [cluster] peers ({}): correct node.name, or add it; or let it join a cluster \
+             that there is, with cluster.join",
             names.join(", ")
         );
     }
-    let tls = cluster.tls.as_ref().map(load::peers).transpose();
-    let peers = cluster.peers.iter();
-    Ok(Some(ClusterOptions {
-        node,
-        name: cluster.name.to_string(),
-        token: cluster.token.0.to_string(),
-        bind: cluster.bind,
-        peers: peers
-            .map(|(name, at)| (name.to_string(), at.to_string()))
-            .collect(),
-        tls: tls.context("[cluster]: the other nodes cannot be spoken to")?,
-    }))
+    Ok(node)
 }
 
 /// Registers the configuration's instances; in a cluster, by a task, once there is somebody to agree with: a node starts
@@ -76,17 +93,27 @@ pub(super) async fn register_statics(
     })))
 }
 
-/// How the cluster looks from this node.
-pub(super) fn view(registry: &Node) -> Cluster {
-    let status = registry.status();
-    let alone = status.nodes.len() < 2;
+/// How the cluster looks, by what its nodes say.
+pub(super) async fn view(registry: &Node) -> Cluster {
+    let status = registry.overview().await;
+    let alone = status.node.is_empty();
     let nodes = status.nodes.into_iter().filter(|_| !alone);
-    let nodes = nodes.map(|node| ClusterNode {
-        name: node.name,
-        address: node.address,
-        votes: node.votes,
-        behind: node.behind,
-        heard_ms: node.heard_ms,
+    let nodes = nodes.map(|node| {
+        let report = node.report.unwrap_or_default();
+        ClusterNode {
+            answers: !report.version.is_empty(),
+            name: node.name,
+            address: node.address,
+            votes: node.votes,
+            behind: node.behind,
+            heard_ms: node.heard_ms,
+            age_ms: report.age,
+            revision: Some(report.revision).filter(|_| !report.version.is_empty()),
+            disk_free: report.free,
+            disk_used: report.used,
+            version: Some(String::from(report.version)).filter(|version| !version.is_empty()),
+            fault: report.fault.or(report.trouble).map(String::from),
+        }
     });
     Cluster {
         node: status.node,
@@ -94,8 +121,41 @@ pub(super) fn view(registry: &Node) -> Cluster {
         term: status.term,
         revision: status.revision,
         applied: status.applied,
+        age_ms: status.age_ms,
         nodes: nodes.collect(),
         fault: status.fault,
         refused: status.refused,
+        notes: status.notes,
+    }
+}
+
+/// Says on the terminal what there is to say about this node's place in the cluster, whenever that changes.
+pub(super) async fn tell_notes(shared: Arc<Shared>) {
+    let mut told: Vec<String> = Vec::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let notes = shared.registry.notes();
+        if notes != told {
+            for note in notes.iter().filter(|note| !told.contains(note)) {
+                eprintln!("pointsman: {note}");
+            }
+            if notes.is_empty() {
+                eprintln!("pointsman: this node takes part in the cluster");
+            }
+            told = notes;
+        }
+    }
+}
+
+/// Checks everything anew once this node leads: what its checks have found before was nobody's verdict, and is not said twice.
+pub(super) async fn check_anew(shared: Arc<Shared>) {
+    let mut led = shared.registry.leads();
+    loop {
+        tokio::time::sleep(LOOK / 5).await;
+        let leads = shared.registry.leads();
+        if leads && !led {
+            shared.refresh_all();
+        }
+        led = leads;
     }
 }

@@ -1,6 +1,7 @@
 //! Three nodes that are one registry, as processes: killed, stopped, and strangers among them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -9,13 +10,14 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Connection, Home, Node, free_address, get, pointsman, until};
 use crate::tls::Authority;
 
-const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// Nodes of one configuration; each is told its name only.
-struct Cluster {
-    homes: BTreeMap<&'static str, Home>,
-    nodes: BTreeMap<&'static str, Node>,
+pub(crate) struct Cluster {
+    pub(crate) homes: BTreeMap<&'static str, Home>,
+    pub(crate) nodes: BTreeMap<&'static str, Node>,
     config: String,
+    peers: BTreeMap<&'static str, SocketAddr>,
 }
 
 impl Cluster {
@@ -41,6 +43,7 @@ impl Cluster {
             homes: homes.into(),
             nodes: BTreeMap::new(),
             config,
+            peers: peers.into(),
         };
         for name in NAMES {
             cluster.start(name);
@@ -48,46 +51,72 @@ impl Cluster {
         cluster
     }
 
-    fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::new("", |_| {})
     }
 
-    fn start(&mut self, name: &'static str) {
+    pub(crate) fn start(&mut self, name: &'static str) {
         self.nodes.insert(name, self.homes[name].start());
     }
 
+    /// A node of this home that is to be the first of a cluster.
+    pub(crate) fn of_one(home: Home) -> Self {
+        let at = free_address();
+        home.configure(&format!(
+            "[node]\nname = \"n1\"\n[cluster]\nbind = \"{at}\"\ntoken = \"a secret of the test\"\npeers = {{ n1 = \"{at}\" }}\n"
+        ));
+        Self {
+            homes: BTreeMap::from([("n1", home)]),
+            nodes: BTreeMap::new(),
+            config: String::new(),
+            peers: BTreeMap::from([("n1", at)]),
+        }
+    }
+
+    /// Starts a node that is taken in by the cluster.
+    pub(crate) fn join(&mut self, name: &'static str) {
+        let at = free_address();
+        let home = Home::new("").env("NODE", name).env("BIND", at.to_string());
+        let member = self.peers[NAMES[0]];
+        home.configure(&format!(
+            "[node]\nname = \"{name}\"\n[cluster]\nbind = \"{at}\"\ntoken = \"a secret of the test\"\njoin = [\"{member}\"]\n"
+        ));
+        self.homes.insert(name, home);
+        self.start(name);
+    }
+
     /// The leader that all running nodes agree on.
-    fn leader(&self) -> &'static str {
+    pub(crate) fn leader(&self) -> &'static str {
         until("a leader that all know", || {
             let mut leaders = self.nodes.values().map(leader_of);
             let first = leaders.next()??;
             let same = leaders.all(|leader| leader.as_ref() == Some(&first));
-            let name = NAMES.into_iter().find(|name| *name == first)?;
-            (same && self.nodes.contains_key(name)).then_some(name)
+            let name = self.nodes.keys().find(|name| **name == first)?;
+            same.then_some(*name)
         })
     }
 
-    fn other_than(&self, name: &str) -> &Node {
+    pub(crate) fn other_than(&self, name: &str) -> &Node {
         let others = self.nodes.iter().find(|(other, _)| **other != name);
         others.expect("another one").1
     }
 }
 
-fn leader_of(node: &Node) -> Option<String> {
+pub(crate) fn leader_of(node: &Node) -> Option<String> {
     node.read("/v1/cluster")["leader"]
         .as_str()
         .map(str::to_owned)
 }
 
-fn lasting() -> Value {
+pub(crate) fn lasting() -> Value {
     json!({ "address": "127.0.0.1", "port": 1, "persistent": true })
 }
 
-fn try_register(node: &Node, id: &str) -> Answer {
+pub(crate) fn try_register(node: &Node, id: &str) -> Answer {
     node.call("PUT", &format!("/v1/services/s/instances/{id}"), &lasting())
 }
 
-fn ids(node: &Node) -> Vec<String> {
+pub(crate) fn ids(node: &Node) -> Vec<String> {
     let answer = get(node.api, "/v1/services/s").json();
     let instances = answer["instances"].as_array().cloned().unwrap_or_default();
     instances

@@ -4,6 +4,9 @@
 mod harness;
 
 mod cluster;
+mod cluster_members;
+mod cluster_reads;
+mod cluster_rescue;
 mod command_line;
 mod explain;
 mod filters;

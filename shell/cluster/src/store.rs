@@ -127,6 +127,28 @@ impl Store {
     }
 }
 
+impl Recovered {
+    /// With all that is in the log, whether it is known to be committed or not.
+    pub(crate) fn with_all(self) -> Self {
+        let mut replay = Replay {
+            registry: self.registry,
+            history: self.history,
+            report: self.report,
+            replica: self.replica,
+            next: 0,
+            logged: 0,
+        };
+        replay.commit(u64::MAX);
+        Self {
+            registry: replay.registry,
+            history: replay.history,
+            report: replay.report,
+            replica: replay.replica,
+            store: self.store,
+        }
+    }
+}
+
 /// Reads what is on disk, if that is where the registry is kept.
 pub(crate) fn open(options: &Options) -> Result<Recovered, OpenError> {
     match &options.durability {
@@ -547,9 +569,10 @@ impl Replay {
     }
 }
 
-const MISSING: &str =
-    "Put the missing file back, or move the data directory aside, and start anew or from a backup";
-const RESTORE: &str = "Move the data directory aside, and start anew or from a backup; instances that heartbeat register themselves again";
+const MISSING: &str = "Put the missing file back, or move the data aside with `pointsman cluster wipe`, and let the node be taken in anew, or start it from \
+     a snapshot";
+const RESTORE: &str = "Move the data aside with `pointsman cluster wipe`: a node of a cluster gets it from the others then, and one \
+                       that is alone starts anew, or from a snapshot; instances that heartbeat register themselves again";
 
 fn damaged(file: &str, offset: u64, found: &str) -> OpenError {
     OpenError::Damaged {

@@ -23,7 +23,7 @@ use crate::snapshot;
 use crate::storage::{File, Storage};
 
 /// Where a snapshot is put that comes from the leader.
-const INCOMING: &str = "snapshot.incoming";
+pub(crate) const INCOMING: &str = "snapshot.incoming";
 
 /// A node, as the others see it.
 pub(super) struct Replica {

@@ -34,6 +34,7 @@ use disk::Disk;
 pub(crate) use entry::{Batch, Entry, Payload};
 use found::Newcomer;
 use machine::Machine;
+pub(crate) use member::INCOMING;
 use member::Replica;
 use network::Network;
 use propose::Proposer;
