@@ -466,3 +466,17 @@ impl Nodes {
         found
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_a_leaders_copy_is_measured_without_being_asked_for() {
+    let nodes = Nodes::three("measured");
+    nodes.leader().await;
+    until("young copies", || {
+        let ages = nodes.running.values().map(Node::age);
+        let mut ages = ages.collect::<Vec<_>>();
+        ages.sort_unstable();
+        ages[0].is_some_and(|age| age < Duration::from_millis(400))
+            && ages[2].is_some_and(|age| age < Duration::from_millis(400))
+    })
+    .await;
+}
