@@ -77,9 +77,10 @@ impl Cluster {
     pub(crate) fn join(&mut self, name: &'static str) {
         let at = free_address();
         let home = Home::new("").env("NODE", name).env("BIND", at.to_string());
-        let member = self.peers[NAMES[0]];
+        let members: Vec<String> = self.peers.values().map(|at| format!("\"{at}\"")).collect();
+        let members = members.join(", ");
         home.configure(&format!(
-            "[node]\nname = \"{name}\"\n[cluster]\nbind = \"{at}\"\ntoken = \"a secret of the test\"\njoin = [\"{member}\"]\n"
+            "[node]\nname = \"{name}\"\n[cluster]\nbind = \"{at}\"\ntoken = \"a secret of the test\"\njoin = [{members}]\n"
         ));
         self.homes.insert(name, home);
         self.start(name);

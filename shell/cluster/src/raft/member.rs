@@ -8,7 +8,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use registry::replication::{
-    Ballot, Batch as Encoded, Change, Message, Proposer, Request, Response, Vote, commands,
+    Ballot, Batch as Encoded, Change, EntryId, Message, Proposer, Request, Response, Vote, commands,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -80,14 +80,6 @@ impl Handler for Replica {
             }
             Request::Vote(ballot) => voted(self.raft.vote(vote_request(ballot)).await),
             Request::PreVote(ballot) => voted(self.raft.pre_vote(vote_request(ballot)).await),
-            Request::Transfer { vote, to, last } => {
-                let rpc = TransferLeaderRequest::new(raft_vote(vote), to, last.map(log_id));
-                match self.raft.handle_transfer_leader(rpc).await {
-                    Ok(Ok(())) => Response::Done,
-                    Ok(Err(e)) => refused(true, &e),
-                    Err(e) => refused(false, &e),
-                }
-            }
             Request::Snapshot {
                 vote,
                 offset,
@@ -116,9 +108,11 @@ impl Handler for Replica {
                 self.shared.beat(&sessions);
                 Response::Done
             }
-            Request::Who | Request::Reach { .. } | Request::Change(_) | Request::Report => {
-                refused(false, &"a question that was answered before")
-            }
+            Request::Transfer { .. }
+            | Request::Who
+            | Request::Reach { .. }
+            | Request::Change(_)
+            | Request::Report => refused(false, &"a question that was answered before"),
         };
         answers.send(number, response).await;
         Ok(())
@@ -142,6 +136,12 @@ enum Question {
     },
     Change(Change),
     Report,
+    /// Waits for the last entries, which come behind it.
+    Transfer {
+        vote: Vote,
+        to: u64,
+        last: Option<EntryId>,
+    },
     /// Whoever asks means another node, and may ask less.
     NotOfUs,
 }
@@ -154,6 +154,11 @@ fn question(request: &Request<'_>, from: Peer) -> Option<Question> {
         Request::Reach { prove } => Some(Question::Reach { prove: *prove }),
         Request::Change(change) => Some(Question::Change(change.clone())),
         Request::Report => Some(Question::Report),
+        Request::Transfer { vote, to, last } => Some(Question::Transfer {
+            vote: *vote,
+            to: *to,
+            last: *last,
+        }),
         _ => None,
     }
 }
@@ -193,6 +198,14 @@ impl Replica {
             Question::Report => {
                 let report = report::report(&self.raft, &self.shared);
                 Response::Report(Box::new(report))
+            }
+            Question::Transfer { vote, to, last } => {
+                let rpc = TransferLeaderRequest::new(raft_vote(vote), to, last.map(log_id));
+                match self.raft.handle_transfer_leader(rpc).await {
+                    Ok(Ok(())) => Response::Done,
+                    Ok(Err(e)) => refused(true, &e),
+                    Err(e) => refused(false, &e),
+                }
             }
             Question::NotOfUs => {
                 refused(false, &"this may be asked by members of the cluster only")
