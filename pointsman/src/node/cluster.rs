@@ -154,7 +154,7 @@ pub(super) async fn check_anew(shared: Arc<Shared>) {
         tokio::time::sleep(LOOK / 5).await;
         let leads = shared.registry.leads();
         if leads && !led {
-            shared.refresh_all();
+            shared.check_anew();
         }
         led = leads;
     }

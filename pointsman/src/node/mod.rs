@@ -434,6 +434,7 @@ async fn take_verdicts(shared: Arc<Shared>, mut reports: Reports) {
         }
         if let Err(fault) = shared.registry.verdicts(verdicts).await {
             eprintln!("pointsman: verdicts of checks were not stored: {fault}");
+            shared.check_anew();
         }
     }
 }

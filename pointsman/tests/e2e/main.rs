@@ -4,6 +4,7 @@
 mod harness;
 
 mod cluster;
+mod cluster_checks;
 mod cluster_members;
 mod cluster_reads;
 mod cluster_rescue;

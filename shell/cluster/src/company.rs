@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::node::{Shared, lock};
-use crate::{Node, Status};
+use crate::{Durability, Node, Options, Status};
 
 /// How long a read that is to be linearizable waits for a leader: as long as a write does.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,18 +97,18 @@ fn how_old(age: Option<Duration>) -> String {
 }
 
 impl Company {
-    pub(crate) fn new(
-        name: &str,
-        disk: u64,
-        peers: BTreeMap<String, String>,
-        directory: Option<PathBuf>,
-    ) -> (Self, Asked) {
+    pub(crate) fn new(options: &Options, disk: u64) -> (Self, Asked) {
+        let cluster = options.cluster.as_ref();
+        let directory = match &options.durability {
+            Durability::Disk(path) => Some(path.clone()),
+            Durability::Memory => None,
+        };
         let (asks, asked) = mpsc::unbounded_channel();
         let (confirms, confirmed) = mpsc::unbounded_channel();
         let company = Self {
-            name: name.into(),
+            name: cluster.map_or("", |c| &c.node).into(),
             disk,
-            peers,
+            peers: cluster.map(|c| c.peers.clone()).unwrap_or_default(),
             directory,
             fresh: AtomicU64::new(0),
             trouble: Mutex::default(),

@@ -23,8 +23,7 @@ use crate::queue::{Answer, Job, Queue};
 use crate::stats::Counters;
 use crate::store::{self, Recovered};
 use crate::{
-    Done, Durability, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, member, raft,
-    sessions,
+    Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, member, raft, sessions,
 };
 
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
@@ -171,13 +170,7 @@ impl Node {
         let node = member.node;
         let listener = cluster.map(member::listen).transpose()?;
         let (doubts, doubted) = mpsc::unbounded_channel();
-        let directory = match &options.durability {
-            Durability::Disk(path) => Some(path.clone()),
-            Durability::Memory => None,
-        };
-        let peers = cluster.map(|c| c.peers.clone()).unwrap_or_default();
-        let name = cluster.map_or("", |c| &c.node);
-        let (company, asked) = Company::new(name, member.disk, peers, directory);
+        let (company, asked) = Company::new(options, member.disk);
         // Alone, what is applied needs no snapshot for anybody.
         let latest_snapshot = match cluster {
             None => replica

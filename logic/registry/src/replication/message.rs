@@ -280,13 +280,7 @@ impl<'a> Request<'a> {
                 sessions,
             } => {
                 w.byte(7);
-                w.number(instances.len() as u64);
-                for (key, id) in instances {
-                    w.key(key);
-                    w.text(id.as_str());
-                }
-                w.number(sessions.len() as u64);
-                sessions.iter().for_each(|session| w.number(*session));
+                encode_renewals(instances, sessions, &mut w);
             }
             Self::Who => w.byte(8),
             Self::Reach { prove } => {
@@ -335,6 +329,16 @@ impl<'a> Request<'a> {
             _ => return Err(fault),
         })
     }
+}
+
+fn encode_renewals(instances: &[(ServiceKey, InstanceId)], sessions: &[u64], w: &mut Writer<'_>) {
+    w.number(instances.len() as u64);
+    for (key, id) in instances {
+        w.key(key);
+        w.text(id.as_str());
+    }
+    w.number(sessions.len() as u64);
+    sessions.iter().for_each(|session| w.number(*session));
 }
 
 impl Ballot {

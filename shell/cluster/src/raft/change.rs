@@ -284,9 +284,7 @@ impl Changes {
         let (_, followers) = self.followers();
         let mut candidates: Vec<(u64, Follower)> = followers
             .into_iter()
-            .filter(|(id, (_, heard))| {
-                *id != self.node && members.votes(*id) && is_recent(*heard)
-            })
+            .filter(|(id, (_, heard))| *id != self.node && members.votes(*id) && is_recent(*heard))
             .collect();
         candidates.sort_by_key(|(id, (at, _))| (Some(*id) != to, std::cmp::Reverse(*at)));
         if to.is_some() && candidates.first().map(|(id, _)| *id) != to {

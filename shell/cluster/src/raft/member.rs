@@ -70,13 +70,8 @@ impl Handler for Replica {
                 entries,
             } => {
                 let entries = entries.into_iter().map(|(id, body)| Entry::read(id, body));
-                let rpc = AppendEntriesRequest {
-                    vote: raft_vote(vote),
-                    prev_log_id: previous.map(log_id),
-                    entries: entries.collect(),
-                    leader_commit: committed.map(log_id),
-                };
-                self.append(rpc).await
+                let entries = entries.collect();
+                self.append(vote, [previous, committed], entries).await
             }
             Request::Vote(ballot) => voted(self.raft.vote(vote_request(ballot)).await),
             Request::PreVote(ballot) => voted(self.raft.pre_vote(vote_request(ballot)).await),
@@ -179,7 +174,8 @@ impl Replica {
             Question::Reach { prove } => match read::reach(&self.raft, prove).await {
                 Ok((index, age)) => Response::Reached {
                     index,
-                    age: age.as_millis() as u64,
+                    // Rounded up: nothing may seem younger than it is.
+                    age: age.as_micros().div_ceil(1_000) as u64,
                 },
                 Err(why) => refused(true, &why),
             },
@@ -222,7 +218,18 @@ impl Replica {
         read::no_member(name)
     }
 
-    async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Response {
+    async fn append(
+        &self,
+        leader: Vote,
+        [previous, committed]: [Option<EntryId>; 2],
+        entries: Vec<Entry>,
+    ) -> Response {
+        let rpc = AppendEntriesRequest {
+            vote: raft_vote(leader),
+            prev_log_id: previous.map(log_id),
+            entries,
+            leader_commit: committed.map(log_id),
+        };
         match self.raft.append_entries(rpc).await {
             Ok(AppendEntriesResponse::Success) => Response::Done,
             Ok(AppendEntriesResponse::PartialSuccess(last)) => {

@@ -1,6 +1,7 @@
 //! The boundary to the consensus library: nothing outside of this module knows which one it is.
 
 mod change;
+mod company;
 mod disk;
 mod entry;
 mod found;
@@ -24,21 +25,19 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::company::{Ask, Asked};
+use crate::company::Asked;
 use crate::journal::Journal;
 use crate::node::Shared;
 use crate::peers::{self, Identity};
 use crate::queue::Message;
-use change::Changes;
+use company::Company;
 use disk::Disk;
 pub(crate) use entry::{Batch, Entry, Payload};
-use found::Newcomer;
 use machine::Machine;
 pub(crate) use member::INCOMING;
 use member::Replica;
 use network::Network;
 use propose::Proposer;
-use read::Reads;
 use storage::LogStorage;
 
 /// What a node needs to take part.
@@ -201,16 +200,25 @@ async fn take_part(parts: Parts) -> Result<(), String> {
         }
         Err(e) => Err(e),
     };
+    drop(proposer);
+    stop(raft, tasks, thread).await;
+    ended
+}
+
+async fn stop(
+    raft: Raft<types::Types, Machine>,
+    tasks: Vec<JoinHandle<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+) {
     tasks.iter().for_each(JoinHandle::abort);
     let _ = raft.shutdown().await;
-    drop((raft, proposer));
+    drop(raft);
     if let Some(thread) = thread {
         // What is to be written is written before the files are closed.
         drop(tasks);
         tokio::task::yield_now().await;
         drop(thread);
     }
-    ended
 }
 
 /// Begins a cluster of one, if there is none yet, and leads it.
@@ -227,77 +235,6 @@ async fn begin_alone(node: u64, raft: &Raft<types::Types, Machine>) -> Result<()
     let leading = leading.state(ServerState::Leader, "a cluster of one has a leader");
     leading.await.map_err(|e| e.to_string())?;
     Ok(())
-}
-
-/// What a node among others does besides agreeing with them.
-struct Company {
-    node: u64,
-    raft: Raft<types::Types, Machine>,
-    network: Network,
-    shared: Arc<Shared>,
-}
-
-impl Company {
-    fn changes(&self) -> Changes {
-        Changes {
-            node: self.node,
-            raft: self.raft.clone(),
-            network: self.network.clone(),
-            shared: Arc::clone(&self.shared),
-            busy: Arc::default(),
-        }
-    }
-
-    fn tasks(&self, asked: Asked, entrance: Entrance, changes: &Changes) -> Vec<JoinHandle<()>> {
-        let reads = Reads {
-            raft: self.raft.clone(),
-            network: self.network.clone(),
-            shared: Arc::clone(&self.shared),
-        };
-        let newcomer = Newcomer {
-            node: self.node,
-            raft: self.raft.clone(),
-            network: self.network.clone(),
-            shared: Arc::clone(&self.shared),
-            address: entrance.address,
-            join: entrance.join,
-        };
-        let measuring = reads.clone();
-        vec![
-            tokio::spawn(reads.confirm(asked.confirms)),
-            tokio::spawn(async move {
-                newcomer.run().await;
-                measuring.measure().await;
-            }),
-            tokio::spawn(answer(changes.clone(), asked.asks)),
-        ]
-    }
-}
-
-/// Answers what is asked of this node, each question whenever its answer is there.
-async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
-    while let Some(ask) = asked.recv().await {
-        let changes = changes.clone();
-        tokio::spawn(async move {
-            match ask {
-                Ask::Change(change, answer) => {
-                    let _ = answer.send(changes.pass_on(change).await);
-                }
-                Ask::HandOver(answer) => {
-                    if changes.leads() {
-                        // If nobody can take it, there is nothing to be done.
-                        let _ = changes.hand_over(None).await;
-                    }
-                    let _ = answer.send(());
-                }
-                Ask::Overview(answer) => {
-                    let (raft, network) = (&changes.raft, &changes.network);
-                    let reports = report::overview(changes.node, raft, network, &changes.shared);
-                    let _ = answer.send(reports.await);
-                }
-            }
-        });
-    }
 }
 
 /// Takes part among others.

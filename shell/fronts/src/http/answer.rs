@@ -82,7 +82,9 @@ impl Api {
         let Freshness { age, leader } = self.directory.freshness();
         let headers = response.headers_mut();
         let unknown = HeaderValue::from_static("unknown");
-        let age = age.map_or(unknown, |age| (age.as_millis() as u64).into());
+        let age = age.map_or(unknown, |age| {
+            (age.as_micros().div_ceil(1_000) as u64).into()
+        });
         headers.insert(AGE, age);
         if let Some(Ok(leader)) = leader.map(|leader| HeaderValue::try_from(&*leader)) {
             headers.insert(LEADER, leader);
