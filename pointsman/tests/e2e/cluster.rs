@@ -34,7 +34,11 @@ impl Cluster {
             list.join(", ")
         );
         let homes = peers.map(|(name, at)| {
-            let home = Home::new("").env("NODE", name).env("BIND", at.to_string());
+            // The API is where it was after a restart, too.
+            let home = Home::new("")
+                .env("NODE", name)
+                .env("BIND", at.to_string())
+                .env("TEST_API", free_address().to_string());
             home.configure(&config.replace("${HOME}", &home.path().display().to_string()));
             tls(&home);
             (name, home)

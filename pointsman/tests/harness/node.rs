@@ -152,7 +152,8 @@ impl Home {
 
     fn command(&self, args: &[&str]) -> Command {
         let data = self.data.display().to_string();
-        let base = format!("[node]\ndata_dir = {data:?}\n[api]\nbind = \"127.0.0.1:0\"\n");
+        let base =
+            format!("[node]\ndata_dir = {data:?}\n[api]\nbind = \"${{TEST_API:-127.0.0.1:0}}\"\n");
         let base = self.directory.write("base.toml", base);
         let config = self.path().join("pointsman.toml");
         let mut command = Command::new(binary());
