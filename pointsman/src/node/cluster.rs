@@ -159,3 +159,13 @@ pub(super) async fn check_anew(shared: Arc<Shared>) {
         led = leads;
     }
 }
+
+/// What other nodes have seen failing is probed now, by whoever leads.
+pub(super) async fn hurry_suspected(shared: Arc<Shared>) {
+    let Some(mut suspected) = shared.registry.suspected() else {
+        return;
+    };
+    while let Some((key, id)) = suspected.recv().await {
+        shared.prober.hurry(&key, &id);
+    }
+}

@@ -420,16 +420,22 @@ fn spawn_tasks(
         tokio::spawn(tls::watch(shared.clone())),
         tokio::spawn(cluster::tell_notes(shared.clone())),
         tokio::spawn(cluster::check_anew(shared.clone())),
+        tokio::spawn(cluster::hurry_suspected(shared.clone())),
         tokio::spawn(files::watch(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
 }
 
 /// Verdicts of the checks go into the registry: those of the node that leads. The others check too, and so know what holds
-/// when one of them takes the lead; but two that see an instance from different places would contradict each other for ever.
+/// when one of them takes the lead, and ask whoever leads to look, too; but two that see an instance from different places
+/// would contradict each other for ever.
 async fn take_verdicts(shared: Arc<Shared>, mut reports: Reports) {
     while let Some(verdicts) = reports.recv().await {
         if !shared.registry.leads() {
+            let seen = verdicts
+                .into_iter()
+                .map(|verdict| (verdict.key, verdict.id));
+            shared.registry.suspect(seen.collect());
             continue;
         }
         if let Err(fault) = shared.registry.verdicts(verdicts).await {

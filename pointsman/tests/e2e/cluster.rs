@@ -22,7 +22,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// A cluster with something more in its configuration; `tls` is added to the table of the cluster.
-    fn new(more: &str, tls: impl Fn(&Home)) -> Self {
+    pub(crate) fn new(more: &str, tls: impl Fn(&Home)) -> Self {
         let peers = NAMES.map(|name| (name, free_address()));
         let list: Vec<String> = peers
             .iter()

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::Moment;
+use model::{InstanceId, Moment, ServiceKey};
 use registry::replication::{Change, Membership, Report};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,9 @@ use crate::{Durability, Node, Options, Status};
 
 /// How long a read that is to be linearizable waits for a leader: as long as a write does.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Instances that may wait to be looked at.
+const SUSPECTS: usize = 1_024;
 
 /// Why a read was refused that was to be newer than what this node can answer for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -64,6 +67,9 @@ pub(crate) struct Company {
     trouble: Mutex<Option<Box<str>>>,
     asks: mpsc::UnboundedSender<Ask>,
     confirms: mpsc::UnboundedSender<Confirm>,
+    /// Instances that other nodes saw failing, and whoever looks at them.
+    suspects: mpsc::Sender<(ServiceKey, InstanceId)>,
+    suspected: Mutex<Option<mpsc::Receiver<(ServiceKey, InstanceId)>>>,
 }
 
 /// What is asked of the thread that takes part.
@@ -72,6 +78,8 @@ pub(crate) enum Ask {
     Change(Change, oneshot::Sender<Result<Box<str>, ChangeError>>),
     /// Let another node lead, if this one does.
     HandOver(oneshot::Sender<()>),
+    /// The leader is to look at these instances.
+    Suspect(Vec<(ServiceKey, InstanceId)>),
     /// How all nodes are.
     Overview(oneshot::Sender<BTreeMap<u64, Report>>),
 }
@@ -105,6 +113,7 @@ impl Company {
         };
         let (asks, asked) = mpsc::unbounded_channel();
         let (confirms, confirmed) = mpsc::unbounded_channel();
+        let (suspects, suspected) = mpsc::channel(SUSPECTS);
         let company = Self {
             name: cluster.map_or("", |c| &c.node).into(),
             disk,
@@ -114,12 +123,21 @@ impl Company {
             trouble: Mutex::default(),
             asks,
             confirms,
+            suspects,
+            suspected: Mutex::new(Some(suspected)),
         };
         let asked = Asked {
             asks: asked,
             confirms: confirmed,
         };
         (company, asked)
+    }
+
+    /// These are to be looked at, here. Beyond what waits already they are forgotten: their turn comes anyway.
+    pub(crate) fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) {
+        for instance in instances {
+            let _ = self.suspects.try_send(instance);
+        }
     }
 
     /// Everything that was committed by then is applied.
@@ -280,6 +298,19 @@ impl Node {
         {
             let _ = answered.await;
         }
+    }
+
+    /// Asks the leader to look at these instances: they failed where this node looked at them.
+    pub fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) {
+        let asks = &self.shared().company.asks;
+        // Nobody is told that it was not passed on: the leader looks at all of them anyway.
+        let _ = asks.send(Ask::Suspect(instances));
+    }
+
+    /// Instances that other nodes have seen failing, for whoever leads to look at; the first caller has them all, later ones
+    /// get `None`.
+    pub fn suspected(&self) -> Option<mpsc::Receiver<(ServiceKey, InstanceId)>> {
+        lock(&self.shared().company.suspected).take()
     }
 
     /// How the cluster looks, by what its nodes say of themselves; those that do not answer in half a second are left out of

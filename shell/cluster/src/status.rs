@@ -143,5 +143,10 @@ fn free(directory: &Path) -> Option<u64> {
 fn used(directory: &Path) -> Option<u64> {
     let entries = std::fs::read_dir(directory).ok()?.flatten();
     let files = entries.filter_map(|entry| entry.metadata().ok());
-    Some(files.filter(std::fs::Metadata::is_file).map(|f| f.len()).sum())
+    Some(
+        files
+            .filter(std::fs::Metadata::is_file)
+            .map(|f| f.len())
+            .sum(),
+    )
 }

@@ -89,6 +89,8 @@ pub enum Request<'a> {
     Change(Change),
     /// How are you?
     Report,
+    /// These instances failed where this node looked at them: see for yourself. Asked of the leader.
+    Suspect(Vec<(ServiceKey, InstanceId)>),
 }
 
 /// A request for a vote.
@@ -280,7 +282,9 @@ impl<'a> Request<'a> {
                 sessions,
             } => {
                 w.byte(7);
-                encode_renewals(instances, sessions, &mut w);
+                encode_instances(instances, &mut w);
+                w.number(sessions.len() as u64);
+                sessions.iter().for_each(|session| w.number(*session));
             }
             Self::Who => w.byte(8),
             Self::Reach { prove } => {
@@ -292,6 +296,10 @@ impl<'a> Request<'a> {
                 change.encode(&mut w);
             }
             Self::Report => w.byte(11),
+            Self::Suspect(instances) => {
+                w.byte(12);
+                encode_instances(instances, &mut w);
+            }
         }
     }
 
@@ -326,19 +334,18 @@ impl<'a> Request<'a> {
             9 => Self::Reach { prove: r.flag()? },
             10 => Self::Change(Change::decode(r)?),
             11 => Self::Report,
+            12 => Self::Suspect(r.list(|r| Ok((r.key()?, r.name()?)))?),
             _ => return Err(fault),
         })
     }
 }
 
-fn encode_renewals(instances: &[(ServiceKey, InstanceId)], sessions: &[u64], w: &mut Writer<'_>) {
+fn encode_instances(instances: &[(ServiceKey, InstanceId)], w: &mut Writer<'_>) {
     w.number(instances.len() as u64);
     for (key, id) in instances {
         w.key(key);
         w.text(id.as_str());
     }
-    w.number(sessions.len() as u64);
-    sessions.iter().for_each(|session| w.number(*session));
 }
 
 impl Ballot {

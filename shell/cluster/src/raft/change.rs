@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::{InstanceId, ServiceKey};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{ChangeMembers, Instant as _, Raft, ServerState};
 use registry::replication::{Change, Member, Membership, Request, Response};
@@ -79,15 +80,26 @@ impl Changes {
         }
     }
 
+    /// Has instances looked at by whoever leads.
+    pub(super) async fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) {
+        if let Some((leader, member)) = self.other_leader() {
+            let link = self.network.link(leader, &member, Use::Questions);
+            // Somebody else may lead by then, and looks at everything anew.
+            let _ = link.ask(Request::Suspect(instances), SUCCESSION).await;
+        }
+    }
+
+    /// Whoever else leads.
+    fn other_leader(&self) -> Option<(u64, Member)> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        let leader = metrics.current_leader.filter(|id| *id != self.node)?;
+        Some((leader, members.get_node(&leader)?.clone()))
+    }
+
     async fn ask_leader(&self, change: &Change) -> Result<Box<str>, ChangeError> {
-        let leader = {
-            let metrics = self.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            let members = metrics.membership_config.membership();
-            let leader = metrics.current_leader.filter(|id| *id != self.node);
-            leader.and_then(|id| Some((id, members.get_node(&id)?.clone())))
-        };
-        let Some((leader, member)) = leader else {
+        let Some((leader, member)) = self.other_leader() else {
             return Err(later(
                 "no node leads the cluster at present, so nothing can be changed; see `pointsman cluster status`",
             ));

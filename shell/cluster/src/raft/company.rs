@@ -82,6 +82,7 @@ async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
                     }
                     let _ = answer.send(());
                 }
+                Ask::Suspect(instances) => changes.suspect(instances).await,
                 Ask::Overview(answer) => {
                     let (raft, network) = (&changes.raft, &changes.network);
                     let reports = report::overview(changes.node, raft, network, &changes.shared);

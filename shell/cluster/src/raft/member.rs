@@ -103,6 +103,10 @@ impl Handler for Replica {
                 self.shared.beat(&sessions);
                 Response::Done
             }
+            Request::Suspect(instances) => {
+                self.shared.company.suspect(instances);
+                Response::Done
+            }
             Request::Transfer { .. }
             | Request::Who
             | Request::Reach { .. }
