@@ -8,12 +8,13 @@ use model::Revision;
 use registry::replication::{Body, EntryId, Membership, Origin, Proposer, Record, Vote, commands};
 use registry::{Command, History, Registry};
 
+use crate::card::Card;
 use crate::log::{self, AppendError, Frame, Log, Place, Scan, ScanError, Segment};
 use crate::node::{Recovery, secret};
 use crate::raft::{Entry, Payload};
 use crate::snapshot::{self, ReadError};
 use crate::storage::{Disk, Storage};
-use crate::{Durability, OpenError, Options};
+use crate::{Durability, OpenError, Options, node_number};
 
 /// How many snapshots are kept: should the newest turn out damaged, the one before and the log since
 /// then give the same state.
@@ -174,7 +175,8 @@ pub(crate) fn recover(
     let found = files.newest_snapshot(&*storage, &mut report)?;
     let mut replay = Replay::new(found, report, options.history);
     let last = replay.segments(&*storage, &mut files.segments)?;
-    replay.finish();
+    let card = Card::read(&*storage)?;
+    replay.finish(card.map(|card| node_number(&card.name)));
     let next = Revision(replay.next);
     let (kept, size) = (files.segments, options.segment_size);
     let log = match &last {
@@ -541,8 +543,8 @@ impl Replay {
         }
     }
 
-    /// In a cluster of one, what is on disk is committed.
-    fn finish(&mut self) {
+    /// In a cluster of one, what is on disk is committed; but not on an observer's, which may have what that one has lost.
+    fn finish(&mut self, node: Option<u64>) {
         let last = self
             .replica
             .tail
@@ -553,9 +555,11 @@ impl Replay {
                 _ => None,
             });
         let known = self.replica.membership.as_ref().map(|(_, m)| m.clone());
-        let alone = last
-            .or(known)
-            .is_none_or(|m| m.voters.len() == 1 && m.voters[0].len() == 1);
+        let alone = last.or(known).is_none_or(|m| match (&*m.voters, node) {
+            ([only], Some(node)) => only.len() == 1 && only.contains(&node),
+            ([only], None) => only.len() == 1,
+            _ => false,
+        });
         if alone && let Some(last) = self.replica.last {
             self.commit(last.index);
         }

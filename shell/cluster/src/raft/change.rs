@@ -28,6 +28,8 @@ const AGREEMENT: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(60);
 /// Whoever lacks no more than this has what the others have: some batches are always under way.
 const NEAR: u64 = 200;
+/// How often is looked whether a change was left half made.
+const LOOK: Duration = Duration::from_secs(1);
 /// A node that was heard of no longer ago answers.
 const HEARD: Duration = Duration::from_secs(2);
 /// How long a node that is to lead has until it is told again: it needs the last entries first.
@@ -127,6 +129,7 @@ impl Changes {
                 "another change of the cluster is under way; try again when it is done",
             ));
         };
+        self.finish_begun().await?;
         match change {
             Change::Add {
                 name,
@@ -139,6 +142,30 @@ impl Changes {
                 let to = to.as_deref();
                 let to = to.map(|to| self.member(to).map(|(id, _)| id)).transpose()?;
                 self.hand_over(to).await
+            }
+        }
+    }
+
+    /// Sees to it, while this node leads, that no change stays half made: its leader may have ended in the middle.
+    pub(super) async fn tidy_up(self) {
+        loop {
+            sleep(LOOK).await;
+            if self.leads()
+                && let Ok(_one_at_a_time) = self.busy.try_lock()
+            {
+                // If it fails, it is tried again.
+                let _ = self.finish_begun().await;
+            }
+        }
+    }
+
+    /// Voters are changed in two steps: from the old ones to both the old and the new, and then to the new.
+    async fn finish_begun(&self) -> Result<(), ChangeError> {
+        match self.members().voters.len() {
+            0 | 1 => Ok(()),
+            _ => {
+                let to_the_new = ChangeMembers::AddVoterIds(BTreeSet::new());
+                agreed(self.raft.change_membership(to_the_new, false)).await
             }
         }
     }

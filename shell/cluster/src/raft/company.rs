@@ -62,6 +62,7 @@ impl Company {
                 measuring.measure().await;
             }),
             tokio::spawn(answer(changes.clone(), asked.asks)),
+            tokio::spawn(changes.clone().tidy_up()),
         ]
     }
 }
