@@ -252,3 +252,26 @@ fn the_check_of_a_configuration_finds_a_node_that_is_no_member() {
     let (valid, found) = home.run(&["config", "check"]);
     assert!(valid, "{found}");
 }
+
+#[test]
+fn a_lead_that_nobody_takes_goes_to_another_and_writes_go_on() {
+    let cluster = Cluster::plain();
+    let leader = cluster.leader();
+    let mut others = cluster.nodes.keys().filter(|name| **name != leader);
+    let (frozen, awake) = (others.next().expect("one"), others.next().expect("another"));
+    cluster.nodes[frozen].signal(rustix::process::Signal::STOP);
+    // The leader has heard of it a moment ago, and finds out.
+    let (well, said) = at(&cluster.nodes[leader], ["transfer", "--to", frozen]);
+    assert!(
+        !well
+            && (said.contains(&format!("{awake} has taken the lead instead"))
+                || said.contains("does not answer")),
+        "{said}"
+    );
+    assert_eq!(try_register(&cluster.nodes[leader], "a").status, 201);
+    assert_eq!(try_register(&cluster.nodes[awake], "b").status, 201);
+    cluster.nodes[frozen].signal(rustix::process::Signal::CONT);
+    until("it has both", || {
+        (ids(&cluster.nodes[frozen]).len() == 2).then_some(())
+    });
+}
