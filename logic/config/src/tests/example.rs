@@ -68,6 +68,7 @@ fn examples_of_the_documentation_parse() {
             10,
         ),
         ("routes.md", include_str!("../../../../docs/routes.md"), 1),
+        ("cluster.md", include_str!("../../../../docs/cluster.md"), 2),
         (
             "balancing.md",
             include_str!("../../../../docs/balancing.md"),
