@@ -163,6 +163,10 @@ fn status(remote: &Remote) -> anyhow::Result<ExitCode> {
     for line in advice {
         writeln!(stdout(), "{} {line}", palette.bad("!"))?;
     }
+    for note in answer["notes"].as_array().into_iter().flatten() {
+        let note = note.as_str().unwrap_or_default();
+        writeln!(stdout(), "{} {note}", palette.dim("note:"))?;
+    }
     Ok(code)
 }
 
@@ -254,7 +258,9 @@ fn advice(answer: &Value) -> Vec<String> {
     if is_alone(answer) {
         return advice;
     }
-    if answer["leader"].is_null() {
+    if let Some(trouble) = answer["trouble"].as_str() {
+        advice.push(trouble.to_owned());
+    } else if answer["leader"].is_null() {
         let voters = nodes(answer).filter(|node| node["votes"] == true).count();
         advice.push(format!(
             "no node leads, so nothing can be written: {} of the {voters} voters must run and reach each other",
@@ -296,9 +302,6 @@ fn advice(answer: &Value) -> Vec<String> {
     if voters == 2 {
         advice.push("two voters survive the loss of none: add a third".into());
     }
-    for note in answer["notes"].as_array().into_iter().flatten() {
-        advice.extend(note.as_str().map(str::to_owned));
-    }
     if let Some(refused) = answer["refused"].as_str() {
         advice.push(format!("{refused}: compare [cluster] on the two nodes"));
     }
@@ -309,6 +312,7 @@ fn nodes(answer: &Value) -> impl Iterator<Item = &Value> {
     answer["nodes"].as_array().into_iter().flatten()
 }
 
+/// A node of a cluster says its name, also before it belongs to it.
 fn is_alone(answer: &Value) -> bool {
-    nodes(answer).next().is_none()
+    answer["node"] == ""
 }

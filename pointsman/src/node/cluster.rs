@@ -125,23 +125,27 @@ pub(super) async fn view(registry: &Node) -> Cluster {
         nodes: nodes.collect(),
         fault: status.fault,
         refused: status.refused,
+        trouble: status.trouble,
         notes: status.notes,
     }
 }
 
 /// Says on the terminal what there is to say about this node's place in the cluster, whenever that changes.
 pub(super) async fn tell_notes(shared: Arc<Shared>) {
-    let mut told: Vec<String> = Vec::new();
+    let (mut told, mut troubled): (Vec<String>, bool) = (Vec::new(), false);
     loop {
         tokio::time::sleep(LOOK).await;
-        let notes = shared.registry.notes();
+        let trouble = shared.registry.trouble();
+        let mut notes = shared.registry.notes();
+        notes.extend(trouble.clone());
         if notes != told {
             for note in notes.iter().filter(|note| !told.contains(note)) {
                 eprintln!("pointsman: {note}");
             }
-            if notes.is_empty() {
+            if trouble.is_none() && troubled {
                 eprintln!("pointsman: this node takes part in the cluster");
             }
+            troubled = trouble.is_some();
             told = notes;
         }
     }

@@ -220,6 +220,11 @@ fn a_cluster_begins_when_all_its_nodes_are_there_and_not_before() {
         .said()
         .until_line("to begin a cluster, all nodes of [cluster] peers must run");
     assert_eq!(leader_of(&first), None);
+    let (well, said) = at(&first, ["status"]);
+    assert!(
+        !well && said.contains("all nodes of [cluster] peers must run"),
+        "{said}"
+    );
     let second = homes[1].start();
     until("they begin", || leader_of(&second));
     first

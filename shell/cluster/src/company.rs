@@ -331,12 +331,15 @@ impl Node {
         self.status_with(&reports)
     }
 
-    /// What keeps this node from taking part in the cluster, and what to do; and in what its configuration differs from the
-    /// cluster, which is what holds.
+    /// What keeps this node from taking part in the cluster, and what to do.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared().company.trouble().map(String::from)
+    }
+
+    /// In what this node's configuration differs from the cluster, which is what holds.
     pub fn notes(&self) -> Vec<String> {
         let shared = self.shared();
         let mut notes: Vec<String> = Vec::new();
-        notes.extend(shared.company.trouble().map(String::from));
         let members = lock(&shared.known).membership.clone();
         let differences = shared.company.differences(&members);
         if !differences.is_empty() {

@@ -101,7 +101,9 @@ pub struct Cluster {
     pub fault: Option<String>,
     /// Why it has refused a connection of another node last, if it has.
     pub refused: Option<String>,
-    /// What keeps that node from taking part, and how its configuration differs from the cluster.
+    /// What keeps that node from taking part, and what to do.
+    pub trouble: Option<String>,
+    /// In what its configuration differs from the cluster, which is what holds.
     pub notes: Vec<String>,
 }
 

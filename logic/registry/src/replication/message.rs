@@ -239,13 +239,7 @@ impl<'a> Request<'a> {
                 vote.encode(&mut w);
                 w.option(*previous, |w, id| id.encode(w));
                 w.option(*committed, |w, id| id.encode(w));
-                w.number(entries.len() as u64);
-                let mut bytes = Vec::new();
-                for (id, body) in entries {
-                    bytes.clear();
-                    body.encode(*id, &mut bytes);
-                    Writer::new(out).bytes(&bytes);
-                }
+                encode_entries(entries, out);
             }
             Self::Vote(ballot) => {
                 w.byte(2);
@@ -337,6 +331,16 @@ impl<'a> Request<'a> {
             12 => Self::Suspect(r.list(|r| Ok((r.key()?, r.name()?)))?),
             _ => return Err(fault),
         })
+    }
+}
+
+fn encode_entries(entries: &[(EntryId, Body<'_>)], out: &mut Vec<u8>) {
+    Writer::new(out).number(entries.len() as u64);
+    let mut bytes = Vec::new();
+    for (id, body) in entries {
+        bytes.clear();
+        body.encode(*id, &mut bytes);
+        Writer::new(out).bytes(&bytes);
     }
 }
 

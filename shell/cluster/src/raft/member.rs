@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use model::{InstanceId, ServiceKey};
 use openraft::Raft;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -69,8 +70,8 @@ impl Handler for Replica {
                 committed,
                 entries,
             } => {
-                let entries = entries.into_iter().map(|(id, body)| Entry::read(id, body));
-                let entries = entries.collect();
+                let entries = entries.into_iter();
+                let entries = entries.map(|(id, body)| Entry::read(id, body)).collect();
                 self.append(vote, [previous, committed], entries).await
             }
             Request::Vote(ballot) => voted(self.raft.vote(vote_request(ballot)).await),
@@ -103,10 +104,7 @@ impl Handler for Replica {
                 self.shared.beat(&sessions);
                 Response::Done
             }
-            Request::Suspect(instances) => {
-                self.shared.company.suspect(instances);
-                Response::Done
-            }
+            Request::Suspect(instances) => self.suspect(instances),
             Request::Transfer { .. }
             | Request::Who
             | Request::Reach { .. }
@@ -211,6 +209,11 @@ impl Replica {
                 refused(false, &"this may be asked by members of the cluster only")
             }
         }
+    }
+
+    fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) -> Response {
+        self.shared.company.suspect(instances);
+        Response::Done
     }
 
     fn not_ours(&self, from: Peer) -> String {
