@@ -37,6 +37,11 @@ fn a_linearizable_read_sees_what_was_written_through_another_node() {
     let cluster = Cluster::plain();
     let leader = cluster.leader();
     let nodes: Vec<&Node> = cluster.nodes.values().collect();
+    for (name, node) in &cluster.nodes {
+        let leads = node.metric("pointsman_registry_leads");
+        assert!((leads > 0.0) == (*name == leader), "{name}");
+        assert!(node.metric("pointsman_registry_age_seconds") < 20.0);
+    }
     for n in 0..60 {
         let id = format!("i-{n}");
         let written = try_register(nodes[n % 3], &id);
