@@ -68,6 +68,10 @@ impl Traffic for Shared {
             })
     }
 
+    fn catch_up(&self, service: &model::ServiceKey) {
+        self.refresh(std::iter::once(service));
+    }
+
     fn explain(&self, question: &Question) -> Explanation {
         let table = self.proxy.table();
         let Some((listener, how)) = self.listener_for(&table, question) else {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, NAMES, ids, try_register};
+use crate::cluster::{Cluster, NAMES, ids, lasting, try_register};
 use crate::harness::{Answer, Connection, Node, get, until};
 
 fn read(node: &Node, demand: &str) -> Answer {
@@ -51,6 +51,11 @@ fn a_linearizable_read_sees_what_was_written_through_another_node() {
         assert!(written.head.contains("x-pointsman-revision: "));
         let answer = read(nodes[(n + 1 + n / 3 % 2) % 3], "?consistency=linearizable");
         assert!(listed(&answer).contains(&id), "{id}: {}", answer.text());
+        // What is picked by is made from it, too.
+        let other = nodes[(n + 1 + n / 3 % 2) % 3];
+        let picked = format!("/v1/pick/only-{n}?consistency=linearizable");
+        nodes[n % 3].register(&format!("only-{n}"), "it", &lasting());
+        assert_eq!(get(other.api, &picked).status, 200, "{n}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::{Endpoint, Health, InstanceId, Role, View};
+use model::{Endpoint, Health, InstanceId, Role, ServiceKey, View};
 use serde::Serialize;
 
 /// The data plane's decisions and numbers.
@@ -13,6 +13,9 @@ pub trait Traffic: Send + Sync + 'static {
     ///
     /// [`NoInstance`] says why each was passed over.
     fn pick(&self, view: &View, except: &[InstanceId]) -> Result<Endpoint, NoInstance>;
+
+    /// Makes what is picked by true to the registry as it is now: it follows that a moment later otherwise.
+    fn catch_up(&self, service: &ServiceKey);
 
     /// What would be done with a request or a connection, and why.
     fn explain(&self, question: &Question) -> Explanation;

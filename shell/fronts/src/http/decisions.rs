@@ -26,7 +26,10 @@ pub(crate) async fn pick(State(api): Shared, mut input: Input) -> Result<Respons
     let Some(key) = key else {
         return Err(incomplete());
     };
-    api.meet(demand).await?;
+    if demand.is_some() {
+        api.meet(demand).await?;
+        api.traffic.catch_up(&key);
+    }
     let view = View { service: key, role };
     let endpoint = api
         .traffic
@@ -117,7 +120,8 @@ pub(crate) async fn explain(
         headers: headers.unwrap_or_default(),
         ..question
     };
-    Ok(json(StatusCode::OK, &api.traffic.explain(&question)))
+    let explanation = api.traffic.explain(&question);
+    Ok(api.seen(json(StatusCode::OK, &explanation)))
 }
 
 /// Reads names of protocols (RFC 7301 §3.1), the first the one liked best.

@@ -40,10 +40,8 @@ pub(crate) async fn one(State(api): Shared, mut input: Input) -> Result<Response
         Some(Heartbeat::Persistent) => "persistent",
         Some(Heartbeat::NotFound) | None => return Err(Problem::no_such_instance()),
     };
-    Ok(json(
-        StatusCode::OK,
-        &serde_json::json!({ "status": status }),
-    ))
+    let answer = json(StatusCode::OK, &serde_json::json!({ "status": status }));
+    Ok(api.seen(answer))
 }
 
 /// `POST /v1/heartbeats`
@@ -61,7 +59,8 @@ pub(crate) async fn many(
         return Err(incomplete());
     };
     let found = api.directory.heartbeat(&beats);
-    Ok(json(StatusCode::OK, &Outcome::of(&beats, &found)))
+    let outcome = Outcome::of(&beats, &found);
+    Ok(api.seen(json(StatusCode::OK, &outcome)))
 }
 
 /// What became of many heartbeats: only what needs the client's attention is listed.

@@ -207,6 +207,8 @@ impl Traffic for Memory {
         Err(NoInstance { passed_over })
     }
 
+    fn catch_up(&self, _: &ServiceKey) {}
+
     fn explain(&self, question: &Question) -> Explanation {
         let service: Option<ServiceKey> = question
             .host
