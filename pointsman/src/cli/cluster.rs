@@ -75,6 +75,9 @@ pub(crate) enum Command {
         file: PathBuf,
         #[command(flatten)]
         files: Files,
+        /// Print JSON, for scripts
+        #[arg(long)]
+        json: bool,
     },
     /// Make a node that has lost the others a cluster of its own, while it does not run; a node that was alone too
     Recover {
@@ -83,6 +86,9 @@ pub(crate) enum Command {
         /// The others are lost, or will be emptied: if they run on, there are two clusters
         #[arg(long)]
         yes: bool,
+        /// Print JSON, for scripts
+        #[arg(long)]
+        json: bool,
     },
     /// Move a node's data aside, while it does not run, so that it can be taken in as a new one
     Wipe {
@@ -91,6 +97,9 @@ pub(crate) enum Command {
         /// What only this node has is not needed
         #[arg(long)]
         yes: bool,
+        /// Print JSON, for scripts
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -130,9 +139,9 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             done(remote, &client.post(&url)?)
         }
         Command::Snapshot { file, remote } => cluster_data::snapshot(file, remote),
-        Command::Restore { file, files } => cluster_data::restore(file, files),
-        Command::Recover { files, yes } => cluster_data::recover(files, *yes),
-        Command::Wipe { files, yes } => cluster_data::wipe(files, *yes),
+        Command::Restore { file, files, json } => cluster_data::restore(file, files, *json),
+        Command::Recover { files, yes, json } => cluster_data::recover(files, *yes, *json),
+        Command::Wipe { files, yes, json } => cluster_data::wipe(files, *yes, *json),
     }
 }
 

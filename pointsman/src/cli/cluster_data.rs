@@ -42,16 +42,19 @@ pub(super) fn snapshot(file: &Path, remote: &Remote) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn restore(file: &Path, files: &Files) -> anyhow::Result<ExitCode> {
+pub(super) fn restore(file: &Path, files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
     let config = load(files)?.config;
     let options = registry_options(&config)?;
     let from = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     let restored = rescue::restore(&options, from).context("nothing was restored")?;
-    tell(&restored, "is in")?;
+    if as_json {
+        return tell_json(&restored);
+    }
+    tell(&restored, "is at")?;
     next_steps(config.cluster.is_some())
 }
 
-pub(super) fn recover(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn recover(files: &Files, yes: bool, as_json: bool) -> anyhow::Result<ExitCode> {
     if !yes {
         bail!(
             "this makes the node a cluster of its own. If its others run on, there are two, which both take writes: stop them \
@@ -60,6 +63,9 @@ pub(super) fn recover(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
     }
     let config = load(files)?.config;
     let recovered = rescue::recover(&registry_options(&config)?).context("nothing was changed")?;
+    if as_json {
+        return tell_json(&recovered);
+    }
     tell(&recovered, "goes on from")?;
     for name in &recovered.left_out {
         writeln!(stdout(), "{name} does not belong to it any more")?;
@@ -67,7 +73,7 @@ pub(super) fn recover(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
     next_steps(true)
 }
 
-pub(super) fn wipe(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn wipe(files: &Files, yes: bool, as_json: bool) -> anyhow::Result<ExitCode> {
     if !yes {
         bail!(
             "this moves aside all that the node has, votes and all. Other nodes must have it, or a snapshot. Say so with --yes"
@@ -76,6 +82,10 @@ pub(super) fn wipe(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
     let config = load(files)?.config;
     let aside = rescue::wipe(&config.node.data_dir)?;
     let mut out = stdout();
+    if as_json {
+        writeln!(out, "{}", json!({ "aside": aside.display().to_string() }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     writeln!(
         out,
         "the node's data is in {} now; remove it when it is not needed",
@@ -88,6 +98,14 @@ pub(super) fn wipe(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
              `pointsman cluster promote NAME`"
         )?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_json(rescued: &Rescued) -> anyhow::Result<ExitCode> {
+    let said = json!({
+        "revision": rescued.revision.0, "instances": rescued.instances, "left_out": rescued.left_out,
+    });
+    writeln!(stdout(), "{said}")?;
     Ok(ExitCode::SUCCESS)
 }
 
