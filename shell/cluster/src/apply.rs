@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{InstanceId, Revision, ServiceKey};
-use registry::replication::{EntryId, Origin, commands};
+use registry::replication::{EntryId, Membership, Origin, commands};
 use registry::tree::TreeCommand;
 use registry::{
     Applied, Change, Command, Committed, DecodeError, Record, Registration, Registry, Reply,
@@ -11,7 +11,7 @@ use registry::{
 
 use crate::node::{Shared, State, lock};
 use crate::queue::{Answer, Job};
-use crate::raft::Batch;
+use crate::raft::{Batch, Entry, Payload};
 
 /// Commands applied before readers have their turn.
 const APPLY_STEP: usize = 256;
@@ -26,24 +26,50 @@ impl Applier {
         Self { shared }
     }
 
-    /// Applies a batch, and answers those who wait for it here. One that was applied before is passed over: it was sent
-    /// again, for the answer had been lost.
-    pub(crate) fn apply(&self, entry: EntryId, batch: &Batch) -> Result<(), DecodeError> {
-        let waiting = self.shared.pending.take(batch.proposer);
-        {
-            let origin = &mut self.shared.state_mut().origin;
-            origin.entry = entry;
-            if !batch.proposer.is_after(origin.proposed.get(&batch.node)) {
-                return Ok(());
+    /// Applies an entry, and answers those who wait for it here. A batch that was applied before is passed over: it was
+    /// sent again, for the answer had been lost.
+    pub(crate) fn apply(&self, entry: &Entry) -> Result<(), DecodeError> {
+        match &entry.payload {
+            Payload::Blank => self.shared.state_mut().origin.entry = entry.id(),
+            Payload::Membership(membership) => self.apply_membership(entry.id(), membership),
+            Payload::Batch(batch) => {
+                let waiting = self.shared.pending.take(batch.proposer);
+                if !self.proceed(entry.id(), batch) {
+                    return Ok(());
+                }
+                match waiting {
+                    // Those who wait for the batch are told when this returns.
+                    Some(mut waiting) => self.apply_jobs(std::mem::take(&mut waiting.jobs)),
+                    None => self.apply_jobs(vec![Job::of_nobody(commands(&batch.records)?)]),
+                }
             }
-            origin.proposed.insert(batch.node, batch.proposer);
-        }
-        match waiting {
-            // Those who wait for the batch are told when this returns.
-            Some(mut waiting) => self.apply_jobs(std::mem::take(&mut waiting.jobs)),
-            None => self.apply_jobs(vec![Job::of_nobody(commands(&batch.records)?)]),
         }
         Ok(())
+    }
+
+    /// Notes who belongs to the cluster.
+    pub(crate) fn apply_membership(&self, id: EntryId, membership: &Membership) {
+        let origin = &mut self.shared.state_mut().origin;
+        (origin.entry, origin.since) = (id, id);
+        origin.membership.clone_from(membership);
+    }
+
+    /// Applies a batch of these jobs, which nobody else can have seen.
+    pub(crate) fn apply_own(&self, id: EntryId, batch: &Batch, jobs: Vec<Job>) {
+        if self.proceed(id, batch) {
+            self.apply_jobs(jobs);
+        }
+    }
+
+    /// Notes that this entry is applied; false if its batch was before.
+    fn proceed(&self, id: EntryId, batch: &Batch) -> bool {
+        let origin = &mut self.shared.state_mut().origin;
+        origin.entry = id;
+        let new = batch.proposer.is_after(origin.proposed.get(&batch.node));
+        if new {
+            origin.proposed.insert(batch.node, batch.proposer);
+        }
+        new
     }
 
     fn apply_jobs(&self, jobs: Vec<Job>) {

@@ -578,7 +578,7 @@ fn a_vote_that_was_written_already_closes_no_segment() {
     };
     {
         let recovered = open(&disk, &large()).unwrap();
-        let journal = Journal::new(recovered.store, recovered.replica, false);
+        let journal = Journal::new(recovered.store, recovered.replica);
         journal.set_vote(vote);
         for _ in 0..2 {
             let (told, written) = std::sync::mpsc::channel();

@@ -15,7 +15,8 @@ use registry::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::hub::Hub;
-use crate::journal::Journal;
+use crate::journal::Written;
+use crate::log::AppendError;
 use crate::peers::Identity;
 use crate::pending::Pending;
 use crate::queue::{Answer, Job, Queue};
@@ -169,13 +170,6 @@ impl Node {
         let (node, origin) = identity(&replica, cluster)?;
         let (membership, listener) = meeting(node, cluster)?;
         let (doubts, doubted) = mpsc::unbounded_channel();
-        // Alone, what is applied needs no snapshot for anybody.
-        let latest_snapshot = match cluster {
-            None => replica
-                .applied
-                .map(|_| (origin.clone(), recovered.registry.revision())),
-            Some(_) => replica.found.clone(),
-        };
         let state = State {
             registry: recovered.registry,
             history: recovered.history,
@@ -184,7 +178,7 @@ impl Node {
         let shared = Shared {
             node,
             alone: cluster.is_none(),
-            latest_snapshot: Mutex::new(latest_snapshot),
+            latest_snapshot: Mutex::new(replica.found.clone()),
             started,
             ..Shared::new(state, options, queue, doubts)
         };
@@ -199,7 +193,8 @@ impl Node {
         let parts = raft::Parts {
             node,
             shared: Arc::clone(&shared),
-            journal: Arc::new(Journal::new(recovered.store, replica, cluster.is_none())),
+            store: recovered.store,
+            replica,
             messages,
             doubts: doubted,
             membership,
@@ -620,6 +615,32 @@ impl Shared {
                 pulse.beat(now);
             }
         }
+    }
+
+    /// Notes what a write to the log cost, or why there was none.
+    pub(crate) fn written(&self, written: Result<Written, AppendError>) -> Result<(), SubmitError> {
+        match written {
+            Ok(written) => {
+                if written.bytes > 0 {
+                    self.counters.synced(written.took);
+                    self.counters.log_bytes.add(written.bytes);
+                    self.healthy();
+                }
+                Ok(())
+            }
+            Err(AppendError::NotWritten(why)) => Err(SubmitError::NotWritten(self.fault(why))),
+            Err(AppendError::Broken(why)) => Err(SubmitError::ReadOnly(self.fault(why))),
+        }
+    }
+
+    /// Notes the term that this node leads in; zero if it does not.
+    pub(crate) fn lead_in(&self, term: u64) {
+        self.lead.store(term, Relaxed);
+        // Under the lock, or the keeper could look, miss it, and sleep.
+        drop(lock(&self.leases));
+        self.lease_work.notify_all();
+        drop(lock(&self.sessions));
+        self.session_work.notify_all();
     }
 
     pub(crate) fn fault_text(&self) -> Option<Arc<str>> {

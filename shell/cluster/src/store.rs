@@ -18,6 +18,8 @@ use crate::{Durability, OpenError, Options};
 /// How many snapshots are kept: should the newest turn out damaged, the one before and the log since
 /// then give the same state.
 const SNAPSHOTS_KEPT: usize = 2;
+/// How many entries of a cluster of one are read before they are applied.
+const COMMIT_STEP: usize = 256;
 /// The largest segment that is read. Ours are as large as the options say, and one frame larger at most; what is longer
 /// was not written by us, and is not taken into memory to find that out.
 const MAX_SEGMENT: u64 = 4 << 30;
@@ -450,6 +452,10 @@ impl Replay {
                         commands(batch.commands).map_err(|e| e.to_string())?;
                     }
                     self.replica.tail.push_back(Entry::read(id, body));
+                    // Or a long log would all be in memory at once.
+                    if self.replica.tail.len().is_multiple_of(COMMIT_STEP) {
+                        self.finish();
+                    }
                 }
             }
             Record::Vote(vote) => self.replica.vote = Some(vote),
@@ -521,22 +527,23 @@ impl Replay {
 
     /// In a cluster of one, what is on disk is committed.
     fn finish(&mut self) {
-        let last = self
-            .replica
-            .tail
-            .iter()
-            .rev()
-            .find_map(|e| match &e.payload {
-                Payload::Membership(membership) => Some(Membership::clone(membership)),
-                _ => None,
-            });
-        let known = self.replica.membership.as_ref().map(|(_, m)| m.clone());
-        let alone = last
-            .or(known)
-            .is_none_or(|m| m.voters.len() == 1 && m.voters[0].len() == 1);
-        if alone && let Some(last) = self.replica.last {
+        if self.is_alone()
+            && let Some(last) = self.replica.last
+        {
             self.commit(last.index);
         }
+    }
+
+    /// Whether there is one voter, by the last entry so far that says who belongs to the cluster.
+    fn is_alone(&self) -> bool {
+        let mut tail = self.replica.tail.iter().rev();
+        let last = tail.find_map(|e| match &e.payload {
+            Payload::Membership(membership) => Some(&**membership),
+            _ => None,
+        });
+        let known = self.replica.membership.as_ref().map(|(_, known)| known);
+        last.or(known)
+            .is_none_or(|m| m.voters.len() == 1 && m.voters[0].len() == 1)
     }
 
     fn apply(&mut self, command: &Command) {

@@ -1,7 +1,6 @@
 //! Who leads, and what depends on it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::{InstanceId, ServiceKey};
@@ -38,21 +37,17 @@ const TURN: Duration = Duration::from_millis(80);
 pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Shared>) {
     let mut metrics = raft.server_metrics();
     loop {
-        {
+        let leads_in = {
             let now = metrics.borrow_and_update();
             let leads = now.state == ServerState::Leader && now.current_leader == Some(node);
             let term = now.vote.leader_id.term;
-            shared.lead.store(if leads { term } else { 0 }, Relaxed);
             let mut known = lock(&shared.known);
             known.term = term;
             known.leader = now.current_leader;
             known.membership = membership(now.membership_config.membership());
-        }
-        // Under the lock, or the keeper could look, miss it, and sleep.
-        drop(lock(&shared.leases));
-        shared.lease_work.notify_all();
-        drop(lock(&shared.sessions));
-        shared.session_work.notify_all();
+            if leads { term } else { 0 }
+        };
+        shared.lead_in(leads_in);
         if metrics.changed().await.is_err() {
             return;
         }

@@ -1,5 +1,6 @@
 //! The boundary to the consensus library: nothing outside of this module knows which one it is.
 
+mod alone;
 mod disk;
 mod entry;
 mod lead;
@@ -13,7 +14,7 @@ mod types;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::{Config, Raft, SnapshotPolicy};
 use registry::replication::Membership;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -24,6 +25,7 @@ use crate::journal::Journal;
 use crate::node::Shared;
 use crate::peers::{self, Identity};
 use crate::queue::Message;
+use crate::store::{self, Store};
 use disk::Disk;
 pub(crate) use entry::{Batch, Entry, Payload};
 use machine::Machine;
@@ -36,7 +38,10 @@ use storage::LogStorage;
 pub(crate) struct Parts {
     pub(crate) node: u64,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) journal: Arc<Journal>,
+    /// The log and its snapshots; none in memory.
+    pub(crate) store: Option<Store>,
+    /// What was found there.
+    pub(crate) replica: store::Replica,
     pub(crate) messages: UnboundedReceiver<Message>,
     /// Those who want to know whether this node still leads.
     pub(crate) doubts: UnboundedReceiver<oneshot::Sender<bool>>,
@@ -48,20 +53,22 @@ pub(crate) struct Parts {
 }
 
 /// Takes part until told to close: the one thread that decides what is in the log, and applies it.
-///
-/// Everything of the library runs on this thread, so that what it tells itself costs no wakeup. Alone, the runtime has
-/// timers and no sockets, and so waits on a condition variable.
-pub(crate) fn run(parts: Parts) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    match parts.listener {
-        Some(_) => runtime.enable_all(),
-        None => runtime.enable_time(),
+pub(crate) fn run(mut parts: Parts) {
+    let shared = Arc::clone(&parts.shared);
+    // Should the program find something impossible and panic, the node takes no more part, and says so.
+    let _end = End(Arc::clone(&shared));
+    let Some(listener) = parts.listener.take() else {
+        return alone::run(parts);
     };
-    let (shared, journal) = (Arc::clone(&parts.shared), Arc::clone(&parts.journal));
-    // Should the library find something impossible and panic, the node takes no more part, and says so.
-    let _end = End(Arc::clone(&shared), Arc::clone(&journal));
-    let ended = match runtime.build() {
-        Ok(runtime) => runtime.block_on(take_part(parts)),
+    let replica = std::mem::take(&mut parts.replica);
+    let journal = Arc::new(Journal::new(parts.store.take(), replica));
+    let _closing = Closing(Arc::clone(&journal));
+    // Everything of the library runs on this thread, so that what it tells itself costs no wakeup.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(take_part(parts, journal, listener)),
         Err(e) => Err(e.to_string()),
     };
     if let Err(why) = ended {
@@ -70,25 +77,33 @@ pub(crate) fn run(parts: Parts) {
 }
 
 /// What is left to do when a node takes no more part, whatever the reason.
-struct End(Arc<Shared>, Arc<Journal>);
+struct End(Arc<Shared>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        let Self(shared, journal) = self;
+        let Self(shared) = self;
         if std::thread::panicking() {
             let why = "the node has stopped taking part after a fault of the program; restart it";
             shared.fault(why.into());
         }
         shared.queue.close();
         shared.lead.store(0, Relaxed);
-        journal.close();
         shared.hub.close();
     }
 }
 
+/// Closes the files of a node among others.
+struct Closing(Arc<Journal>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Times in milliseconds.
-fn config(alone: bool) -> Config {
-    let config = Config {
+fn config() -> Config {
+    Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         // A batch of each node is under way at a time.
@@ -97,72 +112,54 @@ fn config(alone: bool) -> Config {
         state_machine_channel_size: Some(16),
         api_batch_capacity: 64,
         enable_pre_vote: Some(true),
-        ..Config::default()
-    };
-    match alone {
-        // There is nobody to send any to, and nobody else to elect; but a node at rest wakes up five times as often.
-        true => Config {
-            heartbeat_interval: 1_000,
-            election_timeout_min: 3_000,
-            election_timeout_max: 6_000,
-            ..config
-        },
         // A leader that is frozen or cut off is followed by another within a second. One that is gone, at once.
-        false => Config {
-            heartbeat_interval: 75,
-            election_timeout_min: 300,
-            election_timeout_max: 600,
-            install_snapshot_timeout: 600_000,
-            ..config
-        },
+        heartbeat_interval: 75,
+        election_timeout_min: 300,
+        election_timeout_max: 600,
+        install_snapshot_timeout: 600_000,
+        ..Config::default()
     }
 }
 
-async fn take_part(parts: Parts) -> Result<(), String> {
+async fn take_part(
+    parts: Parts,
+    journal: Arc<Journal>,
+    listener: std::net::TcpListener,
+) -> Result<(), String> {
     let Parts {
         node,
         shared,
-        journal,
         messages,
         doubts,
         membership,
         identity,
-        listener,
+        ..
     } = parts;
-    let (disk, thread) = match &listener {
-        None => (Disk::alone(&shared, &journal), None),
-        Some(_) => {
-            let disk = Disk::among_others(&shared, &journal).map_err(|e| e.to_string())?;
-            (disk.0, Some(disk.1))
-        }
-    };
+    let (disk, thread) = Disk::new(&shared, &journal).map_err(|e| e.to_string())?;
     let storage = LogStorage {
         journal: Arc::clone(&journal),
         disk: disk.clone(),
     };
-    let config = config(listener.is_none()).validate();
-    let config = Arc::new(config.map_err(|e| e.to_string())?);
+    let config = Arc::new(config().validate().map_err(|e| e.to_string())?);
     let network = Network::new(identity.clone(), Arc::clone(&journal));
     let machine = Machine::new(&shared, &journal);
     let raft = Raft::new(node, config, network.clone(), storage, machine).await;
     let raft = raft.map_err(|e| e.to_string())?;
     let _ = shared.progress.set(lead::progress(&raft));
-    let began = begin(&raft, membership, listener.is_none()).await;
+    let began = begin(&raft, membership).await;
     let mut tasks = vec![
         tokio::spawn(take_snapshots(raft.clone(), Arc::clone(&shared))),
         tokio::spawn(lead::follow(node, raft.clone(), Arc::clone(&shared))),
         tokio::spawn(lead::prove(raft.clone(), doubts)),
     ];
-    if let Some(listener) = listener {
-        let replica = Replica {
-            raft: raft.clone(),
-            shared: Arc::clone(&shared),
-            disk: disk.clone(),
-            incoming: Mutex::default(),
-            lost: unbounded_channel().0,
-        };
-        tasks.extend(join(node, listener, identity, replica, &network)?);
-    }
+    let replica = Replica {
+        raft: raft.clone(),
+        shared: Arc::clone(&shared),
+        disk: disk.clone(),
+        incoming: Mutex::default(),
+        lost: unbounded_channel().0,
+    };
+    tasks.extend(join(node, listener, identity, replica, &network)?);
     let mut proposer = Proposer::new(node, raft.clone(), shared, disk, network);
     let ended = match began {
         Ok(()) => {
@@ -174,32 +171,18 @@ async fn take_part(parts: Parts) -> Result<(), String> {
     tasks.iter().for_each(JoinHandle::abort);
     let _ = raft.shutdown().await;
     drop((raft, proposer));
-    if let Some(thread) = thread {
-        // What is to be written is written before the files are closed.
-        drop(tasks);
-        tokio::task::yield_now().await;
-        drop(thread);
-    }
+    // What is to be written is written before the files are closed.
+    drop(tasks);
+    tokio::task::yield_now().await;
+    drop(thread);
     ended
 }
 
-/// Begins a cluster, if there is none yet; alone, leads it.
-async fn begin(
-    raft: &Raft<types::Types, Machine>,
-    membership: Membership,
-    alone: bool,
-) -> Result<(), String> {
+/// Begins a cluster, if there is none yet.
+async fn begin(raft: &Raft<types::Types, Machine>, membership: Membership) -> Result<(), String> {
     if !raft.is_initialized().await.map_err(|e| e.to_string())? {
         let begun = raft.initialize(membership.nodes).await;
         begun.map_err(|e| e.to_string())?;
-    } else if alone {
-        let elected = raft.trigger().elect(false).await;
-        elected.map_err(|e| e.to_string())?;
-    }
-    if alone {
-        let leading = raft.wait(None);
-        let leading = leading.state(ServerState::Leader, "a cluster of one has a leader");
-        leading.await.map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -231,10 +214,9 @@ async fn take_snapshots(raft: Raft<types::Types, Machine>, shared: Arc<Shared>) 
     loop {
         let triggered = tokio::select! {
             () = shared.snapshot_due.notified() => raft.trigger().snapshot().await,
-            () = shared.purge_due.notified() => match shared.alone {
-                true => continue,
-                false => raft.trigger().purge_log(shared.purge_upto.load(Relaxed)).await,
-            },
+            () = shared.purge_due.notified() => {
+                raft.trigger().purge_log(shared.purge_upto.load(Relaxed)).await
+            }
         };
         if triggered.is_err() {
             return;
