@@ -7,7 +7,7 @@ use registry::{Command, Committed, Registry};
 use slab::Slab;
 use wire::zookeeper::{ConnectRequest, EventType, Frame, Out, frame};
 
-use crate::connection::{Connection, Limits, Phase, World};
+use crate::connection::{Awaited, AwaitedRequest, Connection, Limits, Phase, World};
 use crate::requests::Ticket;
 use crate::watches::{CHILD, DATA, Gone, PERSISTENT, Watches};
 use crate::words::{self, ConnectionFacts};
@@ -31,6 +31,8 @@ pub struct Clients {
     sessions: BTreeMap<SessionId, Key>,
     generation: u32,
     commands: VecDeque<(Key, Command, Ticket)>,
+    /// Connections that wait for this node to have caught up.
+    behind: Vec<Key>,
     /// Sessions that connections here have taken over, and that no other connection serves from now on.
     taken: Vec<SessionId>,
     words: Vec<(Key, FourLetterWord)>,
@@ -85,6 +87,7 @@ impl Clients {
             sessions: BTreeMap::new(),
             generation: 0,
             commands: VecDeque::new(),
+            behind: Vec::new(),
             taken: Vec::new(),
             words: Vec::new(),
             listed: Vec::new(),
@@ -166,10 +169,12 @@ impl Clients {
     /// Whether there is something that waited and may be gone on with.
     pub fn is_resumable(&self, key: Key) -> bool {
         self.peek(key).is_some_and(|c| {
-            c.in_flight == 0
-                && !c.input.is_empty()
-                && c.output.len() < self.limits.answers
-                && !matches!(frame(&c.input), Frame::Partial)
+            c.awaits.as_ref().is_some_and(|awaited| awaited.over)
+                || c.in_flight == 0
+                    && c.awaits.is_none()
+                    && !c.input.is_empty()
+                    && c.output.len() < self.limits.answers
+                    && !matches!(frame(&c.input), Frame::Partial)
         })
     }
 
@@ -182,6 +187,14 @@ impl Clients {
                 return bytes.len();
             };
             let rest = &bytes[used..];
+            match &connection.awaits {
+                Some(awaited) if awaited.over => {
+                    self.go_on(key, world);
+                    continue;
+                }
+                Some(_) => return used,
+                None => {}
+            }
             match connection.phase {
                 Phase::Leaving | Phase::Ending => return bytes.len(),
                 Phase::Opening => return used,
@@ -223,10 +236,13 @@ impl Clients {
             return self.request(key, body, world);
         }
         match ConnectRequest::read(body) {
-            Ok(request) if request.last_zxid <= world.registry.tree().zxid().0 => {
+            Ok(request)
+                if world.in_touch && request.last_zxid <= world.registry.tree().zxid().0 =>
+            {
                 self.connect(key, &request, world);
             }
-            // No such request; or a client that has seen what is not here, and would go back in time with us.
+            // No such request; or a client that has seen what is not here, and would go back in time with us; or
+            // whoever comes while nobody knows which sessions there are.
             _ => self.end(key),
         }
         self.counters.received += 1;
@@ -263,6 +279,31 @@ impl Clients {
         if let Some(key) = self.sessions.remove(&session) {
             self.end(key);
         }
+    }
+
+    /// Ends all connections with a session, for their clients to find another node, or to come back: what they watch for
+    /// may have happened.
+    pub fn end_sessions(&mut self) {
+        for key in std::mem::take(&mut self.sessions).into_values() {
+            self.cut(key);
+        }
+    }
+
+    /// A connection that waits for this node to have caught up with the others: [`Clients::caught_up`] says when it has.
+    pub fn poll_behind(&mut self) -> Option<Key> {
+        self.behind.pop()
+    }
+
+    /// This node has caught up with what was committed when [`Clients::poll_behind`] named the connection, or cannot.
+    pub fn caught_up(&mut self, key: Key, has: bool) {
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        match (&mut connection.awaits, has) {
+            (Some(awaited), true) => awaited.over = true,
+            _ => return self.cut(key),
+        }
+        self.list(key);
     }
 
     /// A session is over.
@@ -451,7 +492,9 @@ impl Clients {
             Some(c) if matches!(c.phase, Phase::Leaving | Phase::Ending) => Standing::Ending,
             // A frame more than the longest is not taken until the first of it is done with.
             Some(c) if c.input.len() > wire::zookeeper::MAX_FRAME + 4 => Standing::Full,
-            Some(c) if c.in_flight > 0 && !c.input.is_empty() => Standing::Full,
+            Some(c) if (c.in_flight > 0 || c.awaits.is_some()) && !c.input.is_empty() => {
+                Standing::Full
+            }
             Some(c) if c.output.len() >= self.limits.answers => Standing::Full,
             Some(_) => Standing::Open,
         }
@@ -536,6 +579,17 @@ impl Clients {
             connection.in_flight += 1;
             self.commands
                 .push_back((key, Command::Tree(command), ticket));
+        }
+    }
+
+    /// What is asked for is answered once this node has caught up.
+    pub(crate) fn wait(&mut self, key: Key, request: AwaitedRequest) {
+        if let Some(connection) = self.connection(key) {
+            connection.awaits = Some(Awaited {
+                request,
+                over: false,
+            });
+            self.behind.push(key);
         }
     }
 

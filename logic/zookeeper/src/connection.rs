@@ -58,6 +58,10 @@ pub struct World<'a> {
     pub draw: &'a dyn Fn() -> u64,
     /// Where to say that something was heard of a session's client.
     pub pulse: &'a dyn Fn(SessionId) -> Option<Pulse>,
+    /// Which of several nodes this is; none if there is only one.
+    pub node: Option<u64>,
+    /// Whether this node hears of what the others do. If not, sessions may have ended that it takes for living.
+    pub in_touch: bool,
 }
 
 /// How far a connection is.
@@ -65,7 +69,7 @@ pub struct World<'a> {
 pub(crate) enum Phase {
     /// It has not said who it is.
     New,
-    /// Its session is being opened.
+    /// Its session is being opened, looked for, or moved here.
     Opening,
     /// It is served.
     Serving,
@@ -73,6 +77,22 @@ pub(crate) enum Phase {
     Leaving,
     /// What is waiting is sent, then it is closed.
     Ending,
+}
+
+/// A request that waits for this node to have caught up with what was committed when it came.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    pub(crate) request: AwaitedRequest,
+    /// Whether that has happened; then it is answered next.
+    pub(crate) over: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum AwaitedRequest {
+    /// A session that is not known here, or not by that password.
+    Find,
+    /// So that what is read next is no older than this: its number and its path.
+    Sync(i32, Box<str>),
 }
 
 /// A client's connection.
@@ -94,6 +114,8 @@ pub(crate) struct Connection {
     pub(crate) pulse: Option<Pulse>,
     /// Commands on their way through the log.
     pub(crate) in_flight: u32,
+    /// What cannot be answered before this node has caught up with the others.
+    pub(crate) awaits: Option<Awaited>,
     /// What came and was not looked at yet.
     pub(crate) input: Vec<u8>,
     /// What is to be sent.
@@ -123,6 +145,7 @@ impl Connection {
             nonce: None,
             pulse: None,
             in_flight: 0,
+            awaits: None,
             input: Vec::new(),
             output: Vec::new(),
             watched: BTreeSet::new(),

@@ -25,11 +25,6 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
             "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
         );
     }
-    if config.front.zookeeper.is_some() {
-        bail!(
-            "ZooKeeper's clients can be served by a node that is alone only: take [front.zookeeper] out, or [cluster]"
-        );
-    }
     let node = match &config.node.name {
         Some(name) => name.to_string(),
         None => rustix::system::uname()

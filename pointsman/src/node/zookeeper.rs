@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::cluster::NodeStatus;
 use config::{Config, Zookeeper};
 use fronts::Refused;
 use fronts::zookeeper::{Done, Figures, Front, Options, Secure, Store, serve_admin};
@@ -10,12 +11,14 @@ use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
 use registry::{Command, Registry};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use zookeeper::Limits;
+use zookeeper::{Ensemble, Limits};
 
 use super::directory::refused;
 use super::project::{self, Projection};
 use super::{Shared, cores};
 
+/// Who lacks fewer entries than this follows closely, for those who watch over ZooKeeper's followers.
+const CLOSE: u64 = 1_000;
 /// Threads, unless told otherwise. More than that and the log is what everybody waits for.
 const THREADS: usize = 4;
 /// How long a client may take to say who it is: as long as the slowest network's handshake, and half of it is that.
@@ -41,6 +44,16 @@ impl Observer for Both {
     fn session_closed(&self, session: SessionId) {
         self.0.session_closed(session);
         self.1.session_closed(session);
+    }
+
+    fn session_moved(&self, session: SessionId) {
+        self.0.session_moved(session);
+        self.1.session_moved(session);
+    }
+
+    fn replaced(&self) {
+        self.0.replaced();
+        self.1.replaced();
     }
 
     fn settled(&self) {
@@ -77,6 +90,37 @@ impl Store for Local {
 
     fn log_bytes(&self) -> u64 {
         self.0.registry.stats().log_bytes
+    }
+
+    fn node(&self) -> Option<u64> {
+        self.0.registry.number()
+    }
+
+    fn in_touch(&self) -> bool {
+        true
+    }
+
+    fn catch_up(&self, done: Box<dyn FnOnce(bool) + Send>) {
+        done(true);
+    }
+
+    fn ensemble(&self) -> Option<Ensemble> {
+        self.0.registry.number()?;
+        let status = self.0.registry.status();
+        let member = |node: &NodeStatus| zookeeper::Member {
+            address: node.address.clone(),
+            votes: node.votes,
+        };
+        let own = status.nodes.iter().position(|n| n.name == status.node);
+        let close = |n: &&NodeStatus| n.votes && n.behind.is_some_and(|behind| behind < CLOSE);
+        let synced = status.nodes.iter().filter(close).count();
+        Some(Ensemble {
+            members: status.nodes.iter().map(member).collect(),
+            own: own.unwrap_or_default(),
+            leads: status.leader.as_ref() == Some(&status.node),
+            in_touch: self.in_touch(),
+            synced,
+        })
     }
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use model::{InstanceId, Revision, ServiceKey};
 use registry::replication::{EntryId, Membership, Origin, commands};
-use registry::tree::TreeCommand;
+use registry::tree::{NOWHERE, TreeCommand};
 use registry::{
     Applied, Change, Command, Committed, DecodeError, Record, Registration, Registry, Reply,
 };
 
-use crate::node::{Shared, State, lock};
+use crate::node::{LONE_NODE, Shared, State, lock};
 use crate::queue::{Answer, Job};
 use crate::raft::{Batch, Entry, Payload};
 
@@ -39,8 +39,14 @@ impl Applier {
                 }
                 match waiting {
                     // Those who wait for the batch are told when this returns.
-                    Some(mut waiting) => self.apply_jobs(std::mem::take(&mut waiting.jobs)),
-                    None => self.apply_jobs(vec![Job::of_nobody(commands(&batch.records)?)]),
+                    Some(mut waiting) => {
+                        let jobs = std::mem::take(&mut waiting.jobs);
+                        self.apply_jobs(batch.node, jobs);
+                    }
+                    None => {
+                        let jobs = vec![Job::of_nobody(commands(&batch.records)?)];
+                        self.apply_jobs(batch.node, jobs);
+                    }
                 }
             }
         }
@@ -57,7 +63,7 @@ impl Applier {
     /// Applies a batch of these jobs, which nobody else can have seen.
     pub(crate) fn apply_own(&self, id: EntryId, batch: &Batch, jobs: Vec<Job>) {
         if self.proceed(id, batch) {
-            self.apply_jobs(jobs);
+            self.apply_jobs(batch.node, jobs);
         }
     }
 
@@ -72,7 +78,8 @@ impl Applier {
         new
     }
 
-    fn apply_jobs(&self, jobs: Vec<Job>) {
+    fn apply_jobs(&self, node: u64, jobs: Vec<Job>) {
+        let node = place(node);
         let records = jobs.iter().map(|job| job.commands.len() as u64).sum();
         self.shared.counters.batches.add(1);
         self.shared.counters.records.add(records);
@@ -89,7 +96,7 @@ impl Applier {
                 let mut committed = Vec::with_capacity(job.commands.len());
                 for command in &job.commands {
                     let revision = state.registry.revision().next();
-                    let applied = state.registry.apply(revision, command);
+                    let applied = state.registry.apply_from(node, revision, command);
                     match command {
                         Command::Tree(command) => self.follow_tree(command, &applied, &state),
                         _ => touched.add(command, &applied, &state.registry),
@@ -153,6 +160,10 @@ impl Applier {
         }
         self.follow(&touched);
         shared.hub.publish(touched.services, revision);
+        if let Some(observer) = shared.observer() {
+            observer.replaced();
+            observer.settled();
+        }
     }
 
     /// Tells what a command did to the tree, before anybody can see it.
@@ -169,9 +180,18 @@ impl Applier {
             TreeCommand::Close { session } => {
                 lock(&self.shared.sessions).closed(*session);
             }
+            TreeCommand::Move { session } => {
+                let now = self.shared.now();
+                if let Some(pulse) = lock(&self.shared.sessions).pulse(*session) {
+                    pulse.beat(now);
+                }
+            }
             _ => {}
         }
         let Some(observer) = observer else { return };
+        if let TreeCommand::Move { session } = command {
+            observer.session_moved(*session);
+        }
         if !applied.tree.is_empty() {
             observer.changed(state.registry.tree(), &applied.tree);
         }
@@ -189,6 +209,14 @@ impl Applier {
                 leases.follow(key, id, record.as_deref(), now);
             }
         }
+    }
+}
+
+/// The node that commands were given to, as the registry should know it: where there is one only, it is no matter which.
+pub(crate) fn place(node: u64) -> u64 {
+    match node {
+        LONE_NODE => NOWHERE,
+        several => several,
     }
 }
 

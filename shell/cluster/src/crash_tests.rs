@@ -529,7 +529,7 @@ fn copy(disk: &FaultyDisk) -> FaultyDisk {
 #[test]
 fn a_file_of_another_version_is_refused_by_its_version() {
     let (disk, _) = busy_directory();
-    for (prefix, latest) in [("snapshot-", 5), ("log-", 2)] {
+    for (prefix, latest) in [("snapshot-", 6), ("log-", 2)] {
         let disk = copy(&disk);
         let name = names(&disk, prefix).pop().unwrap();
         let mut bytes = disk.bytes(&name);

@@ -30,7 +30,7 @@ use crate::{
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
 const MAX_REASON: usize = 250;
 /// The number of a node that has never been in a cluster.
-const LONE_NODE: u64 = 1;
+pub(crate) const LONE_NODE: u64 = 1;
 /// A leader that no majority has answered for longer than this has been followed by another, or cannot do anything.
 const DEPOSED_MS: u64 = 1_500;
 /// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
@@ -440,6 +440,11 @@ impl Node {
             fault: lock(&shared.fault).as_deref().map(Into::into),
             refused: lock(&shared.peer_refused).as_deref().map(Into::into),
         }
+    }
+
+    /// Which of several nodes this is; none if there is only one.
+    pub fn number(&self) -> Option<u64> {
+        (!self.inner.shared.alone).then_some(self.inner.shared.node)
     }
 
     /// Whether this node leads; that of a cluster of one does.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use model::Revision;
 use registry::replication::{Body, EntryId, Membership, Origin, Proposer, Record, Vote, commands};
+use registry::tree::NOWHERE;
 use registry::{Command, History, Registry};
 
+use crate::apply::place;
 use crate::log::{self, AppendError, Frame, Log, Place, Scan, ScanError, Segment};
 use crate::node::{Recovery, secret};
 use crate::raft::{Entry, Payload};
@@ -441,7 +443,7 @@ impl Replay {
                     index: position.0,
                 };
                 if self.append(id)? {
-                    self.apply(&command);
+                    self.apply(NOWHERE, &command);
                     self.replica.applied = Some(id);
                 }
             }
@@ -511,7 +513,7 @@ impl Replay {
                     if batch.proposer.is_after(last) {
                         // They were read once already.
                         for command in commands(&batch.records).unwrap_or_default() {
-                            self.apply(&command);
+                            self.apply(place(batch.node), &command);
                         }
                         let proposed = &mut self.replica.proposed;
                         proposed.insert(batch.node, batch.proposer);
@@ -546,9 +548,9 @@ impl Replay {
             .is_none_or(|m| m.voters.len() == 1 && m.voters[0].len() == 1)
     }
 
-    fn apply(&mut self, command: &Command) {
+    fn apply(&mut self, node: u64, command: &Command) {
         let revision = self.registry.revision().next();
-        let applied = self.registry.apply(revision, command);
+        let applied = self.registry.apply_from(node, revision, command);
         self.history.extend(applied.events);
         self.report.records += 1;
     }

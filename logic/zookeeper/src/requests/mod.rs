@@ -15,6 +15,8 @@ use crate::connection::World;
 pub enum Ticket {
     /// To a client that opens a session.
     Open,
+    /// To one that comes back to it from another node.
+    Move,
     /// To one that closes it, under this number.
     Close(i32),
     /// To one operation: the number, and what was asked for.
@@ -94,7 +96,13 @@ impl Clients {
     }
 
     /// Answers at once, with what `body` writes.
-    fn reply(&mut self, key: Key, number: i32, world: &World<'_>, body: impl FnOnce(&mut Out<'_>)) {
+    pub(crate) fn reply(
+        &mut self,
+        key: Key,
+        number: i32,
+        world: &World<'_>,
+        body: impl FnOnce(&mut Out<'_>),
+    ) {
         let zxid = world.registry.tree().zxid().0;
         if let Some(connection) = self.connection(key) {
             let mut out = Out::reply(&mut connection.output, number, zxid, 0);

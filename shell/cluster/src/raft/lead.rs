@@ -84,32 +84,36 @@ pub(super) async fn renew(node: u64, network: Network, shared: Arc<Shared>) {
             continue;
         };
         let renewed: Vec<(ServiceKey, InstanceId)> = lock(&shared.renewals).drain().collect();
-        let mut sessions: Vec<u64> = {
+        let sessions: Vec<u64> = {
             let clock = lock(&shared.sessions);
             let heard = clock.heard_since(heard);
             heard.into_iter().map(|id| id.0 as u64).collect()
         };
-        heard = now;
         if renewed.is_empty() && sessions.is_empty() {
+            heard = now;
             continue;
         }
         let link = network.link(leader, &member, Use::Questions);
+        // What the leader has not heard of goes to the next, or to this one when it is back.
         for instances in renewed.chunks(MOST_RENEWED) {
             let request = Request::Renew {
                 instances: instances.to_vec(),
-                sessions: std::mem::take(&mut sessions),
+                sessions: Vec::new(),
             };
             if link.ask(request, PATIENCE).await.is_err() {
-                // They go to the next leader, or this one when it is back.
                 lock(&shared.renewals).extend(instances.iter().cloned());
             }
         }
-        if !sessions.is_empty() {
+        let mut told = true;
+        for sessions in sessions.chunks(MOST_RENEWED) {
             let request = Request::Renew {
                 instances: Vec::new(),
-                sessions,
+                sessions: sessions.to_vec(),
             };
-            let _ = link.ask(request, PATIENCE).await;
+            told &= link.ask(request, PATIENCE).await.is_ok();
+        }
+        if told {
+            heard = now;
         }
     }
 }
