@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Connection, Home, Node, free_address, get, pointsman, until};
 use crate::tls::Authority;
 
-const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// Nodes of one configuration; each is told its name only.
-struct Cluster {
+pub(crate) struct Cluster {
     homes: BTreeMap<&'static str, Home>,
-    nodes: BTreeMap<&'static str, Node>,
+    pub(crate) nodes: BTreeMap<&'static str, Node>,
     config: String,
 }
 
 impl Cluster {
     /// A cluster with something more in its configuration; `tls` is added to the table of the cluster.
-    fn new(more: &str, tls: impl Fn(&Home)) -> Self {
+    pub(crate) fn new(more: &str, tls: impl Fn(&Home)) -> Self {
         let peers = NAMES.map(|name| (name, free_address()));
         let list: Vec<String> = peers
             .iter()
@@ -52,12 +52,12 @@ impl Cluster {
         Self::new("", |_| {})
     }
 
-    fn start(&mut self, name: &'static str) {
+    pub(crate) fn start(&mut self, name: &'static str) {
         self.nodes.insert(name, self.homes[name].start());
     }
 
     /// The leader that all running nodes agree on.
-    fn leader(&self) -> &'static str {
+    pub(crate) fn leader(&self) -> &'static str {
         until("a leader that all know", || {
             let mut leaders = self.nodes.values().map(leader_of);
             let first = leaders.next()??;
@@ -67,7 +67,7 @@ impl Cluster {
         })
     }
 
-    fn other_than(&self, name: &str) -> &Node {
+    pub(crate) fn other_than(&self, name: &str) -> &Node {
         let others = self.nodes.iter().find(|(other, _)| **other != name);
         others.expect("another one").1
     }

@@ -32,6 +32,7 @@ mod udp;
 mod upgrade;
 mod workers;
 mod zookeeper;
+mod zookeeper_cluster;
 mod zookeeper_histories;
 mod zookeeper_kills;
 mod zookeeper_tls;
