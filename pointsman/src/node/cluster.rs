@@ -32,16 +32,18 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
             .to_string_lossy()
             .into_owned(),
     };
-    if !cluster.peers.contains_key(node.as_str()) {
+    let Some(address) = cluster.peers.get(node.as_str()) else {
         let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
         bail!(
             "this node's name, {node}, is not in [cluster] peers ({}): correct node.name, or add it",
             names.join(", ")
         );
-    }
+    };
     let tls = cluster.tls.as_ref().map(load::peers).transpose();
     let peers = cluster.peers.iter();
     Ok(Some(ClusterOptions {
+        address: address.to_string(),
+        join: Vec::new(),
         node,
         name: cluster.name.to_string(),
         token: cluster.token.0.to_string(),

@@ -1,6 +1,7 @@
 //! The registry's tree, as ZooKeeper's front wants it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::cluster::NodeStatus;
 use config::{Config, Zookeeper};
@@ -17,14 +18,17 @@ use super::directory::refused;
 use super::project::{self, Projection};
 use super::{Shared, cores};
 
+/// The longest that a node serves sessions without hearing of the others; an election takes less.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
 /// Who lacks fewer entries than this follows closely, for those who watch over ZooKeeper's followers.
 const CLOSE: u64 = 1_000;
 /// Threads, unless told otherwise. More than that and the log is what everybody waits for.
 const THREADS: usize = 4;
 /// How long a client may take to say who it is: as long as the slowest network's handshake, and half of it is that.
-const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
-struct Local(Arc<Shared>, Arc<Projection>);
+/// The last is for how long a node may hear nothing of the others and serve sessions all the same.
+struct Local(Arc<Shared>, Arc<Projection>, Duration);
 
 /// What metrics read.
 pub(super) struct Watched {
@@ -97,11 +101,13 @@ impl Store for Local {
     }
 
     fn in_touch(&self) -> bool {
-        true
+        let age = self.0.registry.age();
+        age.is_some_and(|age| age <= self.2)
     }
 
     fn catch_up(&self, done: Box<dyn FnOnce(bool) + Send>) {
-        done(true);
+        let registry = self.0.registry.clone();
+        tokio::spawn(async move { done(registry.catch_up().await.is_ok()) });
     }
 
     fn ensemble(&self) -> Option<Ensemble> {
@@ -158,12 +164,16 @@ pub(super) fn start(
     let front = config.front.zookeeper.as_ref();
     let patterns = front.map(|front| front.catalog.clone());
     let projection = Arc::new(Projection::new(patterns.unwrap_or_default()));
-    let store = Local(shared.clone(), projection.clone());
+    let options = options(front, shared.registry.number());
+    // Sessions whose clients are here end elsewhere once nothing was heard of them for their timeout: before that, they have
+    // to know that they may have.
+    let out_of_touch = (options.limits.min_timeout / 2).min(OUT_OF_TOUCH);
+    let store = Local(shared.clone(), projection.clone(), out_of_touch);
     let secure = bound.secure.map(|listener| Secure {
         listener,
         config: shared.zookeeper_tls.subscribe(),
     });
-    let front = Front::start(bound.clients, secure, Arc::new(store), options(front))?;
+    let front = Front::start(bound.clients, secure, Arc::new(store), options)?;
     let _ = shared.zookeeper.set(Watched {
         figures: front.figures(),
         projection: projection.clone(),
@@ -176,8 +186,11 @@ pub(super) fn start(
     Ok((front, projecting))
 }
 
-fn options(front: Option<&Zookeeper>) -> Options {
-    let mut limits = Limits::default();
+fn options(front: Option<&Zookeeper>, node: Option<u64>) -> Options {
+    let mut limits = Limits {
+        server: node.map_or(1, |node| (node % 254 + 1) as u8),
+        ..Limits::default()
+    };
     let mut options = Options {
         limits: limits.clone(),
         threads: cores().min(THREADS),

@@ -9,7 +9,8 @@ use registry::{
     Applied, Change, Command, Committed, DecodeError, Record, Registration, Registry, Reply,
 };
 
-use crate::node::{LONE_NODE, Shared, State, lock};
+use crate::member::LONE_NODE;
+use crate::node::{Shared, State, lock};
 use crate::queue::{Answer, Job};
 use crate::raft::{Batch, Entry, Payload};
 

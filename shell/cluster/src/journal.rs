@@ -394,7 +394,9 @@ impl Found {
             self.bytes += entry.size();
             self.entries.push(entry);
         }
-        next + 1 < self.range.end && self.bytes < self.limit
+        // Of the one that is next: this record may have been before it.
+        let last = self.entries.last().map(|last| last.index);
+        last.is_none_or(|last| last + 1 < self.range.end) && self.bytes < self.limit
     }
 }
 

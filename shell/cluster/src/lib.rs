@@ -2,6 +2,8 @@
 //! applied, in order, to the state that everybody reads. A single node is a cluster of one.
 
 mod apply;
+mod card;
+mod company;
 #[cfg(test)]
 mod crash_tests;
 mod error;
@@ -9,6 +11,7 @@ mod hub;
 mod journal;
 mod keeper;
 pub mod log;
+mod member;
 mod node;
 mod options;
 mod peers;
@@ -22,6 +25,7 @@ mod status;
 mod storage;
 mod store;
 
+pub use company::{ChangeError, ReadError};
 pub use error::{OpenError, SubmitError};
 pub use hub::{Closed, ServiceWatch};
 pub use node::{Node, Probe, Recovery};

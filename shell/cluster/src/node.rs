@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use model::{InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{Batch, Renewal, Seed};
-use registry::replication::{Member, Membership, Origin};
+use registry::replication::{Membership, Origin};
 use registry::tree::{Observer, Pulse, SessionClock, SessionId};
 use registry::{
     Command, Committed, Compacted, Event, Heartbeat, History, Leases, MAX_BATCH, Record,
@@ -14,6 +14,7 @@ use registry::{
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::company::Company;
 use crate::hub::Hub;
 use crate::journal::Written;
 use crate::log::AppendError;
@@ -23,16 +24,12 @@ use crate::queue::{Answer, Job, Queue};
 use crate::stats::Counters;
 use crate::store::{self, Recovered};
 use crate::{
-    ClusterOptions, Done, NodeStatus, OpenError, Options, ServiceWatch, Stats, Status, SubmitError,
-    keeper, node_number, raft, sessions,
+    ClusterOptions, Done, Durability, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper,
+    member, raft, sessions,
 };
 
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
 const MAX_REASON: usize = 250;
-/// The number of a node that has never been in a cluster.
-pub(crate) const LONE_NODE: u64 = 1;
-/// A leader that no majority has answered for longer than this has been followed by another, or cannot do anything.
-const DEPOSED_MS: u64 = 1_500;
 /// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
 const PROBE_QUEUE: usize = 4_096;
 
@@ -106,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) known: Mutex<Known>,
     /// Renewals to be sent to the leader.
     pub(crate) renewals: Mutex<HashSet<(ServiceKey, InstanceId)>>,
+    /// What it keeps as one among others.
+    pub(crate) company: Company,
     doubts: mpsc::UnboundedSender<oneshot::Sender<bool>>,
     /// Why the last connection of another node was refused.
     pub(crate) peer_refused: Mutex<Option<Box<str>>>,
@@ -119,6 +118,7 @@ pub(crate) struct Shared {
 pub(crate) struct Known {
     pub(crate) term: u64,
     pub(crate) leader: Option<u64>,
+    pub(crate) leader_name: Option<Arc<str>>,
     pub(crate) membership: Membership,
 }
 
@@ -167,9 +167,25 @@ impl Node {
         let (queue, messages) = Queue::new(options.queue_bytes, options.queue_wait);
         let replica = recovered.replica;
         let cluster = options.cluster.as_ref();
-        let (node, origin) = identity(&replica, cluster)?;
-        let (membership, listener) = meeting(node, cluster)?;
+        let storage = recovered.store.as_ref().map(|store| &*store.storage);
+        let (member, origin) = member::identity(&replica, cluster, storage)?;
+        let node = member.node;
+        let entrance = |cluster: &ClusterOptions| {
+            Ok(raft::Entrance {
+                listener: member::listen(cluster)?,
+                address: (&*cluster.address).into(),
+                join: cluster.join.clone(),
+            })
+        };
+        let entrance = cluster.map(entrance).transpose()?;
         let (doubts, doubted) = mpsc::unbounded_channel();
+        let directory = match &options.durability {
+            Durability::Disk(path) => Some(path.clone()),
+            Durability::Memory => None,
+        };
+        let peers = cluster.map(|c| c.peers.clone()).unwrap_or_default();
+        let name = cluster.map_or("", |c| &c.node);
+        let (company, asked) = Company::new(name, member.disk, peers, directory);
         let state = State {
             registry: recovered.registry,
             history: recovered.history,
@@ -180,7 +196,7 @@ impl Node {
             alone: cluster.is_none(),
             latest_snapshot: Mutex::new(replica.found.clone()),
             started,
-            ..Shared::new(state, options, queue, doubts)
+            ..Shared::new(state, options, queue, (doubts, company))
         };
         let shared = Arc::new(shared);
         let (probe_sender, probes) = mpsc::channel(PROBE_QUEUE);
@@ -197,14 +213,15 @@ impl Node {
             replica,
             messages,
             doubts: doubted,
-            membership,
+            asked,
+            entrance,
             identity: Identity {
                 cluster: cluster.map_or("", |c| &c.name).into(),
                 token: cluster.map_or("", |c| &c.token).into(),
                 node,
+                disk: member.disk,
                 tls: cluster.and_then(|c| c.tls.clone()),
             },
-            listener,
         };
         let hub = Arc::clone(&shared.hub);
         inner.spawn("log", move || raft::run(parts))?;
@@ -405,41 +422,8 @@ impl Node {
         stats
     }
 
-    /// How the cluster looks from here.
-    pub fn status(&self) -> Status {
-        let shared = &self.inner.shared;
-        let (revision, origin) = {
-            let state = shared.state();
-            (state.registry.revision(), state.origin.clone())
-        };
-        let progress = shared.progress.get().map(|Progress(ask)| ask());
-        let (progress, majority) = progress.filter(|_| shared.leads()).unwrap_or_default();
-        let known = lock(&shared.known);
-        // A leader whom no majority answers leads nobody.
-        let deposed = !shared.alone && shared.leads() && majority.is_none_or(|ms| ms > DEPOSED_MS);
-        let name = |id: u64| known.membership.nodes.get(&id).map(|m| m.name.to_string());
-        let last = progress.values().map(|(last, _)| *last).max();
-        let last = last.unwrap_or(origin.entry.index).max(origin.entry.index);
-        let node = |(id, member): (&u64, &Member)| NodeStatus {
-            name: member.name.to_string(),
-            address: member.address.to_string(),
-            votes: known.membership.voters.iter().any(|set| set.contains(id)),
-            behind: progress.get(id).map(|(at, _)| last - at),
-            heard_ms: progress.get(id).and_then(|(_, heard)| *heard),
-        };
-        let mut nodes: Vec<NodeStatus> = known.membership.nodes.iter().map(node).collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        Status {
-            node: name(shared.node).unwrap_or_default(),
-            leader: known.leader.filter(|_| !deposed).and_then(name),
-            term: known.term,
-            revision,
-            applied: origin.entry.index,
-            last,
-            nodes,
-            fault: lock(&shared.fault).as_deref().map(Into::into),
-            refused: lock(&shared.peer_refused).as_deref().map(Into::into),
-        }
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 
     /// Which of several nodes this is; none if there is only one.
@@ -543,7 +527,7 @@ impl Shared {
         state: State,
         options: &Options,
         queue: Queue,
-        doubts: mpsc::UnboundedSender<oneshot::Sender<bool>>,
+        (doubts, company): (mpsc::UnboundedSender<oneshot::Sender<bool>>, Company),
     ) -> Self {
         let mut leases = Leases::new(options.mass_loss, secret(), Moment::ZERO);
         leases.begin_anew(&state.registry, Moment::ZERO);
@@ -561,6 +545,7 @@ impl Shared {
             alone: true,
             known: Mutex::default(),
             renewals: Mutex::default(),
+            company,
             doubts,
             peer_refused: Mutex::default(),
             progress: OnceLock::new(),
@@ -573,7 +558,7 @@ impl Shared {
             sessions: Mutex::new(sessions),
             session_work: Condvar::new(),
             observer: OnceLock::new(),
-            node: LONE_NODE,
+            node: member::LONE_NODE,
             closing: AtomicBool::new(false),
             started: Instant::now(),
         }
@@ -695,86 +680,6 @@ impl Shared {
     pub(crate) fn state_mut(&self) -> std::sync::RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Who this node is, and what its registry stands for.
-fn identity(
-    replica: &store::Replica,
-    cluster: Option<&ClusterOptions>,
-) -> Result<(u64, Origin), OpenError> {
-    let named = cluster.map(|cluster| node_number(&cluster.node));
-    let Some(applied) = replica.applied else {
-        let node = named.unwrap_or(LONE_NODE);
-        return Ok((node, Origin::default()));
-    };
-    // Before logs were replicated, there was nobody else.
-    let alone = || (applied, Membership::of_one(LONE_NODE, Member::default()));
-    let (since, membership) = replica.membership.clone().unwrap_or_else(alone);
-    let mut voters = membership.voters.iter().flatten();
-    let only = voters.next().copied().filter(|_| voters.next().is_none());
-    let node = match (named, only) {
-        (Some(named), _) if membership.nodes.contains_key(&named) => named,
-        (None, Some(only)) => only,
-        (None, None) => {
-            return Err(OpenError::NotAlone {
-                nodes: membership
-                    .nodes
-                    .values()
-                    .map(|m| m.name.to_string())
-                    .collect(),
-            });
-        }
-        (Some(_), _) => {
-            return Err(OpenError::Cluster(
-                "the data directory belongs to another node, or to one that was alone; give this node a directory of its own".into(),
-            ));
-        }
-    };
-    let origin = Origin {
-        entry: applied,
-        membership,
-        since,
-        proposed: replica.proposed.clone(),
-        ..Origin::default()
-    };
-    Ok((node, origin))
-}
-
-/// Whom the cluster begins with, and where the other nodes come in.
-fn meeting(
-    node: u64,
-    cluster: Option<&ClusterOptions>,
-) -> Result<(Membership, Option<std::net::TcpListener>), OpenError> {
-    let Some(cluster) = cluster else {
-        return Ok((Membership::of_one(node, Member::default()), None));
-    };
-    let nodes: BTreeMap<u64, Member> = cluster
-        .peers
-        .iter()
-        .map(|(name, address)| {
-            let member = Member {
-                name: name.as_str().into(),
-                address: address.as_str().into(),
-            };
-            (node_number(name), member)
-        })
-        .collect();
-    if nodes.len() != cluster.peers.len() || !nodes.contains_key(&node) {
-        return Err(OpenError::Cluster(format!(
-            "{} is not among the nodes of the cluster, or two of them have the same number: choose another name",
-            cluster.node
-        )));
-    }
-    let bound = std::net::TcpListener::bind(cluster.bind).map_err(|source| OpenError::Io {
-        action: "listen for the other nodes at",
-        path: cluster.bind.to_string(),
-        source,
-    })?;
-    let membership = Membership {
-        voters: vec![nodes.keys().copied().collect()],
-        nodes,
-    };
-    Ok((membership, Some(bound)))
 }
 
 /// Locks, whatever a panicking thread left behind: every change made under these locks is complete in itself.

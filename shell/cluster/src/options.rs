@@ -39,8 +39,13 @@ pub struct ClusterOptions {
     pub token: String,
     /// Where the other nodes come in.
     pub bind: SocketAddr,
-    /// All nodes by their names, and where the others reach them, as `host:port`: whom the cluster begins with.
+    /// All nodes by their names, and where the others reach them, as `host:port`: whom the cluster begins with. None for a
+    /// node that joins one.
     pub peers: BTreeMap<String, String>,
+    /// Where members of the cluster are that it joins, if it does not begin one.
+    pub join: Vec<String>,
+    /// Where the others reach this node, as `host:port`.
+    pub address: String,
     /// How connections are protected.
     pub tls: Option<PeerTls>,
 }

@@ -2,7 +2,7 @@
 
 use model::{InstanceId, ServiceKey};
 
-use super::{Body, EntryId, Vote};
+use super::{Body, Change, EntryId, Report, Standing, Vote};
 use crate::codec::{DecodeError, Reader, Writer};
 
 /// The version of this protocol. A node refuses to talk to another version.
@@ -23,8 +23,12 @@ pub struct Hello {
     pub token: Box<str>,
     /// Who speaks.
     pub node: u64,
-    /// Who is meant.
+    /// The data directory of whoever speaks; see [`super::Member::disk`].
+    pub disk: u64,
+    /// Who is meant; zero for whoever is there.
     pub to: u64,
+    /// The data directory that is meant; zero for any. Then nothing may be asked but [`Request::Who`] and to be taken in.
+    pub to_disk: u64,
 }
 
 /// What one node asks of another.
@@ -74,6 +78,17 @@ pub enum Request<'a> {
         /// Sessions of the tree.
         sessions: Vec<u64>,
     },
+    /// Who are you, and what do you know?
+    Who,
+    /// How far is what is committed? Asked of the leader.
+    Reach {
+        /// Whether a majority has to confirm first that it leads.
+        prove: bool,
+    },
+    /// Change who belongs to the cluster, or who leads. Asked of the leader.
+    Change(Change),
+    /// How are you?
+    Report,
 }
 
 /// A request for a vote.
@@ -107,6 +122,19 @@ pub enum Response {
         /// The voter's last entry.
         last: Option<EntryId>,
     },
+    /// To [`Request::Who`].
+    Standing(Box<Standing>),
+    /// What is committed where the leader is, and how many milliseconds ago that was sure to be all there was.
+    Reached {
+        /// The last entry.
+        index: u64,
+        /// Milliseconds.
+        age: u64,
+    },
+    /// Done, with something to say to people.
+    Said(Box<str>),
+    /// To [`Request::Report`].
+    Report(Box<Report>),
     /// It was not done, and nothing has changed.
     Refused {
         /// Whether it may be done by another node, or a moment later.
@@ -133,7 +161,9 @@ impl Hello {
         w.text(&self.cluster);
         w.text(&self.token);
         w.number(self.node);
+        w.number(self.disk);
         w.number(self.to);
+        w.number(self.to_disk);
     }
 
     /// Reads what [`Hello::encode`] wrote.
@@ -148,7 +178,9 @@ impl Hello {
             cluster: r.text()?,
             token: r.text()?,
             node: r.number()?,
+            disk: r.number()?,
             to: r.number()?,
+            to_disk: r.number()?,
         };
         r.finish()?;
         Ok(hello)
@@ -256,6 +288,16 @@ impl<'a> Request<'a> {
                 w.number(sessions.len() as u64);
                 sessions.iter().for_each(|session| w.number(*session));
             }
+            Self::Who => w.byte(8),
+            Self::Reach { prove } => {
+                w.byte(9);
+                w.flag(*prove);
+            }
+            Self::Change(change) => {
+                w.byte(10);
+                change.encode(&mut w);
+            }
+            Self::Report => w.byte(11),
         }
     }
 
@@ -286,6 +328,10 @@ impl<'a> Request<'a> {
                 instances: r.list(|r| Ok((r.key()?, r.name()?)))?,
                 sessions: r.list(Reader::number)?,
             },
+            8 => Self::Who,
+            9 => Self::Reach { prove: r.flag()? },
+            10 => Self::Change(Change::decode(r)?),
+            11 => Self::Report,
             _ => return Err(fault),
         })
     }
@@ -330,6 +376,23 @@ impl Response {
                 w.flag(*granted);
                 w.option(*last, |w, id| id.encode(w));
             }
+            Self::Standing(standing) => {
+                w.byte(8);
+                standing.encode(w);
+            }
+            Self::Reached { index, age } => {
+                w.byte(9);
+                w.number(*index);
+                w.number(*age);
+            }
+            Self::Said(text) => {
+                w.byte(10);
+                w.text(text);
+            }
+            Self::Report(report) => {
+                w.byte(11);
+                report.encode(w);
+            }
             Self::Refused { passing, why } => {
                 w.byte(7);
                 w.flag(*passing);
@@ -354,6 +417,13 @@ impl Response {
                 passing: r.flag()?,
                 why: r.text()?,
             },
+            8 => Self::Standing(Box::new(Standing::decode(r)?)),
+            9 => Self::Reached {
+                index: r.number()?,
+                age: r.number()?,
+            },
+            10 => Self::Said(r.text()?),
+            11 => Self::Report(Box::new(Report::decode(r)?)),
             _ => return Err(fault),
         })
     }

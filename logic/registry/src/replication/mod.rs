@@ -2,6 +2,7 @@
 //! and the log's records. Bytes only; what they mean is decided by whoever replicates.
 
 mod message;
+mod question;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::codec::{DecodeError, Reader, Writer};
 
 pub use message::{Ballot, Hello, MAX_ENTRIES, MAX_MESSAGE, Message, PROTOCOL, Request, Response};
+pub use question::{Change, Report, Standing};
 pub use record::{Batch, Body, Proposer, Record, commands, push_command};
 
 /// The most nodes that a membership may name: more would not be a cluster that agrees on anything in time.
@@ -45,6 +47,9 @@ pub struct Member {
     pub name: Box<str>,
     /// Where the others reach it, `host:port`. Empty for a node without others.
     pub address: Box<str>,
+    /// Drawn when its data directory was begun: with another one it has forgotten what it promised, and is another node.
+    /// Zero for a node without others.
+    pub disk: u64,
 }
 
 /// Who belongs to the cluster, and who votes.
@@ -95,6 +100,23 @@ impl Membership {
         }
     }
 
+    /// The node of this name.
+    pub fn named(&self, name: &str) -> Option<(u64, &Member)> {
+        let mut nodes = self.nodes.iter();
+        let found = nodes.find(|(_, member)| *member.name == *name);
+        found.map(|(node, member)| (*node, member))
+    }
+
+    /// Whether a node votes.
+    pub fn votes(&self, node: u64) -> bool {
+        self.voters.iter().any(|set| set.contains(&node))
+    }
+
+    /// Whether a node belongs to it, with this data directory.
+    pub fn has(&self, node: u64, disk: u64) -> bool {
+        self.nodes.get(&node).is_some_and(|m| m.disk == disk)
+    }
+
     pub(crate) fn encode(&self, w: &mut Writer<'_>) {
         w.number(self.voters.len() as u64);
         for set in &self.voters {
@@ -106,6 +128,7 @@ impl Membership {
             w.number(*node);
             w.text(&member.name);
             w.text(&member.address);
+            w.number(member.disk);
         }
     }
 
@@ -116,8 +139,12 @@ impl Membership {
         let nodes: BTreeMap<u64, Member> = r
             .list(|r| {
                 let node = r.number()?;
-                let (name, address) = (r.text()?, r.text()?);
-                Ok((node, Member { name, address }))
+                let member = Member {
+                    name: r.text()?,
+                    address: r.text()?,
+                    disk: r.number()?,
+                };
+                Ok((node, member))
             })?
             .into_iter()
             .collect();

@@ -11,6 +11,7 @@ fn membership() -> Membership {
     let member = |name: &str| Member {
         name: name.into(),
         address: format!("{name}:7071").into(),
+        disk: u64::MAX - 1,
     };
     Membership {
         voters: vec![BTreeSet::from([1, 2]), BTreeSet::from([2, u64::MAX])],
@@ -108,7 +109,41 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
             instances: vec![(key.clone(), "a".parse().unwrap())],
             sessions: vec![1, u64::MAX],
         },
+        Request::Who,
+        Request::Reach { prove: true },
+        Request::Change(Change::Add {
+            name: "d".into(),
+            address: "d:7071".into(),
+            observer: true,
+        }),
+        Request::Change(Change::Remove {
+            name: "d".into(),
+            force: false,
+        }),
+        Request::Change(Change::Promote { name: "d".into() }),
+        Request::Change(Change::Transfer {
+            to: Some("d".into()),
+        }),
+        Request::Report,
     ];
+    let standing = Standing {
+        name: "d".into(),
+        disk: 9,
+        blank: true,
+        founders: vec!["a".into(), "d".into()],
+        membership: Some((id(4, 10), membership())),
+    };
+    let report = Report {
+        version: "1".into(),
+        revision: 5,
+        applied: 6,
+        last: 7,
+        age: Some(8),
+        free: Some(1 << 40),
+        used: None,
+        fault: Some("full".into()),
+        trouble: None,
+    };
     let responses = [
         Response::Done,
         Response::Partial(Some(id(1, 1))),
@@ -123,6 +158,10 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
             passing: true,
             why: "no leader".into(),
         },
+        Response::Standing(Box::new(standing)),
+        Response::Reached { index: 9, age: 75 },
+        Response::Said("done".into()),
+        Response::Report(Box::new(report)),
     ];
     let requests = requests.map(|r| Message::Request(77, r));
     let messages = requests
@@ -144,7 +183,9 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
         cluster: "c".into(),
         token: "secret".into(),
         node: 1,
+        disk: 3,
         to: 2,
+        to_disk: u64::MAX,
     };
     let mut bytes = Vec::new();
     hello.encode(&mut bytes);

@@ -35,11 +35,14 @@ pub(crate) enum LinkError {
 
 impl Link {
     /// A way to the node at this address. To be called on a runtime with sockets.
-    pub(crate) fn new(identity: Identity, to: u64, address: &str) -> Self {
+    ///
+    /// The number and the data directory say who is meant; zero for whoever is there, and for any.
+    pub(crate) fn new(identity: Identity, (to, to_disk): (u64, u64), address: &str) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
         let way = Way {
             identity,
             to,
+            to_disk,
             address: address.into(),
         };
         tokio::spawn(way.run(queue));
@@ -77,6 +80,7 @@ impl Link {
 struct Way {
     identity: Identity,
     to: u64,
+    to_disk: u64,
     address: Box<str>,
 }
 
@@ -108,7 +112,9 @@ impl Way {
             cluster: self.identity.cluster.clone(),
             token: self.identity.token.clone(),
             node: self.identity.node,
+            disk: self.identity.disk,
             to: self.to,
+            to_disk: self.to_disk,
         };
         let mut frame = frames::begin();
         hello.encode(&mut frame);

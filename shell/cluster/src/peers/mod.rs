@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::PeerTls;
 pub(crate) use link::{Link, LinkError};
-pub(crate) use server::{Answers, Handler, serve};
+pub(crate) use server::{Answers, Handler, Peer, serve};
 
 /// How long a connection may take to be there, greetings and all.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -30,6 +30,8 @@ pub(crate) struct Identity {
     pub(crate) cluster: Box<str>,
     pub(crate) token: Box<str>,
     pub(crate) node: u64,
+    /// The node's data directory; see [`registry::replication::Member::disk`].
+    pub(crate) disk: u64,
     pub(crate) tls: Option<PeerTls>,
 }
 

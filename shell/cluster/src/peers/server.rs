@@ -13,13 +13,24 @@ use super::{CONNECT, Identity, Stream, frames};
 /// Answers that may wait to be sent.
 const QUEUE: usize = 64;
 
+/// Whoever asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The node.
+    pub(crate) node: u64,
+    /// Its data directory.
+    pub(crate) disk: u64,
+    /// Whether it means this node with the data directory that it has, and not whoever is there.
+    pub(crate) means_us: bool,
+}
+
 /// What answers the other nodes' requests.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers a request, which is in these bytes. What has to be in the order of the requests is done when this
     /// returns; the answer may come later.
     fn handle(
         self: Arc<Self>,
-        from: u64,
+        from: Peer,
         message: Vec<u8>,
         answers: Answers,
     ) -> impl Future<Output = io::Result<()>> + Send;
@@ -67,14 +78,14 @@ async fn connection<H: Handler>(stream: TcpStream, identity: Identity, handler: 
         Ok(Ok((stream, from))) => {
             // Whatever ended it, it has ended.
             let _ = converse(stream, from, &handler).await;
-            handler.lost(from);
+            handler.lost(from.node);
         }
         Ok(Err(e)) => handler.refused(&e.to_string()),
         Err(_) => handler.refused("a connection did not say who it is in time"),
     }
 }
 
-async fn greet(stream: TcpStream, identity: &Identity) -> io::Result<(Box<dyn Stream>, u64)> {
+async fn greet(stream: TcpStream, identity: &Identity) -> io::Result<(Box<dyn Stream>, Peer)> {
     let address = stream.peer_addr()?;
     let refused = |why: &str| io::Error::other(format!("{address} was refused: {why}"));
     let mut stream = identity
@@ -88,12 +99,21 @@ async fn greet(stream: TcpStream, identity: &Identity) -> io::Result<(Box<dyn St
         h if h.protocol != PROTOCOL => "it speaks another version of the protocol",
         h if !same(h.token.as_bytes(), identity.token.as_bytes()) => "its token is another",
         h if h.cluster != identity.cluster => "it belongs to another cluster",
-        h if h.to != identity.node => {
+        h if h.to != 0 && h.to != identity.node => {
             "it means another node; compare the addresses in [cluster] peers"
+        }
+        h if h.to_disk != 0 && h.to_disk != identity.disk => {
+            "it means this node with another data directory, which has been lost; remove the node from the cluster, and it \
+             will be taken in again"
         }
         _ => {
             frames::send(&mut stream, &answer(0, Response::Done)).await?;
-            return Ok((stream, hello.node));
+            let peer = Peer {
+                node: hello.node,
+                disk: hello.disk,
+                means_us: hello.to == identity.node && hello.to_disk == identity.disk,
+            };
+            return Ok((stream, peer));
         }
     };
     let response = Response::Refused {
@@ -112,7 +132,7 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 
 async fn converse<H: Handler>(
     stream: Box<dyn Stream>,
-    from: u64,
+    from: Peer,
     handler: &Arc<H>,
 ) -> io::Result<()> {
     let (reading, mut out) = split(stream);

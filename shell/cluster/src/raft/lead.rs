@@ -45,6 +45,15 @@ pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Sh
             known.term = term;
             known.leader = now.current_leader;
             known.membership = membership(now.membership_config.membership());
+            let leader = now
+                .current_leader
+                .and_then(|id| known.membership.nodes.get(&id));
+            let name = leader
+                .map(|member| &*member.name)
+                .filter(|name| !name.is_empty());
+            if known.leader_name.as_deref() != name {
+                known.leader_name = name.map(Into::into);
+            }
             if leads { term } else { 0 }
         };
         shared.lead_in(leads_in);

@@ -8,16 +8,17 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use registry::replication::{
-    Ballot, Batch as Encoded, Message, Proposer, Request, Response, Vote, commands,
+    Ballot, Batch as Encoded, Change, Message, Proposer, Request, Response, Vote, commands,
 };
 use tokio::sync::{mpsc, oneshot};
 
+use super::change::Changes;
 use super::disk::Disk;
 use super::machine::{Machine, SnapshotFile, snapshot_of};
 use super::types::{Ended, Proposal, Types, entry_id, log_id, raft_vote, vote};
-use super::{Batch, Entry};
+use super::{Batch, Entry, found, read, report};
 use crate::node::{Shared, lock};
-use crate::peers::{Answers, Handler};
+use crate::peers::{Answers, Handler, Peer};
 use crate::snapshot;
 use crate::storage::{File, Storage};
 
@@ -29,6 +30,7 @@ pub(super) struct Replica {
     pub(super) raft: Raft<Types, Machine>,
     pub(super) shared: Arc<Shared>,
     pub(super) disk: Disk,
+    pub(super) changes: Changes,
     pub(super) incoming: Mutex<Option<Incoming>>,
     /// Told of nodes whose connection ended.
     pub(super) lost: mpsc::UnboundedSender<u64>,
@@ -42,11 +44,24 @@ pub(super) struct Incoming {
 }
 
 impl Handler for Replica {
-    async fn handle(self: Arc<Self>, _: u64, message: Vec<u8>, answers: Answers) -> io::Result<()> {
+    async fn handle(
+        self: Arc<Self>,
+        from: Peer,
+        message: Vec<u8>,
+        answers: Answers,
+    ) -> io::Result<()> {
         let message = Message::decode(&message).map_err(io::Error::other)?;
         let Message::Request(number, request) = message else {
             return Err(io::Error::other("an answer that was not asked for"));
         };
+        if let Some(question) = question(&request, from) {
+            // They wait for others: what comes behind them must not.
+            tokio::spawn(async move {
+                let response = self.answer(question, from).await;
+                answers.send(number, response).await;
+            });
+            return Ok(());
+        }
         let response = match request {
             Request::Append {
                 vote,
@@ -79,6 +94,9 @@ impl Handler for Replica {
                 last,
                 bytes,
             } => self.part_of_snapshot(vote, offset, last, bytes).await,
+            Request::Propose(_) if !read::knows(&self.shared, from.node, from.disk) => {
+                refused(false, &self.not_ours(from))
+            }
             Request::Propose(batch) => {
                 let batch = Encoded::decode(batch).map_err(io::Error::other)?;
                 // What cannot be applied must not get into the log.
@@ -98,6 +116,9 @@ impl Handler for Replica {
                 self.shared.beat(&sessions);
                 Response::Done
             }
+            Request::Who | Request::Reach { .. } | Request::Change(_) | Request::Report => {
+                refused(false, &"a question that was answered before")
+            }
         };
         answers.send(number, response).await;
         Ok(())
@@ -113,7 +134,81 @@ impl Handler for Replica {
     }
 }
 
+/// What is answered whenever the answer is there.
+enum Question {
+    Who,
+    Reach {
+        prove: bool,
+    },
+    Change(Change),
+    Report,
+    /// Whoever asks means another node, and may ask less.
+    NotOfUs,
+}
+
+fn question(request: &Request<'_>, from: Peer) -> Option<Question> {
+    match request {
+        Request::Who => Some(Question::Who),
+        Request::Change(change @ Change::Add { .. }) => Some(Question::Change(change.clone())),
+        _ if !from.means_us => Some(Question::NotOfUs),
+        Request::Reach { prove } => Some(Question::Reach { prove: *prove }),
+        Request::Change(change) => Some(Question::Change(change.clone())),
+        Request::Report => Some(Question::Report),
+        _ => None,
+    }
+}
+
 impl Replica {
+    async fn answer(&self, question: Question, from: Peer) -> Response {
+        match question {
+            Question::Who => {
+                let standing = found::standing(&self.raft, &self.shared).await;
+                Response::Standing(Box::new(standing))
+            }
+            Question::Reach { .. } if !self.changes.leads() => {
+                refused(true, &"this node does not lead")
+            }
+            Question::Reach { .. } if !read::knows(&self.shared, from.node, from.disk) => {
+                refused(false, &self.not_ours(from))
+            }
+            Question::Reach { prove } => match read::reach(&self.raft, prove).await {
+                Ok((index, age)) => Response::Reached {
+                    index,
+                    age: age.as_millis() as u64,
+                },
+                Err(why) => refused(true, &why),
+            },
+            Question::Change(change) => {
+                let made = match self.changes.leads() {
+                    true => self.changes.make(change).await,
+                    // Whoever wants to be taken in knows nobody else.
+                    false if !from.means_us => self.changes.pass_on(change).await,
+                    false => return refused(true, &"this node does not lead"),
+                };
+                match made {
+                    Ok(said) => Response::Said(said),
+                    Err(e) => refused(e.passing, &e.why),
+                }
+            }
+            Question::Report => {
+                let report = report::report(&self.raft, &self.shared);
+                Response::Report(Box::new(report))
+            }
+            Question::NotOfUs => {
+                refused(false, &"this may be asked by members of the cluster only")
+            }
+        }
+    }
+
+    fn not_ours(&self, from: Peer) -> String {
+        let members = lock(&self.shared.known).membership.clone();
+        let name = members
+            .nodes
+            .get(&from.node)
+            .map_or("this node", |m| &*m.name);
+        read::no_member(name)
+    }
+
     async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Response {
         match self.raft.append_entries(rpc).await {
             Ok(AppendEntriesResponse::Success) => Response::Done,

@@ -1,13 +1,17 @@
 //! The boundary to the consensus library: nothing outside of this module knows which one it is.
 
 mod alone;
+mod change;
 mod disk;
 mod entry;
+mod found;
 mod lead;
 mod machine;
 mod member;
 mod network;
 mod propose;
+mod read;
+mod report;
 mod storage;
 mod types;
 
@@ -15,23 +19,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use openraft::{Config, Raft, SnapshotPolicy};
-use registry::replication::Membership;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::company::{Ask, Asked};
 use crate::journal::Journal;
 use crate::node::Shared;
 use crate::peers::{self, Identity};
 use crate::queue::Message;
 use crate::store::{self, Store};
+use change::Changes;
 use disk::Disk;
 pub(crate) use entry::{Batch, Entry, Payload};
+use found::Newcomer;
 use machine::Machine;
 use member::Replica;
 use network::Network;
 use propose::Proposer;
+use read::Reads;
 use storage::LogStorage;
 
 /// What a node needs to take part.
@@ -45,11 +52,19 @@ pub(crate) struct Parts {
     pub(crate) messages: UnboundedReceiver<Message>,
     /// Those who want to know whether this node still leads.
     pub(crate) doubts: UnboundedReceiver<oneshot::Sender<bool>>,
-    /// Who belongs to the cluster, if it is only beginning.
-    pub(crate) membership: Membership,
+    /// What is asked of this node besides commands.
+    pub(crate) asked: Asked,
+    /// How it comes to belong to a cluster; none for a node that is alone.
+    pub(crate) entrance: Option<Entrance>,
     pub(crate) identity: Identity,
-    /// Where the other nodes come in; none for a node that is alone.
-    pub(crate) listener: Option<std::net::TcpListener>,
+}
+
+/// Where the other nodes come in, where they do so by name, and where members of the cluster are that this node joins, if it
+/// does not begin one.
+pub(crate) struct Entrance {
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) address: Box<str>,
+    pub(crate) join: Vec<String>,
 }
 
 /// Takes part until told to close: the one thread that decides what is in the log, and applies it.
@@ -57,7 +72,7 @@ pub(crate) fn run(mut parts: Parts) {
     let shared = Arc::clone(&parts.shared);
     // Should the program find something impossible and panic, the node takes no more part, and says so.
     let _end = End(Arc::clone(&shared));
-    let Some(listener) = parts.listener.take() else {
+    let Some(entrance) = parts.entrance.take() else {
         return alone::run(parts);
     };
     let replica = std::mem::take(&mut parts.replica);
@@ -68,7 +83,7 @@ pub(crate) fn run(mut parts: Parts) {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(take_part(parts, journal, listener)),
+        Ok(runtime) => runtime.block_on(take_part(parts, journal, entrance)),
         Err(e) => Err(e.to_string()),
     };
     if let Err(why) = ended {
@@ -121,17 +136,13 @@ fn config() -> Config {
     }
 }
 
-async fn take_part(
-    parts: Parts,
-    journal: Arc<Journal>,
-    listener: std::net::TcpListener,
-) -> Result<(), String> {
+async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> Result<(), String> {
     let Parts {
         node,
         shared,
         messages,
         doubts,
-        membership,
+        asked,
         identity,
         ..
     } = parts;
@@ -146,28 +157,35 @@ async fn take_part(
     let raft = Raft::new(node, config, network.clone(), storage, machine).await;
     let raft = raft.map_err(|e| e.to_string())?;
     let _ = shared.progress.set(lead::progress(&raft));
-    let began = begin(&raft, membership).await;
     let mut tasks = vec![
         tokio::spawn(take_snapshots(raft.clone(), Arc::clone(&shared))),
         tokio::spawn(lead::follow(node, raft.clone(), Arc::clone(&shared))),
         tokio::spawn(lead::prove(raft.clone(), doubts)),
     ];
+    let company = Company {
+        node,
+        raft: raft.clone(),
+        network: network.clone(),
+        shared: Arc::clone(&shared),
+    };
+    let changes = company.changes();
+    let Entrance {
+        listener,
+        address,
+        join,
+    } = entrance;
+    tasks.extend(company.tasks(asked, (address, join), &changes));
     let replica = Replica {
         raft: raft.clone(),
         shared: Arc::clone(&shared),
         disk: disk.clone(),
+        changes,
         incoming: Mutex::default(),
         lost: unbounded_channel().0,
     };
-    tasks.extend(join(node, listener, identity, replica, &network)?);
+    tasks.extend(meet(node, listener, identity, replica, &network)?);
     let mut proposer = Proposer::new(node, raft.clone(), shared, disk, network);
-    let ended = match began {
-        Ok(()) => {
-            proposer.run(messages).await;
-            Ok(())
-        }
-        Err(e) => Err(e),
-    };
+    proposer.run(messages).await;
     tasks.iter().for_each(JoinHandle::abort);
     let _ = raft.shutdown().await;
     drop((raft, proposer));
@@ -175,20 +193,87 @@ async fn take_part(
     drop(tasks);
     tokio::task::yield_now().await;
     drop(thread);
-    ended
-}
-
-/// Begins a cluster, if there is none yet.
-async fn begin(raft: &Raft<types::Types, Machine>, membership: Membership) -> Result<(), String> {
-    if !raft.is_initialized().await.map_err(|e| e.to_string())? {
-        let begun = raft.initialize(membership.nodes).await;
-        begun.map_err(|e| e.to_string())?;
-    }
     Ok(())
 }
 
+/// What a node among others does besides agreeing with them.
+struct Company {
+    node: u64,
+    raft: Raft<types::Types, Machine>,
+    network: Network,
+    shared: Arc<Shared>,
+}
+
+impl Company {
+    fn changes(&self) -> Changes {
+        Changes {
+            node: self.node,
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            shared: Arc::clone(&self.shared),
+            busy: Arc::default(),
+        }
+    }
+
+    fn tasks(
+        &self,
+        asked: Asked,
+        (address, join): (Box<str>, Vec<String>),
+        changes: &Changes,
+    ) -> Vec<JoinHandle<()>> {
+        let reads = Reads {
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            shared: Arc::clone(&self.shared),
+        };
+        let newcomer = Newcomer {
+            node: self.node,
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            shared: Arc::clone(&self.shared),
+            address,
+            join,
+        };
+        let measuring = reads.clone();
+        vec![
+            tokio::spawn(reads.confirm(asked.confirms)),
+            tokio::spawn(async move {
+                newcomer.run().await;
+                measuring.measure().await;
+            }),
+            tokio::spawn(answer(changes.clone(), asked.asks)),
+        ]
+    }
+}
+
+/// Answers what is asked of this node, each question whenever its answer is there.
+async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
+    while let Some(ask) = asked.recv().await {
+        let changes = changes.clone();
+        tokio::spawn(async move {
+            match ask {
+                Ask::Change(change, answer) => {
+                    let _ = answer.send(changes.pass_on(change).await);
+                }
+                Ask::HandOver(answer) => {
+                    if changes.leads() {
+                        // If nobody can take it, there is nothing to be done.
+                        let _ = changes.hand_over(None).await;
+                    }
+                    let _ = answer.send(());
+                }
+                Ask::Overview(answer) => {
+                    let (raft, network) = (&changes.raft, &changes.network);
+                    let reports = report::overview(changes.node, raft, network, &changes.shared);
+                    let _ = answer.send(reports.await);
+                }
+            }
+        });
+    }
+}
+
 /// Takes part among others.
-fn join(
+fn meet(
     node: u64,
     listener: std::net::TcpListener,
     identity: Identity,

@@ -36,8 +36,8 @@ pub(super) struct Network {
     links: Arc<Mutex<Links>>,
 }
 
-/// By whom they lead to and what they are for, with the addresses that they lead to.
-type Links = HashMap<(u64, Use), (Box<str>, Link)>;
+/// By whom they lead to and what they are for, with whom exactly they mean.
+type Links = HashMap<(u64, Use), (Member, Link)>;
 
 /// What a way is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,14 +66,20 @@ impl Network {
     /// The way to a node.
     pub(super) fn link(&self, to: u64, member: &Member, what: Use) -> Link {
         let mut links = lock(&self.links);
-        if let Some((address, link)) = links.get(&(to, what))
-            && *address == member.address
+        if let Some((meant, link)) = links.get(&(to, what))
+            && *meant == *member
         {
             return link.clone();
         }
-        let link = Link::new(self.identity.clone(), to, &member.address);
-        links.insert((to, what), (member.address.clone(), link.clone()));
+        let whom = (to, member.disk);
+        let link = Link::new(self.identity.clone(), whom, &member.address);
+        links.insert((to, what), (member.clone(), link.clone()));
         link
+    }
+
+    /// A way to a node whatever its data directory, or to whoever is there if it is zero: to ask who that is.
+    pub(super) fn any_disk(&self, to: u64, address: &str) -> Link {
+        Link::new(self.identity.clone(), (to, 0), address)
     }
 
     fn client(&self, to: u64, member: &Member, what: Use) -> Client {
