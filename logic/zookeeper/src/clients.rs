@@ -29,6 +29,8 @@ pub struct Clients {
     pub(crate) slab: Slab<Connection>,
     pub(crate) watches: Watches,
     sessions: BTreeMap<SessionId, Key>,
+    /// There may be connections without a session, that may read.
+    pub(crate) has_readers: bool,
     generation: u32,
     commands: VecDeque<(Key, Command, Ticket)>,
     /// Connections that wait for this node to have caught up.
@@ -85,6 +87,7 @@ impl Clients {
             slab: Slab::new(),
             watches: Watches::new(seed),
             sessions: BTreeMap::new(),
+            has_readers: false,
             generation: 0,
             commands: VecDeque::new(),
             behind: Vec::new(),
@@ -131,7 +134,8 @@ impl Clients {
         let Some(connection) = self.connection(key) else {
             return;
         };
-        if connection.pulse.is_none() && connection.phase == Phase::Serving {
+        let has_session = connection.phase == Phase::Serving && !connection.reader;
+        if connection.pulse.is_none() && has_session {
             connection.pulse = (world.pulse)(connection.session);
         }
         if let Some(pulse) = &connection.pulse {
@@ -236,13 +240,10 @@ impl Clients {
             return self.request(key, body, world);
         }
         match ConnectRequest::read(body) {
-            Ok(request)
-                if world.in_touch && request.last_zxid <= world.registry.tree().zxid().0 =>
-            {
+            Ok(request) if request.last_zxid <= world.registry.tree().zxid().0 => {
                 self.connect(key, &request, world);
             }
-            // No such request; or a client that has seen what is not here, and would go back in time with us; or
-            // whoever comes while nobody knows which sessions there are.
+            // No such request; or a client that has seen what is not here, and would go back in time with us.
             _ => self.end(key),
         }
         self.counters.received += 1;
@@ -286,6 +287,21 @@ impl Clients {
     pub fn end_sessions(&mut self) {
         for key in std::mem::take(&mut self.sessions).into_values() {
             self.cut(key);
+        }
+    }
+
+    /// Ends the connections of those who could only read: they can have a session again.
+    pub fn end_readers(&mut self) {
+        if !std::mem::take(&mut self.has_readers) {
+            return;
+        }
+        let readers = self.slab.iter().filter(|(_, c)| c.reader);
+        let key = |(index, c): (usize, &Connection)| Key {
+            index: index as u32,
+            generation: c.generation,
+        };
+        for key in readers.map(key).collect::<Vec<_>>() {
+            self.end(key);
         }
     }
 

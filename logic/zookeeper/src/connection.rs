@@ -24,6 +24,8 @@ pub struct Limits {
     pub super_digest: Option<Box<str>>,
     /// Who may say by SASL who they are, and their passwords.
     pub sasl_users: BTreeMap<Box<str>, Secret>,
+    /// Whether clients that want no more may read while the others are not heard of.
+    pub readers: bool,
     /// The top byte of the ids of sessions opened here, 1 to 254.
     pub server: u8,
 }
@@ -40,6 +42,7 @@ impl Default for Limits {
             backlog: 16 << 20,
             super_digest: None,
             sasl_users: BTreeMap::new(),
+            readers: false,
             server: 1,
         }
     }
@@ -107,6 +110,8 @@ pub(crate) struct Connection {
     pub(crate) password: Password,
     pub(crate) timeout: u32,
     pub(crate) read_only: Option<bool>,
+    /// It has no session, and may read what may be out of date.
+    pub(crate) reader: bool,
     /// Who the client is; the address first.
     pub(crate) who: Arc<[Identity]>,
     /// What the next answer by SASL is to be about.
@@ -141,6 +146,7 @@ impl Connection {
             password: Password::default(),
             timeout: 0,
             read_only: None,
+            reader: false,
             who: Arc::new([Identity::new("ip", &peer.to_string())]),
             nonce: None,
             pulse: None,

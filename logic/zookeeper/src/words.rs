@@ -102,6 +102,8 @@ pub struct Ensemble {
     pub leads: bool,
     /// Whether it hears of what the others do.
     pub in_touch: bool,
+    /// Whether it lets clients read if it does not.
+    pub readers: bool,
     /// Of those that it leads and that vote, how many have all but a little of the log.
     pub synced: usize,
 }
@@ -153,6 +155,7 @@ pub fn text(word: Word, facts: &Facts<'_>) -> String {
     match word {
         Word::Ruok => "imok".into(),
         Word::Isro if facts.serves() => "rw".into(),
+        Word::Isro if facts.ensemble.as_ref().is_some_and(|e| e.readers) => "ro".into(),
         Word::Isro => "null".into(),
         Word::Conf => configuration(facts),
         Word::Envi => format!(

@@ -27,8 +27,14 @@ const THREADS: usize = 4;
 /// How long a client may take to say who it is: as long as the slowest network's handshake, and half of it is that.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// The last is for how long a node may hear nothing of the others and serve sessions all the same.
-struct Local(Arc<Shared>, Arc<Projection>, Duration);
+struct Local {
+    shared: Arc<Shared>,
+    projection: Arc<Projection>,
+    /// How long a node may hear nothing of the others and serve sessions all the same.
+    out_of_touch: Duration,
+    /// Whether clients may read after that.
+    readers: bool,
+}
 
 /// What metrics read.
 pub(super) struct Watched {
@@ -68,11 +74,11 @@ impl Observer for Both {
 
 impl Store for Local {
     fn read(&self, read: &mut dyn FnMut(&Registry)) {
-        self.0.registry.read(read);
+        self.shared.registry.read(read);
     }
 
     fn submit(&self, command: Command, done: Done) -> Result<(), Box<(Command, Done, Refused)>> {
-        let submitted = self.0.registry.submit_with(command, done);
+        let submitted = self.shared.registry.submit_with(command, done);
         submitted.map_err(|back| {
             let (command, done, why) = *back;
             Box::new((command, done, refused(&why)))
@@ -80,39 +86,39 @@ impl Store for Local {
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {
-        let both = Both(observer, self.1.clone());
-        self.0.registry.observe_tree(Arc::new(both));
+        let both = Both(observer, self.projection.clone());
+        self.shared.registry.observe_tree(Arc::new(both));
     }
 
     fn pulse(&self, session: SessionId) -> Option<Pulse> {
-        self.0.registry.pulse(session)
+        self.shared.registry.pulse(session)
     }
 
     fn now(&self) -> Moment {
-        self.0.registry.now()
+        self.shared.registry.now()
     }
 
     fn log_bytes(&self) -> u64 {
-        self.0.registry.stats().log_bytes
+        self.shared.registry.stats().log_bytes
     }
 
     fn node(&self) -> Option<u64> {
-        self.0.registry.number()
+        self.shared.registry.number()
     }
 
     fn in_touch(&self) -> bool {
-        let age = self.0.registry.age();
-        age.is_some_and(|age| age <= self.2)
+        let age = self.shared.registry.age();
+        age.is_some_and(|age| age <= self.out_of_touch)
     }
 
     fn catch_up(&self, done: Box<dyn FnOnce(bool) + Send>) {
-        let registry = self.0.registry.clone();
+        let registry = self.shared.registry.clone();
         tokio::spawn(async move { done(registry.catch_up().await.is_ok()) });
     }
 
     fn ensemble(&self) -> Option<Ensemble> {
-        self.0.registry.number()?;
-        let status = self.0.registry.status();
+        self.shared.registry.number()?;
+        let status = self.shared.registry.status();
         let member = |node: &NodeStatus| zookeeper::Member {
             address: node.address.clone(),
             votes: node.votes,
@@ -125,6 +131,7 @@ impl Store for Local {
             own: own.unwrap_or_default(),
             leads: status.leader.as_ref() == Some(&status.node),
             in_touch: self.in_touch(),
+            readers: self.readers,
             synced,
         })
     }
@@ -168,7 +175,12 @@ pub(super) fn start(
     // Sessions whose clients are here end elsewhere once nothing was heard of them for their timeout: before that, they have
     // to know that they may have.
     let out_of_touch = (options.limits.min_timeout / 2).min(OUT_OF_TOUCH);
-    let store = Local(shared.clone(), projection.clone(), out_of_touch);
+    let store = Local {
+        shared: shared.clone(),
+        projection: projection.clone(),
+        out_of_touch,
+        readers: options.limits.readers,
+    };
     let secure = bound.secure.map(|listener| Secure {
         listener,
         config: shared.zookeeper_tls.subscribe(),
@@ -199,6 +211,7 @@ fn options(front: Option<&Zookeeper>, node: Option<u64>) -> Options {
         words: Vec::new(),
     };
     if let Some(front) = front {
+        limits.readers = front.read_only;
         limits.min_timeout = front.min_session_timeout;
         limits.max_timeout = front.max_session_timeout.max(front.min_session_timeout);
         let digest = front.super_digest.as_ref();

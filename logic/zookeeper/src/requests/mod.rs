@@ -54,6 +54,14 @@ impl Clients {
         let rest = &body[8..];
         let waits = connection.in_flight > 0;
         let op = OpCode::of(code);
+        if connection.reader && op.is_some_and(|op| is_write(op) || op == OpCode::Sync) {
+            self.count_request(key);
+            match op {
+                Some(OpCode::CloseSession) => self.end(key),
+                _ => self.refuse(key, number, &ErrorCode::NotReadOnly.into(), world),
+            }
+            return true;
+        }
         let writes = op.is_some_and(is_write);
         if waits && (!writes || connection.in_flight >= self.limits.in_flight) {
             return false;

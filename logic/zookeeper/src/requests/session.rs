@@ -18,6 +18,13 @@ const LONGEST_IDENTITY: usize = 512;
 impl Clients {
     /// A client opens a session, or comes back to one.
     pub(crate) fn connect(&mut self, key: Key, request: &ConnectRequest<'_>, world: &World<'_>) {
+        if !world.in_touch {
+            // Nobody knows which sessions there are.
+            return match self.limits.readers && request.read_only == Some(true) {
+                true => self.let_read(key, request, world),
+                false => self.end(key),
+            };
+        }
         if request.session == 0 {
             return self.open(key, request, world);
         }
@@ -40,6 +47,30 @@ impl Clients {
                 None => self.turn_away(key),
             }
         }
+    }
+
+    /// Serves a client without a session: it may read what may be out of date, and is told so.
+    fn let_read(&mut self, key: Key, request: &ConnectRequest<'_>, world: &World<'_>) {
+        let timeout = self.timeout(request);
+        // One that it may have is not looked for: it gets it back from a node that knows.
+        let session = self.new_session(world);
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        connection.session = session;
+        connection.timeout = timeout;
+        connection.read_only = request.read_only;
+        connection.reader = true;
+        self.has_readers = true;
+        self.welcome(key);
+        self.count_answer(key);
+    }
+
+    /// What a client gets that asks for a timeout, in milliseconds.
+    fn timeout(&self, request: &ConnectRequest<'_>) -> u32 {
+        let (least, most) = (self.limits.min_timeout, self.limits.max_timeout);
+        let wanted = u64::try_from(request.timeout).unwrap_or(0);
+        wanted.clamp(least.as_millis() as u64, most.as_millis() as u64) as u32
     }
 
     /// Serves a session that there is, once no other node does; false if there is none of that number and password.
@@ -94,9 +125,7 @@ impl Clients {
     }
 
     fn open(&mut self, key: Key, request: &ConnectRequest<'_>, world: &World<'_>) {
-        let (least, most) = (self.limits.min_timeout, self.limits.max_timeout);
-        let timeout = u64::try_from(request.timeout).unwrap_or(0);
-        let timeout = timeout.clamp(least.as_millis() as u64, most.as_millis() as u64) as u32;
+        let timeout = self.timeout(request);
         let session = self.new_session(world);
         let Some(connection) = self.connection(key) else {
             return;
@@ -134,7 +163,7 @@ impl Clients {
                 timeout: connection.timeout as i32,
                 session: connection.session.0,
                 password: connection.password,
-                read_only: connection.read_only.map(|_| false),
+                read_only: connection.read_only.map(|_| connection.reader),
             };
             response.write(&mut connection.output);
         }

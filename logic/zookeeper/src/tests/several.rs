@@ -233,3 +233,32 @@ fn a_node_that_is_out_of_touch_serves_no_sessions() {
         assert!(take.close && take.output.is_empty());
     }
 }
+
+#[test]
+fn whoever_wants_to_read_only_may_where_that_is_allowed_until_there_are_sessions_again() {
+    let mut all = Several::new();
+    let (key, ..) = all.client(0);
+    all.nodes[0].receive(key, &create(1, "/a"));
+    all.settle();
+    all.nodes[0].in_touch = false;
+    all.nodes[0].clients.limits.readers = true;
+    let mut wish = connect(0, [0; 16], 0);
+    wish.push(1);
+    wish[3] += 1;
+    let reader = all.nodes[0].accept();
+    all.nodes[0].receive(reader, &wish);
+    let answer = all.nodes[0].clients.take(reader).output;
+    assert_eq!(answer.last(), Some(&1), "it is told so");
+    let requests = [get(1, "/a", true), create(2, "/b")].concat();
+    let heard = all.nodes[0].ask(reader, &requests);
+    let heard: Vec<_> = heard.iter().map(|h| (h.xid, h.error)).collect();
+    assert_eq!(heard, [(1, 0), (2, -119)]);
+    assert!(all.nodes[0].submitted.is_empty());
+    // Who wants more is not let in.
+    let key = all.nodes[0].accept();
+    all.nodes[0].receive(key, &connect(0, [0; 16], 0));
+    assert!(all.nodes[0].clients.take(key).close);
+    all.nodes[0].in_touch = true;
+    all.nodes[0].clients.end_readers();
+    assert_eq!(all.nodes[0].clients.standing(reader), Standing::Ending);
+}

@@ -211,8 +211,14 @@ impl Local {
     /// Ends connections whose sessions may be over without this node knowing: their clients find another node, or know at
     /// least that they do not know.
     fn end_uncertain(&self) {
-        if !self.common.store.in_touch() {
-            self.shard.clients().end_sessions();
+        let mut clients = self.shard.clients();
+        match self.common.store.in_touch() {
+            true => clients.end_readers(),
+            false => clients.end_sessions(),
+        }
+        let listed = clients.has_listed();
+        drop(clients);
+        if listed {
             self.attend();
         }
     }
