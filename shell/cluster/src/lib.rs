@@ -7,6 +7,7 @@ mod company;
 #[cfg(test)]
 mod crash_tests;
 mod error;
+mod ground;
 mod hub;
 mod journal;
 mod keeper;

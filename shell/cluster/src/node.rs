@@ -2,7 +2,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use model::{InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{Batch, Renewal, Seed};
@@ -13,8 +12,10 @@ use registry::{
     Registration, Registry, Reply, Service, Verdict,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::company::Company;
+use crate::ground::{Ground, Work};
 use crate::hub::Hub;
 use crate::journal::Written;
 use crate::log::AppendError;
@@ -111,6 +112,7 @@ pub(crate) struct Shared {
     /// How far the others are, asked of the leader.
     pub(crate) progress: OnceLock<Progress>,
     started: Instant,
+    pub(crate) work: Work,
 }
 
 /// What this node knows of the cluster.
@@ -163,6 +165,26 @@ impl Node {
 
     /// Starts a node with what was recovered.
     pub(crate) fn start(recovered: Recovered, options: &Options) -> Result<Self, OpenError> {
+        let (node, parts, probes) = Self::prepare(recovered, options, Ground::real())?;
+        let (inner, shared) = (&node.inner, &node.inner.shared);
+        let (hub, expiring, leases) = (
+            Arc::clone(&shared.hub),
+            Arc::clone(shared),
+            Arc::clone(shared),
+        );
+        inner.spawn("log", move || raft::run(parts))?;
+        inner.spawn("watch", move || hub.run())?;
+        inner.spawn("sessions", move || sessions::run(&expiring))?;
+        inner.spawn("leases", move || keeper::run(&leases, &probes))?;
+        Ok(node)
+    }
+
+    /// A node of which nothing runs yet, and what it needs to.
+    pub(crate) fn prepare(
+        recovered: Recovered,
+        options: &Options,
+        ground: Ground,
+    ) -> Result<(Self, raft::Parts, mpsc::Sender<Probe>), OpenError> {
         let started = Instant::now();
         let (queue, messages) = Queue::new(options.queue_bytes, options.queue_wait);
         let replica = recovered.replica;
@@ -171,8 +193,13 @@ impl Node {
         let (member, origin) = member::identity(&replica, cluster, storage)?;
         let node = member.node;
         let entrance = |cluster: &ClusterOptions| {
+            let listener = ground.transport.listen(cluster.bind);
             Ok(raft::Entrance {
-                listener: member::listen(cluster)?,
+                listener: listener.map_err(|source| OpenError::Io {
+                    action: "listen for the other nodes at",
+                    path: cluster.bind.to_string(),
+                    source,
+                })?,
                 address: (&*cluster.address).into(),
                 join: cluster.join.clone(),
             })
@@ -196,6 +223,7 @@ impl Node {
             alone: cluster.is_none(),
             latest_snapshot: Mutex::new(replica.found.clone()),
             started,
+            work: ground.work,
             ..Shared::new(state, options, queue, (doubts, company))
         };
         let shared = Arc::new(shared);
@@ -221,17 +249,13 @@ impl Node {
                 node,
                 disk: member.disk,
                 tls: cluster.and_then(|c| c.tls.clone()),
+                transport: ground.transport,
             },
         };
-        let hub = Arc::clone(&shared.hub);
-        inner.spawn("log", move || raft::run(parts))?;
-        inner.spawn("watch", move || hub.run())?;
-        let expiring = Arc::clone(&shared);
-        inner.spawn("sessions", move || sessions::run(&expiring))?;
-        inner.spawn("leases", move || keeper::run(&shared, &probe_sender))?;
-        Ok(Self {
+        let node = Self {
             inner: Arc::new(inner),
-        })
+        };
+        Ok((node, parts, probe_sender))
     }
 
     /// Commits a command: when this returns, it is on disk and applied. Dropping the future leaves open
@@ -561,6 +585,7 @@ impl Shared {
             node: member::LONE_NODE,
             closing: AtomicBool::new(false),
             started: Instant::now(),
+            work: Work::Threads,
         }
     }
 
@@ -688,7 +713,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A number that nobody outside can guess: the standard library keys its hash maps with the operating system's randomness.
+#[cfg(not(test))]
 pub(crate) fn secret() -> u64 {
     use std::hash::BuildHasher;
     std::hash::RandomState::new().hash_one(0)
+}
+
+/// In tests, a seed decides.
+#[cfg(test)]
+pub(crate) fn secret() -> u64 {
+    fastrand::u64(..)
 }

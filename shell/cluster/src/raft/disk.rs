@@ -1,13 +1,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::SubmitError;
+use crate::ground::Work;
 use crate::journal::Journal;
 use crate::node::Shared;
 
@@ -23,16 +23,13 @@ pub(super) struct Disk {
     pub(super) journal: Arc<Journal>,
     /// Something could not be written.
     stalled: Arc<AtomicBool>,
-    wake: mpsc::Sender<()>,
+    wake: mpsc::UnboundedSender<()>,
 }
 
 impl Disk {
-    /// The disk, and the thread that writes to it until all handles are gone.
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        journal: &Arc<Journal>,
-    ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (wake, woken) = mpsc::channel();
+    /// The disk, which is written to until all handles are gone.
+    pub(super) fn new(shared: &Arc<Shared>, journal: &Arc<Journal>) -> io::Result<Self> {
+        let (wake, woken) = mpsc::unbounded_channel();
         let disk = Self {
             shared: Arc::clone(shared),
             journal: Arc::clone(journal),
@@ -44,9 +41,18 @@ impl Disk {
             journal: Arc::clone(journal),
             stalled: Arc::clone(&disk.stalled),
         };
-        let thread = std::thread::Builder::new().name("disk".into());
-        let thread = thread.spawn(move || writer.run(&woken))?;
-        Ok((disk, thread))
+        match &shared.work {
+            Work::Threads => {
+                let timers = tokio::runtime::Builder::new_current_thread()
+                    .enable_time()
+                    .build()?;
+                let thread = std::thread::Builder::new().name("disk".into());
+                thread.spawn(move || timers.block_on(writer.run(woken)))?;
+            }
+            #[cfg(test)]
+            Work::Later(_) => drop(super::spawn(writer.run(woken))),
+        }
+        Ok(disk)
     }
 
     /// Writes what was added to the journal. What could not be written is tried again: the others may have it already.
@@ -82,15 +88,19 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&self, woken: &mpsc::Receiver<()>) {
+    async fn run(self, mut woken: mpsc::UnboundedReceiver<()>) {
         let mut patience = None;
         loop {
-            let wait = match patience {
-                Some(wait) => woken.recv_timeout(wait),
-                None => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let more = match patience {
+                Some(wait) => timeout(wait, woken.recv()).await.unwrap_or(Some(())),
+                None => woken.recv().await,
             };
-            if matches!(wait, Err(RecvTimeoutError::Disconnected)) {
+            if more.is_none() {
                 return;
+            }
+            #[cfg(test)]
+            if let Work::Later(wait) = &self.shared.work {
+                tokio::time::sleep(wait()).await;
             }
             patience = match self.try_write() {
                 Ok(()) => None,

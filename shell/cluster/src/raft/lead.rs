@@ -9,16 +9,17 @@ use openraft::raft::TransferLeaderRequest;
 use openraft::{Instant, Raft, ReadPolicy, ServerState};
 use registry::replication::{Member, Request};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::machine::Machine;
 use super::network::{Network, Use};
+use super::types::spawn;
 use super::types::{Types, membership, raft_vote};
 use crate::journal::Journal;
 use crate::node::{Progress, Shared, lock};
+use crate::peers::Transport;
 
 /// Renewals are sent to the leader this often, all that came meanwhile in one message.
 const RENEW: Duration = Duration::from_millis(200);
@@ -70,7 +71,7 @@ pub(super) async fn prove(
 ) {
     while let Some(answer) = asked.recv().await {
         let raft = raft.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let proof = raft.ensure_linearizable(ReadPolicy::ReadIndex);
             let proven = timeout(Duration::from_secs(2), proof).await;
             let _ = answer.send(matches!(proven, Ok(Ok(_))));
@@ -137,6 +138,7 @@ pub(super) async fn succeed(
     raft: Raft<Types, Machine>,
     journal: Arc<Journal>,
     shared: Arc<Shared>,
+    transport: Arc<dyn Transport>,
     mut lost: UnboundedReceiver<u64>,
 ) {
     while let Some(gone) = lost.recv().await {
@@ -147,7 +149,7 @@ pub(super) async fn succeed(
         let Some(member) = members.nodes.get(&gone).filter(|_| leader == Some(gone)) else {
             continue;
         };
-        if listens(member).await {
+        if listens(&*transport, member).await {
             continue;
         }
         let mut voters: Vec<u64> = members.voters.iter().flatten().copied().collect();
@@ -182,9 +184,9 @@ pub(super) async fn succeed(
 }
 
 /// Whether anybody takes connections there, and keeps them: a process that ends may still have its port for a moment.
-async fn listens(member: &Member) -> bool {
+async fn listens(transport: &dyn Transport, member: &Member) -> bool {
     for _ in 0..LOOKS {
-        let connected = timeout(LOOK, TcpStream::connect(&*member.address)).await;
+        let connected = timeout(LOOK, transport.connect(&member.address)).await;
         let mut stream = match connected {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return e.kind() != std::io::ErrorKind::ConnectionRefused,

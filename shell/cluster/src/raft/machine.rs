@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::types::{Stored, Term, Types, log_id, raft_membership};
 use crate::apply::Applier;
+use crate::ground::Work;
 use crate::journal::Journal;
 use crate::node::{Shared, lock};
 use crate::snapshot;
@@ -164,8 +165,17 @@ impl Builder {
                 }
             }));
         };
-        let thread = std::thread::Builder::new().name("snapshot".into());
-        thread.spawn(write)?;
+        match &self.shared.work {
+            Work::Threads => {
+                let thread = std::thread::Builder::new().name("snapshot".into());
+                thread.spawn(write)?;
+            }
+            #[cfg(test)]
+            Work::Later(wait) => {
+                tokio::time::sleep(wait()).await;
+                write();
+            }
+        }
         written.await.map_err(io::Error::other)?
     }
 }

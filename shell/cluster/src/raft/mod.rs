@@ -19,7 +19,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use openraft::{Config, Raft, SnapshotPolicy};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -27,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::company::{Ask, Asked};
 use crate::journal::Journal;
 use crate::node::Shared;
-use crate::peers::{self, Identity};
+use crate::peers::{self, Identity, Listener, Opening};
 use crate::queue::Message;
 use crate::store::{self, Store};
 use change::Changes;
@@ -40,6 +39,7 @@ use network::Network;
 use propose::Proposer;
 use read::Reads;
 use storage::LogStorage;
+pub(crate) use types::spawn;
 
 /// What a node needs to take part.
 pub(crate) struct Parts {
@@ -62,7 +62,7 @@ pub(crate) struct Parts {
 /// Where the other nodes come in, where they do so by name, and where members of the cluster are that this node joins, if it
 /// does not begin one.
 pub(crate) struct Entrance {
-    pub(crate) listener: std::net::TcpListener,
+    pub(crate) listener: Opening,
     pub(crate) address: Box<str>,
     pub(crate) join: Vec<String>,
 }
@@ -75,8 +75,7 @@ pub(crate) fn run(mut parts: Parts) {
     let Some(entrance) = parts.entrance.take() else {
         return alone::run(parts);
     };
-    let replica = std::mem::take(&mut parts.replica);
-    let journal = Arc::new(Journal::new(parts.store.take(), replica));
+    let journal = journal(&mut parts);
     let _closing = Closing(Arc::clone(&journal));
     // Everything of the library runs on this thread, so that what it tells itself costs no wakeup.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -89,6 +88,19 @@ pub(crate) fn run(mut parts: Parts) {
     if let Err(why) = ended {
         shared.fault(why);
     }
+}
+
+fn journal(parts: &mut Parts) -> Arc<Journal> {
+    let replica = std::mem::take(&mut parts.replica);
+    Arc::new(Journal::new(parts.store.take(), replica))
+}
+
+/// Takes part in a simulation.
+#[cfg(test)]
+pub(crate) async fn simulated(mut parts: Parts) -> Result<(), String> {
+    let entrance = parts.entrance.take().ok_or("a node that is alone")?;
+    let journal = journal(&mut parts);
+    take_part(parts, journal, entrance).await
 }
 
 /// What is left to do when a node takes no more part, whatever the reason.
@@ -146,7 +158,7 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
         identity,
         ..
     } = parts;
-    let (disk, thread) = Disk::new(&shared, &journal).map_err(|e| e.to_string())?;
+    let disk = Disk::new(&shared, &journal).map_err(|e| e.to_string())?;
     let storage = LogStorage {
         journal: Arc::clone(&journal),
         disk: disk.clone(),
@@ -158,9 +170,9 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
     let raft = raft.map_err(|e| e.to_string())?;
     let _ = shared.progress.set(lead::progress(&raft));
     let mut tasks = vec![
-        tokio::spawn(take_snapshots(raft.clone(), Arc::clone(&shared))),
-        tokio::spawn(lead::follow(node, raft.clone(), Arc::clone(&shared))),
-        tokio::spawn(lead::prove(raft.clone(), doubts)),
+        spawn(take_snapshots(raft.clone(), Arc::clone(&shared))),
+        spawn(lead::follow(node, raft.clone(), Arc::clone(&shared))),
+        spawn(lead::prove(raft.clone(), doubts)),
     ];
     let company = Company {
         node,
@@ -183,7 +195,8 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
         incoming: Mutex::default(),
         lost: unbounded_channel().0,
     };
-    tasks.extend(meet(node, listener, identity, replica, &network)?);
+    let listener = listener().map_err(|e| e.to_string())?;
+    tasks.extend(meet(node, listener, identity, replica, &network));
     let mut proposer = Proposer::new(node, raft.clone(), shared, disk, network);
     proposer.run(messages).await;
     tasks.iter().for_each(JoinHandle::abort);
@@ -192,7 +205,6 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
     // What is to be written is written before the files are closed.
     drop(tasks);
     tokio::task::yield_now().await;
-    drop(thread);
     Ok(())
 }
 
@@ -236,12 +248,12 @@ impl Company {
         };
         let measuring = reads.clone();
         vec![
-            tokio::spawn(reads.confirm(asked.confirms)),
-            tokio::spawn(async move {
+            spawn(reads.confirm(asked.confirms)),
+            spawn(async move {
                 newcomer.run().await;
                 measuring.measure().await;
             }),
-            tokio::spawn(answer(changes.clone(), asked.asks)),
+            spawn(answer(changes.clone(), asked.asks)),
         ]
     }
 }
@@ -250,7 +262,7 @@ impl Company {
 async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
     while let Some(ask) = asked.recv().await {
         let changes = changes.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             match ask {
                 Ask::Change(change, answer) => {
                     let _ = answer.send(changes.pass_on(change).await);
@@ -275,29 +287,27 @@ async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
 /// Takes part among others.
 fn meet(
     node: u64,
-    listener: std::net::TcpListener,
+    listener: Box<dyn Listener>,
     identity: Identity,
     mut replica: Replica,
     network: &Network,
-) -> Result<Vec<JoinHandle<()>>, String> {
+) -> Vec<JoinHandle<()>> {
     let (lost, seen) = unbounded_channel();
     replica.lost = lost;
     let (raft, shared) = (replica.raft.clone(), Arc::clone(&replica.shared));
     let journal = Arc::clone(&replica.disk.journal);
-    let listener = listener
-        .set_nonblocking(true)
-        .and_then(|()| TcpListener::from_std(listener))
-        .map_err(|e| e.to_string())?;
-    Ok(vec![
-        tokio::spawn(peers::serve(listener, identity, Arc::new(replica))),
-        tokio::spawn(lead::renew(node, network.clone(), Arc::clone(&shared))),
-        tokio::spawn(lead::succeed(node, raft, journal, shared, seen)),
-    ])
+    let transport = Arc::clone(&identity.transport);
+    vec![
+        spawn(peers::serve(listener, identity, Arc::new(replica))),
+        spawn(lead::renew(node, network.clone(), Arc::clone(&shared))),
+        spawn(lead::succeed(node, raft, journal, shared, transport, seen)),
+    ]
 }
 
 async fn take_snapshots(raft: Raft<types::Types, Machine>, shared: Arc<Shared>) {
     loop {
         let triggered = tokio::select! {
+            biased;
             () = shared.snapshot_due.notified() => raft.trigger().snapshot().await,
             () = shared.purge_due.notified() => {
                 raft.trigger().purge_log(shared.purge_upto.load(Relaxed)).await

@@ -115,6 +115,7 @@ impl Proposer {
             };
             // After a change of leader the same batch is sent to the next, which knows it by its number.
             tokio::select! {
+                biased;
                 _ = &mut ended => return,
                 () = sleep(pause) => {}
             }
