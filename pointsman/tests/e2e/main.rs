@@ -12,7 +12,6 @@ mod hostile;
 mod http2;
 mod input;
 mod limits;
-mod linear;
 mod matches;
 mod observe;
 mod origins;

@@ -20,6 +20,8 @@ mod pending;
 mod queue;
 mod raft;
 mod sessions;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod stats;
 mod status;

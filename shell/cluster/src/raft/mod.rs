@@ -39,6 +39,8 @@ use network::Network;
 use propose::Proposer;
 use read::Reads;
 use storage::LogStorage;
+#[cfg(test)]
+pub(crate) use types::Runtime as Clockwork;
 pub(crate) use types::spawn;
 
 /// What a node needs to take part.
