@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use openraft::{Config, Raft, SnapshotPolicy};
+use registry::replication::Vote;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -161,6 +162,7 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
         ..
     } = parts;
     let disk = Disk::new(&shared, &journal).map_err(|e| e.to_string())?;
+    step_down(node, &journal);
     let storage = LogStorage {
         journal: Arc::clone(&journal),
         disk: disk.clone(),
@@ -208,6 +210,19 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
     drop(tasks);
     tokio::task::yield_now().await;
     Ok(())
+}
+
+/// Has a node that led when it ended come back as one that has voted for itself, and needs an election.
+///
+/// The library would lead on in the same term, and take for committed only what it knew to be when it last wrote, until
+/// something new is: what it says meanwhile of how far a reader must wait is less than what was acknowledged.
+fn step_down(node: u64, journal: &Journal) {
+    if let Some(vote) = journal.vote().filter(|v| v.committed && v.node == node) {
+        journal.set_vote(Vote {
+            committed: false,
+            ..vote
+        });
+    }
 }
 
 /// What a node among others does besides agreeing with them.

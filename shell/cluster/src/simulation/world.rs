@@ -466,6 +466,9 @@ impl World {
         for (key, history) in std::mem::take(&mut self.histories).into_iter().enumerate() {
             let calls = history.finish();
             if let Err(stuck) = explain(Cell::default(), &calls) {
+                for call in calls.iter().filter(|_| self.tell) {
+                    eprintln!("{call:?}");
+                }
                 panic!(
                     "seed {}: nothing explains what was seen of {key}: {stuck:#?}",
                     self.seed
