@@ -603,8 +603,14 @@ impl Shared {
         if self.alone {
             return true;
         }
+        self.doubts().blocking_recv().unwrap_or(false)
+    }
+
+    /// Asks a majority whether this node still leads.
+    pub(crate) fn doubts(&self) -> oneshot::Receiver<bool> {
         let (answer, answered) = oneshot::channel();
-        self.doubts.send(answer).is_ok() && answered.blocking_recv().unwrap_or(false)
+        let _ = self.doubts.send(answer);
+        answered
     }
 
     /// Renews leases.

@@ -1,9 +1,10 @@
 //! Clients of the simulated cluster, and what they may see.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use linear::{History, Model};
-use model::Timestamp;
+use model::{Health, Host, Instance, InstanceId, Lease, ServiceKey, Timestamp, Weight};
 use registry::tree::{
     AccessList, Kind, Mode, Op, Outcome, Refusal, SessionId, TreeCommand, TreeReply,
 };
@@ -133,6 +134,46 @@ pub(super) fn look(node: &Node, key: usize) -> Option<Cell> {
             value: u64::from_le_bytes(bytes),
             version: found.stat().version,
         })
+    })
+}
+
+/// Registers an instance of a service of its own, with a lease.
+pub(super) fn lease(name: &str) -> Command {
+    let (key, id) = leased(name);
+    Command::Register {
+        key,
+        instance: Box::new(Instance {
+            id,
+            host: Host::Ip([10, 0, 0, 1].into()),
+            port: 80.try_into().expect("a port"),
+            weight: Weight(1),
+            tier: 0,
+            zone: None,
+            tags: Box::default(),
+            metadata: None,
+            lease: Some(Lease {
+                ttl: Duration::from_secs(2),
+                grace: Duration::from_secs(3_600),
+            }),
+            check: None,
+            enabled: true,
+            drain: false,
+        }),
+        at: Timestamp(0),
+    }
+}
+
+pub(super) fn leased(name: &str) -> (ServiceKey, InstanceId) {
+    let key = ServiceKey::in_default(name.parse().expect("a name"));
+    (key, name.parse().expect("an id"))
+}
+
+/// Whether its lease has ended.
+pub(super) fn has_run_out(node: &Node, name: &str) -> bool {
+    let (key, id) = leased(name);
+    node.read(|registry| {
+        let record = registry.instance(&key, &id);
+        record.is_some_and(|record| record.health() == Health::Critical)
     })
 }
 

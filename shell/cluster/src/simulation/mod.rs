@@ -8,10 +8,16 @@ mod clients;
 mod network;
 mod world;
 
-use world::World;
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
-/// Seeds that are tried unless told otherwise: a few seconds in a debug build.
-const SEEDS: u64 = 30;
+use crate::node::lock;
+use world::{Sums, World};
+
+/// Seeds that are tried unless told otherwise.
+const SEEDS: u64 = 40;
 
 /// Seeds are `SIMULATE=first..end`, or `SIMULATE=seed`; the second also tells what happens.
 #[test]
@@ -22,20 +28,33 @@ fn whatever_happens_the_cluster_keeps_its_promises() {
         Some((first, end)) => (number(first)..number(end), false),
         None => (number(&asked)..number(&asked) + 1, true),
     };
-    let mut sums = world::Sums::default();
-    let began = std::time::Instant::now();
-    for seed in seeds.clone() {
-        let run = std::panic::catch_unwind(|| World::new(seed, tell).run());
-        match run {
-            Ok(found) => sums.add(&found),
-            Err(why) => {
+    let began = Instant::now();
+    let next = AtomicU64::new(seeds.start);
+    let sums = Mutex::new(Sums::default());
+    let run = || {
+        while let seed = next.fetch_add(1, Relaxed)
+            && seeds.contains(&seed)
+        {
+            let found = catch_unwind(|| World::new(seed, tell).run());
+            let found = found.unwrap_or_else(|why| {
                 eprintln!(
                     "seed {seed} failed: SIMULATE={seed} runs it again and tells what happens"
                 );
-                std::panic::resume_unwind(why);
+                resume_unwind(why)
+            });
+            let mut sums = lock(&sums);
+            sums.add(&found);
+            if sums.seeds.is_multiple_of(1_000) {
+                eprintln!("{sums}");
             }
         }
-    }
-    eprintln!("{} seeds in {:.1?}: {sums}", seeds.count(), began.elapsed());
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(run);
+        }
+    });
+    let sums = sums.into_inner().expect("sums");
+    eprintln!("{sums}; {:.1?}", began.elapsed());
     sums.assert_something_happened();
 }

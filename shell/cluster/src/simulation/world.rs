@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use super::clients::{self, Call, Cell, KEYS, Pending, Wish};
 use super::network::Net;
 use crate::ground::{Ground, Work};
+use crate::keeper;
 use crate::node::secret;
 use crate::raft::{self, Clockwork};
 use crate::storage::faulty::FaultyDisk;
@@ -25,6 +26,10 @@ const TROUBLE: Duration = Duration::from_secs(12);
 /// How long the cluster may take to be well again when they are over.
 const RECOVERY: Duration = Duration::from_secs(30);
 const CLIENTS: usize = 5;
+/// An instance that heartbeats, to all nodes that run, this often; and one that does not.
+const BEATS: &str = "beats";
+const BEAT: Duration = Duration::from_millis(250);
+const SILENT: &str = "silent";
 /// How long a client waits between two calls at most.
 const PAUSE: Duration = Duration::from_millis(60);
 /// How long a client waits for an answer.
@@ -33,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// What has happened, over all seeds.
 #[derive(Default)]
 pub(super) struct Sums {
+    pub(super) seeds: u64,
     calls: u64,
     leaders: u64,
     crashes: u64,
@@ -42,6 +48,7 @@ pub(super) struct Sums {
 
 impl Sums {
     pub(super) fn add(&mut self, other: &Self) {
+        self.seeds += 1;
         self.calls += other.calls;
         self.leaders += other.leaders;
         self.crashes += other.crashes;
@@ -58,6 +65,7 @@ impl Sums {
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            seeds,
             calls,
             leaders,
             crashes,
@@ -66,7 +74,7 @@ impl fmt::Display for Sums {
         } = self;
         write!(
             f,
-            "{calls} calls answered, {leaders} leaders, {misfortunes} misfortunes, {crashes} crashes, {snapshots} snapshots"
+            "{seeds} seeds: {calls} calls answered, {leaders} leaders, {misfortunes} misfortunes, {crashes} crashes, {snapshots} snapshots"
         )
     }
 }
@@ -81,6 +89,7 @@ pub(super) struct World {
     clients: Vec<Client>,
     histories: Vec<History<Call>>,
     next_value: u64,
+    next_beat: Duration,
     /// Who has led in each term.
     leaders: BTreeMap<u64, usize>,
     /// The revision that each entry leads to.
@@ -141,6 +150,7 @@ impl World {
                 .collect(),
             histories: (0..KEYS).map(|_| History::new()).collect(),
             next_value: 1,
+            next_beat: Duration::ZERO,
             leaders: BTreeMap::new(),
             revisions: BTreeMap::new(),
             sums: Sums::default(),
@@ -184,6 +194,7 @@ impl World {
             let mut commands = vec![clients::open(number)];
             if n == 0 {
                 commands.extend((0..KEYS).map(|key| clients::create(number, key)));
+                commands.extend([BEATS, SILENT].map(clients::lease));
             }
             let running = self.nodes[n].running.as_ref().expect("it runs");
             let node = running.node.clone();
@@ -234,6 +245,7 @@ impl World {
             let (node, parts, _) =
                 Node::prepare(recovered, &machine.options, ground).expect("a node");
             runtime.spawn(Clockwork::scope(seed, raft::simulated(parts)));
+            runtime.spawn(keeper::simulated(Arc::clone(node.shared())));
             node
         };
         let since = self.now.mul_f64(machine.pace);
@@ -261,9 +273,23 @@ impl World {
             let shown = self.now.mul_f64(machine.pace);
             running.runtime.block_on(running.run_until(shown, thaws));
         }
+        if self.now >= self.next_beat {
+            self.next_beat = self.now + BEAT;
+            self.beat();
+        }
         self.check();
         for client in 0..self.clients.len() {
             self.attend(client, asking);
+        }
+    }
+
+    /// The one instance heartbeats.
+    fn beat(&self) {
+        for machine in self.nodes.iter().filter(|m| m.frozen.is_none()) {
+            if let Some(running) = &machine.running {
+                let _now = running.runtime.enter();
+                running.node.heartbeat(&[clients::leased(BEATS)]);
+            }
         }
     }
 
@@ -315,6 +341,8 @@ impl World {
                 (state.origin.entry, state.registry.revision().0)
             };
             let (leads, fault) = (shared.lead.load(Relaxed), shared.fault_text());
+            let ended = clients::has_run_out(node, BEATS);
+            assert!(!ended, "seed {}: a lease ended that was renewed", self.seed);
             let known = *self.revisions.entry(entry.index).or_insert(revision);
             assert_eq!(
                 known, revision,
@@ -448,8 +476,11 @@ impl World {
             Some((node.leader()?, entry))
         });
         let seen: Option<Vec<_>> = seen.collect();
+        let silent = self.node(0).map(|node| clients::has_run_out(node, SILENT));
         let quiet = self.clients.iter().all(|c| matches!(c, Client::Until(_)));
-        quiet && seen.is_some_and(|seen| seen.windows(2).all(|pair| pair[0] == pair[1]))
+        silent == Some(true)
+            && quiet
+            && seen.is_some_and(|seen| seen.windows(2).all(|pair| pair[0] == pair[1]))
     }
 
     fn judge(&mut self) {
