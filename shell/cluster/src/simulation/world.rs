@@ -33,7 +33,7 @@ const SILENT: &str = "silent";
 /// How long a client waits between two calls at most.
 const PAUSE: Duration = Duration::from_millis(60);
 /// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What has happened, over all seeds.
 #[derive(Default)]
@@ -437,7 +437,8 @@ impl World {
         self.net.set_slowest(Duration::from_millis(1));
         for n in 0..self.nodes.len() {
             self.nodes[n].slow.store(500, Relaxed);
-            self.nodes[n].frozen = None;
+            // From the next step on, in which its clock jumps.
+            self.nodes[n].frozen = self.nodes[n].frozen.map(|_| self.now);
             if self.nodes[n].running.is_none() {
                 self.start(n);
             }
