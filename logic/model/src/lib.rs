@@ -71,6 +71,7 @@ pub use stream::{
 pub use table::{
     Action, EjectionStats, Endpoint, HostPattern, Http2Limits, ListenerTable, PathPattern,
     PlacedMember, Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
+    Tracing,
 };
 pub use template::{Part, Template, Variable};
 pub use units::{ByteSize, Period, UnitError};

@@ -21,6 +21,7 @@ use crate::value::{Name, Text};
 pub use limit::PerTime;
 pub use words::{
     AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Protocol, Scheme, TlsVersion,
+    TraceContext,
 };
 
 pub(crate) use http::{

@@ -109,6 +109,18 @@ words! {
 }
 
 words! {
+    /// Who is believed when requests say which trace they belong to.
+    pub enum TraceContext {
+        /// Everybody.
+        All = "all",
+        /// Those in `trusted_peers`.
+        TrustedPeers = "trusted_peers",
+    }
+    expected "\"all\" or \"trusted_peers\""
+    later &[]
+}
+
+words! {
     /// A version of TLS.
     pub enum TlsVersion {
         /// RFC 5246, with forward secrecy and authenticated encryption only.

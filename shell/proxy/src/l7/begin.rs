@@ -6,13 +6,14 @@ use std::sync::Arc;
 use http::filter::{Scene, render};
 use http::{h1, route};
 use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
-use telemetry::RequestLine;
+use telemetry::{RequestLine, Trace, Try};
 
 use super::filter::{asked_credentials, write_changed};
 use super::grpc::Call;
 use super::persist::Stay;
 use super::pump::plain;
 use super::session::Session;
+use super::trace::passed_on;
 use crate::buffers::{Buffers, FRONT, READ};
 use crate::worker::Snapshot;
 
@@ -34,8 +35,16 @@ pub(super) struct Begun {
     pub(super) held_up: bool,
     pub(super) snapshot: Snapshot,
     pub(super) route: Option<usize>,
-    /// What the access log wants to know, when there is one.
+    /// What the access log wants to know, or who records traces, where somebody does.
     pub(super) line: Option<Box<RequestLine>>,
+    /// The trace that it belongs to, if anybody wants to know.
+    pub(super) trace: Option<Box<Trace>>,
+    /// When nothing was left to be waited for but an instance.
+    pub(super) ready: Moment,
+    /// The present attempt's beginning, and its span.
+    pub(super) trying: (Moment, [u8; 8]),
+    /// Attempts so far, where somebody wants to know.
+    pub(super) tries: Vec<Try>,
     /// Bytes that the client had sent before this request.
     pub(super) since: u64,
     /// Bytes that it had been sent.
@@ -68,6 +77,8 @@ pub(super) struct Forward {
     pub(super) stay: Stay,
     /// The request as instances get it: its head, and as much of its body as came along.
     pub(super) message: Vec<u8>,
+    /// Where in that `traceparent` stands, if we have written one.
+    pub(super) traced: Option<usize>,
     /// Whether the rest of the body goes out in chunks.
     pub(super) chunked: bool,
     /// Whether the client asked to speak another protocol from here on.
@@ -94,6 +105,9 @@ impl Answer {
     }
 }
 
+/// What a request is judged by.
+type Known<'a> = (&'a ListenerTable, &'a Snapshot, Option<&'a Trace>);
+
 impl Session {
     /// Decides about a request that begins behind the first `since` bytes of the connection.
     pub(super) fn begin(
@@ -106,6 +120,7 @@ impl Session {
         let id = &self.request_id();
         let client = http::client_of(request, self.peer.ip(), &listener.trusted_peers);
         let route = route::find(listener, request, client);
+        let trace = self.trace(request, listener);
         let mut scene = Scene {
             request,
             client,
@@ -135,7 +150,7 @@ impl Session {
                 match filters.and_then(|filters| self.filter(filters, &scene, credentials.as_ref()))
                 {
                     Some(answer) => Plan::Answer(answer),
-                    None => self.plan(&scene, route, (listener, snapshot)),
+                    None => self.plan(&scene, route, (listener, snapshot, trace.as_deref())),
                 }
             }
         };
@@ -145,6 +160,7 @@ impl Session {
             (_, framing) => framing,
         });
         let held_up = self.bind(&mut body);
+        let line = self.is_told(trace.as_deref());
         let begun = Begun {
             at: self.worker.now(),
             method: request.kind,
@@ -156,18 +172,18 @@ impl Session {
             held_up,
             snapshot: snapshot.clone(),
             route,
-            line: self
-                .worker
-                .logger
-                .as_ref()
-                .map(|_| Box::new(line(request, id))),
+            line: line.then(|| Box::new(self::line(&scene))),
+            trace,
+            ready: self.worker.now(),
+            trying: (Moment::NEVER, [0; 8]),
+            tries: Vec::new(),
             since,
             sent_before: self.client.sent(),
         };
         (begun, plan)
     }
 
-    fn plan(&self, scene: &Scene<'_>, route: &Route, tables: (&ListenerTable, &Snapshot)) -> Plan {
+    fn plan(&self, scene: &Scene<'_>, route: &Route, tables: Known<'_>) -> Plan {
         match &route.action {
             Action::Service(service) => {
                 let filters = route.filters.as_deref();
@@ -191,16 +207,17 @@ impl Session {
         scene: &Scene<'_>,
         service: usize,
         filters: Option<&Filters>,
-        (listener, snapshot): (&ListenerTable, &Snapshot),
+        (listener, snapshot, trace): Known<'_>,
     ) -> Forward {
         let request = scene.request;
         let client = self.peer.ip();
+        let trusted = listener
+            .trusted_peers
+            .iter()
+            .any(|net| net.contains(client));
         let forward = h1::ForwardRequest {
             client,
-            trusted: listener
-                .trusted_peers
-                .iter()
-                .any(|net| net.contains(client)),
+            trusted,
             proto: scene.scheme,
             client_cert: self
                 .from
@@ -210,18 +227,20 @@ impl Session {
             // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
             default_host: b"localhost",
             upgrade: request.upgrade.is_some(),
+            trace: passed_on(trace, listener, trusted),
             changed: h1::Changed::default(),
         };
         let mut message = self.worker.buffers.take();
-        match filters.filter(|filters| filters.change_requests()) {
+        let traced = match filters.filter(|filters| filters.change_requests()) {
             None => h1::write_request(request, &forward, &mut message),
             Some(filters) => write_changed(filters, scene, &forward, &mut message),
-        }
+        };
         Forward {
             service,
             key: self.key(request, snapshot.service(service)),
             stay: self.stay(request, snapshot.service(service)),
             message,
+            traced,
             chunked: request.framing == h1::Framing::Chunked,
             upgrade: request.upgrade.is_some(),
             websocket: request
@@ -322,6 +341,10 @@ impl Session {
             snapshot: self.worker.snapshot(),
             route: None,
             line: self.worker.logger.as_ref().map(|_| Box::default()),
+            trace: None,
+            ready: self.worker.now(),
+            trying: (Moment::NEVER, [0; 8]),
+            tries: Vec::new(),
             since,
             sent_before: self.client.sent(),
         };
@@ -369,7 +392,8 @@ fn redirected(scene: &Scene<'_>, redirect: &Redirect) -> Answer {
     answer
 }
 
-fn line(request: &h1::Request<'_>, id: &[u8]) -> RequestLine {
+fn line(scene: &Scene<'_>) -> RequestLine {
+    let request = scene.request;
     let mut target = text(request.target.path()).into_owned();
     if let Some(query) = request.target.query() {
         target.push('?');
@@ -380,12 +404,16 @@ fn line(request: &h1::Request<'_>, id: &[u8]) -> RequestLine {
         method: text(request.method).into(),
         authority: text(request.authority).into(),
         target: target.into(),
+        scheme: match scene.scheme {
+            "https" => "https",
+            _ => "http",
+        },
         version: match request.version {
             h1::Version::Http10 => "1.0",
             h1::Version::Http11 => "1.1",
             h1::Version::Http2 => "2",
         },
-        id: text(id).into(),
+        id: text(scene.id).into(),
         user_agent: field("user-agent"),
         referer: field("referer"),
     }
