@@ -117,7 +117,8 @@ declare! {
 declare! {
     /// One line for each request.
     pub struct AccessLog {
-        /// `"json"`, `"combined"` (as Apache and nginx write it) or `"off"`.
+        /// `"json"`, `"combined"` (as Apache and nginx write it), `"extended"` (the same, with the trace, timings and every attempt
+        /// behind it) or `"off"`.
         // What log collectors take without a pattern.
         format: AccessFormat => default(AccessFormat::Json).restart(),
         /// `"stdout"`, or the file to append to.

@@ -15,6 +15,17 @@ use super::tls::load;
 /// How long until instances of the configuration are tried to be registered again: about as long as an election.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
+/// What this node calls itself.
+pub(super) fn node_name(config: &Config) -> String {
+    match &config.node.name {
+        Some(name) => name.to_string(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+    }
+}
+
 /// What the registry is told of the cluster; none for a node that is alone.
 pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>> {
     let Some(cluster) = &config.cluster else {
@@ -30,13 +41,7 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
             "ZooKeeper's clients can be served by a node that is alone only: take [front.zookeeper] out, or [cluster]"
         );
     }
-    let node = match &config.node.name {
-        Some(name) => name.to_string(),
-        None => rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-    };
+    let node = node_name(config);
     if !cluster.peers.contains_key(node.as_str()) {
         let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
         bail!(

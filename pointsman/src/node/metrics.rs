@@ -28,6 +28,7 @@ pub(super) fn render(shared: &Shared) -> String {
     stream_routes(&table, &mut out);
     services(&table, &mut out);
     endpoints(&table, &mut out);
+    super::traces::metrics(&shared.trace_counts, &mut out);
     registry(shared, &mut out);
     zookeeper(shared, &mut out);
     out.finish()

@@ -28,6 +28,7 @@ mod shutdown;
 mod start;
 mod tcp;
 mod tls;
+mod tracing;
 mod udp;
 mod upgrade;
 mod workers;

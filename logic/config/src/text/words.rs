@@ -151,10 +151,12 @@ words! {
         Json = "json",
         /// The combined log format that Apache and nginx write.
         Combined = "combined",
+        /// The same, and behind it `key=value` with the trace, timings and every attempt.
+        Extended = "extended",
         /// No access log.
         Off = "off",
     }
-    expected "\"json\", \"combined\" or \"off\""
+    expected "\"json\", \"combined\", \"extended\" or \"off\""
     later &[]
 }
 
