@@ -8,6 +8,7 @@ mod explain_stream;
 mod files;
 mod filters;
 mod follow;
+mod histograms;
 mod metrics;
 mod names;
 mod project;

@@ -27,7 +27,7 @@ pub(super) struct Ended {
     /// Why the answer is not whole, if it is not.
     pub(super) cut: Option<Cut>,
     endpoint: Option<usize>,
-    attempts: u8,
+    pub(super) attempts: u8,
 }
 
 impl Ended {
@@ -291,7 +291,7 @@ impl Session {
         let to = endpoint.address;
         let began = self.worker.now();
         let mut connected = self.worker.connect(service, to).await;
-        self.has_connected(began);
+        self.has_connected(began, service, connected.is_ok());
         if let Ok(instance) = &mut connected {
             // Where our own limits are shorter, keepalive has nothing to find.
             if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
@@ -520,10 +520,7 @@ impl Session {
         }
         let duration = worker.now().since(begun.at);
         let service = service.map(|number| begun.snapshot.service(number));
-        if let Some(service) = service {
-            let nanos = duration.as_nanos() as u64;
-            service.stats.of(worker.index).answered_in(nanos);
-        }
+        self.measure(begun, ended, duration, service);
         let Some(line) = begun.line.take() else {
             return;
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::trace::{SPAN_AT, write_hex};
-use model::{Moment, ServiceTable};
+use model::{MOST_TRIES, Moment, ServiceTable, bucket, status_class};
 use telemetry::Try;
 
 use super::begin::{Begun, Forward};
@@ -56,7 +56,11 @@ impl Session {
     }
 
     /// It has connected, or has failed to.
-    pub(super) fn has_connected(&self, began: Moment) {
+    pub(super) fn has_connected(&self, began: Moment, service: &ServiceTable, made: bool) {
+        if made {
+            let took = self.worker.now().since(began).as_nanos() as u64;
+            service.stats.of(self.worker.index).connects.took(took);
+        }
         let connect = self.micros_since(began);
         self.phases.set(Phases {
             connect,
@@ -76,6 +80,30 @@ impl Session {
     fn micros_since(&self, began: Moment) -> u32 {
         let micros = self.worker.now().since(began).as_micros();
         micros.min(u128::from(NOT - 1)) as u32
+    }
+
+    /// Counts how long a request took, and how many attempts.
+    pub(super) fn measure(
+        &self,
+        begun: &Begun,
+        ended: &Ended,
+        duration: Duration,
+        service: Option<&ServiceTable>,
+    ) {
+        let (index, nanos) = (self.worker.index, duration.as_nanos() as u64);
+        let (bucket, class) = (bucket(nanos), status_class(ended.status));
+        self.count(|stats| stats.durations[class].add(bucket, nanos));
+        let Some(service) = service else { return };
+        let stats = service.stats.of(index);
+        stats.durations[class].add(bucket, nanos);
+        stats.tries[usize::from(ended.attempts).min(MOST_TRIES)].bump(1);
+        stats.attempts.bump(ended.attempts.into());
+        let heard = self.heard.get();
+        // Without an attempt, that was another request.
+        if ended.attempts > 0 && heard != Moment::NEVER {
+            let first = heard.since(begun.at).as_nanos() as u64;
+            stats.first_bytes.took(first);
+        }
     }
 
     /// An attempt is over.
