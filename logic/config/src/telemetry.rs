@@ -270,7 +270,9 @@ mod tests {
             assert_eq!(Share(share).text(), text);
         }
         assert_eq!(Share::parse("50 %"), Ok(Share(500_000)));
-        for bad in ["", "1", "%", "101%", "100.1%", "0.00001%", "-1%", "+1%", ".5%", "1.%", "1e2%"] {
+        for bad in [
+            "", "1", "%", "101%", "100.1%", "0.00001%", "-1%", "+1%", ".5%", "1.%", "1e2%",
+        ] {
             assert!(Share::parse(bad).is_err(), "{bad}");
         }
     }
@@ -292,8 +294,20 @@ mod tests {
             assert_eq!(Collector::parse(whole), Ok(collector));
         }
         for bad in [
-            "", "a:1", "grpc://a:1", "http://", "http://:1", "http://a:", "http://a:0", "http://a:70000", "http://u@a",
-            "http://a/ b", "http://a/?q", "http://::1:4318", "http://[x]:1", "http://a b",
+            "",
+            "a:1",
+            "grpc://a:1",
+            "http://",
+            "http://:1",
+            "http://a:",
+            "http://a:0",
+            "http://a:70000",
+            "http://u@a",
+            "http://a/ b",
+            "http://a/?q",
+            "http://::1:4318",
+            "http://[x]:1",
+            "http://a b",
         ] {
             assert!(Collector::parse(bad).is_err(), "{bad}");
         }

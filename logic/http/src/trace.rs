@@ -45,7 +45,11 @@ impl TraceParent {
         let span: [u8; 8] = bytes(&known[36..52])?;
         let [flags] = bytes(&known[53..])?;
         // Of another version only the first flag is known to mean what it means here.
-        let known_flags = if version == 0 { SAMPLED | RANDOM } else { SAMPLED };
+        let known_flags = if version == 0 {
+            SAMPLED | RANDOM
+        } else {
+            SAMPLED
+        };
         (dashes && whole && trace != [0; 16] && span != [0; 8]).then_some(Self {
             trace,
             span,
@@ -139,9 +143,7 @@ fn is_member(member: &[u8]) -> bool {
         return false;
     };
     let (key, value) = (&member[..equals], &member[equals + 1..]);
-    let in_key = |b: &u8| {
-        b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-*/@".contains(b)
-    };
+    let in_key = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-*/@".contains(b);
     let first = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let in_value = |b: &u8| matches!(b, 0x20..=0x7e) && !b",=".contains(b);
     key.first().is_some_and(first)
@@ -157,7 +159,7 @@ pub fn is_chosen(trace: &[u8; 16], per_million: u32) -> bool {
     let mut low = [0; 8];
     low[1..].copy_from_slice(&trace[9..]);
     // 56 bits, of which the greatest values are chosen.
-    let place = u128::from(u64::from_be_bytes(low)) * 1_000_000 >> 56;
+    let place = (u128::from(u64::from_be_bytes(low)) * 1_000_000) >> 56;
     place + u128::from(per_million) >= 1_000_000
 }
 
@@ -183,7 +185,10 @@ mod tests {
         let parent = TraceParent::parse(GOOD.as_bytes()).unwrap();
         assert!(parent.is_sampled());
         assert_eq!(parent.trace[0], 0x0a);
-        assert_eq!(parent.span, [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]);
+        assert_eq!(
+            parent.span,
+            [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]
+        );
         assert_eq!(parent.text(), GOOD.as_bytes());
         assert_eq!(&GOOD[SPAN_AT..SPAN_AT + 16], "b7ad6b7169203331");
     }
@@ -271,6 +276,9 @@ mod tests {
         let tenth = chosen(100_000);
         assert!((1_800..2_200).contains(&tenth), "{tenth}");
         // Whoever is chosen for a small share is chosen for a larger one.
-        assert!(ids.iter().all(|id| !is_chosen(id, 10_000) || is_chosen(id, 20_000)));
+        assert!(
+            ids.iter()
+                .all(|id| !is_chosen(id, 10_000) || is_chosen(id, 20_000))
+        );
     }
 }

@@ -2,10 +2,7 @@
 //! each listener and each view of a service, at most six classes of status, each with [`DURATION_BOUNDS`] and three more; a class
 //! that nothing was counted in has none.
 
-use model::{
-    CLASSES, DURATION_BOUNDS, Histogram, MOST_TRIES, RoutingTable,
-    ServiceStats, Sharded,
-};
+use model::{CLASSES, DURATION_BOUNDS, Histogram, MOST_TRIES, RoutingTable, ServiceStats, Sharded};
 use telemetry::{Exposition, Kind};
 
 use super::metrics::labels;
@@ -73,40 +70,48 @@ fn durations<T: Default>(
     of: impl Fn(&T) -> &Histogram,
     out: &mut Exposition,
 ) {
-    let counts = (0..=DURATION_BOUNDS.len()).map(|n| stats.total(|s| &of(s).counts[n]));
+    let counts = 0..=DURATION_BOUNDS.len();
+    let counts: Vec<_> = counts.map(|n| stats.total(|s| &of(s).counts[n])).collect();
     let bounds = DURATION_BOUNDS.map(|micros| (micros as f64 / 1e6).to_string());
     let sum = stats.total(|s| &of(s).sum) as f64 / 1e9;
-    histogram(name, labels, bounds.into_iter().zip(counts.clone()), (counts.last(), sum), out);
+    histogram(name, labels, &bounds, (&counts, sum), out);
 }
 
 /// By number: that of a service which had no instance is 0.
 fn tries(table: &RoutingTable, out: &mut Exposition) {
     let name = "pointsman_service_tries";
-    out.metric(name, Kind::Histogram, "Requests by how many attempts they took.");
+    out.metric(
+        name,
+        Kind::Histogram,
+        "Requests by how many attempts they took.",
+    );
     for service in &table.services {
         let key = service.key.to_string();
-        let counts = (0..=MOST_TRIES).map(|n| service.stats.total(|s| &s.tries[n]));
-        let bounds = (0..MOST_TRIES).map(|n| n.to_string());
+        let counts = 0..=MOST_TRIES;
+        let counts: Vec<_> = counts
+            .map(|n| service.stats.total(|s| &s.tries[n]))
+            .collect();
+        let bounds: Vec<_> = (0..MOST_TRIES).map(|n| n.to_string()).collect();
         let sum = service.stats.total(|s| &s.attempts) as f64;
-        histogram(name, &labels(&key, service), bounds.zip(counts.clone()), (counts.last(), sum), out);
+        histogram(name, &labels(&key, service), &bounds, (&counts, sum), out);
     }
 }
 
+/// As many counts as bounds, and one for what is above them.
 fn histogram(
     name: &str,
     labels: &Labels<'_>,
-    counts: impl Iterator<Item = (String, u64)>,
-    (above, sum): (Option<u64>, f64),
+    bounds: &[String],
+    (counts, sum): (&[u64], f64),
     out: &mut Exposition,
 ) {
-    let counts: Vec<_> = counts.collect();
-    let total = counts.iter().map(|(_, count)| count).sum::<u64>() + above.unwrap_or(0);
+    let total: u64 = counts.iter().sum();
     if total == 0 {
         return;
     }
     let bucket = format!("{name}_bucket");
     let mut below = 0;
-    for (bound, count) in &counts {
+    for (bound, count) in bounds.iter().zip(counts) {
         below += count;
         out.sample(&bucket, &[&**labels, &[("le", bound)]].concat(), below);
     }

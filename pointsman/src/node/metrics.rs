@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use ::cluster::Stats;
 use model::{
-    Admission, Closed, Counter, Endpoint, Health, ListenerStats, Moment, Priority,
-    Reason, Refusal, RoutingTable, ServiceTable, StreamStats,
+    Admission, Closed, Counter, Endpoint, Health, ListenerStats, Moment, Priority, Reason, Refusal,
+    RoutingTable, ServiceTable, StreamStats,
 };
 use registry::Registry;
 use telemetry::{Exposition, Kind};

@@ -122,8 +122,8 @@ impl Node {
             lost_traces: trace_counts.overflowed.clone(),
             // A full queue means that many others are being probed at once: this one's turn comes anyway.
             suspects: Arc::new(move |suspect| drop(suspects.try_send(suspect))),
-        })
-        .context("cannot start the workers")?;
+        });
+        let proxy = proxy.context("cannot start the workers")?;
         let (prober, reports) = Prober::start(fastrand::u64(..));
         let shared = Arc::new(Shared {
             registry,
@@ -149,14 +149,9 @@ impl Node {
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
         let api_task = serve_api(api, &shared, &config, stopped);
-        let zookeeper = match zookeeper {
-            Some(bound) => {
-                let (front, projecting) = zookeeper::start(bound, &shared, &config)?;
-                tasks.push(projecting);
-                Some(front)
-            }
-            None => None,
-        };
+        let zookeeper = zookeeper.map(|bound| zookeeper::start(bound, &shared, &config));
+        let (zookeeper, projecting) = zookeeper.transpose()?.unzip();
+        tasks.extend(projecting);
         Ok(Self {
             shared,
             api: api_address,
@@ -248,9 +243,9 @@ impl Node {
             task.abort();
         }
         let shared = self.shared;
-        let traces = self.traces.map(|traces| {
-            tokio::task::spawn_blocking(move || traces.finish(traces::PATIENCE))
-        });
+        let traces = self
+            .traces
+            .map(|traces| tokio::task::spawn_blocking(move || traces.finish(traces::PATIENCE)));
         tokio::task::spawn_blocking(move || shared.registry.shutdown()).await?;
         if let Some(traces) = traces {
             traces.await?;

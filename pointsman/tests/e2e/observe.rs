@@ -201,16 +201,22 @@ fn retries_slow_answers_and_requests_without_an_instance_are_told_apart_in_histo
     node.until_eligible("/", 1);
     assert_eq!(get(node.web(), "/").status, 502);
     node.register("shop", "slow", &crate::lasting(&slow));
-    until("an answer", || (get(node.web(), "/").status == 200).then_some(()));
+    until("an answer", || {
+        (get(node.web(), "/").status == 200).then_some(())
+    });
     let is = |name: &str, expected: f64| {
         until(&format!("{name} being {expected}"), || {
             (node.metric(name) == expected).then_some(())
         });
     };
-    let metric = |name: &str, labels: &str| format!("pointsman_service_{name}{{service=\"shop\"{labels}}}");
+    let metric =
+        |name: &str, labels: &str| format!("pointsman_service_{name}{{service=\"shop\"{labels}}}");
     is(&metric("tries_bucket", ",le=\"0\""), 1.0);
     is(&metric("duration_seconds_count", ",code=\"2xx\""), 1.0);
-    is(&metric("duration_seconds_bucket", ",code=\"2xx\",le=\"0.025\""), 0.0);
+    is(
+        &metric("duration_seconds_bucket", ",code=\"2xx\",le=\"0.025\""),
+        0.0,
+    );
     is(&metric("first_byte_seconds_bucket", ",le=\"0.025\""), 0.0);
     is(&metric("first_byte_seconds_count", ""), 1.0);
     is(&metric("connect_seconds_count", ""), 1.0);

@@ -76,7 +76,10 @@ fn until_exported(collector: &Origin, path: &str) -> (Span, Vec<Span>) {
         let spans = exported(collector);
         let server = spans.iter().find(|span| {
             let server = span.kind() == SpanKind::Server;
-            server && attributes(&span.attributes).get("url.path").is_some_and(|p| p == path)
+            server
+                && attributes(&span.attributes)
+                    .get("url.path")
+                    .is_some_and(|p| p == path)
         })?;
         let below = spans.iter().filter(|s| s.parent_span_id == server.span_id);
         let mut below: Vec<_> = below.cloned().collect();
@@ -110,7 +113,11 @@ fn without_tracing_contexts_are_passed_on_as_they_came_and_logged() {
     assert_eq!(request(node.web(), asked("/kept", &fields)).status, 200);
     let heard = last(&origin, "/kept");
     assert_eq!(heard.header("traceparent"), Some(PARENT));
-    assert!(heard.head.contains("tracestate: a=1 , b=2\r\ntracestate: c=3\r\n"));
+    assert!(
+        heard
+            .head
+            .contains("tracestate: a=1 , b=2\r\ntracestate: c=3\r\n")
+    );
     let line: Json = serde_json::from_str(&node.logged().until_line("/kept")).expect("JSON");
     assert_eq!(line["trace_id"], TRACE);
     assert_eq!(line["span_id"], Json::Null);
@@ -151,7 +158,10 @@ fn a_request_is_a_span_of_the_trace_that_it_comes_from() {
     let node = Home::new(&traced(&collector, more)).start();
     let origin = one_origin(&node);
     let fields = format!("traceparent: {PARENT}\r\ntracestate: a=1 , b=2\r\nUser-Agent: ua\r\n");
-    assert_eq!(request(node.web(), asked("/x?secret=1", &fields)).status, 200);
+    assert_eq!(
+        request(node.web(), asked("/x?secret=1", &fields)).status,
+        200
+    );
     let (server, tries) = until_exported(&collector, "/x");
     assert_eq!(hex(&server.trace_id), TRACE);
     assert_eq!(hex(&server.parent_span_id), "b7ad6b7169203331");
@@ -191,12 +201,18 @@ fn a_request_is_a_span_of_the_trace_that_it_comes_from() {
     assert_eq!(heard.header("traceparent"), Some(&*told));
     assert_eq!(heard.header("tracestate"), Some("a=1,b=2"));
     let line: Json = serde_json::from_str(&node.logged().until_line("/x?secret")).expect("JSON");
-    assert_eq!((&line["trace_id"], &line["span_id"]), (&TRACE.into(), &hex(&server.span_id).into()));
+    assert_eq!(
+        (&line["trace_id"], &line["span_id"]),
+        (&TRACE.into(), &hex(&server.span_id).into())
+    );
     let message = &collector.heard()[0];
     assert_eq!(message.header("x-key"), Some("secret"));
     assert!(!message.body.windows(8).any(|w| w == b"secret=1"));
     let message = ExportTraceServiceRequest::decode(&*message.body).expect("OTLP");
-    let resource = message.resource_spans[0].resource.as_ref().expect("a resource");
+    let resource = message.resource_spans[0]
+        .resource
+        .as_ref()
+        .expect("a resource");
     let resource = attributes(&resource.attributes);
     assert_eq!(resource["service.name"], "edge");
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
@@ -208,7 +224,10 @@ fn a_request_is_a_span_of_the_trace_that_it_comes_from() {
 #[test]
 fn each_attempt_of_a_retried_request_is_a_span_of_its_own() {
     let collector = collector();
-    let home = Home::new(&traced(&collector, "[service.shop]\npolicy = \"round_robin\"\n"));
+    let home = Home::new(&traced(
+        &collector,
+        "[service.shop]\npolicy = \"round_robin\"\n",
+    ));
     let node = home.start();
     let good = Origin::named("good");
     // It takes a request, and goes without an answer.
@@ -250,9 +269,15 @@ fn each_attempt_of_a_retried_request_is_a_span_of_its_own() {
     let line: Json = serde_json::from_str(&node.logged().until_line(&path)).expect("JSON");
     let logged = line["tries"].as_array().expect("attempts");
     assert_eq!((&line["attempts"], logged.len()), (&2.into(), 2));
-    assert_eq!((&logged[0]["instance"], &logged[0]["ended"]), (&"bad".into(), &"instance_left".into()));
+    assert_eq!(
+        (&logged[0]["instance"], &logged[0]["ended"]),
+        (&"bad".into(), &"instance_left".into())
+    );
     assert_eq!(logged[0]["address"], bad.address.to_string());
-    assert_eq!((&logged[1]["instance"], &logged[1]["status"]), (&"good".into(), &200.into()));
+    assert_eq!(
+        (&logged[1]["instance"], &logged[1]["status"]),
+        (&"good".into(), &200.into())
+    );
     let at = |n: usize| logged[n]["at_us"].as_u64().expect("a number");
     assert!(at(1) >= at(0) + logged[0]["duration_us"].as_u64().expect("a number"));
     assert!(logged[1]["first_byte_us"].is_u64(), "{line}");
@@ -294,14 +319,24 @@ fn a_context_that_is_none_is_replaced_by_a_new_one() {
     let node = Home::new(&traced(&collector, "")).start();
     let origin = one_origin(&node);
     for (path, fields) in [
-        ("/odd", "traceparent: 00-xyz\r\ntracestate: a=1\r\n".to_owned()),
-        ("/twice", format!("traceparent: {PARENT}\r\ntraceparent: {PARENT}\r\ntracestate: a=1\r\n")),
+        (
+            "/odd",
+            "traceparent: 00-xyz\r\ntracestate: a=1\r\n".to_owned(),
+        ),
+        (
+            "/twice",
+            format!("traceparent: {PARENT}\r\ntraceparent: {PARENT}\r\ntracestate: a=1\r\n"),
+        ),
         ("/state", "tracestate: a=1\r\n".to_owned()),
     ] {
         assert_eq!(request(node.web(), asked(path, &fields)).status, 200);
         let heard = last(&origin, path);
         let parents = heard.head.matches("traceparent: ").count();
-        assert_eq!((parents, heard.header("tracestate")), (1, None), "{heard:?}");
+        assert_eq!(
+            (parents, heard.header("tracestate")),
+            (1, None),
+            "{heard:?}"
+        );
         let told = heard.header("traceparent").expect("a context");
         assert!(told.len() == 55 && !told.contains(TRACE), "{told}");
     }
@@ -427,7 +462,16 @@ fn the_extended_log_has_the_trace_and_every_attempt_behind_the_combined_line() {
     let line = node.logged().until_line("/text");
     assert!(line.contains("\"GET /text HTTP/1.1\" 200 "), "{line}");
     assert!(line.contains("\"ua\" listener=web route=web id="), "{line}");
-    assert!(line.contains(&format!(" trace={TRACE} ended=ok duration_us=")), "{line}");
-    assert!(line.contains(&format!(" tries=\"a {} 200 ok at_us=", origin.address)), "{line}");
-    assert!(line.contains(" first_byte_us=") && line.ends_with('"'), "{line}");
+    assert!(
+        line.contains(&format!(" trace={TRACE} ended=ok duration_us=")),
+        "{line}"
+    );
+    assert!(
+        line.contains(&format!(" tries=\"a {} 200 ok at_us=", origin.address)),
+        "{line}"
+    );
+    assert!(
+        line.contains(" first_byte_us=") && line.ends_with('"'),
+        "{line}"
+    );
 }

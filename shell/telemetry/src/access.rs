@@ -290,7 +290,12 @@ fn extended(record: &AccessRecord, out: &mut Vec<u8>) {
         record.ended,
         micros(record.duration),
         micros(record.waited),
-        record.tries.iter().map(tried).collect::<Vec<_>>().join("; "),
+        record
+            .tries
+            .iter()
+            .map(tried)
+            .collect::<Vec<_>>()
+            .join("; "),
     );
     out.extend_from_slice(line.as_bytes());
 }
@@ -432,10 +437,16 @@ pub(crate) mod tests {
         assert_eq!(line["span_id"], "02".repeat(8));
         let tries = line["tries"].as_array().unwrap();
         assert_eq!(tries[0]["ended"], "instance_left");
-        assert_eq!((&tries[0]["status"], tries[0].get("first_byte_us")), (&0.into(), None));
+        assert_eq!(
+            (&tries[0]["status"], tries[0].get("first_byte_us")),
+            (&0.into(), None)
+        );
         assert_eq!(tries[1]["connect_us"], 30);
         assert_eq!(tries[1].get("tls_us"), None);
-        assert_eq!((&tries[1]["at_us"], &tries[1]["duration_us"]), (&500.into(), &400.into()));
+        assert_eq!(
+            (&tries[1]["at_us"], &tries[1]["duration_us"]),
+            (&500.into(), &400.into())
+        );
     }
 
     #[test]

@@ -285,10 +285,7 @@ fn every_required_key_is_missed() {
             "[cluster]\nbind = \"127.0.0.1:1\"\npeers = { a = \"a:1\" }",
             "cluster.token",
         ),
-        (
-            "[telemetry]\ntraces = {}",
-            "telemetry.traces.endpoint",
-        ),
+        ("[telemetry]\ntraces = {}", "telemetry.traces.endpoint"),
         (
             "[front.zookeeper]\ntls = {}",
             "front.zookeeper.tls.certificates",
@@ -312,7 +309,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        15
+        16
     );
 }
 

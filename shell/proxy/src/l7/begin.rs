@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::filter::{Scene, render};
 use http::{h1, route};
 use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
-use telemetry::{RequestLine, Trace, Try};
+use telemetry::{RequestLine, Trace};
 
 use super::filter::{asked_credentials, write_changed};
 use super::grpc::Call;
@@ -14,6 +14,7 @@ use super::persist::Stay;
 use super::pump::plain;
 use super::session::Session;
 use super::trace::passed_on;
+use super::tries::Told;
 use crate::buffers::{Buffers, FRONT, READ};
 use crate::worker::Snapshot;
 
@@ -35,16 +36,8 @@ pub(super) struct Begun {
     pub(super) held_up: bool,
     pub(super) snapshot: Snapshot,
     pub(super) route: Option<usize>,
-    /// What the access log wants to know, or who records traces, where somebody does.
-    pub(super) line: Option<Box<RequestLine>>,
-    /// The trace that it belongs to, if anybody wants to know.
-    pub(super) trace: Option<Box<Trace>>,
-    /// When nothing was left to be waited for but an instance.
-    pub(super) ready: Moment,
-    /// The present attempt's beginning, and its span.
-    pub(super) trying: (Moment, [u8; 8]),
-    /// Attempts so far, where somebody wants to know.
-    pub(super) tries: Vec<Try>,
+    /// What is kept of it for when it is over.
+    pub(super) told: Told,
     /// Bytes that the client had sent before this request.
     pub(super) since: u64,
     /// Bytes that it had been sent.
@@ -160,7 +153,7 @@ impl Session {
             (_, framing) => framing,
         });
         let held_up = self.bind(&mut body);
-        let line = self.is_told(trace.as_deref());
+        let line = self.is_told(trace.as_deref()).then(|| line(&scene));
         let begun = Begun {
             at: self.worker.now(),
             method: request.kind,
@@ -172,11 +165,7 @@ impl Session {
             held_up,
             snapshot: snapshot.clone(),
             route,
-            line: line.then(|| Box::new(self::line(&scene))),
-            trace,
-            ready: self.worker.now(),
-            trying: (Moment::NEVER, [0; 8]),
-            tries: Vec::new(),
+            told: Told::new(line, trace, self.worker.now()),
             since,
             sent_before: self.client.sent(),
         };
@@ -325,6 +314,7 @@ impl Session {
 
     /// The answer to something that cannot be understood; the connection ends with it.
     pub(super) fn refuse(&self, status: u16, why: &str, since: u64) -> (Begun, Plan) {
+        let line = self.worker.logger.as_ref().map(|_| Box::default());
         let begun = Begun {
             at: self.worker.now(),
             method: h1::MethodKind::Get,
@@ -340,11 +330,7 @@ impl Session {
             held_up: false,
             snapshot: self.worker.snapshot(),
             route: None,
-            line: self.worker.logger.as_ref().map(|_| Box::default()),
-            trace: None,
-            ready: self.worker.now(),
-            trying: (Moment::NEVER, [0; 8]),
-            tries: Vec::new(),
+            told: Told::new(line, None, self.worker.now()),
             since,
             sent_before: self.client.sent(),
         };
@@ -392,7 +378,7 @@ fn redirected(scene: &Scene<'_>, redirect: &Redirect) -> Answer {
     answer
 }
 
-fn line(scene: &Scene<'_>) -> RequestLine {
+fn line(scene: &Scene<'_>) -> Box<RequestLine> {
     let request = scene.request;
     let mut target = text(request.target.path()).into_owned();
     if let Some(query) = request.target.query() {
@@ -400,7 +386,7 @@ fn line(scene: &Scene<'_>) -> RequestLine {
         target.push_str(&text(query));
     }
     let field = |name| request.fields.find(name).map(|v| text(v).into());
-    RequestLine {
+    Box::new(RequestLine {
         method: text(request.method).into(),
         authority: text(request.authority).into(),
         target: target.into(),
@@ -416,7 +402,7 @@ fn line(scene: &Scene<'_>) -> RequestLine {
         id: text(scene.id).into(),
         user_agent: field("user-agent"),
         referer: field("referer"),
-    }
+    })
 }
 
 /// Bytes of a message as text; what is no UTF-8 is replaced.

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::SystemTime;
 
-use balance::{Context, Outcome};
+use balance::{Context, Outcome, Unavailable};
 use http::{h1, h2};
 use model::{Endpoint, Moment, ServiceTable};
 use telemetry::{AccessRecord, Answerer};
@@ -78,12 +78,12 @@ impl Session {
         {
             plan.answer_instead(answer, &self.worker.buffers);
         }
-        begun.ready = self.worker.now();
+        begun.told.ready = self.worker.now();
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
                 let admitted = self.is_admitted(begun, forward).await;
-                begun.ready = self.worker.now();
+                begun.told.ready = self.worker.now();
                 let ended = match admitted {
                     true => self.exchange(begun, forward).await,
                     false => Box::pin(self.turn_away(begun, forward)).await,
@@ -123,11 +123,7 @@ impl Session {
         self.answer(begun, &answer).await
     }
 
-    fn exchange<'a>(
-        &'a self,
-        begun: &'a mut Begun,
-        forward: &'a mut Forward,
-    ) -> impl Future<Output = Ended> + 'a {
+    fn exchange(&self, begun: &mut Begun, forward: &mut Forward) -> impl Future<Output = Ended> {
         async move {
             let snapshot = begun.snapshot.clone();
             let service = snapshot.service(forward.service);
@@ -144,10 +140,7 @@ impl Session {
                     Ok(in_flight) => in_flight,
                     Err(why) => {
                         stats.unavailable.bump(u64::from(last.is_none()));
-                        let why = last.map_or_else(
-                            || (503, format!("service {}: {why}", service.key)),
-                            |failed| explain(&failed),
-                        );
+                        let why = nobody(service, why, last.as_ref());
                         return Box::pin(self.give_up(begun, attempts, why)).await;
                     }
                 };
@@ -169,9 +162,7 @@ impl Session {
                 self.end_try(begun, service, endpoint, &outcome);
                 // A long body, or a slow client, is no latency of the instance's.
                 let heard = self.heard.get().min(self.worker.now());
-                if let Some(load) = self.load.take() {
-                    in_flight.reported(load);
-                }
+                self.load.take().inspect(|load| in_flight.reported(*load));
                 in_flight.done(self.told(&outcome), heard);
                 let mut ended = match outcome {
                     Err(failed) if self.is_expired() => Box::pin(self.expire(begun, failed)).await,
@@ -521,7 +512,7 @@ impl Session {
         let duration = worker.now().since(begun.at);
         let service = service.map(|number| begun.snapshot.service(number));
         self.measure(begun, ended, duration, service);
-        let Some(line) = begun.line.take() else {
+        let Some(line) = begun.told.line.take() else {
             return;
         };
         let endpoint = service
@@ -530,7 +521,7 @@ impl Session {
         self.tell(AccessRecord {
             at: SystemTime::now(),
             duration,
-            waited: begun.ready.since(begun.at),
+            waited: begun.told.ready.since(begun.at),
             client: self.peer,
             listener: self.table.borrow().name.clone(),
             route: route_name(&begun.snapshot, self.listener, begun.route),
@@ -544,8 +535,8 @@ impl Session {
                 address: endpoint.address,
             }),
             attempts: ended.attempts,
-            tries: std::mem::take(&mut begun.tries),
-            trace: begun.trace.take(),
+            tries: std::mem::take(&mut begun.told.tries),
+            trace: begun.told.trace.take(),
             ended: match (ended.cut, refused) {
                 (Some(cut), _) => cut.as_str(),
                 (None, Some(refusal)) => refusal.as_str(),
@@ -598,6 +589,14 @@ fn may_retry(begun: &Begun, failed: &Failed) -> bool {
             Unanswered::Silent | Unanswered::ClientLeft | Unanswered::Replaced(_),
         )
         | Failed::Client(_) => false,
+    }
+}
+
+/// Why there is nobody to try: nobody at all, or after those who failed.
+fn nobody(service: &ServiceTable, why: Unavailable, last: Option<&Failed>) -> (u16, String) {
+    match last {
+        Some(failed) => explain(failed),
+        None => (503, format!("service {}: {why}", service.key)),
     }
 }
 

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use http::trace::{SPAN_AT, write_hex};
 use model::{MOST_TRIES, Moment, ServiceTable, bucket, status_class};
-use telemetry::Try;
+use telemetry::{RequestLine, Trace, Try};
 
 use super::begin::{Begun, Forward};
 use super::exchange::{Ended, Failed};
 use super::respond::Unanswered;
 use super::session::Session;
-
 
 /// How long an attempt took to connect, in microseconds, and until its TLS was agreed upon. Small, for each idle connection has
 /// room for it.
@@ -43,15 +42,45 @@ impl Phases {
     }
 }
 
+/// What is kept of a request for when it is over.
+pub(super) struct Told {
+    /// What the access log wants to know, or who records traces, where somebody does.
+    pub(super) line: Option<Box<RequestLine>>,
+    /// The trace that it belongs to, if anybody wants to know.
+    pub(super) trace: Option<Box<Trace>>,
+    /// When nothing was left to be waited for but an instance.
+    pub(super) ready: Moment,
+    /// The present attempt's beginning, and its span.
+    trying: (Moment, [u8; 8]),
+    /// Attempts so far, where somebody wants to know.
+    pub(super) tries: Vec<Try>,
+}
+
+impl Told {
+    pub(super) const fn new(
+        line: Option<Box<RequestLine>>,
+        trace: Option<Box<Trace>>,
+        now: Moment,
+    ) -> Self {
+        Self {
+            line,
+            trace,
+            ready: now,
+            trying: (Moment::NEVER, [0; 8]),
+            tries: Vec::new(),
+        }
+    }
+}
+
 impl Session {
     /// An attempt begins; it is a span of its own.
     pub(super) fn begin_try(&self, begun: &mut Begun, forward: &mut Forward) {
-        begun.trying.0 = self.worker.now();
+        begun.told.trying.0 = self.worker.now();
         self.phases.take();
         if let Some(at) = forward.traced {
-            begun.trying.1 = self.draw_id();
+            begun.told.trying.1 = self.draw_id();
             let place = at + SPAN_AT..at + SPAN_AT + 16;
-            write_hex(&begun.trying.1, &mut forward.message[place]);
+            write_hex(&begun.told.trying.1, &mut forward.message[place]);
         }
     }
 
@@ -114,10 +143,10 @@ impl Session {
         endpoint: usize,
         outcome: &Result<Ended, Failed>,
     ) {
-        if begun.line.is_none() {
+        if begun.told.line.is_none() {
             return;
         }
-        let ((began, span), now) = (begun.trying, self.worker.now());
+        let ((began, span), now) = (begun.told.trying, self.worker.now());
         let endpoint = &service.endpoints[endpoint];
         let phases = self.phases.get();
         let (status, ended) = match outcome {
@@ -127,7 +156,7 @@ impl Session {
             Err(failed) => (failed.status(), failed.as_str()),
         };
         let heard = Some(self.heard.get()).filter(|heard| *heard != Moment::NEVER);
-        begun.tries.push(Try {
+        begun.told.tries.push(Try {
             instance: endpoint.id.clone(),
             address: endpoint.address,
             at: began.since(begun.at),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -72,7 +72,7 @@ impl Collector {
         let answer = answer.await.map_err(io::Error::other)?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await;
-        let body = body.map(|body| body.to_bytes()).ok();
+        let body = body.map(Collected::to_bytes).ok();
         // Of what is longer than it may be, the rest is still to come.
         self.connection = body.is_some().then_some(connection);
         let retry_after = head.headers.get("retry-after");
@@ -80,7 +80,11 @@ impl Collector {
         let verdict = verdict(head.status.as_u16(), retry_after, SystemTime::now());
         let partial = body
             .filter(|_| verdict == Verdict::Done)
-            .and_then(|body| ExportTraceServiceResponse::decode(body).ok()?.partial_success)
+            .and_then(|body| {
+                ExportTraceServiceResponse::decode(body)
+                    .ok()?
+                    .partial_success
+            })
             .unwrap_or_default();
         let why = match verdict {
             Verdict::Done => partial.error_message,
@@ -101,7 +105,10 @@ impl Collector {
         };
         let mut request = Request::post(&*options.target)
             .header("host", host)
-            .header("user-agent", concat!("pointsman/", env!("CARGO_PKG_VERSION")))
+            .header(
+                "user-agent",
+                concat!("pointsman/", env!("CARGO_PKG_VERSION")),
+            )
             .header("content-type", "application/x-protobuf");
         for (name, value) in &options.headers {
             request = request.header(&**name, &**value);
@@ -127,7 +134,9 @@ async fn begin<S>(stream: S) -> io::Result<SendRequest<Full<Bytes>>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (requests, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (requests, connection) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     // Whatever goes wrong with it, the request that is under way is told, too.
     tokio::spawn(async move { drop(connection.await) });
     Ok(requests)

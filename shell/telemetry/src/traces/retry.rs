@@ -51,15 +51,25 @@ mod tests {
     #[test]
     fn only_what_may_pass_is_tried_again() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 7);
-        for (status, verdict) in [(200, Verdict::Done), (202, Verdict::Done), (400, Verdict::Refused), (413, Verdict::Refused),
-            (500, Verdict::Refused), (404, Verdict::Refused), (301, Verdict::Refused)] {
+        for (status, verdict) in [
+            (200, Verdict::Done),
+            (202, Verdict::Done),
+            (400, Verdict::Refused),
+            (413, Verdict::Refused),
+            (500, Verdict::Refused),
+            (404, Verdict::Refused),
+            (301, Verdict::Refused),
+        ] {
             assert_eq!(super::verdict(status, Some("5"), now), verdict, "{status}");
         }
         let again = |seconds| Verdict::Again(Some(Duration::from_secs(seconds)));
         for status in [429, 502, 503, 504] {
             assert_eq!(verdict(status, None, now), Verdict::Again(None));
             assert_eq!(verdict(status, Some("3"), now), again(3));
-            assert_eq!(verdict(status, Some("Sun, 06 Nov 1994 08:49:37 GMT"), now), again(7));
+            assert_eq!(
+                verdict(status, Some("Sun, 06 Nov 1994 08:49:37 GMT"), now),
+                again(7)
+            );
             assert_eq!(verdict(status, Some("soon"), now), Verdict::Again(None));
         }
     }

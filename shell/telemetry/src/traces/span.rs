@@ -37,12 +37,21 @@ fn server(record: &AccessRecord, trace: &Trace, id: [u8; 8], began: SystemTime) 
     about.text("server.address", host);
     about.number("server.port", port);
     about.number("http.response.status_code", status(record.status));
-    about.text("network.peer.address", &record.client.ip().to_canonical().to_string());
+    about.text(
+        "network.peer.address",
+        &record.client.ip().to_canonical().to_string(),
+    );
     about.number("network.peer.port", Some(record.client.port().into()));
     about.text("network.protocol.version", request.version);
-    about.text("user_agent.original", request.user_agent.as_deref().unwrap_or_default());
+    about.text(
+        "user_agent.original",
+        request.user_agent.as_deref().unwrap_or_default(),
+    );
     about.text("pointsman.listener", &record.listener);
-    about.text("pointsman.route", record.route.as_deref().unwrap_or_default());
+    about.text(
+        "pointsman.route",
+        record.route.as_deref().unwrap_or_default(),
+    );
     if let Some(instance) = &record.instance {
         about.text("pointsman.service", &instance.service.to_string());
         about.text("pointsman.instance", instance.id.as_str());
@@ -88,12 +97,18 @@ fn client(
     about.method(request);
     let address = one.address.ip().to_canonical().to_string();
     // Without the query, in which there may be secrets.
-    about.text("url.full", &format!("http://{}{}", one.address, path(request)));
+    about.text(
+        "url.full",
+        &format!("http://{}{}", one.address, path(request)),
+    );
     about.text("server.address", &address);
     about.number("server.port", Some(one.address.port().into()));
     about.text("network.peer.address", &address);
     about.number("network.peer.port", Some(one.address.port().into()));
-    about.number("http.request.resend_count", (number > 0).then_some(number as i64));
+    about.number(
+        "http.request.resend_count",
+        (number > 0).then_some(number as i64),
+    );
     about.number("http.response.status_code", status(one.status));
     about.text("pointsman.instance", one.instance.as_str());
     about.number("pointsman.connect_us", one.connect.map(micros));
@@ -232,19 +247,34 @@ mod tests {
         assert_eq!(second.parent_span_id, server.span_id);
         assert_eq!(server.name, "GET all");
         assert_eq!(value(server, "url.path").as_deref(), Some("/x"));
-        assert_eq!(value(server, "server.address").as_deref(), Some("a.example"));
+        assert_eq!(
+            value(server, "server.address").as_deref(),
+            Some("a.example")
+        );
         assert_eq!(value(server, "server.port").as_deref(), Some("8443"));
         assert_eq!(value(server, "error.type"), None);
         assert_eq!(value(first, "error.type").as_deref(), Some("instance_left"));
         assert_eq!(value(first, "http.request.resend_count"), None);
         assert_eq!(first.status.as_ref().map(|s| s.code), Some(2));
-        assert_eq!(value(second, "http.request.resend_count").as_deref(), Some("1"));
-        assert_eq!(value(second, "http.response.status_code").as_deref(), Some("200"));
-        assert_eq!(value(second, "url.full").as_deref(), Some("http://127.0.0.1:8000/x"));
+        assert_eq!(
+            value(second, "http.request.resend_count").as_deref(),
+            Some("1")
+        );
+        assert_eq!(
+            value(second, "http.response.status_code").as_deref(),
+            Some("200")
+        );
+        assert_eq!(
+            value(second, "url.full").as_deref(),
+            Some("http://127.0.0.1:8000/x")
+        );
         assert_eq!(second.status, None);
         let took = |span: &Span| span.end_time_unix_nano - span.start_time_unix_nano;
         assert_eq!((took(server), took(first)), (1_500_000, 400_000));
-        assert_eq!(first.start_time_unix_nano - server.start_time_unix_nano, 100_000);
+        assert_eq!(
+            first.start_time_unix_nano - server.start_time_unix_nano,
+            100_000
+        );
     }
 
     #[test]
@@ -261,7 +291,11 @@ mod tests {
         ] {
             (record.status, record.ended) = (status, ended);
             let server = &spans(&record)[0];
-            assert_eq!(value(server, "error.type").as_deref(), error, "{status} {ended}");
+            assert_eq!(
+                value(server, "error.type").as_deref(),
+                error,
+                "{status} {ended}"
+            );
             assert_eq!(server.status.is_some(), error.is_some());
         }
     }
@@ -273,8 +307,14 @@ mod tests {
         record.request.target = format!("/{}", "é".repeat(2_000)).into();
         let server = &spans(&record)[0];
         assert_eq!(server.name, "HTTP all");
-        assert_eq!(value(server, "http.request.method").as_deref(), Some("_OTHER"));
-        assert_eq!(value(server, "http.request.method_original").as_deref(), Some("BREW"));
+        assert_eq!(
+            value(server, "http.request.method").as_deref(),
+            Some("_OTHER")
+        );
+        assert_eq!(
+            value(server, "http.request.method_original").as_deref(),
+            Some("BREW")
+        );
         assert!(value(server, "url.path").is_some_and(|path| path.len() <= LONGEST));
     }
 

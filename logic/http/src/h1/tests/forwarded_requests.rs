@@ -243,7 +243,8 @@ fn octets_of_every_length_are_written_as_they_are() {
 
 #[test]
 fn trace_context_is_kept_left_out_or_written_anew() {
-    let input = b"GET / HTTP/1.1\r\nHost: h\r\nTraceParent: x\r\ntracestate: a=1\r\nAccept: y\r\n\r\n";
+    let input =
+        b"GET / HTTP/1.1\r\nHost: h\r\nTraceParent: x\r\ntracestate: a=1\r\nAccept: y\r\n\r\n";
     let request = good(input);
     let mut out = Vec::new();
     let mut write = |trace| {
