@@ -321,7 +321,7 @@ fn clients_prove_who_they_are_and_instances_are_told() {
 }
 
 /// An instance that speaks TLS.
-fn tls_instance(
+pub(crate) fn tls_instance(
     identity: &Identity,
     script: impl Fn(&mut StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static,
 ) -> Instance {

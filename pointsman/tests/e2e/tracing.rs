@@ -1,10 +1,12 @@
 //! Traces: contexts that are passed on, spans that are begun here, and the collector that gets them. What it gets is decoded by
 //! OpenTelemetry's own messages.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
+use http_types::Response;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -13,6 +15,10 @@ use prost::Message;
 use serde_json::Value as Json;
 
 use crate::harness::{Connection, Heard, Home, Node, Origin, Reply, get, request, until};
+use crate::http2::{ask, connect, run, text};
+use crate::shared::{MANY, serving};
+use crate::tcp::Instance;
+use crate::tls::{Authority, tls_instance};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -474,4 +480,118 @@ fn the_extended_log_has_the_trace_and_every_attempt_behind_the_combined_line() {
         line.contains(" first_byte_us=") && line.ends_with('"'),
         "{line}"
     );
+}
+
+/// Answers whatever comes, in TLS, and keeps the bodies.
+fn over_tls(authority: &Authority, bodies: &Arc<Mutex<Vec<Vec<u8>>>>) -> Instance {
+    let bodies = bodies.clone();
+    tls_instance(&authority.sign(&["localhost"]), move |stream| {
+        loop {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut byte) {
+                    Ok(1) => head.push(byte[0]),
+                    _ => return,
+                }
+            }
+            let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1);
+            let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            stream.read_exact(&mut body).expect("a body");
+            bodies.lock().unwrap().push(body);
+            let answered = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\r\n");
+            if answered.and_then(|()| stream.flush()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn collectors_and_instances_are_spoken_to_by_tls_and_its_time_is_told() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (taken, asked) = (Arc::default(), Arc::default());
+    let (collector, instance) = (over_tls(&authority, &taken), over_tls(&authority, &asked));
+    let home = Home::new("");
+    let config = |authority: &Authority, name: &str| {
+        let ca = home.path().join(name);
+        std::fs::write(&ca, &authority.pem).expect("a file");
+        let ca = ca.display().to_string();
+        let port = collector.address.port();
+        format!(
+            "[listener.web]\nbind = \"127.0.0.1:0\"\nservice = \"shop\"\n\
+             [service.shop]\ntls = {{ verify = false }}\n\
+             [[service.shop.instance]]\naddress = \"{}\"\n\
+             [telemetry.traces]\nendpoint = \"https://localhost:{port}\"\nca = {ca:?}\n",
+            instance.address
+        )
+    };
+    // Of another authority, it is nobody who should hear of requests.
+    home.configure(&config(&stranger, "stranger.pem"));
+    let node = home.start();
+    assert_eq!(get(node.web(), "/").status, 200);
+    node.said().until_line("traces cannot be sent to localhost");
+    drop(node);
+    assert!(taken.lock().unwrap().is_empty());
+    home.configure(&config(&authority, "ca.pem"));
+    let node = home.start();
+    assert_eq!(get(node.web(), "/secure").status, 200);
+    let body = until("a message", || taken.lock().unwrap().pop());
+    let heard = Heard {
+        head: String::new(),
+        body,
+    };
+    let spans = decoded(&heard);
+    let one = spans.iter().find(|span| span.kind() == SpanKind::Client);
+    let about = attributes(&one.expect("an attempt").attributes);
+    assert!(about.contains_key("pointsman.tls_us"), "{about:?}");
+    let line: Json = serde_json::from_str(&node.logged().until_line("/secure")).expect("JSON");
+    assert!(
+        line["tries"][0]["tls_us"]
+            .as_u64()
+            .is_some_and(|took| took > 0),
+        "{line}"
+    );
+    assert!(line["tries"][0]["connect_us"].is_u64(), "{line}");
+}
+
+#[test]
+fn http2_on_both_sides_is_traced_in_the_same_way() {
+    let origin = serving(
+        |_| (),
+        |_, mut respond| async move {
+            let _ = respond.send_response(Response::new(()), true);
+        },
+    );
+    let collector = collector();
+    let node = Home::new(&traced(&collector, MANY)).start();
+    node.register("shop", "a", &crate::lasting(&origin));
+    node.until_eligible("/", 1);
+    run(async {
+        let (sender, _ending) = connect(node.web()).await;
+        for path in ["/one", "/two"] {
+            let (answer, _) = ask(&sender, path, true).await;
+            assert_eq!(text(answer).await.0, 200);
+        }
+    });
+    let mut traces = BTreeSet::new();
+    for path in ["/one", "/two"] {
+        let (server, tries) = until_exported(&collector, path);
+        let about = attributes(&server.attributes);
+        assert_eq!(about["network.protocol.version"], "2");
+        assert_eq!(
+            (tries.len(), traces.insert(server.trace_id.clone())),
+            (1, true)
+        );
+        let heard = origin.heard();
+        let first = |heard: &&Heard| heard.head.lines().next().is_some_and(|l| l.ends_with(path));
+        let heard = heard.iter().find(first);
+        let told = format!("00-{}-{}-03", hex(&server.trace_id), hex(&tries[0].span_id));
+        assert_eq!(
+            heard.and_then(|heard| heard.header("traceparent")),
+            Some(&*told)
+        );
+    }
 }
