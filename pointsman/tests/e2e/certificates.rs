@@ -67,7 +67,7 @@ fn shown(node: &Node, knows: &[SignatureScheme]) -> (CertificateDer<'static>, Ve
         seen: Mutex::default(),
     });
     asked(&mut connect(
-        home.web(),
+        node.web(),
         &client(curious.clone(), Resumption::disabled()),
         "a.example",
     ));
