@@ -137,7 +137,7 @@ fn of_two_certificates_with_one_name_a_client_gets_the_one_that_it_can_verify() 
     let authority = Authority::new();
     let home = Home::new("");
     let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    authority.sign_with(rsa, &["a.example"]).write(&home, "rsa");
+    authority.sign_with(&rsa, &["a.example"]).write(&home, "rsa");
     authority.sign(&["a.example"]).write(&home, "ecdsa");
     let files =
         ["rsa", "ecdsa"].map(|n| format!("{{ cert = \"DIR/{n}.pem\", key = \"DIR/{n}.key\" }}"));

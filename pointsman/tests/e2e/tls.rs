@@ -61,9 +61,9 @@ impl Authority {
     }
 
     /// The same with a key that is there already.
-    pub(crate) fn sign_with(&self, key: KeyPair, names: &[&str]) -> Identity {
+    pub(crate) fn sign_with(&self, key: &KeyPair, names: &[&str]) -> Identity {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        self.signed_with(&key, &CertificateParams::new(names).unwrap())
+        self.signed_with(key, &CertificateParams::new(names).unwrap())
     }
 
     fn signed(&self, params: &CertificateParams) -> Identity {
