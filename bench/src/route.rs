@@ -199,6 +199,7 @@ fn listener(shape: Shape, size: usize) -> ListenerTable {
         http2: Http2Limits::default(),
         grpc_web: false,
         tracing: model::Tracing::default(),
+        one_host: false,
         stats: Arc::new(Sharded::new(1)),
     }
 }

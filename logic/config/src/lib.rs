@@ -62,8 +62,8 @@ pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
 pub use telemetry::{Collector, Share, Telemetry, Traces};
 pub use text::{
-    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, PerTime, Percent, Protocol,
-    Scheme, TlsVersion, TraceContext,
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Misdirected, PerTime,
+    Percent, Protocol, Scheme, TlsVersion, TraceContext,
 };
 pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};

@@ -140,6 +140,7 @@ const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
     ("http2", HTTP),
     ("grpc_web", HTTP),
     ("trace_context", HTTP),
+    ("misdirected", HTTP),
     (
         "accept_proxy",
         &[Protocol::Http, Protocol::Https, Protocol::Tcp],

@@ -54,6 +54,8 @@ pub struct ListenerTable {
     pub grpc_web: bool,
     /// Which traces its requests belong to.
     pub tracing: Tracing,
+    /// Whether requests for another host than their connection's TLS was begun for are refused.
+    pub one_host: bool,
     /// What happened here.
     pub stats: Arc<Sharded<ListenerStats>>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::{Config, Protocol, RouteAction, TraceContext};
+use config::{Config, Misdirected, Protocol, RouteAction, TraceContext};
 use model::{
     Action, Admission, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats,
     Filters, Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
@@ -151,6 +151,7 @@ impl Tables {
             http2: listener.http2,
             grpc_web: listener.grpc_web,
             tracing: self.tracing(listener),
+            one_host: listener.misdirected == Misdirected::Refuse,
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
         }
     }

@@ -1,6 +1,7 @@
 //! What a TLS handshake shows of a certificate, by a client that looks: OCSP answers, kinds of keys, and whose session is resumed.
 
 use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
@@ -88,7 +89,6 @@ fn client(verifier: Arc<Curious>, resumption: Resumption) -> Arc<ClientConfig> {
 
 /// One request, so that tickets that come behind the handshake are read.
 fn asked(client: &mut Client) {
-    use std::io::{Read, Write};
     let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
     client.write_all(request).unwrap();
     let mut answer = String::new();
@@ -137,7 +137,9 @@ fn of_two_certificates_with_one_name_a_client_gets_the_one_that_it_can_verify() 
     let authority = Authority::new();
     let home = Home::new("");
     let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    authority.sign_with(&rsa, &["a.example"]).write(&home, "rsa");
+    authority
+        .sign_with(&rsa, &["a.example"])
+        .write(&home, "rsa");
     authority.sign(&["a.example"]).write(&home, "ecdsa");
     let files =
         ["rsa", "ecdsa"].map(|n| format!("{{ cert = \"DIR/{n}.pem\", key = \"DIR/{n}.key\" }}"));
@@ -215,4 +217,88 @@ fn a_session_is_resumed_for_its_own_name_and_at_its_own_listener_only() {
             "{listener} {name}"
         );
     }
+}
+
+#[test]
+fn requests_for_another_host_than_the_connections_are_sent_elsewhere_if_that_is_wanted() {
+    let home = Home::new("");
+    Authority::new()
+        .sign(&["a.example", "b.example"])
+        .write(&home, "both");
+    let at = home.path().display();
+    let config = |misdirected: &str| {
+        format!(
+            "[listener.web]\nbind = \"127.0.0.1:0\"\nprotocol = \"https\"\nmisdirected = {misdirected:?}\n\
+             tls = {{ certificates = [{{ cert = \"{at}/both.pem\", key = \"{at}/both.key\" }}] }}\n\
+             [[listener.web.route]]\nanswer = {{ body = \"hello\" }}\n"
+        )
+    };
+    home.configure(&config("refuse"));
+    let node = home.start();
+    let curious = Arc::new(Curious {
+        knows: ECDSA.into(),
+        seen: Mutex::default(),
+    });
+    let config_of = |protocol: &str| {
+        let mut config = client(curious.clone(), Resumption::disabled())
+            .as_ref()
+            .clone();
+        config.alpn_protocols = vec![protocol.into()];
+        Arc::new(config)
+    };
+    let older = |name: &str, host: &str| {
+        let mut stream = connect(node.web(), &config_of("http/1.1"), name);
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer[9..12].parse::<u16>().unwrap()
+    };
+    assert_eq!(older("a.example", "A.example:443"), 200);
+    assert_eq!(older("a.example", "b.example"), 421);
+    // Nobody was asked for.
+    assert_eq!(older("127.0.0.1", "b.example"), 200);
+    assert_eq!(
+        statuses(connect(node.web(), &config_of("h2"), "shop.example")),
+        [200, 421]
+    );
+    node.reload(&config("serve"));
+    assert_eq!(older("a.example", "b.example"), 200);
+    assert_eq!(
+        statuses(connect(node.web(), &config_of("h2"), "shop.example")),
+        [200, 200]
+    );
+}
+
+/// What two requests of one connection in HTTP/2 are answered with: one for `shop.example`, and one for `b`.
+fn statuses(mut stream: Client) -> Vec<u16> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+        frame.extend_from_slice(payload);
+        frame
+    };
+    let mut all = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    all.extend(frame(4, 0, 0, &[]));
+    for (number, host) in [(1, &b"shop.example"[..]), (3, b"b")] {
+        // GET, /, https from HPACK's table, and an authority (RFC 7541, appendix A).
+        let head = [&[0x82, 0x84, 0x87, 0x41, host.len() as u8], host].concat();
+        all.extend(frame(1, 5, number, &head));
+    }
+    stream.write_all(&all).unwrap();
+    let mut statuses = Vec::new();
+    while statuses.len() < 2 {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).unwrap();
+        if head[3] == 1 {
+            // 200 has a number in the table; 421 is written out, as three digits or in Huffman's code.
+            let has = |text: &[u8]| payload.windows(text.len()).any(|w| w == text);
+            let misdirected = has(b"421") || has(&[0x68, 0x81]);
+            assert!(misdirected || payload[..2].contains(&0x88), "{payload:?}");
+            statuses.push(if misdirected { 421 } else { 200 });
+        }
+    }
+    statuses
 }

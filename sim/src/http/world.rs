@@ -238,6 +238,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             },
             grpc_web: false,
             tracing: model::Tracing::default(),
+            one_host: false,
             stats: numbers.listeners[number].clone(),
         })
     };

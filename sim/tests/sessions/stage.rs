@@ -171,6 +171,7 @@ impl Stage {
             http2: Default::default(),
             grpc_web: false,
             tracing: model::Tracing::default(),
+            one_host: false,
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

@@ -109,6 +109,18 @@ words! {
 }
 
 words! {
+    /// What becomes of requests for another host than their connection's TLS was begun for.
+    pub enum Misdirected {
+        /// They are served as any other.
+        Serve = "serve",
+        /// They get 421, so that their client asks again on a connection of their own.
+        Refuse = "refuse",
+    }
+    expected "\"serve\" or \"refuse\""
+    later &[]
+}
+
+words! {
     /// Who is believed when requests say which trace they belong to.
     pub enum TraceContext {
         /// Everybody.

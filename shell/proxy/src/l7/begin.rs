@@ -126,10 +126,7 @@ impl Session {
         };
         let credentials;
         let plan = match route.map(|number| &listener.routes[number]) {
-            // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
-            _ if request.kind == h1::MethodKind::Connect => {
-                Plan::Answer(Answer::text(501, "this listener opens no tunnels"))
-            }
+            _ if self.is_out_of_place(request, listener) => out_of_place(request),
             None => Plan::Answer(Answer::text(
                 404,
                 "no route of this listener serves this host and path",
@@ -170,6 +167,18 @@ impl Session {
             sent_before: self.client.sent(),
         };
         (begun, plan)
+    }
+
+    /// Whether no route of the listener is for a request like this.
+    fn is_out_of_place(&self, request: &h1::Request<'_>, listener: &ListenerTable) -> bool {
+        let elsewhere = || {
+            let host = route::host_of(request.authority);
+            let from = self.from.as_ref();
+            let name = from.and_then(|from| from.tlvs.authority.as_deref());
+            name.is_some_and(|name| !name.as_bytes().eq_ignore_ascii_case(host))
+        };
+        request.kind == h1::MethodKind::Connect
+            || listener.one_host && self.client.is_secured() && elsewhere()
     }
 
     fn plan(&self, scene: &Scene<'_>, route: &Route, tables: Known<'_>) -> Plan {
@@ -367,6 +376,15 @@ pub(super) fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+fn out_of_place(request: &h1::Request<'_>) -> Plan {
+    Plan::Answer(match request.kind {
+        // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
+        h1::MethodKind::Connect => Answer::text(501, "this listener opens no tunnels"),
+        // RFC 9110 §15.5.20.
+        _ => Answer::text(421, "this connection is for another host: ask on a new one"),
+    })
 }
 
 fn redirected(scene: &Scene<'_>, redirect: &Redirect) -> Answer {
