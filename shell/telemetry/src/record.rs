@@ -51,7 +51,7 @@ pub struct AccessRecord {
     pub at: SystemTime,
     /// From the request's head to the answer's last byte.
     pub duration: Duration,
-    /// How much of that was before the first attempt: what its body, filters and the service's queue made it wait.
+    /// How much of that was before the first attempt: what filters and the service's queue made it wait.
     pub waited: Duration,
     /// The client's address.
     pub client: SocketAddr,

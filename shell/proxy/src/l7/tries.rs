@@ -156,6 +156,8 @@ impl Session {
             Err(failed) => (failed.status(), failed.as_str()),
         };
         let heard = Some(self.heard.get()).filter(|heard| *heard != Moment::NEVER);
+        // Most often there is one.
+        begun.told.tries.reserve_exact(1);
         begun.told.tries.push(Try {
             instance: endpoint.id.clone(),
             address: endpoint.address,

@@ -104,6 +104,8 @@ impl TraceExport {
                 while let Some(batch) = gathered(&records) {
                     runtime.block_on(sending.send(&batch));
                 }
+                // A name that is still being looked up keeps nobody.
+                runtime.shutdown_background();
             })?;
         Ok(Self { to, end, thread })
     }
@@ -256,7 +258,7 @@ impl Sending {
         if !std::mem::replace(&mut self.failing, true) {
             let place = self.collector.place();
             eprintln!(
-                "pointsman: traces cannot be sent to {place}: {why}; spans are lost until they can"
+                "pointsman: traces cannot be sent to {place}: {why}; while this lasts, spans are lost"
             );
         }
     }
