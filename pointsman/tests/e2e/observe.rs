@@ -1,5 +1,8 @@
 //! Metrics and access logs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Connection, Home, Origin, get, request, until};
@@ -223,4 +226,43 @@ fn retries_slow_answers_and_requests_without_an_instance_are_told_apart_in_histo
     assert!(node.metric(&metric("tries_sum", "")) >= 2.0);
     assert!(node.metric(&metric("duration_seconds_count", ",code=\"5xx\"")) >= 2.0);
     well_formed(get(node.api, "/metrics").text());
+}
+
+#[test]
+fn the_log_says_how_long_a_request_waited_for_its_service() {
+    let config = format!(
+        "{}\n[service.shop.limits]\nmax_requests = 1\nwait = \"10s\"\nwait_overloaded = \"10s\"\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    let all_are_here = Arc::new(AtomicBool::new(false));
+    let open = all_are_here.clone();
+    let slow = Origin::answering(move |_| {
+        until("all of them", || open.load(Relaxed).then_some(()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        crate::harness::Reply::text("slow")
+    });
+    node.register("shop", "a", &crate::lasting(&slow));
+    node.until_eligible("/", 1);
+    let web = node.web();
+    let paths = ["/one", "/two", "/three"];
+    let clients = paths.map(|path| std::thread::spawn(move || get(web, path).status));
+    let accepted = "pointsman_listener_accepted_total{listener=\"web\"}";
+    until("three clients", || {
+        (node.metric(accepted) == 3.0).then_some(())
+    });
+    all_are_here.store(true, Relaxed);
+    assert_eq!(
+        clients.map(|client| client.join().expect("an answer")),
+        [200; 3]
+    );
+    let mut waited = paths.map(|path| {
+        let line: Value = serde_json::from_str(&node.logged().until_line(path)).expect("JSON");
+        let (waited, first) = (&line["waited_us"], &line["tries"][0]["at_us"]);
+        assert_eq!(waited, first, "{line}");
+        waited.as_u64().expect("a number")
+    });
+    waited.sort_unstable();
+    // One after the other.
+    assert!(waited[1] > 0 && waited[2] > waited[1], "{waited:?}");
 }
