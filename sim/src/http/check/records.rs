@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{CLASSES, DURATION_BOUNDS};
+use model::{CLASSES, DURATION_BOUNDS, ListenerStats, Sharded};
 use telemetry::{AccessRecord, Try};
 
 use crate::http::ledger::{Ledger, Manner, Outcome, Told};
@@ -134,14 +134,9 @@ fn totals(world: &World) -> Vec<String> {
             stats.total(|l| &l.sent),
             here().map(|r| r.sent).sum(),
         );
-        let bounds = 0..=DURATION_BOUNDS.len();
-        let of_class = |class: usize| {
-            let counts = bounds.clone();
-            counts.map(move |n| stats.total(|l| &l.durations[class].counts[n]))
-        };
         same(
             &format!("requests timed at {name}"),
-            (0..CLASSES).flat_map(of_class).sum(),
+            timed(stats),
             here().count() as u64,
         );
         for (s, stats) in world.numbers.routes[number].iter().enumerate() {
@@ -191,4 +186,13 @@ fn totals(world: &World) -> Vec<String> {
         );
     }
     found
+}
+
+/// Requests in the histograms of a listener.
+fn timed(stats: &Sharded<ListenerStats>) -> u64 {
+    let of_class = |class: usize| {
+        let counts = 0..=DURATION_BOUNDS.len();
+        counts.map(move |n| stats.total(|l| &l.durations[class].counts[n]))
+    };
+    (0..CLASSES).flat_map(of_class).sum()
 }
