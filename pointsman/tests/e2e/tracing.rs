@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use http_types::Response;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -593,5 +595,30 @@ fn http2_on_both_sides_is_traced_in_the_same_way() {
             heard.and_then(|heard| heard.header("traceparent")),
             Some(&*told)
         );
+    }
+}
+
+#[test]
+fn spans_that_a_collector_rejects_of_a_message_that_it_takes_are_counted() {
+    let collector = Origin::answering(|_| {
+        let partial_success = Some(ExportTracePartialSuccess {
+            rejected_spans: 1,
+            error_message: "too old".into(),
+        });
+        let response = ExportTraceServiceResponse { partial_success };
+        Reply {
+            body: response.encode_to_vec(),
+            ..took()
+        }
+    });
+    let node = Home::new(&traced(&collector, "")).start();
+    let _origin = one_origin(&node);
+    assert_eq!(get(node.web(), "/partly").status, 200);
+    for (name, count) in [
+        ("pointsman_trace_spans_lost_total{why=\"refused\"}", 1.0),
+        ("pointsman_trace_spans_exported_total", 1.0),
+        ("pointsman_trace_export_failures_total", 0.0),
+    ] {
+        until(name, || (node.metric(name) == count).then_some(()));
     }
 }
