@@ -198,6 +198,8 @@ fn listener(shape: Shape, size: usize) -> ListenerTable {
         max_fields: 100,
         http2: Http2Limits::default(),
         grpc_web: false,
+        tracing: model::Tracing::default(),
+        one_host: false,
         stats: Arc::new(Sharded::new(1)),
     }
 }

@@ -36,6 +36,7 @@ mod rule;
 mod service;
 mod shown;
 mod stream;
+mod telemetry;
 mod text;
 mod tls;
 mod top;
@@ -59,9 +60,10 @@ pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
+pub use telemetry::{Collector, Share, Telemetry, Traces};
 pub use text::{
-    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, PerTime, Percent, Protocol,
-    Scheme, TlsVersion,
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Misdirected, PerTime,
+    Percent, Protocol, Scheme, TlsVersion, TraceContext,
 };
 pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};

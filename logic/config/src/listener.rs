@@ -18,7 +18,7 @@ use crate::route::{Route, RouteAction};
 use crate::rule::{absent, default, required, section};
 use crate::shown::Shown;
 use crate::stream::{LIFE, no_foreign_keys, own_keys};
-use crate::text::Protocol;
+use crate::text::{Misdirected, Protocol, TraceContext};
 use crate::tls::ListenerTls;
 use crate::top::{DAY, secs};
 use crate::tree::Node;
@@ -52,6 +52,10 @@ pub struct Listener {
     pub http2: Http2Limits,
     /// Whether gRPC-Web is translated.
     pub grpc_web: bool,
+    /// What becomes of requests for another host than that of their connection.
+    pub misdirected: Misdirected,
+    /// Who says which trace a request belongs to.
+    pub trace_context: TraceContext,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -98,6 +102,14 @@ declare! {
         /// gRPC-Web is translated: instances with `protocol = "h2"` get the browsers' calls as gRPC.
         // An instance may speak gRPC-Web itself.
         grpc_web: bool => default(false),
+        /// What becomes of requests of an `https` listener for another host than their connection's TLS was begun for (SNI): they are
+        /// served (`"serve"`), or get 421, upon which browsers ask again on another connection (`"refuse"`).
+        // Browsers use one connection for all hosts that its certificate has.
+        misdirected: Misdirected => default(Misdirected::Serve),
+        /// Whose word on the trace that a request belongs to (`traceparent`, `tracestate`) is taken: everybody's (`"all"`), or
+        /// that of `trusted_peers`. From all others the two fields are removed, and with `[telemetry.traces]` a new trace begins.
+        // Traces mostly begin in browsers and apps; what they can do by it is to have more recorded.
+        trace_context: TraceContext => default(TraceContext::All),
         /// Limits of a `tcp` listener's connections.
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
@@ -240,6 +252,8 @@ impl Resolved for Listener {
             peer_timeout: keys.peer_timeout,
             http2: keys.http2,
             grpc_web: keys.grpc_web,
+            trace_context: keys.trace_context,
+            misdirected: keys.misdirected,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -260,6 +274,8 @@ impl Resolved for Listener {
             peer_timeout: self.peer_timeout,
             http2: self.http2,
             grpc_web: self.grpc_web,
+            trace_context: self.trace_context,
+            misdirected: self.misdirected,
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),

@@ -139,6 +139,8 @@ const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
     ("timeouts", HTTP),
     ("http2", HTTP),
     ("grpc_web", HTTP),
+    ("trace_context", HTTP),
+    ("misdirected", HTTP),
     (
         "accept_proxy",
         &[Protocol::Http, Protocol::Https, Protocol::Tcp],

@@ -61,8 +61,8 @@ pub use role::{Role, View};
 pub use route_index::{HostRoutes, PathEdge, PathNode, PathRoutes, RouteIndex};
 pub use secret::Secret;
 pub use stats::{
-    Admission, Counter, DURATION_BOUNDS, FREED, Latency, ListenerStats, LongConnections,
-    RouteStats, ServiceStats, Sharded,
+    Admission, CLASSES, Counter, DURATION_BOUNDS, FREED, Histogram, Latency, ListenerStats,
+    LongConnections, MOST_TRIES, RouteStats, ServiceStats, Sharded, bucket, status_class,
 };
 pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,
@@ -71,6 +71,7 @@ pub use stream::{
 pub use table::{
     Action, EjectionStats, Endpoint, HostPattern, Http2Limits, ListenerTable, PathPattern,
     PlacedMember, Placement, ProxyVersion, Redirect, Route, RoutingTable, ServiceTable, Timeouts,
+    Tracing,
 };
 pub use template::{Part, Template, Variable};
 pub use units::{ByteSize, Period, UnitError};

@@ -52,8 +52,21 @@ pub struct ListenerTable {
     pub http2: Http2Limits,
     /// Whether browsers' form of gRPC is translated for instances that speak HTTP/2.
     pub grpc_web: bool,
+    /// Which traces its requests belong to.
+    pub tracing: Tracing,
+    /// Whether requests for another host than their connection's TLS was begun for are refused.
+    pub one_host: bool,
     /// What happened here.
     pub stats: Arc<Sharded<ListenerStats>>,
+}
+
+/// Which traces the requests of a listener belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracing {
+    /// Whether only trusted peers are believed when they say so.
+    pub trusted_only: bool,
+    /// Of a million traces that begin here, so many are recorded, if any are.
+    pub sampled: u32,
 }
 
 /// Limits of a client's connection in HTTP/2.

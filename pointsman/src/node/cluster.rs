@@ -15,6 +15,17 @@ use super::tls::load;
 /// How long until instances of the configuration are tried to be registered again: about as long as an election.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
+/// What this node calls itself.
+pub(super) fn node_name(config: &Config) -> String {
+    match &config.node.name {
+        Some(name) => name.to_string(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+    }
+}
+
 /// What the registry is told of the cluster; none for a node that is alone.
 pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>> {
     let Some(cluster) = &config.cluster else {
@@ -25,13 +36,7 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
             "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
         );
     }
-    let node = match &config.node.name {
-        Some(name) => name.to_string(),
-        None => rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-    };
+    let node = node_name(config);
     let Some(address) = cluster.peers.get(node.as_str()) else {
         let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
         bail!(

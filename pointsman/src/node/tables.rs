@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::{Config, Protocol, RouteAction};
+use config::{Config, Misdirected, Protocol, RouteAction, TraceContext};
 use model::{
     Action, Admission, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats,
     Filters, Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
-    ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
+    ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, Tracing, View, stream,
 };
 use registry::{Record, Service};
 
@@ -150,7 +150,17 @@ impl Tables {
             max_fields: listener.max_fields.into(),
             http2: listener.http2,
             grpc_web: listener.grpc_web,
+            tracing: self.tracing(listener),
+            one_host: listener.misdirected == Misdirected::Refuse,
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
+        }
+    }
+
+    fn tracing(&self, listener: &config::Listener) -> Tracing {
+        let traces = self.config.telemetry.traces.as_ref();
+        Tracing {
+            trusted_only: listener.trace_context == TraceContext::TrustedPeers,
+            sampled: traces.map_or(0, |traces| traces.sample.0),
         }
     }
 

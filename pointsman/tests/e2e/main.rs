@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod certificates;
 mod cluster;
 mod command_line;
 mod explain;
@@ -27,6 +28,7 @@ mod shutdown;
 mod start;
 mod tcp;
 mod tls;
+mod tracing;
 mod udp;
 mod upgrade;
 mod workers;

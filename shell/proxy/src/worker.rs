@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Cache, Guard};
 use balance::{Balancer, Context, Held, Lease, Outcome, Random, Retries, Unavailable};
 use http::h2::Head;
 use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
+use telemetry::{AccessRecord, Record};
 
 use crate::access::Logger;
 use crate::buffers::Buffers;
@@ -36,7 +37,9 @@ pub(crate) struct Worker {
     pub(crate) date: Date,
     /// Where heads of requests in HTTP/2 are read to.
     pub(crate) head: RefCell<Head>,
-    pub(crate) logger: Option<Logger>,
+    pub(crate) logger: Option<Logger<Record>>,
+    /// Where requests go whose trace is recorded. With one, every request is a part of a trace.
+    pub(crate) tracer: Option<Logger<AccessRecord>>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) known: Known,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
@@ -76,6 +79,9 @@ pub(crate) type Common = (
     Arc<Verifier>,
 );
 
+/// The access log, and who exports traces.
+pub(crate) type Loggers = (Option<Logger<Record>>, Option<Logger<AccessRecord>>);
+
 /// A worker's own reference to a table.
 struct Shared(Arc<RoutingTable>);
 
@@ -95,7 +101,7 @@ impl Worker {
         seed: u64,
         handle: Handle,
         (published, tls, verifier): Common,
-        logger: Option<Logger>,
+        (logger, tracer): Loggers,
         suspect: Box<dyn Fn(Suspect)>,
     ) -> Self {
         let table = published.load_full();
@@ -111,6 +117,7 @@ impl Worker {
             date: Date::default(),
             head: RefCell::default(),
             logger,
+            tracer,
             verifier,
             known: Known::drawn(),
             suspect,
@@ -219,6 +226,16 @@ impl Worker {
     /// 64 random bits.
     pub(crate) fn draw(&self) -> u64 {
         self.random.borrow_mut().draw()
+    }
+
+    /// Hands over what has gathered for the access log, and of traces.
+    pub(crate) fn flush_records(&self) {
+        if let Some(logger) = &self.logger {
+            logger.flush();
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.flush();
+        }
     }
 
     /// Whether connections should end as soon as their present request is served.

@@ -237,6 +237,8 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
                 ..Http2Limits::default()
             },
             grpc_web: false,
+            tracing: model::Tracing::default(),
+            one_host: false,
             stats: numbers.listeners[number].clone(),
         })
     };

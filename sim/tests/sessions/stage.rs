@@ -170,6 +170,8 @@ impl Stage {
             max_fields: 100,
             http2: Default::default(),
             grpc_web: false,
+            tracing: model::Tracing::default(),
+            one_host: false,
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

@@ -67,6 +67,11 @@ fn examples_of_the_documentation_parse() {
             include_str!("../../../../docs/filters.md"),
             10,
         ),
+        (
+            "observability.md",
+            include_str!("../../../../docs/observability.md"),
+            2,
+        ),
         ("routes.md", include_str!("../../../../docs/routes.md"), 1),
         (
             "balancing.md",

@@ -162,7 +162,7 @@ fn every_default_is_among_the_effective_values() {
     let text = "[cluster]\nbind = \"127.0.0.1:4\"\npeers = { a = \"a:1\" }\ntoken = \"0123456789abcdef\"\n[front.zookeeper]\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
                 = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nheader = [{ name = \"a\" }]\nquery = [{ name = \"a\" }]\nfilters.rate_limit = [{ rate = \"1/s\" }]\nfilters.concurrency = [{ max = 1 }]\nfilters.basic_auth = { file = \"a\" }\nfilters.compress = {}\nfilters.cors = { origins = [\"*\"] }\nfilters.error_page = [{ status = [\"404\"], body = \"\" }]\nanswer = {}\n[service.b]\npersistence = {}\n[service.c]\npersistence = { by = \"source_ip\" }\n[service.a]\ncheck = { http \
                 = \"/\" }\ntls = {}\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
-                = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
+                = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[telemetry.traces]\nendpoint = \"http://a:1\"\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
     for (key, (absence, values)) in values_by_key(&config(text).to_toml()) {
         if let Absence::Default(toml) = &absence {
             assert!(
@@ -285,6 +285,7 @@ fn every_required_key_is_missed() {
             "[cluster]\nbind = \"127.0.0.1:1\"\npeers = { a = \"a:1\" }",
             "cluster.token",
         ),
+        ("[telemetry]\ntraces = {}", "telemetry.traces.endpoint"),
         (
             "[front.zookeeper]\ntls = {}",
             "front.zookeeper.tls.certificates",
@@ -308,7 +309,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        15
+        16
     );
 }
 

@@ -20,7 +20,8 @@ use crate::value::{Name, Text};
 
 pub use limit::PerTime;
 pub use words::{
-    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Protocol, Scheme, TlsVersion,
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Misdirected, Protocol,
+    Scheme, TlsVersion, TraceContext,
 };
 
 pub(crate) use http::{

@@ -109,6 +109,30 @@ words! {
 }
 
 words! {
+    /// What becomes of requests for another host than their connection's TLS was begun for.
+    pub enum Misdirected {
+        /// They are served as any other.
+        Serve = "serve",
+        /// They get 421, so that their client asks again on a connection of their own.
+        Refuse = "refuse",
+    }
+    expected "\"serve\" or \"refuse\""
+    later &[]
+}
+
+words! {
+    /// Who is believed when requests say which trace they belong to.
+    pub enum TraceContext {
+        /// Everybody.
+        All = "all",
+        /// Those in `trusted_peers`.
+        TrustedPeers = "trusted_peers",
+    }
+    expected "\"all\" or \"trusted_peers\""
+    later &[]
+}
+
+words! {
     /// A version of TLS.
     pub enum TlsVersion {
         /// RFC 5246, with forward secrecy and authenticated encryption only.
@@ -139,10 +163,12 @@ words! {
         Json = "json",
         /// The combined log format that Apache and nginx write.
         Combined = "combined",
+        /// The same, and behind it `key=value` with the trace, timings and every attempt.
+        Extended = "extended",
         /// No access log.
         Off = "off",
     }
-    expected "\"json\", \"combined\" or \"off\""
+    expected "\"json\", \"combined\", \"extended\" or \"off\""
     later &[]
 }
 

@@ -3,10 +3,10 @@
 use std::pin::pin;
 use std::time::SystemTime;
 
-use balance::{Context, Outcome};
+use balance::{Context, Outcome, Unavailable};
 use http::{h1, h2};
 use model::{Endpoint, Moment, ServiceTable};
-use telemetry::{AccessRecord, Answerer, Record};
+use telemetry::{AccessRecord, Answerer};
 use wire::proxy_protocol::Tlvs;
 
 use super::admit::admit;
@@ -22,12 +22,12 @@ use crate::tls::{is_current, to_instance};
 
 /// How a request ended, for counters and the log.
 pub(super) struct Ended {
-    status: u16,
+    pub(super) status: u16,
     next: Next,
     /// Why the answer is not whole, if it is not.
-    cut: Option<Cut>,
+    pub(super) cut: Option<Cut>,
     endpoint: Option<usize>,
-    attempts: u8,
+    pub(super) attempts: u8,
 }
 
 impl Ended {
@@ -78,10 +78,13 @@ impl Session {
         {
             plan.answer_instead(answer, &self.worker.buffers);
         }
+        begun.told.ready = self.worker.now();
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
-                let ended = match self.is_admitted(begun, forward).await {
+                let admitted = self.is_admitted(begun, forward).await;
+                begun.told.ready = self.worker.now();
+                let ended = match admitted {
                     true => self.exchange(begun, forward).await,
                     false => Box::pin(self.turn_away(begun, forward)).await,
                 };
@@ -120,7 +123,7 @@ impl Session {
         self.answer(begun, &answer).await
     }
 
-    fn exchange(&self, begun: &mut Begun, forward: &Forward) -> impl Future<Output = Ended> {
+    fn exchange(&self, begun: &mut Begun, forward: &mut Forward) -> impl Future<Output = Ended> {
         async move {
             let snapshot = begun.snapshot.clone();
             let service = snapshot.service(forward.service);
@@ -137,10 +140,7 @@ impl Session {
                     Ok(in_flight) => in_flight,
                     Err(why) => {
                         stats.unavailable.bump(u64::from(last.is_none()));
-                        let why = last.map_or_else(
-                            || (503, format!("service {}: {why}", service.key)),
-                            |failed| explain(&failed),
-                        );
+                        let why = nobody(service, why, last.as_ref());
                         return Box::pin(self.give_up(begun, attempts, why)).await;
                     }
                 };
@@ -149,18 +149,20 @@ impl Session {
                 attempts += 1;
                 self.heard.set(Moment::NEVER);
                 self.settle_at(forward, service, endpoint);
+                self.begin_try(begun, forward);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
                 if matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
                 {
+                    self.end_try(begun, service, endpoint, &outcome);
+                    self.begin_try(begun, forward);
                     // No fault of the instance's: the same one again, on a new connection.
                     outcome =
                         Box::pin(self.attempt(begun, forward, service, endpoint, false)).await;
                 }
+                self.end_try(begun, service, endpoint, &outcome);
                 // A long body, or a slow client, is no latency of the instance's.
                 let heard = self.heard.get().min(self.worker.now());
-                if let Some(load) = self.load.take() {
-                    in_flight.reported(load);
-                }
+                self.load.take().inspect(|load| in_flight.reported(*load));
                 in_flight.done(self.told(&outcome), heard);
                 let mut ended = match outcome {
                     Err(failed) if self.is_expired() => Box::pin(self.expire(begun, failed)).await,
@@ -278,7 +280,9 @@ impl Session {
     ) -> Result<Sock, Failed> {
         self.set_timeout(service.connect_timeout);
         let to = endpoint.address;
+        let began = self.worker.now();
         let mut connected = self.worker.connect(service, to).await;
+        self.has_connected(began, service, connected.is_ok());
         if let Ok(instance) = &mut connected {
             // Where our own limits are shorter, keepalive has nothing to find.
             if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
@@ -290,6 +294,9 @@ impl Session {
                 && let Err(fault) = to_instance(&self.worker, service, instance, to, many).await
             {
                 connected = Err(fault);
+            }
+            if service.tls {
+                self.has_shaken_hands(began);
             }
         }
         endpoint.stats.connected(connected.is_ok());
@@ -504,19 +511,17 @@ impl Session {
         }
         let duration = worker.now().since(begun.at);
         let service = service.map(|number| begun.snapshot.service(number));
-        if let Some(service) = service {
-            let nanos = duration.as_nanos() as u64;
-            service.stats.of(worker.index).answered_in(nanos);
-        }
-        let (Some(logger), Some(line)) = (&worker.logger, begun.line.take()) else {
+        self.measure(begun, ended, duration, service);
+        let Some(line) = begun.told.line.take() else {
             return;
         };
         let endpoint = service
             .zip(ended.endpoint)
             .map(|(s, e)| (s, &s.endpoints[e]));
-        logger.push(Record::Request(AccessRecord {
+        self.tell(AccessRecord {
             at: SystemTime::now(),
             duration,
+            waited: begun.told.ready.since(begun.at),
             client: self.peer,
             listener: self.table.borrow().name.clone(),
             route: route_name(&begun.snapshot, self.listener, begun.route),
@@ -530,12 +535,14 @@ impl Session {
                 address: endpoint.address,
             }),
             attempts: ended.attempts,
+            tries: std::mem::take(&mut begun.told.tries),
+            trace: begun.told.trace.take(),
             ended: match (ended.cut, refused) {
                 (Some(cut), _) => cut.as_str(),
                 (None, Some(refusal)) => refusal.as_str(),
                 (None, None) => "ok",
             },
-        }));
+        });
     }
 }
 
@@ -582,6 +589,14 @@ fn may_retry(begun: &Begun, failed: &Failed) -> bool {
             Unanswered::Silent | Unanswered::ClientLeft | Unanswered::Replaced(_),
         )
         | Failed::Client(_) => false,
+    }
+}
+
+/// Why there is nobody to try: nobody at all, or after those who failed.
+fn nobody(service: &ServiceTable, why: Unavailable, last: Option<&Failed>) -> (u16, String) {
+    match last {
+        Some(failed) => explain(failed),
+        None => (503, format!("service {}: {why}", service.key)),
     }
 }
 

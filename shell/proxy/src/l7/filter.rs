@@ -299,7 +299,7 @@ pub(super) fn write_changed(
     scene: &Scene<'_>,
     forward: &h1::ForwardRequest<'_>,
     out: &mut Vec<u8>,
-) {
+) -> Option<usize> {
     let mut request = scene.request.clone();
     for name in filters.request_headers.gone() {
         remove_from_request(&mut request, name);
@@ -328,7 +328,7 @@ pub(super) fn write_changed(
         },
         ..*forward
     };
-    h1::write_request(&request, &forward, out);
+    h1::write_request(&request, &forward, out)
 }
 
 /// The fields that a message gets.

@@ -3,7 +3,7 @@
 //! `session` reads requests off a client's connection, `h2` off one that carries many at a time, as `link` is to an
 //! instance (`carrier` moves the bytes of both); `begin` decides what becomes of one; `exchange` makes the attempts at
 //! instances, `share` those on such a connection; `respond` and `upload` carry the two messages; `grpc` has what a call adds;
-//! `tunnel` carries whatever follows an upgrade.
+//! `tunnel` carries whatever follows an upgrade; `trace` and `tries` keep what is told of a request afterwards.
 
 // An `async fn` keeps its arguments twice, as they came and as it uses them. Where that makes every request or every idle
 // connection larger, the same is written as a block, which keeps them once.
@@ -25,6 +25,8 @@ mod respond;
 mod session;
 mod share;
 mod throttle;
+mod trace;
+mod tries;
 mod tunnel;
 mod upload;
 

@@ -13,6 +13,7 @@ use super::admit::Admitted;
 use super::begin::{Begun, Plan};
 use super::filter::Filtered;
 use super::pump::BUDGET;
+use super::tries::Phases;
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     pub(super) calling: Cell<bool>,
     /// When the instance was heard of first; [`Moment::NEVER`] before.
     pub(super) heard: Cell<Moment>,
+    /// How long the present attempt took to connect.
+    pub(super) phases: Cell<Phases>,
     /// How many requests the instance says it is at work on.
     pub(super) load: Cell<Option<f32>>,
     /// Its room at a service that has no room for all. A tunnel gives it back.
@@ -189,6 +192,7 @@ impl Session {
             calling: Cell::new(false),
             filtered: Cell::new(None),
             heard: Cell::new(Moment::NEVER),
+            phases: Cell::default(),
             load: Cell::new(None),
         }
     }
