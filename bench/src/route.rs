@@ -211,6 +211,7 @@ fn route(host: HostPattern, path: PathPattern) -> Route {
         filters: None,
         priority: Priority::Normal,
         action: Action::Service(0),
+        aside: None,
         stats: Arc::new(Sharded::new(1)),
     }
 }

@@ -5,6 +5,7 @@
 //! [`diff`] says what a change of configuration changes and what of it needs a restart, and [`schema`] and
 //! [`reference()`] describe every key. All of it comes from one declaration of the keys.
 
+mod aside;
 mod auth;
 mod bandwidth;
 mod bind;
@@ -47,6 +48,7 @@ mod tests;
 
 use toml::de::DeTable;
 
+pub use aside::{Aside, Mirror, Split};
 pub use auth::BasicAuth;
 pub use cluster::Cluster;
 pub use diff::{Change, Edit, diff};

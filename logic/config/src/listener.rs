@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, Conditions, HostPattern, Http2Limits, Network, PathPattern, Priority, Role,
+    ByteSize, Cannot, Conditions, HostPattern, Http2Limits, Network, PathPattern, Priority, Role,
     ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
 };
 
+use crate::aside::Aside;
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::filter::Filters;
@@ -211,6 +212,10 @@ impl Resolved for Listener {
                     service,
                     role: keys.role,
                 }),
+                aside: Aside {
+                    fallback_on: Cannot::ALL.to_vec(),
+                    ..Aside::default()
+                },
             });
         } else if keys.role.is_some() {
             let key = format!("{}.role", cx.path());

@@ -1,6 +1,7 @@
 //! The nouns of pointsman: what the registry stores, what the balancer reads, what every protocol is
 //! translated into. No I/O, no clock, no randomness.
 
+mod aside;
 mod balancing;
 mod check;
 mod condition;
@@ -29,6 +30,7 @@ mod template;
 pub mod tree_pattern;
 mod units;
 
+pub use aside::{Aside, Cannot, Fallback, Mirror, MirrorStats, Share, Split, Sticky};
 pub use balancing::{
     Balancing, Ejecting, Ejection, HashOn, Limiting, Priority, Reason, Respreading,
 };

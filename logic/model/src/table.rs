@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    Admission, Balancing, Conditions, Counter, EndpointStats, Filters, Health, Incarnation,
+    Admission, Aside, Balancing, Conditions, Counter, EndpointStats, Filters, Health, Incarnation,
     InstanceId, ListenerStats, LongConnections, Moment, Network, Persistence, Policy, Priority,
     Reason, Regex, Revision, Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded,
-    Speaks, Template, View, Weight,
+    Speaks, Split, Template, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -117,6 +117,8 @@ pub struct Route {
     pub priority: Priority,
     /// What it does.
     pub action: Action,
+    /// What else it has, if it has anything.
+    pub aside: Option<Arc<Aside>>,
     /// What happened here.
     pub stats: Arc<Sharded<RouteStats>>,
 }
@@ -148,6 +150,8 @@ pub enum PathPattern {
 pub enum Action {
     /// Sends it to an instance of the service with this number.
     Service(usize),
+    /// Sends it to one of several services.
+    Split(Box<Split>),
     /// Answers with another address.
     Redirect(Redirect),
     /// Answers with a text.

@@ -25,6 +25,7 @@ pub(super) fn render(shared: &Shared) -> String {
     listeners(&table, &mut out);
     shared.certificates().metrics(&mut out);
     routes(&table, &mut out);
+    super::metrics_aside::render(&table, &mut out);
     stream_routes(&table, &mut out);
     services(&table, &mut out);
     endpoints(&table, &mut out);
@@ -376,7 +377,7 @@ fn limits(table: &RoutingTable, out: &mut Exposition) {
 }
 
 /// Views of one service count apart.
-fn labels<'a>(key: &'a str, service: &ServiceTable) -> Vec<(&'static str, &'a str)> {
+pub(super) fn labels<'a>(key: &'a str, service: &ServiceTable) -> Vec<(&'static str, &'a str)> {
     let role = service.role.map(|role| ("role", role.as_str()));
     [("service", key)].into_iter().chain(role).collect()
 }

@@ -1,7 +1,9 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
+mod aside;
 mod cluster;
 mod directory;
+mod explain_aside;
 mod explain_filters;
 mod explain_http;
 mod explain_stream;
@@ -9,6 +11,7 @@ mod files;
 mod filters;
 mod follow;
 mod metrics;
+mod metrics_aside;
 mod names;
 mod project;
 mod session_key;

@@ -25,6 +25,7 @@ mod respread;
 mod routes;
 mod shared;
 mod shutdown;
+mod split;
 mod start;
 mod tcp;
 mod tls;

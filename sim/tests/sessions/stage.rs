@@ -154,6 +154,7 @@ impl Stage {
             filters: None,
             priority: model::Priority::Normal,
             action: Action::Service(0),
+            aside: None,
             stats: self.route_stats.clone(),
         };
         let listener = ListenerTable {

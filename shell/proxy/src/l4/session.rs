@@ -198,7 +198,7 @@ impl Session {
         stats.requests.bump(1);
         let mut context = Context {
             unit: Unit::Connection,
-            key: source_key(service, self.peer.ip()),
+            key: source_key(service.balancing.hash_secret, self.peer.ip()),
             ..Context::default()
         };
         loop {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::filter::{Scene, render};
 use http::{h1, route};
-use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
+use model::{Action, Aside, Filters, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
 use super::filter::{asked_credentials, write_changed};
@@ -34,6 +34,8 @@ pub(super) struct Begun {
     pub(super) held_up: bool,
     pub(super) snapshot: Snapshot,
     pub(super) route: Option<usize>,
+    /// What its route has beside a service, if it has anything.
+    pub(super) aside: Option<Arc<Aside>>,
     /// What the access log wants to know, when there is one.
     pub(super) line: Option<Box<RequestLine>>,
     /// Bytes that the client had sent before this request.
@@ -74,6 +76,8 @@ pub(super) struct Forward {
     pub(super) upgrade: bool,
     /// Whether that is WebSocket.
     pub(super) websocket: bool,
+    /// Whether the service stands in for another.
+    pub(super) stands_in: bool,
 }
 
 /// An answer made here.
@@ -145,6 +149,7 @@ impl Session {
             (_, framing) => framing,
         });
         let held_up = self.bind(&mut body);
+        let logger = self.worker.logger.as_ref();
         let begun = Begun {
             at: self.worker.now(),
             method: request.kind,
@@ -156,11 +161,8 @@ impl Session {
             held_up,
             snapshot: snapshot.clone(),
             route,
-            line: self
-                .worker
-                .logger
-                .as_ref()
-                .map(|_| Box::new(line(request, id))),
+            aside: route.and_then(|number| listener.routes[number].aside.clone()),
+            line: logger.map(|_| Box::new(line(request, id))),
             since,
             sent_before: self.client.sent(),
         };
@@ -172,6 +174,13 @@ impl Session {
             Action::Service(service) => {
                 let filters = route.filters.as_deref();
                 Plan::Forward(self.forward(scene, *service, filters, tables))
+            }
+            Action::Split(split) => {
+                let filters = route.filters.as_deref();
+                match self.share_of(scene.request, scene.client, split) {
+                    Some(service) => Plan::Forward(self.forward(scene, service, filters, tables)),
+                    None => Plan::Answer(Answer::text(503, "no service has a share of this route")),
+                }
             }
             Action::Redirect(redirect) => Plan::Answer(redirected(scene, redirect)),
             Action::Fixed {
@@ -227,6 +236,7 @@ impl Session {
             websocket: request
                 .upgrade
                 .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")),
+            stands_in: false,
         }
     }
 
@@ -321,6 +331,7 @@ impl Session {
             held_up: false,
             snapshot: self.worker.snapshot(),
             route: None,
+            aside: None,
             line: self.worker.logger.as_ref().map(|_| Box::default()),
             since,
             sent_before: self.client.sent(),

@@ -10,9 +10,11 @@ use telemetry::{AccessRecord, Answerer, Record};
 use wire::proxy_protocol::Tlvs;
 
 use super::admit::admit;
+use super::aside::Unserved;
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
+use super::retry::{Tries, has_stand_in, may_retry};
 use super::session::{Cut, Next, Session};
 use super::share::Shared;
 use super::tunnel::Upgraded;
@@ -26,8 +28,8 @@ pub(super) struct Ended {
     next: Next,
     /// Why the answer is not whole, if it is not.
     cut: Option<Cut>,
-    endpoint: Option<usize>,
-    attempts: u8,
+    pub(super) endpoint: Option<usize>,
+    pub(super) attempts: u8,
 }
 
 impl Ended {
@@ -81,10 +83,7 @@ impl Session {
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
-                let ended = match self.is_admitted(begun, forward).await {
-                    true => self.exchange(begun, forward).await,
-                    false => Box::pin(self.turn_away(begun, forward)).await,
-                };
+                let ended = self.serve_by(begun, forward).await;
                 self.admitted.take();
                 self.upgraded.take();
                 let message = std::mem::take(&mut forward.message);
@@ -98,7 +97,7 @@ impl Session {
     }
 
     /// Whether the service has room for it, at once or after a wait.
-    async fn is_admitted(&self, begun: &Begun, forward: &Forward) -> bool {
+    pub(super) async fn is_admitted(&self, begun: &Begun, forward: &Forward) -> bool {
         let service = begun.snapshot.service(forward.service);
         if !service.balancing.limiting.is_on() {
             return true;
@@ -112,15 +111,14 @@ impl Session {
         is
     }
 
-    async fn turn_away(&self, begun: &Begun, forward: &Forward) -> Ended {
-        let key = &begun.snapshot.service(forward.service).key;
-        let mut answer = Answer::text(503, &format!("service {key} has no room for more requests"));
-        // A burst is over by then.
-        answer.fields.push(("retry-after", "1".into()));
-        self.answer(begun, &answer).await
-    }
-
-    fn exchange(&self, begun: &mut Begun, forward: &Forward) -> impl Future<Output = Ended> {
+    /// Makes attempts, `before` of which were made elsewhere, until one is answered. An error where another service could
+    /// answer as well.
+    pub(super) fn exchange(
+        &self,
+        begun: &mut Begun,
+        forward: &Forward,
+        before: u8,
+    ) -> impl Future<Output = Result<Ended, Box<Unserved>>> {
         async move {
             let snapshot = begun.snapshot.clone();
             let service = snapshot.service(forward.service);
@@ -129,24 +127,21 @@ impl Session {
             let mut context = Context {
                 key: forward.key,
                 kept: forward.stay.endpoint,
+                stand_in: has_stand_in(begun, forward),
                 ..Context::default()
             };
-            let (mut attempts, mut retries, mut last) = (0, 0, None::<Failed>);
+            let mut tries = Tries::after(before);
             loop {
                 let in_flight = match self.worker.pick(&snapshot, forward.service, &context) {
                     Ok(in_flight) => in_flight,
                     Err(why) => {
-                        stats.unavailable.bump(u64::from(last.is_none()));
-                        let why = last.map_or_else(
-                            || (503, format!("service {}: {why}", service.key)),
-                            |failed| explain(&failed),
-                        );
-                        return Box::pin(self.give_up(begun, attempts, why)).await;
+                        stats.unavailable.bump(u64::from(tries.last.is_none()));
+                        return Err(tries.exhausted(service, &why));
                     }
                 };
                 let endpoint = in_flight.endpoint();
                 context.tried.add(endpoint);
-                attempts += 1;
+                tries.attempts += 1;
                 self.heard.set(Moment::NEVER);
                 self.settle_at(forward, service, endpoint);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
@@ -162,31 +157,18 @@ impl Session {
                     in_flight.reported(load);
                 }
                 in_flight.done(self.told(&outcome), heard);
-                let mut ended = match outcome {
-                    Err(failed) if self.is_expired() => Box::pin(self.expire(begun, failed)).await,
-                    Ok(ended) => ended,
-                    Err(Failed::Client(cut)) => Box::pin(self.client_failed(begun, cut)).await,
-                    Err(failed)
-                        if retries < service.retries
-                            && may_retry(begun, &failed)
-                            && self.worker.may_retry(&snapshot, forward.service) =>
-                    {
-                        retries += 1;
-                        last = Some(failed);
-                        stats.retries.bump(1);
-                        continue;
+                match outcome {
+                    Ok(mut ended) => {
+                        (ended.endpoint, ended.attempts) = (Some(endpoint), tries.attempts);
+                        return Ok(ended);
                     }
                     Err(failed) => {
-                        let why = explain(&failed);
-                        let ended = Box::pin(self.give_up(begun, attempts, why)).await;
-                        if !matches!(failed, Failed::Unanswered(Unanswered::Replaced(_))) {
-                            return ended;
+                        let after = self.after(failed, begun, forward, &mut tries, endpoint);
+                        if let Some(ended) = Box::pin(after).await? {
+                            return Ok(ended);
                         }
-                        ended
                     }
-                };
-                (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
-                return ended;
+                }
             }
         }
     }
@@ -385,9 +367,9 @@ impl Session {
     }
 
     /// No instance answered: the client gets the reason from us.
-    async fn give_up(&self, begun: &Begun, attempts: u8, (status, why): (u16, String)) -> Ended {
-        let mut ended = self.answer(begun, &Answer::text(status, &why)).await;
-        ended.attempts = attempts;
+    pub(super) async fn give_up(&self, begun: &Begun, unserved: Unserved) -> Ended {
+        let mut ended = self.answer(begun, &unserved.answer).await;
+        ended.attempts = unserved.attempts;
         ended
     }
 
@@ -400,7 +382,7 @@ impl Session {
     }
 
     /// The client waits no longer.
-    async fn expire(&self, begun: &Begun, failed: Failed) -> Ended {
+    pub(super) async fn expire(&self, begun: &Begun, failed: Failed) -> Ended {
         let status = self.speaking.get();
         let mut ended = match (failed, status) {
             (Failed::Client(Cut::Left), _) => Ended::new(status, self.abort(), None),
@@ -417,7 +399,7 @@ impl Session {
         ended
     }
 
-    async fn client_failed(&self, begun: &Begun, cut: Cut) -> Ended {
+    pub(super) async fn client_failed(&self, begun: &Begun, cut: Cut) -> Ended {
         let answer = match cut {
             _ if self.speaking.get() != 0 => {
                 return Ended::new(self.speaking.get(), self.abort(), Some(cut));
@@ -564,49 +546,5 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         | Err(Failed::Unanswered(Unanswered::ClientLeft | Unanswered::Refused)) => {
             Outcome::Cancelled
         }
-    }
-}
-
-/// Whether another instance may be tried. Nothing sent: always. Something sent: only when the request
-/// may be carried out twice (RFC 9110 §9.2.2), all of it is still here, and the instance did not simply
-/// take too long: the next one would, too, and the client has waited long enough.
-fn may_retry(begun: &Begun, failed: &Failed) -> bool {
-    match failed {
-        Failed::Connect(_) | Failed::Full => true,
-        // Whatever it is, as long as it is here: nothing was done about it (RFC 9113 §8.7).
-        Failed::Refused | Failed::Unanswered(Unanswered::Refused) => !begun.streamed,
-        Failed::Stale | Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
-            begun.method.is_idempotent() && !begun.streamed
-        }
-        Failed::Unanswered(
-            Unanswered::Silent | Unanswered::ClientLeft | Unanswered::Replaced(_),
-        )
-        | Failed::Client(_) => false,
-    }
-}
-
-fn explain(failed: &Failed) -> (u16, String) {
-    match failed {
-        Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => (
-            504,
-            "the instance did not accept the connection in time".into(),
-        ),
-        Failed::Connect(fault) => (502, format!("no connection to the instance: {fault}")),
-        Failed::Unanswered(Unanswered::Silent) => {
-            (504, "the instance did not answer in time".into())
-        }
-        Failed::Unanswered(Unanswered::Replaced(status)) => {
-            (*status, "the instance answered with an error".into())
-        }
-        Failed::Unanswered(Unanswered::Malformed) => {
-            (502, "the instance's answer is no HTTP".into())
-        }
-        Failed::Full | Failed::Refused | Failed::Unanswered(Unanswered::Refused) => {
-            (503, "the instance takes no more requests at present".into())
-        }
-        Failed::Stale | Failed::Unanswered(_) | Failed::Client(_) => (
-            502,
-            "the instance closed the connection without an answer".into(),
-        ),
     }
 }

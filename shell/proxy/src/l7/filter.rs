@@ -226,6 +226,15 @@ impl Session {
         }));
     }
 
+    /// The answer gets this field, whoever makes it.
+    pub(super) fn answer_with(&self, name: &str, value: String) {
+        let filtered = self.filtered.take();
+        let new = || Box::new(Filtered::new(Arc::default(), Vec::new()));
+        let mut filtered = filtered.unwrap_or_else(new);
+        filtered.fields.push((name.into(), value.into()));
+        self.filtered.set(Some(filtered));
+    }
+
     /// Lends the fields that an instance's answer gets beside its own.
     pub(super) fn with_fields<T>(&self, f: impl FnOnce(&[(Box<str>, Box<str>)]) -> T) -> T {
         let Some(mut filtered) = self.filtered.take() else {

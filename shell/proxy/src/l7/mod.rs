@@ -10,6 +10,7 @@
 #![expect(clippy::manual_async_fn, reason = "a block keeps its arguments once")]
 
 mod admit;
+mod aside;
 mod begin;
 mod carrier;
 mod compress;
@@ -22,6 +23,7 @@ mod link;
 mod persist;
 mod pump;
 mod respond;
+mod retry;
 mod session;
 mod share;
 mod throttle;
@@ -29,5 +31,6 @@ mod tunnel;
 mod upload;
 
 pub(crate) use admit::Waiters;
+pub use aside::split_key;
 pub(crate) use link::Links;
 pub(crate) use session::serve;

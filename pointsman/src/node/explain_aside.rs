@@ -1,0 +1,90 @@
+//! Which of several services a request goes to, and who stands in for one that cannot answer.
+
+use std::net::IpAddr;
+
+use fronts::Choice;
+use http::h1;
+use model::{Cannot, HashOn, Route, RoutingTable, ServiceTable, Split, Sticky};
+
+use super::Shared;
+
+impl Shared {
+    /// Which instance of a service gets the request, or of the one that stands in for it.
+    pub(super) fn choice_of(
+        &self,
+        service: &ServiceTable,
+        kept: Option<u32>,
+        route: &Route,
+        table: &RoutingTable,
+        (verdict, lines): (&mut String, &mut Vec<String>),
+    ) -> Choice {
+        let choice = self.choice(service, kept);
+        let Some(aside) = route.aside.as_deref() else {
+            return choice;
+        };
+        let name = |number: usize| table.services[number].view().to_string();
+        if let Some(timeout) = aside.timeout {
+            lines.push(format!("the answer has to be whole within {timeout:?}"));
+        }
+        if let Some(mirror) = &aside.mirror {
+            let (share, name) = (mirror.share, name(mirror.service));
+            lines.push(format!("{share} % of the requests are copied to {name}"));
+        }
+        let Some(fallback) = &aside.fallback else {
+            return choice;
+        };
+        let on = Cannot::ALL
+            .into_iter()
+            .filter(|&why| fallback.on[why as usize]);
+        let on: Vec<_> = on.map(Cannot::as_str).collect();
+        let stand_in = name(fallback.service);
+        lines.push(format!("{stand_in} stands in on {}", on.join(", ")));
+        let able = choice.instances.iter().any(|instance| instance.eligible);
+        if able || !fallback.on[Cannot::Unavailable as usize] {
+            return choice;
+        }
+        let own = service.view();
+        *verdict =
+            format!("service {own} has no instance that can answer, and another stands in: ");
+        self.choice(&table.services[fallback.service], None)
+    }
+}
+
+/// The service whose share a request is. Where nothing keeps its client on a side, any.
+pub(super) fn share_of(request: &h1::Request<'_>, client: IpAddr, split: &Split) -> Option<usize> {
+    let key = proxy::split_key(request, client, split);
+    let key = key.unwrap_or_else(|| fastrand::u64(..));
+    balance::split(&split.shares, key).map(|n| split.shares[n].service)
+}
+
+/// The services and their weights.
+pub(super) fn shares(split: &Split, table: &RoutingTable) -> String {
+    let shares = split.shares.iter();
+    let named = shares.map(|share| {
+        let view = table.services[share.service].view();
+        format!("{view} ({})", share.weight.0)
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn described_split(
+    split: &Split,
+    chosen: Option<usize>,
+    table: &RoutingTable,
+) -> String {
+    let by = match &split.sticky {
+        None => "by weight alone: the next may go elsewhere".to_owned(),
+        Some(Sticky::Cookie) => "by a cookie of ours".into(),
+        Some(Sticky::By(HashOn::SourceIp)) => "by the client's address".into(),
+        Some(Sticky::By(HashOn::Url)) => "by the path and query".into(),
+        Some(Sticky::By(HashOn::Header(name))) => format!("by the header field {name}"),
+        Some(Sticky::By(HashOn::Cookie(name))) => format!("by the cookie {name}"),
+        Some(Sticky::By(HashOn::Query(name))) => format!("by the parameter {name}"),
+    };
+    let to = chosen.map(|number| table.services[number].view().to_string());
+    let to = to.unwrap_or_else(|| "nobody".into());
+    format!(
+        "of the services {} it goes to {to}, {by}",
+        shares(split, table)
+    )
+}
