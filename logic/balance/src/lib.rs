@@ -14,6 +14,7 @@
 
 mod alias;
 mod balancer;
+mod circuit;
 mod eject;
 mod flows;
 mod gradient;
@@ -42,6 +43,7 @@ mod view;
 mod tests;
 
 pub use balancer::{Balancer, Context, Unavailable, Unit};
+pub use circuit::{Fate, Passage, pass, passed};
 pub use flows::{Bounds, FlowId, Flows};
 pub use gradient::Gradient;
 pub use key::{identity, key};

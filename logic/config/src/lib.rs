@@ -9,6 +9,7 @@ mod aside;
 mod auth;
 mod bandwidth;
 mod bind;
+mod breaker;
 mod check;
 mod cluster;
 mod compress;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::{
-    CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Persisting, Policy, ProxyVersion,
-    Respreading,
+    Breaking, CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Persisting, Policy,
+    ProxyVersion, Respreading,
 };
 
 use crate::declare::{declare, resolved};
@@ -85,6 +85,8 @@ declare! {
         ejection: Ejecting => section(),
         /// How many requests it takes at a time.
         limits: Limiting => section(),
+        /// When it is left alone for a while because most of its requests fail.
+        circuit_breaker: Option<Breaking> => absent("it is never left alone"),
         /// How long connections follow a change of what instances should have.
         respread: Respreading => section(),
         /// Which instance a client's requests stay at.
@@ -137,6 +139,8 @@ pub struct Service {
     pub ejection: Ejecting,
     /// How many requests it takes at a time.
     pub limits: Limiting,
+    /// When it is left alone for a while.
+    pub breaking: Option<Breaking>,
     /// How long connections follow a change of what instances should have.
     pub respread: Respreading,
     /// Which instance a client's requests stay at, if that matters.
@@ -214,6 +218,7 @@ impl Resolved for Service {
             connect_from: keys.connect_from,
             ejection: keys.ejection,
             limits: keys.limits,
+            breaking: keys.circuit_breaker,
             respread: keys.respread,
             persistence: keys.persistence,
             check: keys.check,
@@ -242,6 +247,7 @@ impl Resolved for Service {
             connect_from: self.connect_from.clone(),
             ejection: self.ejection,
             limits: self.limits,
+            circuit_breaker: self.breaking,
             respread: self.respread,
             persistence: self.persistence.clone(),
             check: self.check.clone(),

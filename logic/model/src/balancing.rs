@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Moment;
+use crate::{Breaking, Moment};
 
 /// Settings of the stages around a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Balancing {
     pub respreading: Respreading,
     /// How many requests the service takes at a time.
     pub limiting: Limiting,
+    /// When it is left alone for a while, if ever.
+    pub breaking: Option<Breaking>,
 }
 
 impl Default for Balancing {
@@ -42,6 +44,7 @@ impl Default for Balancing {
             ejecting: Ejecting::default(),
             respreading: Respreading::default(),
             limiting: Limiting::default(),
+            breaking: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod aside;
 mod balancing;
 mod check;
+mod circuit;
 mod condition;
 mod endpoint_stats;
 mod filter;
@@ -38,6 +39,7 @@ pub use check::{
     CheckKind, CheckProtocol, CheckSpec, Exchange, GrpcCheck, HttpCheck, ProtocolCheck,
     StatusRange, Transport,
 };
+pub use circuit::{Breaking, CIRCUIT_SLOTS, Circuit, CircuitState, MOST_PROBES, Phase};
 pub use condition::{Conditions, Expected, PartCondition};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
 pub use filter::{

@@ -1,6 +1,6 @@
 //! Numbers that workers write and everybody reads.
 
-use crate::{Priority, Refusal};
+use crate::{Circuit, Priority, Refusal};
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -87,6 +87,8 @@ pub struct Admission {
     pub shed: [Counter; Priority::ALL.len()],
     /// How long answered attempts took.
     pub latency: Sharded<Latency>,
+    /// Whether it is left alone, if it has a circuit breaker.
+    pub circuit: Circuit,
 }
 
 /// How long attempts took that were answered, to the first byte.
@@ -106,6 +108,7 @@ impl Admission {
             limit: AtomicU32::new(0),
             shed: Default::default(),
             latency: Sharded::new(workers),
+            circuit: Circuit::default(),
         }
     }
 

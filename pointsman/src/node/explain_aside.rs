@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use fronts::Choice;
 use http::h1;
-use model::{Cannot, HashOn, Route, RoutingTable, ServiceTable, Split, Sticky};
+use model::{Aside, Cannot, HashOn, Phase, Route, RoutingTable, ServiceTable, Split, Sticky};
 
 use super::Shared;
 
@@ -19,35 +19,74 @@ impl Shared {
         (verdict, lines): (&mut String, &mut Vec<String>),
     ) -> Choice {
         let choice = self.choice(service, kept);
-        let Some(aside) = route.aside.as_deref() else {
-            return choice;
-        };
-        let name = |number: usize| table.services[number].view().to_string();
-        if let Some(timeout) = aside.timeout {
-            lines.push(format!("the answer has to be whole within {timeout:?}"));
-        }
-        if let Some(mirror) = &aside.mirror {
-            let (share, name) = (mirror.share, name(mirror.service));
-            lines.push(format!("{share} % of the requests are copied to {name}"));
-        }
-        let Some(fallback) = &aside.fallback else {
-            return choice;
-        };
-        let on = Cannot::ALL
-            .into_iter()
-            .filter(|&why| fallback.on[why as usize]);
-        let on: Vec<_> = on.map(Cannot::as_str).collect();
-        let stand_in = name(fallback.service);
-        lines.push(format!("{stand_in} stands in on {}", on.join(", ")));
-        let able = choice.instances.iter().any(|instance| instance.eligible);
-        if able || !fallback.on[Cannot::Unavailable as usize] {
-            return choice;
-        }
         let own = service.view();
-        *verdict =
-            format!("service {own} has no instance that can answer, and another stands in: ");
-        self.choice(&table.services[fallback.service], None)
+        let able = choice.instances.iter().any(|instance| instance.eligible);
+        let cannot = match is_open(service, lines) {
+            true => Some((
+                Cannot::Open,
+                format!("the circuit of service {own} is open"),
+            )),
+            false if !able => {
+                let why = format!("service {own} has no instance that can answer");
+                Some((Cannot::Unavailable, why))
+            }
+            false => None,
+        };
+        let aside = route.aside.as_deref();
+        if let Some(aside) = aside {
+            describe(aside, table, lines);
+        }
+        let fallback = aside.and_then(|aside| aside.fallback.as_ref());
+        match (cannot, fallback) {
+            (Some((cannot, why)), Some(fallback)) if fallback.on[cannot as usize] => {
+                *verdict = format!("{why}, and another stands in: ");
+                self.choice(&table.services[fallback.service], None)
+            }
+            (Some((Cannot::Open, why)), _) => {
+                *verdict = format!("{why}, and it gets 503; were it closed, it ");
+                choice
+            }
+            _ => choice,
+        }
     }
+}
+
+/// What a route has beside what it does.
+fn describe(aside: &Aside, table: &RoutingTable, lines: &mut Vec<String>) {
+    let name = |number: usize| table.services[number].view().to_string();
+    if let Some(timeout) = aside.timeout {
+        lines.push(format!("its answer has to be whole within {timeout:?}"));
+    }
+    if let Some(mirror) = &aside.mirror {
+        let (share, name) = (mirror.share, name(mirror.service));
+        lines.push(format!("{share} % of the requests are copied to {name}"));
+    }
+    if let Some(fallback) = &aside.fallback {
+        let on = Cannot::ALL.into_iter();
+        let on = on.filter(|&why| fallback.on[why as usize]);
+        let on: Vec<_> = on.map(Cannot::as_str).collect();
+        let name = name(fallback.service);
+        lines.push(format!("{name} stands in on {}", on.join(", ")));
+    }
+}
+
+/// Whether a service is left alone at present.
+fn is_open(service: &ServiceTable, lines: &mut Vec<String>) -> bool {
+    if service.balancing.breaking.is_none() {
+        return false;
+    }
+    let (state, now) = (service.admission.circuit.state(), proxy::now());
+    let open = state.phase == Phase::Open && now < state.at;
+    lines.push(match state.phase {
+        Phase::Closed => "the service's circuit is closed".into(),
+        Phase::Open if open => {
+            let left = state.at.since(now);
+            format!("the service's circuit is open, for {left:?} more")
+        }
+        Phase::Open => "the service's circuit is open, and the next request is to try it".into(),
+        Phase::HalfOpen => "the service's circuit is half-open: a few requests try it".into(),
+    });
+    open
 }
 
 /// The service whose share a request is. Where nothing keeps its client on a side, any.

@@ -1,11 +1,14 @@
 //! What routes have beside one service, counted.
 
-use model::{Action, Counter, Route, RoutingTable, Sharded};
+use model::{Action, Circuit, Counter, Phase, Route, RoutingTable, ServiceTable, Sharded};
 use telemetry::{Exposition, Kind};
+
+use super::metrics::labels;
 
 pub(super) fn render(table: &RoutingTable, out: &mut Exposition) {
     split(table, out);
     fallback(table, out);
+    circuits(table, out);
 }
 
 fn routes(table: &RoutingTable) -> impl Iterator<Item = (&str, &Route)> {
@@ -39,6 +42,42 @@ fn split(table: &RoutingTable, out: &mut Exposition) {
                 let to = (table, share.service);
                 sample(out, name, (listener, route), to, &share.given);
             }
+        }
+    }
+}
+
+fn circuits(table: &RoutingTable, out: &mut Exposition) {
+    let breaking = |service: &&std::sync::Arc<ServiceTable>| service.balancing.breaking.is_some();
+    let services = || table.services.iter().filter(breaking);
+    let name = "pointsman_service_circuit_state";
+    let help = "1 for what the circuit breaker of a service is at.";
+    out.metric(name, Kind::Gauge, help);
+    for service in services() {
+        let (key, now) = (service.key.to_string(), service.admission.circuit.state());
+        for phase in Phase::ALL {
+            let labels = [&*labels(&key, service), &[("state", phase.as_str())]].concat();
+            out.sample(name, &labels, u64::from(phase == now.phase));
+        }
+    }
+    type Count = (&'static str, &'static str, fn(&Circuit) -> &Counter);
+    let counts: [Count; 2] = [
+        (
+            "pointsman_service_circuit_opened_total",
+            "How often the circuit breaker of a service opened.",
+            |circuit| &circuit.opened,
+        ),
+        (
+            "pointsman_service_circuit_refused_total",
+            "Requests that were not sent because the circuit was open.",
+            |circuit| &circuit.refused,
+        ),
+    ];
+    for (name, help, count) in counts {
+        out.metric(name, Kind::Counter, help);
+        for service in services() {
+            let key = service.key.to_string();
+            let count = count(&service.admission.circuit).value();
+            out.sample(name, &labels(&key, service), count);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
 mod aside;
+mod circuits;
 mod cluster;
 mod directory;
 mod explain_aside;
@@ -467,9 +468,10 @@ async fn respread_connections(shared: Arc<Shared>) {
     }
 }
 
-/// Finds out how many requests services take at a time.
+/// Finds out how many requests services take at a time, and tells of those that are left alone.
 async fn find_limits(shared: Arc<Shared>) {
     let mut gradients: Vec<Gradient> = Vec::new();
+    let mut circuits = circuits::Circuits::default();
     loop {
         let now = proxy::now();
         // A service keeps its number for good.
@@ -477,6 +479,9 @@ async fn find_limits(shared: Arc<Shared>) {
         gradients.resize_with(services.len(), Gradient::default);
         for (service, gradient) in services.iter().zip(&mut gradients) {
             gradient.handle_timeout(service, now);
+        }
+        for note in circuits.notes(&services) {
+            eprintln!("pointsman: {note}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -372,6 +372,7 @@ impl Tables {
             panic_below: settings.panic_below.0,
             ejecting: settings.ejection,
             limiting: settings.limits,
+            breaking: settings.breaking,
             respreading: Respreading {
                 transactions: settings.check.as_ref().is_some_and(is_postgresql),
                 ..settings.respread

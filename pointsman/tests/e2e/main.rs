@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod circuit;
 mod cluster;
 mod command_line;
 mod explain;

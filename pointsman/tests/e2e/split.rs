@@ -51,12 +51,12 @@ fn a_canary_gets_its_share_and_a_larger_one_keeps_who_is_there() {
         ))
     };
     assert_eq!(given("old") + given("new"), 250.0);
-    for n in 0..20 {
+    for (n, side) in before.iter().enumerate().take(20) {
         let explained = node.read(&format!(
             "/v1/explain?url=http://{}/&headers=Cookie:%20user=u{n}",
             node.web()
         ));
-        assert_eq!(explained["service"]["service"], *before[n], "{explained}");
+        assert_eq!(explained["service"]["service"], **side, "{explained}");
         let lines = explained["filters"].to_string();
         assert!(lines.contains("old (80), new (20)"), "{lines}");
         assert!(lines.contains("by the cookie user"), "{lines}");

@@ -77,9 +77,19 @@ impl Session {
         async move {
             let mut attempts = 0;
             loop {
-                let served = match self.is_admitted(begun, forward).await {
-                    true => self.exchange(begun, forward, attempts).await,
-                    false => Err(self.no_room(begun, forward, attempts)),
+                let passed = self.passes(begun, forward, attempts);
+                let served = match passed {
+                    Err(unserved) => Err(unserved),
+                    Ok(passed) => {
+                        let served = match self.is_admitted(begun, forward).await {
+                            true => self.exchange(begun, forward, attempts).await,
+                            false => Err(self.no_room(begun, forward, attempts)),
+                        };
+                        if let Some(passed) = passed {
+                            passed.ended(&served, attempts, self.worker.now());
+                        }
+                        served
+                    }
                 };
                 match served {
                     Ok(ended) => return ended,

@@ -24,10 +24,10 @@ use crate::tls::{is_current, to_instance};
 
 /// How a request ended, for counters and the log.
 pub(super) struct Ended {
-    status: u16,
+    pub(super) status: u16,
     next: Next,
     /// Why the answer is not whole, if it is not.
-    cut: Option<Cut>,
+    pub(super) cut: Option<Cut>,
     pub(super) endpoint: Option<usize>,
     pub(super) attempts: u8,
 }

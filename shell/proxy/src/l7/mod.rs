@@ -13,6 +13,7 @@ mod admit;
 mod aside;
 mod begin;
 mod carrier;
+mod circuit;
 mod compress;
 mod exchange;
 mod filter;
