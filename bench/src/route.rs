@@ -198,6 +198,7 @@ fn listener(shape: Shape, size: usize) -> ListenerTable {
         max_fields: 100,
         http2: Http2Limits::default(),
         grpc_web: false,
+        deadlines: Default::default(),
         stats: Arc::new(Sharded::new(1)),
     }
 }

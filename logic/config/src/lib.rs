@@ -15,6 +15,7 @@ mod cluster;
 mod compress;
 mod condition;
 mod cors;
+mod deadline;
 mod declare;
 mod depth;
 mod diff;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, Cannot, Conditions, HostPattern, Http2Limits, Network, PathPattern, Priority, Role,
-    ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
+    ByteSize, Cannot, Conditions, Deadlines, HostPattern, Http2Limits, Network, PathPattern,
+    Priority, Role, ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
 };
 
 use crate::aside::Aside;
@@ -43,6 +43,8 @@ pub struct Listener {
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
+    /// How long requests may take as a whole.
+    pub deadlines: Deadlines,
     /// Peers that begin with a PROXY header.
     pub accept_proxy: Vec<Network>,
     /// TLS of its clients. There with HTTPS, may be there with TCP.
@@ -84,6 +86,8 @@ declare! {
         trusted_peers: Vec<Network> => default(Vec::new()),
         /// Limits in time.
         timeouts: TimeoutKeys => section(),
+        /// How long requests may take as a whole, and how that is told.
+        deadline: Deadlines => section(),
         /// Networks whose connections begin with a PROXY header (version 1 or 2), from which the client's address
         /// is taken. All others must not send one.
         // Whoever may send one chooses the address that limits, logs and rules see.
@@ -240,6 +244,7 @@ impl Resolved for Listener {
             max_fields: keys.max_fields,
             trusted_peers: keys.trusted_peers,
             timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
+            deadlines: keys.deadline,
             accept_proxy: keys.accept_proxy,
             tls: keys.tls,
             peer_timeout: keys.peer_timeout,
@@ -260,6 +265,7 @@ impl Resolved for Listener {
             max_fields: self.max_fields,
             trusted_peers: self.trusted_peers.clone(),
             timeouts: self.timeouts.keys(),
+            deadline: self.deadlines.clone(),
             accept_proxy: self.accept_proxy.clone(),
             tls: self.tls.clone(),
             peer_timeout: self.peer_timeout,

@@ -137,6 +137,7 @@ const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
     ("max_fields", HTTP),
     ("trusted_peers", HTTP),
     ("timeouts", HTTP),
+    ("deadline", HTTP),
     ("http2", HTTP),
     ("grpc_web", HTTP),
     (

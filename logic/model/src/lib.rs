@@ -6,6 +6,7 @@ mod balancing;
 mod check;
 mod circuit;
 mod condition;
+mod deadline;
 mod endpoint_stats;
 mod filter;
 mod four_letter_word;
@@ -41,6 +42,7 @@ pub use check::{
 };
 pub use circuit::{Breaking, CIRCUIT_SLOTS, Circuit, CircuitState, MOST_PROBES, Phase};
 pub use condition::{Conditions, Expected, PartCondition};
+pub use deadline::{Deadlines, Heeded};
 pub use endpoint_stats::{EndpointStats, Incarnation, Learned};
 pub use filter::{
     Access, Bandwidth, Coding, Compress, Cors, ErrorPage, Filters, HeaderEdits, OriginPattern,

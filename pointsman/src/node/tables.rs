@@ -146,6 +146,7 @@ impl Tables {
             routes,
             trusted_peers: listener.trusted_peers.clone(),
             timeouts: listener.timeouts,
+            deadlines: listener.deadlines.clone(),
             peer_timeout: listener.peer_timeout,
             max_head: listener.max_head.0 as usize,
             max_fields: listener.max_fields.into(),

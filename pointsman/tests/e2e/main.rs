@@ -6,6 +6,7 @@ mod harness;
 mod circuit;
 mod cluster;
 mod command_line;
+mod deadline;
 mod explain;
 mod filters;
 mod grpc;

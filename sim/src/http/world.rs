@@ -238,6 +238,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
                 ..Http2Limits::default()
             },
             grpc_web: false,
+            deadlines: Default::default(),
             stats: numbers.listeners[number].clone(),
         })
     };

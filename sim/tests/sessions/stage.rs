@@ -171,6 +171,7 @@ impl Stage {
             max_fields: 100,
             http2: Default::default(),
             grpc_web: false,
+            deadlines: Default::default(),
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use model::{
-    Cannot, CheckProtocol, FourLetterWord, HashOn, PersistBy, Policy, Priority, ProxyVersion, Role,
-    SameSite, Sticky,
+    Cannot, CheckProtocol, FourLetterWord, HashOn, Heeded, PersistBy, Policy, Priority,
+    ProxyVersion, Role, SameSite, Sticky,
 };
 use serde_json::{Value as Json, json};
 
@@ -236,6 +236,7 @@ macro_rules! known {
 
 known! {
     Cannot: "\"unavailable\", \"circuit_open\" or \"overloaded\"",
+    Heeded: "\"all\", \"trusted\" or \"none\"",
     FourLetterWord: "a four-letter word, such as \"ruok\"",
     Priority: "\"high\", \"normal\" or \"low\"",
     Role: "\"primary\" or \"replica\"",

@@ -6,7 +6,7 @@ use http::{cookie, h1};
 use model::{Cannot, Cookie, SameSite, Share, Split, Sticky};
 
 use super::begin::{Answer, Begun, Forward};
-use super::exchange::Ended;
+use super::exchange::{Ended, Failed};
 use super::key::hashed;
 use super::persist::Stay;
 use super::session::Session;
@@ -77,6 +77,11 @@ impl Session {
         async move {
             let mut attempts = 0;
             loop {
+                if self.is_expired() {
+                    let mut ended = Box::pin(self.expire(begun, Failed::Full)).await;
+                    ended.attempts = attempts;
+                    return ended;
+                }
                 let passed = self.passes(begun, forward, attempts);
                 let served = match passed {
                     Err(unserved) => Err(unserved),
@@ -86,13 +91,15 @@ impl Session {
                             false => Err(self.no_room(begun, forward, attempts)),
                         };
                         if let Some(passed) = passed {
-                            passed.ended(&served, attempts, self.worker.now());
+                            let ours = forward.deadline.ours;
+                            passed.ended(&served, (attempts, ours), self.worker.now());
                         }
                         served
                     }
                 };
                 match served {
                     Ok(ended) => return ended,
+                    Err(unserved) if self.is_expired() => attempts = unserved.attempts,
                     Err(unserved) if self.falls_back(begun, forward, unserved.cannot) => {
                         attempts = unserved.attempts;
                     }

@@ -1,13 +1,15 @@
 //! What becomes of a request: decided as soon as its head is there, without waiting for anything.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::filter::{Scene, render};
 use http::{h1, route};
-use model::{Action, Aside, Filters, ListenerTable, Moment, Redirect, Route};
+use model::{Action, Aside, ListenerTable, Moment, Redirect, Route};
 use telemetry::RequestLine;
 
+use super::deadline::{Deadline, told};
 use super::filter::{asked_credentials, write_changed};
 use super::grpc::Call;
 use super::persist::Stay;
@@ -78,6 +80,10 @@ pub(super) struct Forward {
     pub(super) websocket: bool,
     /// Whether the service stands in for another.
     pub(super) stands_in: bool,
+    /// When nobody waits for it any more.
+    pub(super) deadline: Deadline,
+    /// Where in its head instances are told of that, if they are.
+    pub(super) told: Option<Range<usize>>,
 }
 
 /// An answer made here.
@@ -171,17 +177,11 @@ impl Session {
 
     fn plan(&self, scene: &Scene<'_>, route: &Route, tables: (&ListenerTable, &Snapshot)) -> Plan {
         match &route.action {
-            Action::Service(service) => {
-                let filters = route.filters.as_deref();
-                Plan::Forward(self.forward(scene, *service, filters, tables))
-            }
-            Action::Split(split) => {
-                let filters = route.filters.as_deref();
-                match self.share_of(scene.request, scene.client, split) {
-                    Some(service) => Plan::Forward(self.forward(scene, service, filters, tables)),
-                    None => Plan::Answer(Answer::text(503, "no service has a share of this route")),
-                }
-            }
+            Action::Service(service) => Plan::Forward(self.forward(scene, *service, route, tables)),
+            Action::Split(split) => match self.share_of(scene.request, scene.client, split) {
+                Some(service) => Plan::Forward(self.forward(scene, service, route, tables)),
+                None => Plan::Answer(Answer::text(503, "no service has a share of this route")),
+            },
             Action::Redirect(redirect) => Plan::Answer(redirected(scene, redirect)),
             Action::Fixed {
                 status,
@@ -199,7 +199,7 @@ impl Session {
         &self,
         scene: &Scene<'_>,
         service: usize,
-        filters: Option<&Filters>,
+        route: &Route,
         (listener, snapshot): (&ListenerTable, &Snapshot),
     ) -> Forward {
         let request = scene.request;
@@ -221,11 +221,29 @@ impl Session {
             upgrade: request.upgrade.is_some(),
             changed: h1::Changed::default(),
         };
+        let own = route.aside.as_ref().and_then(|aside| aside.timeout);
+        let (deadlines, now) = (&listener.deadlines, self.worker.now());
+        let deadline = Deadline::of(request, deadlines, own, forward.trusted, now);
         let mut message = self.worker.buffers.take();
-        match filters.filter(|filters| filters.change_requests()) {
-            None => h1::write_request(request, &forward, &mut message),
-            Some(filters) => write_changed(filters, scene, &forward, &mut message),
-        }
+        let filters = route.filters.as_deref();
+        let told = match (
+            filters.filter(|filters| filters.change_requests()),
+            &deadlines.header,
+        ) {
+            (None, None) => {
+                h1::write_request(request, &forward, &mut message);
+                None
+            }
+            (filters, name) => {
+                // Nobody is told what nobody has said.
+                let name = name
+                    .as_deref()
+                    .map(|name| (name, deadline.at != Moment::NEVER));
+                write_changed(filters, name, scene, &forward, &mut message);
+                let tells = name.is_some_and(|(_, tells)| tells);
+                tells.then(|| told(&message))
+            }
+        };
         Forward {
             service,
             key: self.key(request, snapshot.service(service)),
@@ -237,6 +255,8 @@ impl Session {
                 .upgrade
                 .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")),
             stands_in: false,
+            deadline,
+            told,
         }
     }
 

@@ -30,9 +30,16 @@ impl Drop for Passed {
 
 impl Passed {
     /// What became of it, if attempts were made.
-    pub(super) fn ended(mut self, served: &Result<Ended, Box<Unserved>>, before: u8, now: Moment) {
+    pub(super) fn ended(
+        mut self,
+        served: &Result<Ended, Box<Unserved>>,
+        (before, ours): (u8, bool),
+        now: Moment,
+    ) {
         self.now = now;
         self.fate = match served {
+            // Our own bound is the service's; whoever wants less must not open the circuit for others.
+            Ok(ended) if ended.cut == Some(Cut::Expired) && ours => Fate::Failed,
             Ok(ended) => ended.fate(),
             Err(unserved) if unserved.attempts > before => Fate::Failed,
             Err(_) => Fate::Unknown,

@@ -74,7 +74,7 @@ impl Session {
     /// Does what was decided; returns what becomes of the connection.
     pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
         let (begun, plan) = &mut *request;
-        self.begin_call(begun);
+        self.begin_call(begun, plan);
         if begun.held_up
             && let Some(answer) = Box::pin(self.hold_up()).await
         {
@@ -105,7 +105,9 @@ impl Session {
         let listener = self.table.borrow().clone();
         let route = begun.route.and_then(|number| listener.routes.get(number));
         let priority = route.map(|route| route.priority).unwrap_or_default();
-        let admitted = Box::pin(admit(&self.worker, forward.service, service, priority)).await;
+        let deadline = self.deadline.get();
+        let admitted = admit(&self.worker, forward.service, service, priority, deadline);
+        let admitted = Box::pin(admitted).await;
         let is = admitted.is_some();
         self.admitted.set(admitted.map(Box::new));
         is
@@ -116,7 +118,7 @@ impl Session {
     pub(super) fn exchange(
         &self,
         begun: &mut Begun,
-        forward: &Forward,
+        forward: &mut Forward,
         before: u8,
     ) -> impl Future<Output = Result<Ended, Box<Unserved>>> {
         async move {
@@ -144,6 +146,7 @@ impl Session {
                 tries.attempts += 1;
                 self.heard.set(Moment::NEVER);
                 self.settle_at(forward, service, endpoint);
+                self.tell_time(forward);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
                 if matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
                 {

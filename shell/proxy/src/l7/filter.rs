@@ -302,32 +302,42 @@ impl Session {
     }
 }
 
-/// Appends the request as the filters want it to go to an instance.
+/// Appends the request as the filters want it to go to an instance, and with the field of this name that tells the time left, if
+/// it `tells`.
 pub(super) fn write_changed(
-    filters: &Filters,
+    filters: Option<&Filters>,
+    time_left: Option<(&str, bool)>,
     scene: &Scene<'_>,
     forward: &h1::ForwardRequest<'_>,
     out: &mut Vec<u8>,
 ) {
     let mut request = scene.request.clone();
-    for name in filters.request_headers.gone() {
-        remove_from_request(&mut request, name);
+    let (mut target, mut host, mut fields) = (None, None, Vec::new());
+    if let Some(filters) = filters {
+        for name in filters.request_headers.gone() {
+            remove_from_request(&mut request, name);
+        }
+        let rewrite = filters.rewrite.as_ref();
+        target = rewrite.map(|rewrite| rewritten(rewrite, scene.request));
+        host = filters.host.as_ref().map(|host| {
+            let mut authority = Vec::new();
+            render(host, scene, &mut authority);
+            authority
+        });
+        for (name, value) in rendered(&filters.request_headers, scene) {
+            fields.extend_from_slice(name.as_bytes());
+            fields.extend_from_slice(b": ");
+            fields.extend_from_slice(value.as_bytes());
+            fields.extend_from_slice(b"\r\n");
+        }
     }
-    let target = filters
-        .rewrite
-        .as_ref()
-        .map(|rewrite| rewritten(rewrite, scene.request));
-    let host = filters.host.as_ref().map(|host| {
-        let mut authority = Vec::new();
-        render(host, scene, &mut authority);
-        authority
-    });
-    let mut fields = Vec::new();
-    for (name, value) in rendered(&filters.request_headers, scene) {
-        fields.extend_from_slice(name.as_bytes());
-        fields.extend_from_slice(b": ");
-        fields.extend_from_slice(value.as_bytes());
-        fields.extend_from_slice(b"\r\n");
+    if let Some((name, tells)) = time_left {
+        // Behind all others: see `deadline::told`.
+        remove_from_request(&mut request, name);
+        if tells {
+            fields.extend_from_slice(name.as_bytes());
+            fields.extend_from_slice(b": 0\r\n");
+        }
     }
     let forward = h1::ForwardRequest {
         changed: h1::Changed {

@@ -112,9 +112,13 @@ impl Told {
 }
 
 impl Session {
-    /// From here on the limits in time are those of this call.
-    pub(super) fn begin_call(&self, begun: &Begun) {
-        if let Some(call) = &begun.call {
+    /// From here on the limits in time are those of this request.
+    pub(super) fn begin_call(&self, begun: &mut Begun, plan: &Plan) {
+        if let Plan::Forward(forward) = plan {
+            self.deadline.set(forward.deadline.at);
+        }
+        if let Some(call) = &mut begun.call {
+            call.deadline = call.deadline.min(self.deadline.get());
             self.deadline.set(call.deadline);
             self.calling.set(true);
         }
@@ -126,7 +130,7 @@ impl Session {
         self.expired.set(false);
     }
 
-    /// Whether the deadline of a call has passed. What is still to be said of it then has as much time as anything else.
+    /// Whether the deadline of a request has passed. What is still to be said of it then has as much time as anything else.
     pub(super) fn is_expired(&self) -> bool {
         if self.deadline.get() <= self.worker.now() {
             self.deadline.set(Moment::NEVER);
@@ -161,6 +165,10 @@ impl Session {
 
     /// Ends an answer of which the client has a part, and of which no more will come in time.
     pub(super) fn end_late(&self, begun_by: Option<grpc::Kind>) {
+        if !self.calling.get() {
+            // Nothing that it could be told would be understood.
+            return;
+        }
         let mut out = Vec::new();
         if let Some(kind) = begun_by {
             grpc::write_trailers(LATE, kind, &mut out);

@@ -15,6 +15,7 @@ mod begin;
 mod carrier;
 mod circuit;
 mod compress;
+mod deadline;
 mod exchange;
 mod filter;
 mod grpc;

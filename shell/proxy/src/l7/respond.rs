@@ -205,10 +205,11 @@ impl Session {
         if self.uploading.get() || self.speaking.get() != 0 {
             return;
         }
-        self.set_timeout(match self.deadline.get() {
-            Moment::NEVER => service.response_timeout,
+        let said = self.calling.get() && self.deadline.get() != Moment::NEVER;
+        self.set_timeout(match said {
+            false => service.response_timeout,
             // Who says how long to wait means it.
-            _ => service.response_timeout.max(self.timeouts().stall),
+            true => service.response_timeout.max(self.timeouts().stall),
         });
     }
 
