@@ -13,6 +13,7 @@
 //! Time and seeds are arguments, so that a simulation runs this very code.
 
 mod alias;
+mod backoff;
 mod balancer;
 mod circuit;
 mod eject;
@@ -42,6 +43,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use backoff::backoff;
 pub use balancer::{Balancer, Context, Unavailable, Unit};
 pub use circuit::{Fate, Passage, pass, passed};
 pub use flows::{Bounds, FlowId, Flows};

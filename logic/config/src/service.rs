@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{
     Breaking, CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Persisting, Policy,
-    ProxyVersion, Respreading,
+    ProxyVersion, Respreading, RetryOn, Retrying,
 };
 
 use crate::declare::{declare, resolved};
@@ -62,6 +62,22 @@ declare! {
         /// anything is answered at all, there are fewer still.
         // Finagle's and Envoy's: when all instances fail, retries do not multiply the load that made them fail.
         retry_budget: Percent => default(Percent(20)).within(Percent(0)..=Percent(100)),
+        /// After what there is another attempt, if the request may be repeated: `"connect"` (no connection), `"refused"` (an instance
+        /// says in HTTP/2 that it has not looked at it), `"reset"` (no answer, or none that makes sense), `"timeout"` (no answer
+        /// within `response_timeout`), answers by their status (`"503"`, `"502-504"`), and answers of gRPC (`"grpc:unavailable"`).
+        // What says something of the instance, and nothing of the request.
+        retry_on: Vec<RetryOn> => default(RetryOn::USUAL.to_vec()),
+        /// How long the first attempt waits at the most that waits at all, each further one twice as long, by chance. The first
+        /// one that follows `connect` or `refused` does not wait.
+        // Envoy's: many faults are over by then, and nobody notices.
+        retry_backoff: Duration => default(millis(25)).within(Duration::ZERO..=DAY),
+        /// And none waits longer than this.
+        // Ten times as long: people still wait.
+        retry_max_backoff: Duration => default(millis(250)).within(Duration::ZERO..=DAY),
+        /// The longest `Retry-After` that is waited for; answers that say more are passed on, as those are that say more than
+        /// is left of the request's deadline.
+        // A client that waits for seconds had better know why.
+        retry_max_after: Duration => default(secs(1)).within(Duration::ZERO..=DAY),
         /// How long an unused connection to an instance is kept.
         // nginx's; an instance that closes sooner is noticed at once.
         keep_alive: Duration => default(secs(60)).within(Duration::ZERO..=DAY),
@@ -123,6 +139,8 @@ pub struct Service {
     pub retries: u8,
     /// Retries as a share of requests.
     pub retry_budget: Percent,
+    /// What is tried again, and when.
+    pub retrying: Retrying,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
     /// The metric of its instances' load reports that says how many requests they have, if they report.
@@ -210,6 +228,12 @@ impl Resolved for Service {
             response_timeout: keys.response_timeout,
             retries: keys.retries,
             retry_budget: keys.retry_budget,
+            retrying: Retrying {
+                on: keys.retry_on,
+                backoff: keys.retry_backoff,
+                max_backoff: keys.retry_max_backoff,
+                max_retry_after: keys.retry_max_after,
+            },
             keep_alive: keys.keep_alive,
             load_report: keys.load_report,
             send_proxy: keys.send_proxy,
@@ -239,6 +263,10 @@ impl Resolved for Service {
             response_timeout: self.response_timeout,
             retries: self.retries,
             retry_budget: self.retry_budget,
+            retry_on: self.retrying.on.clone(),
+            retry_backoff: self.retrying.backoff,
+            retry_max_backoff: self.retrying.max_backoff,
+            retry_max_after: self.retrying.max_retry_after,
             keep_alive: self.keep_alive,
             load_report: self.load_report.clone(),
             send_proxy: self.send_proxy,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Breaking, Moment};
+use crate::{Breaking, Moment, Retrying};
 
 /// Settings of the stages around a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Balancing {
     pub limiting: Limiting,
     /// When it is left alone for a while, if ever.
     pub breaking: Option<Breaking>,
+    /// What is tried again, and when.
+    pub retrying: Retrying,
 }
 
 impl Default for Balancing {
@@ -45,6 +47,7 @@ impl Default for Balancing {
             respreading: Respreading::default(),
             limiting: Limiting::default(),
             breaking: None,
+            retrying: Retrying::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! gRPC through the node, with the `h2` crate at both ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -527,4 +528,32 @@ fn checks_speak_tls_where_requests_do() {
     let why = node.read("/v1/services/stranger").to_string();
     assert!(why.contains("no TLS with"), "{why}");
     node.until_health("pages", "i", "passing");
+}
+
+/// Has no time for the first two calls.
+async fn flaky(request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let mut respond = respond;
+    if CALLS.fetch_add(1, SeqCst) >= 2 {
+        return serve(request, respond).await;
+    }
+    let response = Response::builder()
+        .header("content-type", "application/grpc+proto")
+        .header("grpc-status", "14");
+    let _ = respond.send_response(response.body(()).unwrap(), true);
+}
+
+#[test]
+fn a_call_that_is_here_whole_is_tried_again_on_the_statuses_that_are_named() {
+    let origin = serving(|_| (), flaky);
+    let node = before(&[&origin], "retry_on = [\"grpc:unavailable\"]");
+    run(async {
+        let (sender, _ending) = connect(node.web()).await;
+        let (answer, mut stream) = call(&sender, "/unary", None).await;
+        stream.send_data(message(b"hello").into(), true).unwrap();
+        let answer = answer.await.unwrap().into_body();
+        assert_eq!(rest(answer).await, (message(b"hello"), "0".into()));
+    });
+    let retries = "pointsman_service_retries_total{service=\"shop\"}";
+    assert_eq!(node.metric(retries), 2.0);
 }

@@ -24,6 +24,7 @@ mod preface;
 mod registration;
 mod reload;
 mod respread;
+mod retries;
 mod routes;
 mod shared;
 mod shutdown;

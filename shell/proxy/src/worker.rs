@@ -181,8 +181,7 @@ impl Worker {
     }
 
     /// Whether a service can bear one more attempt after one that failed.
-    pub(crate) fn may_retry(&self, snapshot: &Snapshot, number: usize) -> bool {
-        let service = snapshot.service(number);
+    pub(crate) fn may_retry(&self, service: &ServiceTable, number: usize) -> bool {
         let (stats, draw) = (service.stats.of(self.index), self.draw());
         let mut balancers = self.balancers.borrow_mut();
         let slot = balancers.get_mut(number).and_then(Option::as_mut);

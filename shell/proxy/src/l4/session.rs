@@ -238,7 +238,7 @@ impl Session {
                     in_flight.done(balance::Outcome::Unreachable, worker.now());
                 }
             }
-            if self.outcome.attempts > service.retries || !worker.may_retry(&snapshot, number) {
+            if self.outcome.attempts > service.retries || !worker.may_retry(service, number) {
                 return Err(Closed::Unavailable);
             }
             stats.retries.bump(1);

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::SystemTime;
 
-use balance::{Context, Outcome};
+use balance::{Context, Outcome, Tried};
 use http::{h1, h2};
 use model::{Endpoint, Moment, ServiceTable};
 use telemetry::{AccessRecord, Answerer, Record};
@@ -137,6 +137,10 @@ impl Session {
                 let in_flight = match self.worker.pick(&snapshot, forward.service, &context) {
                     Ok(in_flight) => in_flight,
                     Err(why) => {
+                        if tries.may_return(why, &context) {
+                            context.tried = Tried::default();
+                            continue;
+                        }
                         stats.unavailable.bump(u64::from(tries.last.is_none()));
                         return Err(tries.exhausted(service, &why));
                     }
@@ -145,6 +149,7 @@ impl Session {
                 context.tried.add(endpoint);
                 tries.attempts += 1;
                 self.heard.set(Moment::NEVER);
+                self.spare.set((tries.left(service), forward.service));
                 self.settle_at(forward, service, endpoint);
                 self.tell_time(forward);
                 let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
@@ -541,8 +546,12 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         Ok(_) => Outcome::Answered,
         Err(Failed::Connect(_)) => Outcome::Unreachable,
         Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
-        Err(Failed::Unanswered(Unanswered::Replaced(500 | 502..=504))) => Outcome::Error,
-        Err(Failed::Unanswered(Unanswered::Replaced(_))) => Outcome::Answered,
+        Err(Failed::Unanswered(
+            Unanswered::Replaced(500 | 502..=504) | Unanswered::Again(500 | 502..=504, _),
+        )) => Outcome::Error,
+        Err(Failed::Unanswered(Unanswered::Replaced(_) | Unanswered::Again(..))) => {
+            Outcome::Answered
+        }
         Err(Failed::Unanswered(Unanswered::Left | Unanswered::Malformed)) => Outcome::Broken,
         // No fault of the instance's, or none that says more than that it leaves, or has enough to do.
         Err(Failed::Stale | Failed::Full | Failed::Refused | Failed::Client(_))

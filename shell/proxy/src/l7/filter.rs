@@ -157,17 +157,7 @@ impl Session {
             waits_for
         })?;
         let reactor = self.worker.reactor();
-        loop {
-            let left = until.since(self.worker.now());
-            if left.is_zero() || self.client.is_hung_up() {
-                break;
-            }
-            // Timers are coarse, and late rather than early.
-            match left.checked_sub(COARSE) {
-                Some(most) if !most.is_zero() => reactor.sleep(most).await,
-                _ => reactor.a_moment().await,
-            }
-        }
+        self.pause(until).await;
         let (verdict, print) = verdict?;
         let most = self.worker.now() + VERIFYING;
         loop {
@@ -179,6 +169,22 @@ impl Session {
                 Some(false) => return Some(self.wrong_password()),
                 None if self.worker.now() > most => return Some(busy()),
                 None => reactor.a_moment().await,
+            }
+        }
+    }
+
+    /// Waits, unless the client leaves.
+    pub(super) async fn pause(&self, until: Moment) {
+        let reactor = self.worker.reactor();
+        loop {
+            let left = until.since(self.worker.now());
+            if left.is_zero() || self.client.is_hung_up() {
+                return;
+            }
+            // Timers are coarse, and late rather than early.
+            match left.checked_sub(COARSE) {
+                Some(most) if !most.is_zero() => reactor.sleep(most).await,
+                _ => reactor.a_moment().await,
             }
         }
     }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::{grpc, h1, h2, load_report};
 use model::{Coding, Moment, ServiceTable};
@@ -57,6 +58,8 @@ pub(super) enum Unanswered {
     ClientLeft,
     /// It answered with this status, and a page takes the place of that.
     Replaced(u16),
+    /// It answered with this status, and another attempt takes the place of that, after so long.
+    Again(u16, Duration),
 }
 
 impl Unanswered {
@@ -78,7 +81,9 @@ pub(super) struct Asked {
     keep_alive: bool,
     upgrade: bool,
     /// Whether another attempt is possible as long as the client has seen nothing.
-    repeatable: bool,
+    pub(super) repeatable: bool,
+    /// Whether it is a call of gRPC that is here whole.
+    pub(super) call: bool,
     /// What gRPC's answers become.
     web: Option<grpc::Kind>,
 }
@@ -91,6 +96,7 @@ impl Asked {
             keep_alive: begun.keep_alive,
             upgrade: forward.upgrade,
             repeatable: begun.method.is_idempotent() && begun.body.is_done(),
+            call: begun.call.is_some() && begun.body.is_done(),
             web: begun.call.as_ref().and_then(|call| call.web()),
         }
     }
@@ -304,6 +310,9 @@ impl Session {
             early.message = Some(message);
             early.keep(&input[head_len..]);
             return Ok(None);
+        }
+        if let Some(again) = self.passes_over(response, asked, service) {
+            return Err(again);
         }
         if response.status >= 400 && self.intercepts(response.status) {
             return Err(Unanswered::Replaced(response.status));

@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub(super) heard: Cell<Moment>,
     /// How many requests the instance says it is at work on.
     pub(super) load: Cell<Option<f32>>,
+    /// Attempts that may follow the present one at its service, and the service's number.
+    pub(super) spare: Cell<(u8, usize)>,
     /// Its room at a service that has no room for all. A tunnel gives it back.
     pub(super) admitted: Cell<Option<Box<Admitted>>>,
     /// What a tunnel needs, if the present request asks for one.
@@ -190,6 +192,7 @@ impl Session {
             filtered: Cell::new(None),
             heard: Cell::new(Moment::NEVER),
             load: Cell::new(None),
+            spare: Cell::new((0, 0)),
         }
     }
 
