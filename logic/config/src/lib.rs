@@ -25,6 +25,7 @@ mod expand;
 mod fault;
 mod filter;
 mod front;
+mod hedge;
 mod http2;
 mod instance;
 mod limit;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::{
-    Breaking, CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Persisting, Policy,
-    ProxyVersion, Respreading, RetryOn, Retrying,
+    Breaking, CheckKind, CheckSpec, Ejecting, HashOn, Hedging, Instance, Limiting, Persisting,
+    Policy, ProxyVersion, Respreading, RetryOn, Retrying,
 };
 
 use crate::declare::{declare, resolved};
@@ -103,6 +103,8 @@ declare! {
         limits: Limiting => section(),
         /// When it is left alone for a while because most of its requests fail.
         circuit_breaker: Option<Breaking> => absent("it is never left alone"),
+        /// When requests that take long are sent to a second instance.
+        hedge: Option<Hedging> => absent("one is asked, and then another only if it fails"),
         /// How long connections follow a change of what instances should have.
         respread: Respreading => section(),
         /// Which instance a client's requests stay at.
@@ -159,6 +161,8 @@ pub struct Service {
     pub limits: Limiting,
     /// When it is left alone for a while.
     pub breaking: Option<Breaking>,
+    /// When a second instance is asked.
+    pub hedging: Option<Hedging>,
     /// How long connections follow a change of what instances should have.
     pub respread: Respreading,
     /// Which instance a client's requests stay at, if that matters.
@@ -187,35 +191,7 @@ impl Resolved for Service {
                 cx.at_key(Severity::Error, &path, what, hint);
             }
         }
-        if keys.respread.rate != 0 && !keys.policy.is_load_aware() {
-            let policy = keys.policy.as_str();
-            let what = format!("{policy} would not send a client to an instance that has fewer");
-            let hint = "choose least_conn as the policy, or leave respread out";
-            let path = format!("{}.respread.rate", cx.path());
-            cx.at_key(Severity::Error, &path, what, hint);
-        }
-        if keys.protocol == InstanceProtocol::Http2 && keys.send_proxy.is_some() {
-            let what = "names one client, and a connection with HTTP/2 is shared by many";
-            let hint = "remove it, or the protocol: instances get X-Forwarded-For as well";
-            let path = format!("{}.send_proxy", cx.path());
-            cx.at_key(Severity::Error, &path, what, hint);
-        }
-        if keys.load_report.is_some() && keys.policy != Policy::LeastTime {
-            let what = format!("{} does not look at reports", keys.policy.as_str());
-            let hint = "choose least_time as the policy, or leave load_report out";
-            let path = format!("{}.load_report", cx.path());
-            cx.at_key(Severity::Warning, &path, what, hint);
-        }
-        // Databases and mail servers begin in clear text, and agree on TLS there.
-        let clear = |check: &CheckSpec| {
-            matches!(check.kind, CheckKind::Protocol(_)) && check.port.is_none()
-        };
-        if keys.tls.is_some() && keys.check.as_ref().is_some_and(clear) {
-            let what = "speaks clear text to instances that speak TLS, and will fail";
-            let hint = "use tcp = true, or name a port where they answer in clear text";
-            let path = format!("{}.check", cx.path());
-            cx.at_key(Severity::Warning, &path, what, hint);
-        }
+        fits_together(&keys, cx);
         (cx.log.errors() == before).then_some(Self {
             policy: keys.policy,
             hash_on: keys.hash_on,
@@ -243,6 +219,7 @@ impl Resolved for Service {
             ejection: keys.ejection,
             limits: keys.limits,
             breaking: keys.circuit_breaker,
+            hedging: keys.hedge,
             respread: keys.respread,
             persistence: keys.persistence,
             check: keys.check,
@@ -276,11 +253,44 @@ impl Resolved for Service {
             ejection: self.ejection,
             limits: self.limits,
             circuit_breaker: self.breaking,
+            hedge: self.hedging,
             respread: self.respread,
             persistence: self.persistence.clone(),
             check: self.check.clone(),
             instance: self.instances.clone(),
         }
+    }
+}
+
+/// Looks for keys that make no sense together.
+fn fits_together(keys: &ServiceKeys, cx: &mut Reader<'_, '_>) {
+    if keys.respread.rate != 0 && !keys.policy.is_load_aware() {
+        let policy = keys.policy.as_str();
+        let what = format!("{policy} would not send a client to an instance that has fewer");
+        let hint = "choose least_conn as the policy, or leave respread out";
+        let path = format!("{}.respread.rate", cx.path());
+        cx.at_key(Severity::Error, &path, what, hint);
+    }
+    if keys.protocol == InstanceProtocol::Http2 && keys.send_proxy.is_some() {
+        let what = "names one client, and a connection with HTTP/2 is shared by many";
+        let hint = "remove it, or the protocol: instances get X-Forwarded-For as well";
+        let path = format!("{}.send_proxy", cx.path());
+        cx.at_key(Severity::Error, &path, what, hint);
+    }
+    if keys.load_report.is_some() && keys.policy != Policy::LeastTime {
+        let what = format!("{} does not look at reports", keys.policy.as_str());
+        let hint = "choose least_time as the policy, or leave load_report out";
+        let path = format!("{}.load_report", cx.path());
+        cx.at_key(Severity::Warning, &path, what, hint);
+    }
+    // Databases and mail servers begin in clear text, and agree on TLS there.
+    let clear =
+        |check: &CheckSpec| matches!(check.kind, CheckKind::Protocol(_)) && check.port.is_none();
+    if keys.tls.is_some() && keys.check.as_ref().is_some_and(clear) {
+        let what = "speaks clear text to instances that speak TLS, and will fail";
+        let hint = "use tcp = true, or name a port where they answer in clear text";
+        let path = format!("{}.check", cx.path());
+        cx.at_key(Severity::Warning, &path, what, hint);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Breaking, Moment, Retrying};
+use crate::{Breaking, Hedging, Moment, Retrying};
 
 /// Settings of the stages around a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Balancing {
     pub breaking: Option<Breaking>,
     /// What is tried again, and when.
     pub retrying: Retrying,
+    /// When a second instance is asked, if ever.
+    pub hedging: Option<Hedging>,
 }
 
 impl Default for Balancing {
@@ -48,6 +50,7 @@ impl Default for Balancing {
             limiting: Limiting::default(),
             breaking: None,
             retrying: Retrying::default(),
+            hedging: None,
         }
     }
 }

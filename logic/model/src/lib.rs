@@ -11,6 +11,7 @@ mod endpoint_stats;
 mod filter;
 mod four_letter_word;
 mod health;
+mod hedging;
 mod host;
 mod instance;
 mod limit;
@@ -51,6 +52,7 @@ pub use filter::{
 };
 pub use four_letter_word::FourLetterWord;
 pub use health::Health;
+pub use hedging::Hedging;
 pub use host::Host;
 pub use instance::{Instance, Lease, Weight};
 pub use limit::{

@@ -189,6 +189,10 @@ pub struct ServiceStats {
     pub requests: Counter,
     /// Attempts after the first.
     pub retries: Counter,
+    /// Second requests sent because the first took long.
+    pub hedges: Counter,
+    /// Those of them that were answered first.
+    pub hedges_won: Counter,
     /// Requests for which no instance could be chosen.
     pub unavailable: Counter,
     /// Attempts that were answered, and not with an error of the instance's own.

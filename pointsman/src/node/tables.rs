@@ -374,6 +374,7 @@ impl Tables {
             ejecting: settings.ejection,
             limiting: settings.limits,
             breaking: settings.breaking,
+            hedging: settings.hedging,
             retrying: settings.retrying.clone(),
             respreading: Respreading {
                 transactions: settings.check.as_ref().is_some_and(is_postgresql),

@@ -10,6 +10,7 @@ mod deadline;
 mod explain;
 mod filters;
 mod grpc;
+mod hedge;
 mod hostile;
 mod http2;
 mod input;

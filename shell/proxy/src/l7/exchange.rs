@@ -1,6 +1,7 @@
 //! One request: attempts at instances until one answers, or the answer is ours.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use balance::{Context, Outcome, Tried};
@@ -21,6 +22,7 @@ use super::tunnel::Upgraded;
 use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
 use crate::tls::{is_current, to_instance};
+use crate::worker::{InFlight, Snapshot, Worker};
 
 /// How a request ended, for counters and the log.
 pub(super) struct Ended {
@@ -152,13 +154,9 @@ impl Session {
                 self.spare.set((tries.left(service), forward.service));
                 self.settle_at(forward, service, endpoint);
                 self.tell_time(forward);
-                let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
-                if matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
-                {
-                    // No fault of the instance's: the same one again, on a new connection.
-                    outcome =
-                        Box::pin(self.attempt(begun, forward, service, endpoint, false)).await;
-                }
+                let (of, memory) = ((&snapshot, in_flight), (&mut context, &mut tries));
+                let (outcome, in_flight) = self.attempts(begun, forward, of, memory).await;
+                let endpoint = in_flight.endpoint();
                 // A long body, or a slow client, is no latency of the instance's.
                 let heard = self.heard.get().min(self.worker.now());
                 if let Some(load) = self.load.take() {
@@ -178,6 +176,38 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    /// An attempt at the instance that was chosen, or at two; what came of it, and of which.
+    fn attempts<'a>(
+        &'a self,
+        begun: &mut Begun,
+        forward: &mut Forward,
+        (snapshot, in_flight): (&'a Snapshot, InFlight<'a>),
+        memory: (&mut Context, &mut Tries),
+    ) -> impl Future<Output = (Result<Ended, Failed>, InFlight<'a>)> {
+        async move {
+            let service = snapshot.service(forward.service);
+            let (outcome, in_flight) = match self.hedge_delay(begun, forward, service) {
+                None => {
+                    let endpoint = in_flight.endpoint();
+                    let outcome = self.attempt(begun, forward, service, endpoint, true).await;
+                    self.learn_delay(begun, forward, service, &outcome, &in_flight);
+                    (outcome, in_flight)
+                }
+                Some(delay) => {
+                    let of = (snapshot, in_flight);
+                    Box::pin(self.hedged(begun, forward, of, memory, delay)).await
+                }
+            };
+            if !matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
+            {
+                return (outcome, in_flight);
+            }
+            // No fault of the instance's: the same one again, on a new connection.
+            let again = self.attempt(begun, forward, service, in_flight.endpoint(), false);
+            (Box::pin(again).await, in_flight)
         }
     }
 
@@ -267,23 +297,8 @@ impl Session {
         many: bool,
     ) -> Result<Sock, Failed> {
         self.set_timeout(service.connect_timeout);
-        let to = endpoint.address;
-        let mut connected = self.worker.connect(service, to).await;
-        if let Ok(instance) = &mut connected {
-            // Where our own limits are shorter, keepalive has nothing to find.
-            if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
-                instance.keep_alive(service.peer_timeout);
-            }
-            let introduced = self.introduce(instance, service);
-            introduced.map_err(Failed::Connect)?;
-            if service.tls
-                && let Err(fault) = to_instance(&self.worker, service, instance, to, many).await
-            {
-                connected = Err(fault);
-            }
-        }
-        endpoint.stats.connected(connected.is_ok());
-        connected.map_err(Failed::Connect)
+        let introduce = |instance: &Sock| self.introduce(instance, service);
+        connect(&self.worker, endpoint, service, many, introduce).await
     }
 
     /// Sends the header that the instance expects in front of a connection. A new connection has room for it.
@@ -529,6 +544,32 @@ impl Session {
     }
 }
 
+/// Connects within the task's deadline; `many` if the connection may carry many requests at a time.
+pub(super) async fn connect(
+    worker: &Rc<Worker>,
+    endpoint: &Endpoint,
+    service: &ServiceTable,
+    many: bool,
+    introduce: impl Fn(&Sock) -> std::io::Result<()>,
+) -> Result<Sock, Failed> {
+    let to = endpoint.address;
+    let mut connected = worker.connect(service, to).await;
+    if let Ok(instance) = &mut connected {
+        // Where our own limits are shorter, keepalive has nothing to find.
+        if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
+            instance.keep_alive(service.peer_timeout);
+        }
+        introduce(instance).map_err(Failed::Connect)?;
+        if service.tls
+            && let Err(fault) = to_instance(worker, service, instance, to, many).await
+        {
+            connected = Err(fault);
+        }
+    }
+    endpoint.stats.connected(connected.is_ok());
+    connected.map_err(Failed::Connect)
+}
+
 /// How the rest of a request's body goes to an instance in HTTP/1.1.
 fn framing(forward: &Forward) -> Frame {
     match forward.chunked {
@@ -538,7 +579,7 @@ fn framing(forward: &Forward) -> Frame {
 }
 
 /// What an attempt tells of its instance.
-fn told(outcome: &Result<Ended, Failed>) -> Outcome {
+pub(super) fn told(outcome: &Result<Ended, Failed>) -> Outcome {
     match outcome {
         Ok(ended) if ended.cut.is_some_and(Cut::is_by_instance) => Outcome::Broken,
         // Others of the 5xx are about the request: not implemented, version not supported, loop detected.

@@ -24,7 +24,7 @@ use crate::verify::Verdict;
 use crate::worker::Worker;
 
 /// How late a timer may be.
-const COARSE: Duration = Duration::from_millis(35);
+pub(super) const COARSE: Duration = Duration::from_millis(35);
 
 /// How long a password may take to be verified: as many as may wait, and each of the dearest kind.
 const VERIFYING: Duration = Duration::from_secs(60);
