@@ -10,8 +10,9 @@ const BUCKETS: usize = 160;
 const PER_DOUBLING: u32 = 3;
 const FIRST: u32 = 16;
 
-/// Answers that it takes to know anything: of fewer, a ninety-fifth hundredth is one or two.
-const ENOUGH: u32 = 100;
+/// Answers that it takes to know anything: of fewer, one of twenty is none or one. What is known too well of too few is held to the
+/// budget like everything else.
+const ENOUGH: u32 = 30;
 
 /// With so many, all counts are halved: what was is forgotten.
 const MANY: u32 = 2_000;

@@ -17,7 +17,7 @@ declare! {
     /// request is given up. Only those that may be repeated (GET, HEAD, PUT, DELETE, OPTIONS, TRACE) and are here whole.
     pub(crate) struct HedgeKeys {
         /// A second one is sent when the first has taken longer than this share of the requests do, as far as is known of
-        /// them: it is learned from the first hundred on.
+        /// them: it is learned, from the first thirty on.
         // Dean and Barroso's: the tail is cut, and one of twenty costs twice.
         quantile: Percent => default(Percent(95)).within(Percent(50)..=Percent(99)),
         /// Second requests as a share of the requests at the most.

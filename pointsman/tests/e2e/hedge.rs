@@ -235,7 +235,7 @@ fn a_stream_that_is_given_up_is_cancelled_and_its_connection_stays() {
             let _ = respond.send_response(response.body(()).unwrap(), true);
         },
     );
-    let settings = "policy = \"round_robin\"\nhedge = { budget = \"100%\" }";
+    let settings = "policy = \"round_robin\"\nhedge = { budget = \"100%\" }\n[node]\nworkers = 1";
     let node = crate::shared::before(&[&moody, &well], settings);
     warm(&node);
     silent.store(true, SeqCst);

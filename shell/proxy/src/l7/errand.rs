@@ -14,6 +14,7 @@ use super::exchange::{Failed, connect};
 use super::link::Ask;
 use super::respond::Unanswered;
 use super::share::{Reached, body_of, reach};
+use crate::buffers::{FRONT, READ};
 use crate::rt::{Either, Reactor, Sock, TaskId, TimedOut, race};
 use crate::tls::is_current;
 use crate::worker::{Snapshot, Worker};
@@ -31,11 +32,11 @@ pub(super) struct Errand {
     pub(super) chunked: bool,
 }
 
-/// A connection on which it was sent, and on which there is something to read.
+/// A connection on which it was sent, and on which the answer has begun.
 pub(super) struct Sent {
     pub(super) sock: Sock,
-    /// Whether it had carried others before.
-    pub(super) was_used: bool,
+    /// What was read of the answer.
+    pub(super) came: Vec<u8>,
     /// Whether it is a stream of a connection that others share.
     pub(super) shared: bool,
 }
@@ -81,19 +82,43 @@ impl Errand {
     pub(super) async fn run(&self) -> Result<Sent, Failed> {
         let service = self.snapshot.service(self.to.0);
         let endpoint = &service.endpoints[self.to.1];
-        let sent = self.send(service, endpoint).await?;
-        let reactor = self.worker.reactor();
-        reactor.set_timeout(service.response_timeout);
-        let readable = sent.sock.readable().await;
-        readable.map_err(|TimedOut| Failed::Unanswered(Unanswered::Silent))?;
-        Ok(sent)
+        let (sock, shared, was_used) = self.send(service, endpoint).await?;
+        self.worker.reactor().set_timeout(service.response_timeout);
+        loop {
+            // What TLS has to say of itself is nothing that can be read.
+            let read = self.read(&sock);
+            match read {
+                Ok(Some(came)) if !came.is_empty() => {
+                    return Ok(Sent { sock, came, shared });
+                }
+                Ok(None) => {
+                    let readable = sock.readable().await;
+                    readable.map_err(|TimedOut| Failed::Unanswered(Unanswered::Silent))?;
+                }
+                Ok(Some(_)) | Err(Unanswered::Left) if was_used => return Err(Failed::Stale),
+                Ok(Some(_)) => return Err(Failed::Unanswered(Unanswered::Left)),
+                Err(why) => return Err(why.into()),
+            }
+        }
     }
 
-    async fn send(&self, service: &ServiceTable, endpoint: &Endpoint) -> Result<Sent, Failed> {
+    fn read(&self, sock: &Sock) -> Result<Option<Vec<u8>>, Unanswered> {
+        let mut scratch = self.worker.buffers.scratch();
+        let read = sock.try_recv(&mut scratch[FRONT..FRONT + READ]);
+        let read = read.map_err(|_| Unanswered::of(sock))?;
+        Ok(read.map(|n| scratch[FRONT..FRONT + n].to_vec()))
+    }
+
+    /// Sends it; on which connection, whether others share that, and whether it had carried others before.
+    async fn send(
+        &self,
+        service: &ServiceTable,
+        endpoint: &Endpoint,
+    ) -> Result<(Sock, bool, bool), Failed> {
         let mut made = None;
         if service.http2 {
             match self.ask(service, endpoint).await? {
-                Ok(sent) => return Ok(sent),
+                Ok((sock, was_used)) => return Ok((sock, true, was_used)),
                 Err(older) => made = older,
             }
         }
@@ -106,11 +131,7 @@ impl Errand {
             None => self.connect(service, endpoint, false).await?,
         };
         self.send_all(service, &sock, &self.message).await?;
-        Ok(Sent {
-            sock,
-            was_used,
-            shared: false,
-        })
+        Ok((sock, false, was_used))
     }
 
     /// Sends it on a stream; else the instance speaks HTTP/1.1, on this connection if that was found out just now.
@@ -118,7 +139,7 @@ impl Errand {
         &self,
         service: &ServiceTable,
         endpoint: &Endpoint,
-    ) -> Result<Result<Sent, Option<Sock>>, Failed> {
+    ) -> Result<Result<(Sock, bool), Option<Sock>>, Failed> {
         let (head, data) = body_of(&self.message, self.chunked);
         let scheme = if service.tls { "https" } else { "http" };
         let mut block = Vec::new();
@@ -138,11 +159,7 @@ impl Errand {
                     self.send_all(service, &sock, &data).await?;
                     sock.end_message(&[]);
                 }
-                Ok(Ok(Sent {
-                    sock,
-                    was_used,
-                    shared: true,
-                }))
+                Ok(Ok((sock, was_used)))
             }
         }
     }

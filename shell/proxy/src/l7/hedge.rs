@@ -111,17 +111,14 @@ impl Session {
             let leg = legs.swap_remove(index).in_flight;
             let outcome = match sent {
                 Ok(sent) => {
-                    // One that ends may have nothing to say.
-                    if !sent.sock.is_hung_up() {
-                        legs.clear();
-                    }
+                    legs.clear();
                     self.take_answer(begun, forward, (service, endpoint), sent)
                         .await
                 }
                 Err(failed) => Err(failed),
             };
             match outcome {
-                Err(failed) if !legs.is_empty() && !matches!(failed, Failed::Client(_)) => {
+                Err(failed) if !legs.is_empty() => {
                     leg.done(told(&Err(failed)), self.worker.now());
                 }
                 outcome => {
@@ -253,21 +250,9 @@ impl Session {
         (service, number): (&ServiceTable, usize),
         sent: Sent,
     ) -> Result<Ended, Failed> {
-        let Sent {
-            sock,
-            was_used,
-            shared,
-        } = sent;
-        let before = sock.received();
-        let answered = self
-            .respond(&sock, Asked::of(begun, forward), service)
-            .await;
-        let answered = match answered {
-            Err(Unanswered::Left) if was_used && sock.received() == before => {
-                return Err(Failed::Stale);
-            }
-            answered => answered?,
-        };
+        let Sent { sock, came, shared } = sent;
+        let asked = Asked::of(begun, forward);
+        let answered = self.respond_to(came, &sock, asked, service).await?;
         let stays = answered.cut.is_none() && answered.instance_stays && !shared;
         if stays && !self.worker.draining() {
             let (endpoint, now) = (&service.endpoints[number], self.worker.now());

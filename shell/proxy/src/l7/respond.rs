@@ -64,7 +64,7 @@ pub(super) enum Unanswered {
 
 impl Unanswered {
     /// For a connection that broke.
-    fn of(instance: &Sock) -> Self {
+    pub(super) fn of(instance: &Sock) -> Self {
         match instance.lost() {
             h2::Lost::Refused => Self::Refused,
             h2::Lost::Malformed => Self::Malformed,
@@ -150,8 +150,32 @@ impl Session {
         asked: Asked,
         service: &ServiceTable,
     ) -> impl Future<Output = Result<Answered, Unanswered>> {
+        self.respond_after(None, instance, asked, service)
+    }
+
+    /// The same, of an answer of which this was read.
+    pub(super) fn respond_to(
+        &self,
+        came: Vec<u8>,
+        instance: &Sock,
+        asked: Asked,
+        service: &ServiceTable,
+    ) -> impl Future<Output = Result<Answered, Unanswered>> {
+        let early = Early {
+            bytes: came,
+            ..Early::default()
+        };
+        self.respond_after(Some(Box::new(early)), instance, asked, service)
+    }
+
+    fn respond_after(
+        &self,
+        mut early: Option<Box<Early>>,
+        instance: &Sock,
+        asked: Asked,
+        service: &ServiceTable,
+    ) -> impl Future<Output = Result<Answered, Unanswered>> {
         async move {
-            let mut early = None;
             self.await_head(service);
             let rest = loop {
                 if let Some(begun) = self.look(instance, asked, service, &mut early)? {
