@@ -118,6 +118,10 @@ pub struct Mirror {
 /// What became of copies.
 #[derive(Debug, Default)]
 pub struct MirrorStats {
+    /// Copies that were begun. Those that are neither answered nor failed nor dropped are under way.
+    pub begun: Counter,
+    /// Copies that were given up before they were whole.
+    pub dropped: Counter,
     /// Copies that were answered.
     pub answered: Counter,
     /// Copies that were sent, or could not be, and not answered.

@@ -1,6 +1,8 @@
 //! What routes have beside one service, counted.
 
-use model::{Action, Circuit, Counter, Phase, Route, RoutingTable, ServiceTable, Sharded};
+use model::{
+    Action, Circuit, Counter, MirrorStats, Phase, Route, RoutingTable, ServiceTable, Sharded,
+};
 use telemetry::{Exposition, Kind};
 
 use super::metrics::labels;
@@ -9,6 +11,7 @@ pub(super) fn render(table: &RoutingTable, out: &mut Exposition) {
     split(table, out);
     fallback(table, out);
     circuits(table, out);
+    mirrors(table, out);
 }
 
 fn routes(table: &RoutingTable) -> impl Iterator<Item = (&str, &Route)> {
@@ -42,6 +45,33 @@ fn split(table: &RoutingTable, out: &mut Exposition) {
                 let to = (table, share.service);
                 sample(out, name, (listener, route), to, &share.given);
             }
+        }
+    }
+}
+
+fn mirrors(table: &RoutingTable, out: &mut Exposition) {
+    let name = "pointsman_route_mirrored_total";
+    let help = "Copies of a route's requests, by what became of them.";
+    out.metric(name, Kind::Counter, help);
+    type Count = (&'static str, fn(&MirrorStats) -> &Counter);
+    let counts: [Count; 3] = [
+        ("answered", |stats| &stats.answered),
+        ("failed", |stats| &stats.failed),
+        ("skipped", |stats| &stats.skipped),
+    ];
+    for (listener, route) in routes(table) {
+        let Some(mirror) = route.aside.as_ref().and_then(|aside| aside.mirror.as_ref()) else {
+            continue;
+        };
+        let view = table.services[mirror.service].view().to_string();
+        for (outcome, count) in counts {
+            let labels = [
+                ("listener", listener),
+                ("route", &*route.name),
+                ("service", &*view),
+                ("outcome", outcome),
+            ];
+            out.sample(name, &labels, mirror.stats.total(count));
         }
     }
 }

@@ -17,6 +17,7 @@ mod input;
 mod limits;
 mod linear;
 mod matches;
+mod mirror;
 mod observe;
 mod origins;
 mod persistence;

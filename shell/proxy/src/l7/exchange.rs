@@ -85,6 +85,9 @@ impl Session {
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
+                if begun.aside.is_some() {
+                    self.mirror(begun, forward);
+                }
                 let ended = self.serve_by(begun, forward).await;
                 self.admitted.take();
                 self.upgraded.take();
@@ -94,6 +97,7 @@ impl Session {
             }
         };
         self.end_call();
+        self.end_copy();
         self.record(begun, &ended, service);
         ended.next
     }

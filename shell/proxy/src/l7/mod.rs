@@ -24,6 +24,7 @@ mod h2;
 mod hedge;
 mod key;
 mod link;
+mod mirror;
 mod persist;
 mod pump;
 mod respond;

@@ -12,6 +12,7 @@ use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 use super::admit::Admitted;
 use super::begin::{Begun, Plan};
 use super::filter::Filtered;
+use super::mirror::Copying;
 use super::pump::BUDGET;
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
@@ -60,6 +61,8 @@ pub(crate) struct Session {
     pub(super) load: Cell<Option<f32>>,
     /// Attempts that may follow the present one at its service, and the service's number.
     pub(super) spare: Cell<(u8, usize)>,
+    /// The copy of the present request, while its body is coming.
+    pub(super) copying: Cell<Option<Box<Copying>>>,
     /// Its room at a service that has no room for all. A tunnel gives it back.
     pub(super) admitted: Cell<Option<Box<Admitted>>>,
     /// What a tunnel needs, if the present request asks for one.
@@ -193,6 +196,7 @@ impl Session {
             heard: Cell::new(Moment::NEVER),
             load: Cell::new(None),
             spare: Cell::new((0, 0)),
+            copying: Cell::new(None),
         }
     }
 
