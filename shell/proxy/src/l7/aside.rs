@@ -91,8 +91,8 @@ impl Session {
                             false => Err(self.no_room(begun, forward, attempts)),
                         };
                         if let Some(passed) = passed {
-                            let ours = forward.deadline.ours;
-                            passed.ended(&served, (attempts, ours), self.worker.now());
+                            let (ours, failed) = (forward.deadline.ours, self.call_failed.get());
+                            passed.ended(&served, (attempts, ours, failed), self.worker.now());
                         }
                         served
                     }

@@ -33,13 +33,14 @@ impl Passed {
     pub(super) fn ended(
         mut self,
         served: &Result<Ended, Box<Unserved>>,
-        (before, ours): (u8, bool),
+        (before, ours, call_failed): (u8, bool, bool),
         now: Moment,
     ) {
         self.now = now;
         self.fate = match served {
             // Our own bound is the service's; whoever wants less must not open the circuit for others.
             Ok(ended) if ended.cut == Some(Cut::Expired) && ours => Fate::Failed,
+            Ok(_) if call_failed => Fate::Failed,
             Ok(ended) => ended.fate(),
             Err(unserved) if unserved.attempts > before => Fate::Failed,
             Err(_) => Fate::Unknown,

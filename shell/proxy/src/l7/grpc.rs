@@ -125,9 +125,26 @@ impl Session {
     }
 
     pub(super) fn end_call(&self) {
+        self.call_failed.set(false);
         self.deadline.set(Moment::NEVER);
         self.calling.set(false);
         self.expired.set(false);
+    }
+
+    /// Takes in the status of a call, from its answer's head or from its trailers. Broken is what would be 500, 503 or 504
+    /// elsewhere: the other statuses are about the call.
+    pub(super) fn hear_status(&self, status: Option<&[u8]>) {
+        if let (true, Some(status)) = (self.calling.get(), status) {
+            let broken = [b"2".as_slice(), b"4", b"13", b"14", b"15"];
+            self.call_failed.set(broken.contains(&status.trim_ascii()));
+        }
+    }
+
+    /// The same, from trailers.
+    pub(super) fn hear_trailers(&self, trailers: &[u8]) {
+        if self.calling.get() {
+            self.hear_status(grpc::status_of(trailers));
+        }
     }
 
     /// Whether the deadline of a request has passed. What is still to be said of it then has as much time as anything else.

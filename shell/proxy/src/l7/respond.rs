@@ -335,6 +335,10 @@ impl Session {
             early.keep(&input[head_len..]);
             return Ok(None);
         }
+        self.hear_status(match self.calling.get() {
+            true => response.fields.find("grpc-status"),
+            false => None,
+        });
         if let Some(again) = self.passes_over(response, asked, service) {
             return Err(again);
         }
@@ -500,6 +504,7 @@ impl Session {
         };
         let unsent = &data[sent.unwrap_or(0)..];
         if decoded.done && unsent.is_empty() {
+            self.hear_trailers(trailers);
             self.client.end_message(trailers);
         }
         head.clear();
@@ -577,6 +582,7 @@ impl Session {
         loop {
             self.flush_to_client(unsent, &mut pace).await?;
             if started.body.is_done() {
+                self.hear_trailers(started.body.trailers());
                 self.client.end_message(started.body.trailers());
                 return Ok(());
             }
@@ -589,6 +595,7 @@ impl Session {
                 Ok(Step::Done) => {
                     // The framing's own end, for a body that ended with the connection, is on its way too.
                     self.flush_to_client(unsent, &mut pace).await?;
+                    self.hear_trailers(started.body.trailers());
                     self.client.end_message(started.body.trailers());
                     return Ok(());
                 }

@@ -55,6 +55,8 @@ pub(crate) struct Session {
     pub(super) expired: Cell<bool>,
     /// Whether the present request is a call of gRPC, on which nothing may move for long.
     pub(super) calling: Cell<bool>,
+    /// Whether the present call was answered with a status that says that something is broken.
+    pub(super) call_failed: Cell<bool>,
     /// When the instance was heard of first; [`Moment::NEVER`] before.
     pub(super) heard: Cell<Moment>,
     /// How many requests the instance says it is at work on.
@@ -192,6 +194,7 @@ impl Session {
             deadline: Cell::new(Moment::NEVER),
             expired: Cell::new(false),
             calling: Cell::new(false),
+            call_failed: Cell::new(false),
             filtered: Cell::new(None),
             heard: Cell::new(Moment::NEVER),
             load: Cell::new(None),
