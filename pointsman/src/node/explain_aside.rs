@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use balance::{Balancer, Context};
 use fronts::Choice;
 use http::h1;
 use model::{Aside, Cannot, HashOn, Phase, Route, RoutingTable, ServiceTable, Split, Sticky};
@@ -20,18 +21,23 @@ impl Shared {
     ) -> Choice {
         let choice = self.choice(service, kept);
         let own = service.view();
-        let able = choice.instances.iter().any(|instance| instance.eligible);
         let cannot = match is_open(service, lines) {
             true => Some((
                 Cannot::Open,
                 format!("the circuit of service {own} is open"),
             )),
-            false if !able => {
+            false if !can_answer(service, kept) => {
                 let why = format!("service {own} has no instance that can answer");
                 Some((Cannot::Unavailable, why))
             }
             false => None,
         };
+        if let Some(hedging) = &service.balancing.hedging {
+            let quantile = hedging.quantile;
+            lines.push(format!(
+                "a second instance is asked when the first takes longer than {quantile} % of requests do"
+            ));
+        }
         let aside = route.aside.as_deref();
         if let Some(aside) = aside {
             describe(aside, table, lines);
@@ -49,6 +55,18 @@ impl Shared {
             _ => choice,
         }
     }
+}
+
+/// Whether any instance can, as requests see it that another service could answer.
+fn can_answer(service: &ServiceTable, kept: Option<u32>) -> bool {
+    let context = Context {
+        key: fastrand::u64(..),
+        kept,
+        stand_in: true,
+        ..Context::default()
+    };
+    let mut balancer = Balancer::new(service, 0, fastrand::u64(..));
+    balancer.choose(service, &context, proxy::now()).is_ok()
 }
 
 /// What a route has beside what it does.

@@ -142,3 +142,50 @@ fn who_waits_for_room_waits_no_longer_than_its_deadline() {
     assert_eq!(first.join().unwrap().status, 200);
     assert_eq!(ask(&node, "/", "").status, 200);
 }
+
+#[test]
+fn a_second_attempt_is_told_what_is_left_then() {
+    let origin = Origin::answering(|heard| {
+        let left: u64 = heard.header("x-time-left").unwrap().parse().unwrap();
+        match left > 4_200 {
+            true => Reply {
+                status: 503,
+                fields: "Retry-After: 1\r\n".into(),
+                body: Vec::new(),
+            },
+            false => Reply::text(&left.to_string()),
+        }
+    });
+    let settings = "[service.shop]\nretry_on = [\"503\"]\nretry_max_after = \"2s\"";
+    let node = start(&origin, "header = \"X-Time-Left\"", settings);
+    let post = "PUT / HTTP/1.1\r\nHost: a\r\nX-Time-Left: 5000\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    let answer = request(node.web(), post);
+    let left: u64 = answer.text().parse().expect("what was left");
+    assert!((1_000..=4_000).contains(&left), "{left}");
+    // The body stands where it stood.
+    let heard = origin.heard();
+    assert_eq!(heard.len(), 2);
+    assert!(
+        heard.iter().all(|heard| heard.body == b"hello"),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn instances_that_speak_http2_are_told_too() {
+    let origin = crate::shared::serving(
+        |_| (),
+        |request: http_types::Request<h2::RecvStream>,
+         mut respond: h2::server::SendResponse<bytes::Bytes>| async move {
+            let left = request.headers()["x-time-left"].clone();
+            let response = http_types::Response::builder().header("x-was-left", left);
+            let _ = respond.send_response(response.body(()).unwrap(), true);
+        },
+    );
+    let settings = "[service.shop]\nprotocol = \"h2\"";
+    let deadline = "header = \"X-Time-Left\"\ntimeout = \"5s\"";
+    let node = start(&origin, deadline, settings);
+    let answer = ask(&node, "/", "");
+    let left: u64 = answer.header("x-was-left").unwrap().parse().unwrap();
+    assert!((1..=5_000).contains(&left), "{left}");
+}
