@@ -200,6 +200,7 @@ fn listener(shape: Shape, size: usize) -> ListenerTable {
         grpc_web: false,
         tracing: model::Tracing::default(),
         one_host: false,
+        deadlines: Default::default(),
         stats: Arc::new(Sharded::new(1)),
     }
 }
@@ -213,6 +214,7 @@ fn route(host: HostPattern, path: PathPattern) -> Route {
         filters: None,
         priority: Priority::Normal,
         action: Action::Service(0),
+        aside: None,
         stats: Arc::new(Sharded::new(1)),
     }
 }

@@ -5,14 +5,17 @@
 //! [`diff`] says what a change of configuration changes and what of it needs a restart, and [`schema`] and
 //! [`reference()`] describe every key. All of it comes from one declaration of the keys.
 
+mod aside;
 mod auth;
 mod bandwidth;
 mod bind;
+mod breaker;
 mod check;
 mod cluster;
 mod compress;
 mod condition;
 mod cors;
+mod deadline;
 mod declare;
 mod depth;
 mod diff;
@@ -22,6 +25,7 @@ mod expand;
 mod fault;
 mod filter;
 mod front;
+mod hedge;
 mod http2;
 mod instance;
 mod limit;
@@ -48,6 +52,7 @@ mod tests;
 
 use toml::de::DeTable;
 
+pub use aside::{Aside, Mirror, Split};
 pub use auth::BasicAuth;
 pub use cluster::Cluster;
 pub use diff::{Change, Edit, diff};

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, Conditions, HostPattern, Http2Limits, Network, PathPattern, Priority, Role,
-    ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
+    ByteSize, Cannot, Conditions, Deadlines, HostPattern, Http2Limits, Network, PathPattern,
+    Priority, Role, ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
 };
 
+use crate::aside::Aside;
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::filter::Filters;
@@ -42,6 +43,8 @@ pub struct Listener {
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
+    /// How long requests may take as a whole.
+    pub deadlines: Deadlines,
     /// Peers that begin with a PROXY header.
     pub accept_proxy: Vec<Network>,
     /// TLS of its clients. There with HTTPS, may be there with TCP.
@@ -87,6 +90,8 @@ declare! {
         trusted_peers: Vec<Network> => default(Vec::new()),
         /// Limits in time.
         timeouts: TimeoutKeys => section(),
+        /// How long requests may take as a whole, and how that is told.
+        deadline: Deadlines => section(),
         /// Networks whose connections begin with a PROXY header (version 1 or 2), from which the client's address
         /// is taken. All others must not send one.
         // Whoever may send one chooses the address that limits, logs and rules see.
@@ -223,6 +228,10 @@ impl Resolved for Listener {
                     service,
                     role: keys.role,
                 }),
+                aside: Aside {
+                    fallback_on: Cannot::ALL.to_vec(),
+                    ..Aside::default()
+                },
             });
         } else if keys.role.is_some() {
             let key = format!("{}.role", cx.path());
@@ -247,6 +256,7 @@ impl Resolved for Listener {
             max_fields: keys.max_fields,
             trusted_peers: keys.trusted_peers,
             timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
+            deadlines: keys.deadline,
             accept_proxy: keys.accept_proxy,
             tls: keys.tls,
             peer_timeout: keys.peer_timeout,
@@ -269,6 +279,7 @@ impl Resolved for Listener {
             max_fields: self.max_fields,
             trusted_peers: self.trusted_peers.clone(),
             timeouts: self.timeouts.keys(),
+            deadline: self.deadlines.clone(),
             accept_proxy: self.accept_proxy.clone(),
             tls: self.tls.clone(),
             peer_timeout: self.peer_timeout,

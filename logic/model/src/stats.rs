@@ -1,6 +1,6 @@
 //! Numbers that workers write and everybody reads.
 
-use crate::{Priority, Refusal};
+use crate::{Circuit, Priority, Refusal};
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -87,6 +87,8 @@ pub struct Admission {
     pub shed: [Counter; Priority::ALL.len()],
     /// How long answered attempts took.
     pub latency: Sharded<Latency>,
+    /// Whether it is left alone, if it has a circuit breaker.
+    pub circuit: Circuit,
 }
 
 /// How long attempts took that were answered, to the first byte.
@@ -106,6 +108,7 @@ impl Admission {
             limit: AtomicU32::new(0),
             shed: Default::default(),
             latency: Sharded::new(workers),
+            circuit: Circuit::default(),
         }
     }
 
@@ -188,6 +191,10 @@ pub struct ServiceStats {
     pub requests: Counter,
     /// Attempts after the first.
     pub retries: Counter,
+    /// Second requests sent because the first took long.
+    pub hedges: Counter,
+    /// Those of them that were answered first.
+    pub hedges_won: Counter,
     /// Requests for which no instance could be chosen.
     pub unavailable: Counter,
     /// Attempts that were answered, and not with an error of the instance's own.

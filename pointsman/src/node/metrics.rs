@@ -25,6 +25,7 @@ pub(super) fn render(shared: &Shared) -> String {
     listeners(&table, &mut out);
     shared.certificates().metrics(&mut out);
     routes(&table, &mut out);
+    super::metrics_aside::render(&table, &mut out);
     stream_routes(&table, &mut out);
     services(&table, &mut out);
     endpoints(&table, &mut out);
@@ -290,7 +291,7 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
         let key = service.key.to_string();
         out.sample(name, &labels(&key, service), service.least_moves.value());
     }
-    let counts: [Count; 3] = [
+    let counts: [Count; 5] = [
         (
             "pointsman_service_requests_total",
             "Requests, however many attempts each took.",
@@ -300,6 +301,16 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
             "pointsman_service_retries_total",
             "Attempts after the first.",
             |s| &s.retries,
+        ),
+        (
+            "pointsman_service_hedges_total",
+            "Second requests sent because the first took long.",
+            |s| &s.hedges,
+        ),
+        (
+            "pointsman_service_hedges_won_total",
+            "Second requests that were answered before the first.",
+            |s| &s.hedges_won,
         ),
         (
             "pointsman_service_unavailable_total",

@@ -1,7 +1,10 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
+mod aside;
+mod circuits;
 mod cluster;
 mod directory;
+mod explain_aside;
 mod explain_filters;
 mod explain_http;
 mod explain_stream;
@@ -10,6 +13,7 @@ mod filters;
 mod follow;
 mod histograms;
 mod metrics;
+mod metrics_aside;
 mod names;
 mod project;
 mod session_key;
@@ -476,9 +480,10 @@ async fn respread_connections(shared: Arc<Shared>) {
     }
 }
 
-/// Finds out how many requests services take at a time.
+/// Finds out how many requests services take at a time, and tells of those that are left alone.
 async fn find_limits(shared: Arc<Shared>) {
     let mut gradients: Vec<Gradient> = Vec::new();
+    let mut circuits = circuits::Circuits::default();
     loop {
         let now = proxy::now();
         // A service keeps its number for good.
@@ -486,6 +491,9 @@ async fn find_limits(shared: Arc<Shared>) {
         gradients.resize_with(services.len(), Gradient::default);
         for (service, gradient) in services.iter().zip(&mut gradients) {
             gradient.handle_timeout(service, now);
+        }
+        for note in circuits.notes(&services) {
+            eprintln!("pointsman: {note}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

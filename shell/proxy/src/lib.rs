@@ -34,6 +34,7 @@ use model::{Counter, Endpoint, Moment, Respreading, RoutingTable};
 use telemetry::{AccessRecord, Record};
 
 pub use bind::{BindError, Transport};
+pub use l7::split_key;
 pub use run::{Simulated, simulate};
 pub use tls::{InstanceTls, TlsTable};
 pub use worker::Suspect;

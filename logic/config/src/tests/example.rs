@@ -74,6 +74,11 @@ fn examples_of_the_documentation_parse() {
         ),
         ("routes.md", include_str!("../../../../docs/routes.md"), 1),
         (
+            "resilience.md",
+            include_str!("../../../../docs/resilience.md"),
+            2,
+        ),
+        (
             "balancing.md",
             include_str!("../../../../docs/balancing.md"),
             1,

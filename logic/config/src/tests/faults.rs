@@ -617,3 +617,51 @@ fn what_is_wrong_with_a_cluster_is_said_at_once() {
         found[0]
     );
 }
+
+#[test]
+fn splits_fallbacks_and_mirrors_that_make_no_sense_are_refused() {
+    let shares = "services = [{ service = \"a\", weight = 9 }, { service = \"b\" }]";
+    for (keys, said) in [
+        (
+            format!("{shares}\nservice = \"c\""),
+            "more than one of service, services",
+        ),
+        (
+            "services = [{ service = \"a\", weight = 0 }]".into(),
+            "none has a weight above 0",
+        ),
+        (
+            "services = [{ service = \"a\" }, { service = \"default/a\" }]".into(),
+            "twice among its services",
+        ),
+        (
+            "service = \"a\"\nsticky = \"cookie\"".into(),
+            "is sticky, but has no services",
+        ),
+        (
+            format!("{shares}\nsticky = \"cookies\""),
+            "\"cookies\" is not \"cookie\", \"source_ip\"",
+        ),
+        (
+            format!("{shares}\nfallback = \"b\""),
+            "is the service that it is to stand in for",
+        ),
+        (
+            "service = \"a\"\nfallback = \"b\"\nfallback_on = [\"always\"]".into(),
+            "use one of unavailable, circuit_open, overloaded",
+        ),
+        (
+            "answer = {}\nfallback = \"b\"".into(),
+            "is there, but no service",
+        ),
+        (
+            "service = \"a\"\nmirror = { service = \"a\" }".into(),
+            "which would get each request twice",
+        ),
+    ] {
+        let fault = one(&route(&keys));
+        assert!(fault.contains(said), "{keys}: {fault}");
+    }
+    let tcp = "[listener.db]\nbind = \"127.0.0.1:1\"\nprotocol = \"tcp\"\nroute = [{ services = [{ service = \"a\" }] }]";
+    assert!(one(tcp).contains("has no meaning with protocol = \"tcp\""));
+}

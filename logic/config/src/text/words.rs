@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use model::{
-    CheckProtocol, FourLetterWord, HashOn, PersistBy, Policy, Priority, ProxyVersion, Role,
-    SameSite,
+    Cannot, CheckProtocol, FourLetterWord, HashOn, Heeded, PersistBy, Policy, Priority,
+    ProxyVersion, Role, SameSite, Sticky,
 };
 use serde_json::{Value as Json, json};
 
@@ -261,6 +261,8 @@ macro_rules! known {
 }
 
 known! {
+    Cannot: "\"unavailable\", \"circuit_open\" or \"overloaded\"",
+    Heeded: "\"all\", \"trusted\" or \"none\"",
     FourLetterWord: "a four-letter word, such as \"ruok\"",
     Priority: "\"high\", \"normal\" or \"low\"",
     Role: "\"primary\" or \"replica\"",
@@ -301,6 +303,27 @@ impl Text for HashOn {
             Self::Header(name) => format!("header:{name}"),
             Self::Cookie(name) => format!("cookie:{name}"),
             Self::Query(name) => format!("query:{name}"),
+        }
+    }
+}
+
+impl Text for Sticky {
+    const EXPECTED: &'static str =
+        "\"cookie\", \"source_ip\", \"url\", or \"header:\", \"cookie:\" or \"query:\" and a name";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "cookie" => Ok(Self::Cookie),
+            _ => HashOn::parse(text)
+                .map(Self::By)
+                .map_err(|_| format!("{:?} is not {}", clip(text), Self::EXPECTED)),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Cookie => "cookie".into(),
+            Self::By(by) => by.text(),
         }
     }
 }

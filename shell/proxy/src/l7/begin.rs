@@ -1,13 +1,15 @@
 //! What becomes of a request: decided as soon as its head is there, without waiting for anything.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::filter::{Scene, render};
 use http::{h1, route};
-use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
+use model::{Action, Aside, ListenerTable, Moment, Redirect, Route};
 use telemetry::{RequestLine, Trace};
 
+use super::deadline::{Deadline, told};
 use super::filter::{asked_credentials, write_changed};
 use super::grpc::Call;
 use super::persist::Stay;
@@ -38,6 +40,8 @@ pub(super) struct Begun {
     pub(super) route: Option<usize>,
     /// What is kept of it for when it is over.
     pub(super) told: Told,
+    /// What its route has beside a service, if it has anything.
+    pub(super) aside: Option<Arc<Aside>>,
     /// Bytes that the client had sent before this request.
     pub(super) since: u64,
     /// Bytes that it had been sent.
@@ -78,6 +82,12 @@ pub(super) struct Forward {
     pub(super) upgrade: bool,
     /// Whether that is WebSocket.
     pub(super) websocket: bool,
+    /// Whether the service stands in for another.
+    pub(super) stands_in: bool,
+    /// When nobody waits for it any more.
+    pub(super) deadline: Deadline,
+    /// Where in its head instances are told of that, if they are.
+    pub(super) told: Option<Range<usize>>,
 }
 
 /// An answer made here.
@@ -163,6 +173,7 @@ impl Session {
             snapshot: snapshot.clone(),
             route,
             told: Told::new(line, trace, self.worker.now()),
+            aside: route.and_then(|number| listener.routes[number].aside.clone()),
             since,
             sent_before: self.client.sent(),
         };
@@ -183,10 +194,11 @@ impl Session {
 
     fn plan(&self, scene: &Scene<'_>, route: &Route, tables: Known<'_>) -> Plan {
         match &route.action {
-            Action::Service(service) => {
-                let filters = route.filters.as_deref();
-                Plan::Forward(self.forward(scene, *service, filters, tables))
-            }
+            Action::Service(service) => Plan::Forward(self.forward(scene, *service, route, tables)),
+            Action::Split(split) => match self.share_of(scene.request, scene.client, split) {
+                Some(service) => Plan::Forward(self.forward(scene, service, route, tables)),
+                None => Plan::Answer(Answer::text(503, "no service has a share of this route")),
+            },
             Action::Redirect(redirect) => Plan::Answer(redirected(scene, redirect)),
             Action::Fixed {
                 status,
@@ -204,7 +216,7 @@ impl Session {
         &self,
         scene: &Scene<'_>,
         service: usize,
-        filters: Option<&Filters>,
+        route: &Route,
         (listener, snapshot, trace): Known<'_>,
     ) -> Forward {
         let request = scene.request;
@@ -228,10 +240,23 @@ impl Session {
             trace: passed_on(trace, listener, trusted),
             changed: h1::Changed::default(),
         };
+        let own = route.aside.as_ref().and_then(|aside| aside.timeout);
+        let (deadlines, now) = (&listener.deadlines, self.worker.now());
+        let deadline = Deadline::of(request, deadlines, own, forward.trusted, now);
         let mut message = self.worker.buffers.take();
-        let traced = match filters.filter(|filters| filters.change_requests()) {
-            None => h1::write_request(request, &forward, &mut message),
-            Some(filters) => write_changed(filters, scene, &forward, &mut message),
+        let filters = route.filters.as_deref();
+        let changes = filters.filter(|filters| filters.change_requests());
+        let (traced, told) = match (changes, &deadlines.header) {
+            (None, None) => (h1::write_request(request, &forward, &mut message), None),
+            (filters, name) => {
+                // Nobody is told what nobody has said.
+                let name = name
+                    .as_deref()
+                    .map(|name| (name, deadline.at != Moment::NEVER));
+                let traced = write_changed(filters, name, scene, &forward, &mut message);
+                let tells = name.is_some_and(|(_, tells)| tells);
+                (traced, tells.then(|| told(&message)))
+            }
         };
         Forward {
             service,
@@ -244,6 +269,9 @@ impl Session {
             websocket: request
                 .upgrade
                 .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")),
+            stands_in: false,
+            deadline,
+            told,
         }
     }
 
@@ -340,6 +368,7 @@ impl Session {
             snapshot: self.worker.snapshot(),
             route: None,
             told: Told::new(line, None, self.worker.now()),
+            aside: None,
             since,
             sent_before: self.client.sent(),
         };

@@ -10,18 +10,25 @@
 #![expect(clippy::manual_async_fn, reason = "a block keeps its arguments once")]
 
 mod admit;
+mod aside;
 mod begin;
 mod carrier;
+mod circuit;
 mod compress;
+mod deadline;
+mod errand;
 mod exchange;
 mod filter;
 mod grpc;
 mod h2;
+mod hedge;
 mod key;
 mod link;
+mod mirror;
 mod persist;
 mod pump;
 mod respond;
+mod retry;
 mod session;
 mod share;
 mod throttle;
@@ -31,5 +38,6 @@ mod tunnel;
 mod upload;
 
 pub(crate) use admit::Waiters;
+pub use aside::split_key;
 pub(crate) use link::Links;
 pub(crate) use session::serve;

@@ -10,6 +10,7 @@ use super::begin::{Begun, Forward};
 use super::exchange::{Ended, Failed};
 use super::respond::Unanswered;
 use super::session::Session;
+use crate::worker::Worker;
 
 /// How long an attempt took to connect, in microseconds, and until its TLS was agreed upon. Small, for each idle connection has
 /// room for it.
@@ -36,11 +37,44 @@ impl Phases {
         (self.connect != NOT).then(|| Duration::from_micros(self.connect.into()))
     }
 
+    /// A connection that was begun then stands, or does not.
+    pub(super) fn connected(
+        worker: &Worker,
+        service: &ServiceTable,
+        began: Moment,
+        made: bool,
+    ) -> Self {
+        if made {
+            let took = worker.now().since(began).as_nanos() as u64;
+            service.stats.of(worker.index).connects.took(took);
+        }
+        Self {
+            connect: micros_since(worker, began),
+            secured: NOT,
+        }
+    }
+
+    /// Its TLS is agreed upon, or has failed.
+    pub(super) fn secured(self, worker: &Worker, began: Moment) -> Self {
+        Self {
+            secured: micros_since(worker, began),
+            ..self
+        }
+    }
+
     fn tls(self) -> Option<Duration> {
         let tls = self.secured.wrapping_sub(self.connect);
         (self.secured != NOT).then(|| Duration::from_micros(tls.into()))
     }
 }
+
+fn micros_since(worker: &Worker, began: Moment) -> u32 {
+    let micros = worker.now().since(began).as_micros();
+    micros.min(u128::from(NOT - 1)) as u32
+}
+
+/// An attempt under way: when it began, and its span.
+pub(super) type Trying = (Moment, [u8; 8]);
 
 /// What is kept of a request for when it is over.
 pub(super) struct Told {
@@ -51,7 +85,7 @@ pub(super) struct Told {
     /// When nothing was left to be waited for but an instance.
     pub(super) ready: Moment,
     /// The present attempt's beginning, and its span.
-    trying: (Moment, [u8; 8]),
+    pub(super) trying: Trying,
     /// Attempts so far, where somebody wants to know.
     pub(super) tries: Vec<Try>,
 }
@@ -82,33 +116,6 @@ impl Session {
             let place = at + SPAN_AT..at + SPAN_AT + 16;
             write_hex(&begun.told.trying.1, &mut forward.message[place]);
         }
-    }
-
-    /// It has connected, or has failed to.
-    pub(super) fn has_connected(&self, began: Moment, service: &ServiceTable, made: bool) {
-        if made {
-            let took = self.worker.now().since(began).as_nanos() as u64;
-            service.stats.of(self.worker.index).connects.took(took);
-        }
-        let connect = self.micros_since(began);
-        self.phases.set(Phases {
-            connect,
-            secured: NOT,
-        });
-    }
-
-    /// The TLS of a new connection is agreed upon, or has failed.
-    pub(super) fn has_shaken_hands(&self, began: Moment) {
-        let secured = self.micros_since(began);
-        self.phases.set(Phases {
-            secured,
-            ..self.phases.get()
-        });
-    }
-
-    fn micros_since(&self, began: Moment) -> u32 {
-        let micros = self.worker.now().since(began).as_micros();
-        micros.min(u128::from(NOT - 1)) as u32
     }
 
     /// Counts how long a request took, and how many attempts.
@@ -143,18 +150,30 @@ impl Session {
         endpoint: usize,
         outcome: &Result<Ended, Failed>,
     ) {
+        let late = self.expired.get() || self.deadline.get() <= self.worker.now();
+        let said = match outcome {
+            // Only looked at: whoever decides by it comes after us.
+            Err(_) if late => (0, "deadline_passed"),
+            Ok(ended) => (ended.status, ended.cut.map_or("ok", |cut| cut.as_str())),
+            Err(failed) => (failed.status(), failed.as_str()),
+        };
+        self.end_try_with(begun, service, endpoint, said);
+    }
+
+    /// An attempt is over: with this status, and for this reason.
+    pub(super) fn end_try_with(
+        &self,
+        begun: &mut Begun,
+        service: &ServiceTable,
+        endpoint: usize,
+        (status, ended): (u16, &'static str),
+    ) {
         if begun.told.line.is_none() {
             return;
         }
         let ((began, span), now) = (begun.told.trying, self.worker.now());
         let endpoint = &service.endpoints[endpoint];
         let phases = self.phases.get();
-        let (status, ended) = match outcome {
-            // Only looked at: whoever decides by it comes after us.
-            Err(_) if self.expired.get() || self.deadline.get() <= now => (0, "deadline_passed"),
-            Ok(ended) => (ended.status, ended.cut.map_or("ok", |cut| cut.as_str())),
-            Err(failed) => (failed.status(), failed.as_str()),
-        };
         let heard = Some(self.heard.get()).filter(|heard| *heard != Moment::NEVER);
         // Most often there is one.
         begun.told.tries.reserve_exact(1);
@@ -177,7 +196,9 @@ impl Failed {
     /// The status that the instance answered with, if it did.
     const fn status(&self) -> u16 {
         match self {
-            Self::Unanswered(Unanswered::Replaced(status)) => *status,
+            Self::Unanswered(Unanswered::Replaced(status) | Unanswered::Again(status, _)) => {
+                *status
+            }
             _ => 0,
         }
     }
@@ -198,6 +219,7 @@ impl Failed {
             Self::Unanswered(Unanswered::ClientLeft) => "client_left",
             // Our page took its place, which is all that went wrong.
             Self::Unanswered(Unanswered::Replaced(_)) => "replaced",
+            Self::Unanswered(Unanswered::Again(..)) => "asked_again",
             Self::Client(cut) => cut.as_str(),
         }
     }
