@@ -594,8 +594,11 @@ fn calls_that_say_that_something_is_broken_open_the_circuit() {
                 while next(&mut body).await.is_some() {}
                 // The end of the one before has been counted when the next begins.
                 until("it was counted", || {
-                    let asked =
-                        node.metric("pointsman_service_duration_seconds_count{service=\"shop\"}");
+                    let counted = |code| {
+                        let name = "pointsman_service_duration_seconds_count";
+                        node.metric(&format!("{name}{{service=\"shop\",code=\"{code}\"}}"))
+                    };
+                    let asked = counted("2xx") + counted("5xx");
                     (asked as usize >= heard.len()).then_some(())
                 });
             }
