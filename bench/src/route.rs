@@ -198,6 +198,9 @@ fn listener(shape: Shape, size: usize) -> ListenerTable {
         max_fields: 100,
         http2: Http2Limits::default(),
         grpc_web: false,
+        tracing: model::Tracing::default(),
+        one_host: false,
+        deadlines: Default::default(),
         stats: Arc::new(Sharded::new(1)),
     }
 }
@@ -211,6 +214,7 @@ fn route(host: HostPattern, path: PathPattern) -> Route {
         filters: None,
         priority: Priority::Normal,
         action: Action::Service(0),
+        aside: None,
         stats: Arc::new(Sharded::new(1)),
     }
 }

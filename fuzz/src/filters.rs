@@ -111,6 +111,7 @@ fn forwarded(request: &h1::Request<'_>, client: IpAddr, rewrite: &Rewrite, field
             request_id: b"7",
             default_host: b"localhost",
             upgrade: false,
+            trace: Default::default(),
             changed: Changed {
                 target: (request.kind != MethodKind::Connect).then_some(&target),
                 host: None,

@@ -70,6 +70,7 @@ fn passed_on(request: &Request<'_>, trusted: bool) {
         request_id: b"id",
         default_host: b"default",
         upgrade: true,
+        trace: Default::default(),
         changed: Default::default(),
     };
     let mut out = Vec::new();

@@ -84,6 +84,7 @@ fn check(head: &mut Head) {
         request_id: b"id",
         default_host: b"none",
         upgrade: true,
+        trace: Default::default(),
         changed: Default::default(),
     };
     let mut out = Vec::new();

@@ -50,6 +50,7 @@ targets! {
     client_hello,
     dialogue,
     filters,
+    trace_context,
     websocket,
     zookeeper,
 }

@@ -81,6 +81,8 @@ impl Scene {
                 wall: Timestamp(1),
                 draw: &draw,
                 pulse: &|_| None,
+                node: None,
+                in_touch: true,
             };
             match bytes.take() {
                 Some(bytes) => self.clients.receive(key, bytes, &world),

@@ -70,7 +70,8 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
     let operations = more.first().copied().unwrap_or("100000");
     let seed = more.get(1).copied().unwrap_or("1");
     let done = tools::ensure(ZOOKEEPER)
-        .and_then(|()| kazoo(project))
+        .and_then(|()| kazoo(project, "1"))
+        .and_then(|()| kazoo(project, "3"))
         .and_then(|()| curator(project))
         .and_then(|()| dubbo(project))
         .and_then(|()| script(project, "importing.py", &[]))
@@ -110,7 +111,8 @@ fn script(project: &Project, name: &str, args: &[&str]) -> Result<(), String> {
     succeed(python.arg(script).args(args).env("POINTSMAN", binary))
 }
 
-fn kazoo(project: &Project) -> Result<(), String> {
+/// kazoo's own tests, against one node or several.
+fn kazoo(project: &Project, nodes: &str) -> Result<(), String> {
     let binary = build(project)?;
     let home = project.root.join("target/conformance/zookeeper");
     let python = home.join("venv/bin/python");
@@ -149,6 +151,7 @@ fn kazoo(project: &Project) -> Result<(), String> {
         .env("PYTHONPATH", plugins)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("ZOOKEEPER_VERSION", "3.9.0")
+        .env("POINTSMAN_NODES", nodes)
         .env("POINTSMAN", binary);
     succeed(&mut tests)
 }

@@ -18,6 +18,8 @@ cargo xtask test              everything that must hold: format, lints, tidiness
 cargo xtask tidy              the rules that compilers do not check, all faults at once
 cargo xtask docs              write docs/configuration.md anew
 cargo xtask sim [--quick]     simulate balancing rules; writes target/sim/balance.html
+cargo xtask sim cluster [--seeds N]
+                              simulate a cluster and what may happen to it
 cargo xtask bench NAME ARGS   run a benchmark of the bench package, in release
 cargo xtask conformance NAME  clients and test suites of others against the program";
 

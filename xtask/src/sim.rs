@@ -1,14 +1,48 @@
-//! `cargo xtask sim [--quick]`.
+//! `cargo xtask sim [--quick]`, `cargo xtask sim cluster [--seeds N|FIRST..END | --seed SEED]`.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use crate::fail;
 use crate::project::{Project, cargo};
 
 const PACKAGE: &str = "pointsman-sim";
 
-/// Simulates balancing rules, prints the tables and writes the report below `target`.
+/// How many seeds a cluster is simulated with unless told otherwise.
+const SEEDS: &str = "1000";
+
+/// Runs what is asked for.
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
+    match args {
+        ["cluster"] => cluster(project, &format!("0..{SEEDS}")),
+        ["cluster", "--seeds", range] if range.contains("..") => cluster(project, range),
+        ["cluster", "--seeds", count] => cluster(project, &format!("0..{count}")),
+        ["cluster", "--seed", seed] => cluster(project, seed),
+        ["cluster", ..] => fail(
+            "cargo xtask sim cluster [--seeds N|FIRST..END | --seed SEED]: the last tells what happens",
+        ),
+        _ => balance(project, args),
+    }
+}
+
+/// Simulates a cluster and its misfortunes. The simulation is a test of the crate: it needs disks that fail.
+fn cluster(project: &Project, seeds: &str) -> ExitCode {
+    let status = cargo()
+        .args([
+            "test",
+            "--release",
+            "--package",
+            "pointsman-cluster",
+            "--lib",
+        ])
+        .args(["simulation", "--", "--nocapture"])
+        .env("SIMULATE", seeds)
+        .current_dir(&project.root)
+        .status();
+    succeeded(status)
+}
+
+/// Simulates balancing rules, prints the tables and writes the report below `target`.
+fn balance(project: &Project, args: &[&str]) -> ExitCode {
     let directory = project.root.join("target/sim");
     if let Err(e) = std::fs::create_dir_all(&directory) {
         return fail(&format!("cannot make {}: {e}", directory.display()));
@@ -21,6 +55,10 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
         .arg(report)
         .current_dir(&project.root)
         .status();
+    succeeded(status)
+}
+
+fn succeeded(status: std::io::Result<ExitStatus>) -> ExitCode {
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => fail(&format!("the simulation failed: {status}")),

@@ -17,6 +17,9 @@ pub enum Unavailable {
     /// It has, but none may be chosen.
     #[error("no instance of the service is healthy, enabled and undrained")]
     NoneEligible,
+    /// All that could be chosen are ejected, and another service stands in for this one.
+    #[error("every instance of the service failed a moment ago")]
+    AllEjected,
     /// All that may be chosen were tried for this request already.
     #[error("every eligible instance was tried")]
     AllTried,
@@ -43,6 +46,8 @@ pub struct Context {
     pub tried: Tried,
     /// The endpoint that has the session, if one has: it is chosen as long as it can be reached at all, draining or not.
     pub kept: Option<u32>,
+    /// Whether another service stands in for this one: ejected endpoints are then not even tried for want of better ones.
+    pub stand_in: bool,
 }
 
 /// One worker's view of one service: who may be chosen, and whose turn it is.
@@ -149,6 +154,9 @@ impl Balancer {
             _ => self.by_tier(service, context, &mut view),
         };
         let chosen = chosen.or_else(|| {
+            if context.stand_in {
+                return None;
+            }
             // All that are left were ejected: better one of them than none.
             view.desperate = true;
             let pools = self.pools.iter_mut();
@@ -158,9 +166,12 @@ impl Balancer {
             })
         });
         self.random = random;
-        chosen
-            .map(|endpoint| endpoint as usize)
-            .ok_or(Unavailable::AllTried)
+        chosen.map(|endpoint| endpoint as usize).ok_or(
+            match context.stand_in && context.tried.is_empty() {
+                true => Unavailable::AllEjected,
+                false => Unavailable::AllTried,
+            },
+        )
     }
 
     /// What becomes of the endpoint with number `index` at `now`.

@@ -13,10 +13,13 @@
 //! Time and seeds are arguments, so that a simulation runs this very code.
 
 mod alias;
+mod backoff;
 mod balancer;
+mod circuit;
 mod eject;
 mod flows;
 mod gradient;
+mod hedges;
 mod key;
 mod learn;
 mod lease;
@@ -33,6 +36,7 @@ mod respread;
 mod retries;
 mod slots;
 mod sources;
+mod split;
 mod stage;
 mod standing;
 mod view;
@@ -40,9 +44,12 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use backoff::backoff;
 pub use balancer::{Balancer, Context, Unavailable, Unit};
+pub use circuit::{Fate, Passage, pass, passed};
 pub use flows::{Bounds, FlowId, Flows};
 pub use gradient::Gradient;
+pub use hedges::Hedges;
 pub use key::{identity, key};
 pub use lease::{Held, Lease, Outcome, broke};
 pub use limit::{Entry, Turn, enter, leave, take_turn, turn};
@@ -54,5 +61,6 @@ pub use random::Random;
 pub use respread::{Respread, Surplus};
 pub use retries::Retries;
 pub use sources::{Excess, Sources, holder};
+pub use split::split;
 pub use standing::{Standing, standing};
 pub use view::Tried;

@@ -88,6 +88,13 @@ impl Queue {
         next.map(|waiting| waiting.ticket)
     }
 
+    /// One that waits no longer.
+    pub fn leave(&mut self, ticket: Ticket) {
+        for lane in &mut self.lanes {
+            lane.retain(|waiting| waiting.ticket != ticket);
+        }
+    }
+
     /// Those whose time is over: they wait no more.
     pub fn handle_timeout(&mut self, now: Moment) -> Vec<Ticket> {
         let mut over = Vec::new();

@@ -55,6 +55,12 @@ pub(crate) fn table(wanted: Vec<PlacedMember>, before: Option<&Placement>) -> Pl
     }
 }
 
+/// The number of the member that a key belongs to, for a few that are not worth a table.
+pub(crate) fn first(members: impl Iterator<Item = (u32, PlacedMember)>, key: u64) -> Option<u32> {
+    let scores = members.map(|(number, member)| Scorer::new(number, &member).score(key));
+    scores.min().map(|score| score.member)
+}
+
 fn numbered(members: &[Option<PlacedMember>]) -> Vec<Option<Scorer>> {
     let scorer =
         |(number, member): (u32, &Option<PlacedMember>)| Some(Scorer::new(number, &(*member)?));

@@ -21,6 +21,11 @@ impl Tried {
         }
     }
 
+    /// Whether nobody was.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub(crate) fn has(&self, index: u32) -> bool {
         // Most often nobody was tried yet.
         self.len != 0 && self.endpoints[..usize::from(self.len)].contains(&index)

@@ -234,6 +234,8 @@ const RESERVED: &[&str] = &[
     "keep-alive",
     "proxy-connection",
     "te",
+    "traceparent",
+    "tracestate",
     "trailer",
     "transfer-encoding",
     "upgrade",

@@ -68,6 +68,9 @@ declare! {
         /// or `{id}`; `*` is any name.
         // The two layouts of Dubbo, and Curator's, which Spring Cloud uses: what is found there cannot be anything else.
         catalog: Vec<TreePattern> => default(Zookeeper::catalog()).restart(),
+        /// Whether clients that ask for it may read from a node of a cluster that hears nothing of the others.
+        // What they read may be out of date, for however long that lasts: ZooKeeper's default too.
+        read_only: bool => default(false).restart(),
         /// The digest of the administrator that access lists do not hold for, as `"super:hash"`.
         super_digest: Option<Secret> => absent("there is none").restart(),
         /// Users who may say by SASL (DIGEST-MD5) who they are, and their passwords.

@@ -5,14 +5,17 @@
 //! [`diff`] says what a change of configuration changes and what of it needs a restart, and [`schema`] and
 //! [`reference()`] describe every key. All of it comes from one declaration of the keys.
 
+mod aside;
 mod auth;
 mod bandwidth;
 mod bind;
+mod breaker;
 mod check;
 mod cluster;
 mod compress;
 mod condition;
 mod cors;
+mod deadline;
 mod declare;
 mod depth;
 mod diff;
@@ -22,6 +25,7 @@ mod expand;
 mod fault;
 mod filter;
 mod front;
+mod hedge;
 mod http2;
 mod instance;
 mod limit;
@@ -36,6 +40,7 @@ mod rule;
 mod service;
 mod shown;
 mod stream;
+mod telemetry;
 mod text;
 mod tls;
 mod top;
@@ -47,6 +52,7 @@ mod tests;
 
 use toml::de::DeTable;
 
+pub use aside::{Aside, Mirror, Split};
 pub use auth::BasicAuth;
 pub use cluster::Cluster;
 pub use diff::{Change, Edit, diff};
@@ -59,9 +65,10 @@ pub use listener::Listener;
 pub use reference::{Absence, Key, Section, Shape, reference, schema};
 pub use route::{Answer, Route, RouteAction};
 pub use service::Service;
+pub use telemetry::{Collector, Share, Telemetry, Traces};
 pub use text::{
-    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, PerTime, Percent, Protocol,
-    Scheme, TlsVersion,
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Misdirected, PerTime,
+    Percent, Protocol, Scheme, TlsVersion, TraceContext,
 };
 pub use tls::{Certificate, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};

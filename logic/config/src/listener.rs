@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    ByteSize, Conditions, HostPattern, Http2Limits, Network, PathPattern, Priority, Role,
-    ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
+    ByteSize, Cannot, Conditions, Deadlines, HostPattern, Http2Limits, Network, PathPattern,
+    Priority, Role, ServiceKey, StreamMatch, TcpLimits, Timeouts, UdpLimits, View,
 };
 
+use crate::aside::Aside;
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::filter::Filters;
@@ -18,7 +19,7 @@ use crate::route::{Route, RouteAction};
 use crate::rule::{absent, default, required, section};
 use crate::shown::Shown;
 use crate::stream::{LIFE, no_foreign_keys, own_keys};
-use crate::text::Protocol;
+use crate::text::{Misdirected, Protocol, TraceContext};
 use crate::tls::ListenerTls;
 use crate::top::{DAY, secs};
 use crate::tree::Node;
@@ -42,6 +43,8 @@ pub struct Listener {
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
+    /// How long requests may take as a whole.
+    pub deadlines: Deadlines,
     /// Peers that begin with a PROXY header.
     pub accept_proxy: Vec<Network>,
     /// TLS of its clients. There with HTTPS, may be there with TCP.
@@ -52,6 +55,10 @@ pub struct Listener {
     pub http2: Http2Limits,
     /// Whether gRPC-Web is translated.
     pub grpc_web: bool,
+    /// What becomes of requests for another host than that of their connection.
+    pub misdirected: Misdirected,
+    /// Who says which trace a request belongs to.
+    pub trace_context: TraceContext,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -83,6 +90,8 @@ declare! {
         trusted_peers: Vec<Network> => default(Vec::new()),
         /// Limits in time.
         timeouts: TimeoutKeys => section(),
+        /// How long requests may take as a whole, and how that is told.
+        deadline: Deadlines => section(),
         /// Networks whose connections begin with a PROXY header (version 1 or 2), from which the client's address
         /// is taken. All others must not send one.
         // Whoever may send one chooses the address that limits, logs and rules see.
@@ -98,6 +107,14 @@ declare! {
         /// gRPC-Web is translated: instances with `protocol = "h2"` get the browsers' calls as gRPC.
         // An instance may speak gRPC-Web itself.
         grpc_web: bool => default(false),
+        /// What becomes of requests of an `https` listener for another host than their connection's TLS was begun for (SNI): they are
+        /// served (`"serve"`), or get 421, upon which browsers ask again on another connection (`"refuse"`).
+        // Browsers use one connection for all hosts that its certificate has.
+        misdirected: Misdirected => default(Misdirected::Serve),
+        /// Whose word on the trace that a request belongs to (`traceparent`, `tracestate`) is taken: everybody's (`"all"`), or
+        /// that of `trusted_peers`. From all others the two fields are removed, and with `[telemetry.traces]` a new trace begins.
+        // Traces mostly begin in browsers and apps; what they can do by it is to have more recorded.
+        trace_context: TraceContext => default(TraceContext::All),
         /// Limits of a `tcp` listener's connections.
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
@@ -211,6 +228,10 @@ impl Resolved for Listener {
                     service,
                     role: keys.role,
                 }),
+                aside: Aside {
+                    fallback_on: Cannot::ALL.to_vec(),
+                    ..Aside::default()
+                },
             });
         } else if keys.role.is_some() {
             let key = format!("{}.role", cx.path());
@@ -235,11 +256,14 @@ impl Resolved for Listener {
             max_fields: keys.max_fields,
             trusted_peers: keys.trusted_peers,
             timeouts: Timeouts::resolve(keys.timeouts, node, cx)?,
+            deadlines: keys.deadline,
             accept_proxy: keys.accept_proxy,
             tls: keys.tls,
             peer_timeout: keys.peer_timeout,
             http2: keys.http2,
             grpc_web: keys.grpc_web,
+            trace_context: keys.trace_context,
+            misdirected: keys.misdirected,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -255,11 +279,14 @@ impl Resolved for Listener {
             max_fields: self.max_fields,
             trusted_peers: self.trusted_peers.clone(),
             timeouts: self.timeouts.keys(),
+            deadline: self.deadlines.clone(),
             accept_proxy: self.accept_proxy.clone(),
             tls: self.tls.clone(),
             peer_timeout: self.peer_timeout,
             http2: self.http2,
             grpc_web: self.grpc_web,
+            trace_context: self.trace_context,
+            misdirected: self.misdirected,
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),

@@ -1,17 +1,20 @@
 //! `[[listener.NAME.route]]`: what to match, and what to do then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{
-    Conditions, HostPattern, Network, PartCondition, PathPattern, Priority, Redirect, Rewrite,
-    Role, ServiceKey, StreamMatch, Template, View,
+    Cannot, Conditions, HostPattern, Network, PartCondition, PathPattern, Priority, Redirect,
+    Rewrite, Role, ServiceKey, Sticky, StreamMatch, Template, View,
 };
 
+use crate::aside::{Aside, Mirror, Share, Split, beside, split};
 use crate::declare::{declare, resolved};
 use crate::filter::Filters;
 use crate::reader::Reader;
 use crate::rule::{absent, default, section};
 use crate::text::{FieldTemplate, FieldValue, Method, Scheme, Token, UrlPath, WholeRegex};
+use crate::top::{DAY, millis};
 use crate::tree::{Node, clip};
 use crate::value::{Resolved, Text};
 
@@ -34,6 +37,8 @@ pub struct Route {
     pub priority: Priority,
     /// What it does.
     pub action: RouteAction,
+    /// What else it has.
+    pub aside: Aside,
 }
 
 /// What a route does with a request.
@@ -41,6 +46,8 @@ pub struct Route {
 pub enum RouteAction {
     /// Sends it to an instance of this service, or of this role in it, which need not be known yet.
     Service(View),
+    /// Sends it to one of several services.
+    Split(Split),
     /// Answers with another address.
     Redirect(Redirect),
     /// Answers with a text.
@@ -59,7 +66,7 @@ pub struct Answer {
 }
 
 declare! {
-    /// What to match, and what to do then: exactly one of `service`, `redirect` and `answer`.
+    /// What to match, and what to do then: exactly one of `service`, `services`, `redirect` and `answer`.
     pub(crate) struct RouteKeys {
         /// Its name in metrics, logs and `explain`.
         name: Option<Box<str>> => absent("the listener's name and the route's number, such as web-1"),
@@ -78,6 +85,8 @@ declare! {
         method: Vec<Method> => default(Vec::new()),
         /// What header fields must be; all of it must hold.
         header: Vec<PartCondition> => default(Vec::new()),
+        /// What cookies must be; all of it must hold.
+        cookie: Vec<PartCondition> => default(Vec::new()),
         /// What query parameters must be, as they are sent; all of it must hold.
         query: Vec<PartCondition> => default(Vec::new()),
         /// The server name in the TLS hello, of a `tcp` listener: `"db.example.com"`, `"*.example.com"`, or `"*"`
@@ -88,7 +97,24 @@ declare! {
         /// Networks that clients are in: those of the connection, and of HTTP behind one of `trusted_peers` those that it names.
         source: Vec<Network> => default(Vec::new()),
         /// The service that gets the requests: `"name"` or `"namespace/name"`. It may register later.
-        service: Option<ServiceKey> => absent("see redirect and answer"),
+        service: Option<ServiceKey> => absent("see services, redirect and answer"),
+        /// Several services that share the requests by weight, in the place of `service`: a split, or a canary.
+        services: Vec<Share> => default(Vec::new()),
+        /// What keeps a client at one of `services`: `"cookie"`, one that is set with the first answer; or what its requests have
+        /// anyway, `"source_ip"`, `"header:NAME"`, `"cookie:NAME"`, `"query:NAME"` or `"url"`. A weight that changes moves those that
+        /// it must.
+        sticky: Option<Sticky> => absent("each request goes by the weights alone"),
+        /// The service that answers when the route's own cannot. It has none itself.
+        fallback: Option<ServiceKey> => absent("such requests are answered with 503, or 502"),
+        /// When that is: `"unavailable"`, no instance can be chosen, reached, or made to answer; `"circuit_open"`, of its
+        /// `circuit_breaker`; `"overloaded"`, there is no room within its `limits`.
+        // Whatever keeps the service from answering, an answer is better than none.
+        fallback_on: Vec<Cannot> => default(Cannot::ALL.to_vec()),
+        /// A service that gets copies of the requests.
+        mirror: Option<Mirror> => absent("nobody does"),
+        /// The longest that a request may take, from its head to the last byte of its answer; then it is answered with 504, or
+        /// broken off. Tunnels have limits of their own.
+        timeout: Option<Duration> => absent("the listener's deadline.timeout").if_given_within(millis(1)..=DAY),
         /// Only to instances of the service that have this role, as its check found it: `"primary"`, of which there is
         /// one, or `"replica"`.
         role: Option<Role> => absent("all of the service"),
@@ -144,30 +170,19 @@ impl Resolved for Route {
 
     fn resolve(keys: RouteKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
         let path = path(keys.path, keys.path_prefix, keys.path_regex, node, cx);
-        let actions = (keys.service, keys.redirect, keys.answer);
-        let action = match actions {
-            (Some(service), None, None) => {
-                let role = keys.role;
-                Some(RouteAction::Service(View { service, role }))
-            }
-            (None, Some(redirect), None) => Some(RouteAction::Redirect(redirect)),
-            (None, None, Some(answer)) => Some(RouteAction::Answer(answer)),
-            (None, None, None) => {
-                let hint = "add service = \"…\", redirect = {…} or answer = {…}";
-                cx.error(node.at, "does not say what to do", hint);
-                None
-            }
-            _ => {
-                let what = "has more than one of service, redirect and answer";
-                cx.error(node.at, what, "keep one of them");
-                None
-            }
+        let role = keys.role;
+        let aside = Aside {
+            fallback: keys.fallback.map(|service| View {
+                service,
+                role: None,
+            }),
+            fallback_on: keys.fallback_on,
+            mirror: keys.mirror,
+            timeout: keys.timeout,
         };
-        if keys.role.is_some() && !matches!(action, Some(RouteAction::Service(_)) | None) {
-            let what = "has a role, but no service";
-            cx.error(node.at, what, "leave the role out");
-            return None;
-        }
+        let own = (keys.service, keys.redirect, keys.answer);
+        let action = action(own, (keys.services, keys.sticky), role, node, cx);
+        let aside = beside(aside, action.as_ref(), cx);
         if let Some(odd) = keys.header.iter().find(|h| Token::parse(&h.name).is_err()) {
             let what = format!(
                 "wants the header field {:?}, which is no name of one",
@@ -191,6 +206,7 @@ impl Resolved for Route {
                     .map(|Method(method)| method)
                     .collect(),
                 headers: keys.header,
+                cookies: keys.cookie,
                 query: keys.query,
                 source: keys.source.clone(),
             },
@@ -203,6 +219,7 @@ impl Resolved for Route {
             path: path?,
             priority: keys.priority,
             action: action?,
+            aside: aside?,
         })
     }
 
@@ -215,13 +232,25 @@ impl Resolved for Route {
         let wanted = &self.conditions;
         let role = match &self.action {
             RouteAction::Service(view) => view.role,
+            RouteAction::Split(split) => split.shares.first().and_then(|(view, _)| view.role),
             _ => None,
         };
+        let (mut services, mut sticky) = (Vec::new(), None);
         let (service, redirect, answer) = match self.action.clone() {
             RouteAction::Service(view) => (Some(view.service), None, None),
+            RouteAction::Split(split) => {
+                let share = |(view, weight): (View, u16)| Share {
+                    service: view.service,
+                    weight,
+                };
+                services = split.shares.into_iter().map(share).collect();
+                sticky = split.sticky;
+                (None, None, None)
+            }
             RouteAction::Redirect(redirect) => (None, Some(redirect), None),
             RouteAction::Answer(answer) => (None, None, Some(answer)),
         };
+        let aside = self.aside.clone();
         RouteKeys {
             name: Some((&*self.name).into()),
             host: self.host.clone(),
@@ -230,11 +259,18 @@ impl Resolved for Route {
             path_regex,
             method: wanted.methods.iter().cloned().map(Method).collect(),
             header: wanted.headers.clone(),
+            cookie: wanted.cookies.clone(),
             query: wanted.query.clone(),
             sni: self.stream.sni.clone(),
             alpn: self.stream.alpn.clone(),
             source: self.stream.source.clone(),
             service,
+            services,
+            sticky,
+            fallback: aside.fallback.map(|view| view.service),
+            fallback_on: aside.fallback_on,
+            mirror: aside.mirror,
+            timeout: aside.timeout,
             role,
             priority: self.priority,
             redirect,
@@ -242,6 +278,45 @@ impl Resolved for Route {
             filters: self.filters.clone(),
         }
     }
+}
+
+/// What the route does. `None` after a fault.
+fn action(
+    own: (Option<ServiceKey>, Option<Redirect>, Option<Answer>),
+    (services, sticky): (Vec<Share>, Option<Sticky>),
+    role: Option<Role>,
+    node: &Node,
+    cx: &mut Reader<'_, '_>,
+) -> Option<RouteAction> {
+    if sticky.is_some() && services.is_empty() {
+        let what = "is sticky, but has no services to choose from";
+        let hint = "add services = [{ service = \"…\", weight = 90 }, …], or leave sticky out";
+        cx.error(node.at, what, hint);
+        return None;
+    }
+    let action = match (own, services.is_empty()) {
+        ((Some(service), None, None), true) => RouteAction::Service(View { service, role }),
+        ((None, Some(redirect), None), true) => RouteAction::Redirect(redirect),
+        ((None, None, Some(answer)), true) => RouteAction::Answer(answer),
+        ((None, None, None), false) => RouteAction::Split(split(services, sticky, role, node, cx)?),
+        ((None, None, None), true) => {
+            let hint = "add service = \"…\", redirect = {…} or answer = {…}";
+            cx.error(node.at, "does not say what to do", hint);
+            return None;
+        }
+        _ => {
+            let what = "has more than one of service, services, redirect and answer";
+            cx.error(node.at, what, "keep one of them");
+            return None;
+        }
+    };
+    let to_service = matches!(action, RouteAction::Service(_) | RouteAction::Split(_));
+    if role.is_some() && !to_service {
+        let what = "has a role, but no service";
+        cx.error(node.at, what, "leave the role out");
+        return None;
+    }
+    Some(action)
 }
 
 /// The route's filters, which may go by its path.

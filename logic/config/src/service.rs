@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::{
-    CheckKind, CheckSpec, Ejecting, HashOn, Instance, Limiting, Persisting, Policy, ProxyVersion,
-    Respreading,
+    Breaking, CheckKind, CheckSpec, Ejecting, HashOn, Hedging, Instance, Limiting, Persisting,
+    Policy, ProxyVersion, Respreading, RetryOn, Retrying,
 };
 
 use crate::declare::{declare, resolved};
@@ -62,6 +62,22 @@ declare! {
         /// anything is answered at all, there are fewer still.
         // Finagle's and Envoy's: when all instances fail, retries do not multiply the load that made them fail.
         retry_budget: Percent => default(Percent(20)).within(Percent(0)..=Percent(100)),
+        /// After what there is another attempt, if the request may be repeated: `"connect"` (no connection), `"refused"` (an instance
+        /// says in HTTP/2 that it has not looked at it), `"reset"` (no answer, or none that makes sense), `"timeout"` (no answer
+        /// within `response_timeout`), answers by their status (`"503"`, `"502-504"`), and answers of gRPC (`"grpc:unavailable"`).
+        // What says something of the instance, and nothing of the request.
+        retry_on: Vec<RetryOn> => default(RetryOn::USUAL.to_vec()),
+        /// How long the first attempt waits at the most that waits at all, each further one twice as long, by chance. The first
+        /// one that follows `connect` or `refused` does not wait.
+        // Envoy's: many faults are over by then, and nobody notices.
+        retry_backoff: Duration => default(millis(25)).within(Duration::ZERO..=DAY),
+        /// And none waits longer than this.
+        // Ten times as long: people still wait.
+        retry_max_backoff: Duration => default(millis(250)).within(Duration::ZERO..=DAY),
+        /// The longest `Retry-After` that is waited for; answers that say more are passed on, as those are that say more than
+        /// is left of the request's deadline.
+        // A client that waits for seconds had better know why.
+        retry_max_after: Duration => default(secs(1)).within(Duration::ZERO..=DAY),
         /// How long an unused connection to an instance is kept.
         // nginx's; an instance that closes sooner is noticed at once.
         keep_alive: Duration => default(secs(60)).within(Duration::ZERO..=DAY),
@@ -85,6 +101,10 @@ declare! {
         ejection: Ejecting => section(),
         /// How many requests it takes at a time.
         limits: Limiting => section(),
+        /// When it is left alone for a while because most of its requests fail.
+        circuit_breaker: Option<Breaking> => absent("it is never left alone"),
+        /// When requests that take long are sent to a second instance.
+        hedge: Option<Hedging> => absent("one is asked, and then another only if it fails"),
         /// How long connections follow a change of what instances should have.
         respread: Respreading => section(),
         /// Which instance a client's requests stay at.
@@ -121,6 +141,8 @@ pub struct Service {
     pub retries: u8,
     /// Retries as a share of requests.
     pub retry_budget: Percent,
+    /// What is tried again, and when.
+    pub retrying: Retrying,
     /// How long an unused connection to an instance is kept.
     pub keep_alive: Duration,
     /// The metric of its instances' load reports that says how many requests they have, if they report.
@@ -137,6 +159,10 @@ pub struct Service {
     pub ejection: Ejecting,
     /// How many requests it takes at a time.
     pub limits: Limiting,
+    /// When it is left alone for a while.
+    pub breaking: Option<Breaking>,
+    /// When a second instance is asked.
+    pub hedging: Option<Hedging>,
     /// How long connections follow a change of what instances should have.
     pub respread: Respreading,
     /// Which instance a client's requests stay at, if that matters.
@@ -165,35 +191,7 @@ impl Resolved for Service {
                 cx.at_key(Severity::Error, &path, what, hint);
             }
         }
-        if keys.respread.rate != 0 && !keys.policy.is_load_aware() {
-            let policy = keys.policy.as_str();
-            let what = format!("{policy} would not send a client to an instance that has fewer");
-            let hint = "choose least_conn as the policy, or leave respread out";
-            let path = format!("{}.respread.rate", cx.path());
-            cx.at_key(Severity::Error, &path, what, hint);
-        }
-        if keys.protocol == InstanceProtocol::Http2 && keys.send_proxy.is_some() {
-            let what = "names one client, and a connection with HTTP/2 is shared by many";
-            let hint = "remove it, or the protocol: instances get X-Forwarded-For as well";
-            let path = format!("{}.send_proxy", cx.path());
-            cx.at_key(Severity::Error, &path, what, hint);
-        }
-        if keys.load_report.is_some() && keys.policy != Policy::LeastTime {
-            let what = format!("{} does not look at reports", keys.policy.as_str());
-            let hint = "choose least_time as the policy, or leave load_report out";
-            let path = format!("{}.load_report", cx.path());
-            cx.at_key(Severity::Warning, &path, what, hint);
-        }
-        // Databases and mail servers begin in clear text, and agree on TLS there.
-        let clear = |check: &CheckSpec| {
-            matches!(check.kind, CheckKind::Protocol(_)) && check.port.is_none()
-        };
-        if keys.tls.is_some() && keys.check.as_ref().is_some_and(clear) {
-            let what = "speaks clear text to instances that speak TLS, and will fail";
-            let hint = "use tcp = true, or name a port where they answer in clear text";
-            let path = format!("{}.check", cx.path());
-            cx.at_key(Severity::Warning, &path, what, hint);
-        }
+        fits_together(&keys, cx);
         (cx.log.errors() == before).then_some(Self {
             policy: keys.policy,
             hash_on: keys.hash_on,
@@ -206,6 +204,12 @@ impl Resolved for Service {
             response_timeout: keys.response_timeout,
             retries: keys.retries,
             retry_budget: keys.retry_budget,
+            retrying: Retrying {
+                on: keys.retry_on,
+                backoff: keys.retry_backoff,
+                max_backoff: keys.retry_max_backoff,
+                max_retry_after: keys.retry_max_after,
+            },
             keep_alive: keys.keep_alive,
             load_report: keys.load_report,
             send_proxy: keys.send_proxy,
@@ -214,6 +218,8 @@ impl Resolved for Service {
             connect_from: keys.connect_from,
             ejection: keys.ejection,
             limits: keys.limits,
+            breaking: keys.circuit_breaker,
+            hedging: keys.hedge,
             respread: keys.respread,
             persistence: keys.persistence,
             check: keys.check,
@@ -234,6 +240,10 @@ impl Resolved for Service {
             response_timeout: self.response_timeout,
             retries: self.retries,
             retry_budget: self.retry_budget,
+            retry_on: self.retrying.on.clone(),
+            retry_backoff: self.retrying.backoff,
+            retry_max_backoff: self.retrying.max_backoff,
+            retry_max_after: self.retrying.max_retry_after,
             keep_alive: self.keep_alive,
             load_report: self.load_report.clone(),
             send_proxy: self.send_proxy,
@@ -242,11 +252,45 @@ impl Resolved for Service {
             connect_from: self.connect_from.clone(),
             ejection: self.ejection,
             limits: self.limits,
+            circuit_breaker: self.breaking,
+            hedge: self.hedging,
             respread: self.respread,
             persistence: self.persistence.clone(),
             check: self.check.clone(),
             instance: self.instances.clone(),
         }
+    }
+}
+
+/// Looks for keys that make no sense together.
+fn fits_together(keys: &ServiceKeys, cx: &mut Reader<'_, '_>) {
+    if keys.respread.rate != 0 && !keys.policy.is_load_aware() {
+        let policy = keys.policy.as_str();
+        let what = format!("{policy} would not send a client to an instance that has fewer");
+        let hint = "choose least_conn as the policy, or leave respread out";
+        let path = format!("{}.respread.rate", cx.path());
+        cx.at_key(Severity::Error, &path, what, hint);
+    }
+    if keys.protocol == InstanceProtocol::Http2 && keys.send_proxy.is_some() {
+        let what = "names one client, and a connection with HTTP/2 is shared by many";
+        let hint = "remove it, or the protocol: instances get X-Forwarded-For as well";
+        let path = format!("{}.send_proxy", cx.path());
+        cx.at_key(Severity::Error, &path, what, hint);
+    }
+    if keys.load_report.is_some() && keys.policy != Policy::LeastTime {
+        let what = format!("{} does not look at reports", keys.policy.as_str());
+        let hint = "choose least_time as the policy, or leave load_report out";
+        let path = format!("{}.load_report", cx.path());
+        cx.at_key(Severity::Warning, &path, what, hint);
+    }
+    // Databases and mail servers begin in clear text, and agree on TLS there.
+    let clear =
+        |check: &CheckSpec| matches!(check.kind, CheckKind::Protocol(_)) && check.port.is_none();
+    if keys.tls.is_some() && keys.check.as_ref().is_some_and(clear) {
+        let what = "speaks clear text to instances that speak TLS, and will fail";
+        let hint = "use tcp = true, or name a port where they answer in clear text";
+        let path = format!("{}.check", cx.path());
+        cx.at_key(Severity::Warning, &path, what, hint);
     }
 }
 

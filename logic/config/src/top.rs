@@ -15,6 +15,7 @@ use crate::front::Front;
 use crate::listener::Listener;
 use crate::rule::{absent, default, section};
 use crate::service::Service;
+use crate::telemetry::Telemetry;
 use crate::text::{AccessFormat, Durability, LogTarget, Percent};
 
 /// So many seconds.
@@ -39,6 +40,8 @@ declare! {
         api: Api => section(),
         /// What is written about requests.
         log: Log => section(),
+        /// What others are told about requests.
+        telemetry: Telemetry => section(),
         /// The cluster that this node belongs to: its nodes keep the same registry, and each of them answers.
         cluster: Option<Cluster> => absent("the node is alone"),
         /// How long registrations last, and how they are stored.
@@ -114,7 +117,8 @@ declare! {
 declare! {
     /// One line for each request.
     pub struct AccessLog {
-        /// `"json"`, `"combined"` (as Apache and nginx write it) or `"off"`.
+        /// `"json"`, `"combined"` (as Apache and nginx write it), `"extended"` (the same, with the trace, timings and every attempt
+        /// behind it) or `"off"`.
         // What log collectors take without a pattern.
         format: AccessFormat => default(AccessFormat::Json).restart(),
         /// `"stdout"`, or the file to append to.

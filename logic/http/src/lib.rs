@@ -8,6 +8,7 @@ pub mod h1;
 pub mod h2;
 pub mod load_report;
 pub mod route;
+pub mod trace;
 pub mod ws;
 
 pub use client::client_of;

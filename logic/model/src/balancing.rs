@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Moment;
+use crate::{Breaking, Hedging, Moment, Retrying};
 
 /// Settings of the stages around a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,12 @@ pub struct Balancing {
     pub respreading: Respreading,
     /// How many requests the service takes at a time.
     pub limiting: Limiting,
+    /// When it is left alone for a while, if ever.
+    pub breaking: Option<Breaking>,
+    /// What is tried again, and when.
+    pub retrying: Retrying,
+    /// When a second instance is asked, if ever.
+    pub hedging: Option<Hedging>,
 }
 
 impl Default for Balancing {
@@ -42,6 +48,9 @@ impl Default for Balancing {
             ejecting: Ejecting::default(),
             respreading: Respreading::default(),
             limiting: Limiting::default(),
+            breaking: None,
+            retrying: Retrying::default(),
+            hedging: None,
         }
     }
 }

@@ -7,16 +7,18 @@ pub struct Conditions {
     pub methods: Vec<Box<str>>,
     /// Header fields.
     pub headers: Vec<PartCondition>,
+    /// Cookies.
+    pub cookies: Vec<PartCondition>,
     /// Query parameters.
     pub query: Vec<PartCondition>,
     /// Networks that the client is in; none: anywhere.
     pub source: Vec<Network>,
 }
 
-/// What is wanted of a header field or a query parameter.
+/// What is wanted of a header field, a cookie or a query parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartCondition {
-    /// Its name. Of a field in lower case, of a parameter as it is sent.
+    /// Its name. Of a field in lower case, of others as they are sent.
     pub name: Box<str>,
     /// Its value.
     pub value: Expected,

@@ -1,6 +1,6 @@
 //! Numbers that workers write and everybody reads.
 
-use crate::{Priority, Refusal};
+use crate::{Circuit, Priority, Refusal};
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -87,6 +87,8 @@ pub struct Admission {
     pub shed: [Counter; Priority::ALL.len()],
     /// How long answered attempts took.
     pub latency: Sharded<Latency>,
+    /// Whether it is left alone, if it has a circuit breaker.
+    pub circuit: Circuit,
 }
 
 /// How long attempts took that were answered, to the first byte.
@@ -106,6 +108,7 @@ impl Admission {
             limit: AtomicU32::new(0),
             shed: Default::default(),
             latency: Sharded::new(workers),
+            circuit: Circuit::default(),
         }
     }
 
@@ -166,6 +169,8 @@ pub struct ListenerStats {
     pub received: Counter,
     /// Bytes sent to clients.
     pub sent: Counter,
+    /// Requests by how long they took, from their head to the answer's last byte: by [`status_class`].
+    pub durations: [Histogram; CLASSES],
 }
 
 /// What happened on a route.
@@ -186,6 +191,10 @@ pub struct ServiceStats {
     pub requests: Counter,
     /// Attempts after the first.
     pub retries: Counter,
+    /// Second requests sent because the first took long.
+    pub hedges: Counter,
+    /// Those of them that were answered first.
+    pub hedges_won: Counter,
     /// Requests for which no instance could be chosen.
     pub unavailable: Counter,
     /// Attempts that were answered, and not with an error of the instance's own.
@@ -196,10 +205,59 @@ pub struct ServiceStats {
     pub ended: Counter,
     /// Whose leases were given back last: see [`ServiceStats::freed`].
     freed: [AtomicU32; FREED],
-    /// Answers by time to their last byte: one count for each of [`DURATION_BOUNDS`], then one for more.
-    pub durations: [Counter; DURATION_BOUNDS.len() + 1],
-    /// Nanoseconds, summed over all answers.
-    pub duration_sum: Counter,
+    /// Requests by how long they took, from their head to the answer's last byte: by [`status_class`].
+    pub durations: [Histogram; CLASSES],
+    /// Answers of instances by how long their heads took, from the request's head on.
+    pub first_bytes: Histogram,
+    /// New connections to instances by how long they took, without TLS.
+    pub connects: Histogram,
+    /// Requests by how many attempts they took: one count for each number up to [`MOST_TRIES`], the last for that and more.
+    pub tries: [Counter; MOST_TRIES + 1],
+    /// All their attempts together.
+    pub attempts: Counter,
+}
+
+/// Attempts of a request that are told apart.
+pub const MOST_TRIES: usize = 5;
+
+/// What requests are told apart by: no status, and its first digit from 1 to 5.
+pub const CLASSES: usize = 6;
+
+/// The number of a status's class.
+#[inline]
+pub const fn status_class(status: u16) -> usize {
+    let class = status as usize / 100;
+    if class < CLASSES { class } else { CLASSES - 1 }
+}
+
+/// How long things took. One for each worker; writing it is two additions.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One count for each of [`DURATION_BOUNDS`], then one for more.
+    pub counts: [Counter; DURATION_BOUNDS.len() + 1],
+    /// Nanoseconds, all together.
+    pub sum: Counter,
+}
+
+impl Histogram {
+    /// Counts something that took `nanos`.
+    #[inline]
+    pub fn took(&self, nanos: u64) {
+        self.add(bucket(nanos), nanos);
+    }
+
+    /// The same, by whoever knows its [`bucket`] already.
+    #[inline]
+    pub fn add(&self, bucket: usize, nanos: u64) {
+        self.counts[bucket].bump(1);
+        self.sum.bump(nanos);
+    }
+}
+
+/// The number of the count of a [`Histogram`] that something of `nanos` belongs to.
+#[inline]
+pub fn bucket(nanos: u64) -> usize {
+    DURATION_BOUNDS.partition_point(|&bound| bound * 1_000 < nanos)
 }
 
 /// Endpoints remembered that were freed last: as many as answer within one batch of events, most often.
@@ -233,12 +291,5 @@ impl ServiceStats {
     #[inline]
     pub fn freed(&self, n: u64) -> u32 {
         self.freed[n as usize % FREED].load(Relaxed)
-    }
-
-    /// Counts an answer that took `nanos`.
-    pub fn answered_in(&self, nanos: u64) {
-        let bucket = DURATION_BOUNDS.partition_point(|&bound| bound * 1_000 < nanos);
-        self.durations[bucket].bump(1);
-        self.duration_sum.bump(nanos);
     }
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::{
-    Admission, Balancing, Conditions, Counter, EndpointStats, Filters, Health, Incarnation,
-    InstanceId, ListenerStats, LongConnections, Moment, Network, Persistence, Policy, Priority,
-    Reason, Regex, Revision, Role, RouteIndex, RouteStats, ServiceKey, ServiceStats, Sharded,
-    Speaks, Template, View, Weight,
+    Admission, Aside, Balancing, Conditions, Counter, Deadlines, EndpointStats, Filters, Health,
+    Incarnation, InstanceId, ListenerStats, LongConnections, Moment, Network, Persistence, Policy,
+    Priority, Reason, Regex, Revision, Role, RouteIndex, RouteStats, ServiceKey, ServiceStats,
+    Sharded, Speaks, Split, Template, View, Weight,
 };
 
 /// One consistent picture of listeners, routes and live instances.
@@ -42,6 +42,8 @@ pub struct ListenerTable {
     pub trusted_peers: Vec<Network>,
     /// Its limits in time.
     pub timeouts: Timeouts,
+    /// How long requests may take as a whole.
+    pub deadlines: Deadlines,
     /// How long a client's machine may be silent when it is asked, until its connection counts as lost.
     pub peer_timeout: Duration,
     /// The largest request or response head, in bytes.
@@ -52,8 +54,21 @@ pub struct ListenerTable {
     pub http2: Http2Limits,
     /// Whether browsers' form of gRPC is translated for instances that speak HTTP/2.
     pub grpc_web: bool,
+    /// Which traces its requests belong to.
+    pub tracing: Tracing,
+    /// Whether requests for another host than their connection's TLS was begun for are refused.
+    pub one_host: bool,
     /// What happened here.
     pub stats: Arc<Sharded<ListenerStats>>,
+}
+
+/// Which traces the requests of a listener belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracing {
+    /// Whether only trusted peers are believed when they say so.
+    pub trusted_only: bool,
+    /// Of a million traces that begin here, so many are recorded, if any are.
+    pub sampled: u32,
 }
 
 /// Limits of a client's connection in HTTP/2.
@@ -117,6 +132,8 @@ pub struct Route {
     pub priority: Priority,
     /// What it does.
     pub action: Action,
+    /// What else it has, if it has anything.
+    pub aside: Option<Arc<Aside>>,
     /// What happened here.
     pub stats: Arc<Sharded<RouteStats>>,
 }
@@ -148,6 +165,8 @@ pub enum PathPattern {
 pub enum Action {
     /// Sends it to an instance of the service with this number.
     Service(usize),
+    /// Sends it to one of several services.
+    Split(Box<Split>),
     /// Answers with another address.
     Redirect(Redirect),
     /// Answers with a text.

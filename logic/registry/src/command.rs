@@ -31,6 +31,9 @@ const WITH_TIERS: u8 = 4;
 /// The first that has checks by gRPC.
 const WITH_GRPC: u8 = 5;
 
+/// Sessions of the tree move from node to node.
+const WITH_MOVES: u8 = 6;
+
 /// A change to the registry, as it is written to the log. Times and decisions are in it: applying it
 /// consults nothing but the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +180,7 @@ impl Command {
         }
         let mut r = Reader::new(bytes);
         let version = r.byte()?;
-        if ![VERSION, WITH_ROLES, WITH_TREE, WITH_TIERS, WITH_GRPC].contains(&version) {
+        if !(VERSION..=WITH_MOVES).contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let command = match r.byte()? {
@@ -227,6 +230,7 @@ impl Command {
             Self::Register { instance, .. } if instance.tier != 0 => return WITH_TIERS,
             Self::Register { instance, .. } => has_new_check(instance),
             Self::SetHealth(verdicts) => verdicts.iter().any(|v| v.role.is_some()),
+            Self::Tree(TreeCommand::Move { .. }) => return WITH_MOVES,
             Self::Tree(_) => return WITH_TREE,
             _ => false,
         };

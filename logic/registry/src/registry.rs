@@ -3,7 +3,7 @@ use std::sync::Arc;
 use model::{Health, Instance, InstanceId, Revision, Role, ServiceKey, Timestamp};
 
 use crate::sorted::Place;
-use crate::tree::Tree;
+use crate::tree::{NOWHERE, Tree};
 use crate::{
     Applied, Change, Command, Counts, Event, Keyed, LeaseRef, Patch, Record, Registration, Reply,
     Service, Sorted, Verdict,
@@ -62,6 +62,11 @@ impl Registry {
 
     /// Applies the command at `revision`, the one after the last.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Applied {
+        self.apply_from(NOWHERE, revision, command)
+    }
+
+    /// Applies a command that was given to this node.
+    pub fn apply_from(&mut self, node: u64, revision: Revision, command: &Command) -> Applied {
         debug_assert_eq!(revision, self.revision.next());
         self.revision = revision;
         let mut events = Vec::new();
@@ -97,7 +102,7 @@ impl Registry {
                     .count(),
             ),
             Command::Tree(command) => {
-                let reply = self.tree.apply(command, &mut tree);
+                let reply = self.tree.apply(node, command, &mut tree);
                 Reply::Tree(self.tree.zxid(), reply)
             }
         };

@@ -3,7 +3,7 @@
 use model::{Incarnation, Revision, Timestamp};
 
 use crate::codec::{DecodeError, Reader, Writer, has_grpc_check, has_new_check};
-use crate::tree::snapshot as tree;
+use crate::tree::{NOWHERE, snapshot as tree};
 use crate::{Record, Registry};
 
 /// A piece is closed once it is this long; one instance more may make it longer by as much as a
@@ -23,15 +23,20 @@ pub enum Version {
     WithTiers = 4,
     /// Has checks by gRPC.
     WithGrpc = 5,
+    /// Sessions of the tree say which node serves them.
+    WithMoves = 6,
 }
 
 impl Version {
     /// The latest.
-    pub const LATEST: Self = Self::WithGrpc;
+    pub const LATEST: Self = Self::WithMoves;
 
     /// The oldest that can say all there is in `registry`: going back to an older program works as long as
     /// nothing new was used.
     pub fn needed(registry: &Registry) -> Self {
+        if registry.tree().sessions().any(|s| s.node != NOWHERE) {
+            return Self::WithMoves;
+        }
         let records = || registry.services().flat_map(|service| service.instances());
         if records().any(|r| has_grpc_check(&r.instance)) {
             return Self::WithGrpc;
@@ -56,6 +61,7 @@ impl Version {
             Self::WithTree,
             Self::WithTiers,
             Self::WithGrpc,
+            Self::WithMoves,
         ];
         known.into_iter().find(|version| *version as u32 == number)
     }
@@ -92,7 +98,7 @@ pub fn write<E>(
         sink(&piece)?;
     }
     match version >= Version::WithTree {
-        true => tree::write(registry.tree(), PIECE, &mut sink),
+        true => tree::write(registry.tree(), PIECE, version, &mut sink),
         false => Ok(()),
     }
 }
@@ -126,7 +132,7 @@ impl Rebuild {
             let fault = r.fault("a kind of piece");
             match r.byte()? {
                 tree::INSTANCES => {}
-                tree::SESSIONS => return self.tree.sessions(&mut r),
+                tree::SESSIONS => return self.tree.sessions(&mut r, self.version),
                 tree::NODES => return self.tree.nodes(&mut r),
                 _ => return Err(fault),
             }

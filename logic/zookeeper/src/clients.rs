@@ -7,7 +7,7 @@ use registry::{Command, Committed, Registry};
 use slab::Slab;
 use wire::zookeeper::{ConnectRequest, EventType, Frame, Out, frame};
 
-use crate::connection::{Connection, Limits, Phase, World};
+use crate::connection::{Awaited, AwaitedRequest, Connection, Limits, Phase, World};
 use crate::requests::Ticket;
 use crate::watches::{CHILD, DATA, Gone, PERSISTENT, Watches};
 use crate::words::{self, ConnectionFacts};
@@ -29,8 +29,12 @@ pub struct Clients {
     pub(crate) slab: Slab<Connection>,
     pub(crate) watches: Watches,
     sessions: BTreeMap<SessionId, Key>,
+    /// There may be connections without a session, that may read.
+    pub(crate) has_readers: bool,
     generation: u32,
     commands: VecDeque<(Key, Command, Ticket)>,
+    /// Connections that wait for this node to have caught up.
+    behind: Vec<Key>,
     /// Sessions that connections here have taken over, and that no other connection serves from now on.
     taken: Vec<SessionId>,
     words: Vec<(Key, FourLetterWord)>,
@@ -83,8 +87,10 @@ impl Clients {
             slab: Slab::new(),
             watches: Watches::new(seed),
             sessions: BTreeMap::new(),
+            has_readers: false,
             generation: 0,
             commands: VecDeque::new(),
+            behind: Vec::new(),
             taken: Vec::new(),
             words: Vec::new(),
             listed: Vec::new(),
@@ -128,7 +134,8 @@ impl Clients {
         let Some(connection) = self.connection(key) else {
             return;
         };
-        if connection.pulse.is_none() && connection.phase == Phase::Serving {
+        let has_session = connection.phase == Phase::Serving && !connection.reader;
+        if connection.pulse.is_none() && has_session {
             connection.pulse = (world.pulse)(connection.session);
         }
         if let Some(pulse) = &connection.pulse {
@@ -166,10 +173,12 @@ impl Clients {
     /// Whether there is something that waited and may be gone on with.
     pub fn is_resumable(&self, key: Key) -> bool {
         self.peek(key).is_some_and(|c| {
-            c.in_flight == 0
-                && !c.input.is_empty()
-                && c.output.len() < self.limits.answers
-                && !matches!(frame(&c.input), Frame::Partial)
+            c.awaits.as_ref().is_some_and(|awaited| awaited.over)
+                || c.in_flight == 0
+                    && c.awaits.is_none()
+                    && !c.input.is_empty()
+                    && c.output.len() < self.limits.answers
+                    && !matches!(frame(&c.input), Frame::Partial)
         })
     }
 
@@ -182,6 +191,14 @@ impl Clients {
                 return bytes.len();
             };
             let rest = &bytes[used..];
+            match &connection.awaits {
+                Some(awaited) if awaited.over => {
+                    self.go_on(key, world);
+                    continue;
+                }
+                Some(_) => return used,
+                None => {}
+            }
             match connection.phase {
                 Phase::Leaving | Phase::Ending => return bytes.len(),
                 Phase::Opening => return used,
@@ -263,6 +280,46 @@ impl Clients {
         if let Some(key) = self.sessions.remove(&session) {
             self.end(key);
         }
+    }
+
+    /// Ends all connections with a session, for their clients to find another node, or to come back: what they watch for
+    /// may have happened.
+    pub fn end_sessions(&mut self) {
+        for key in std::mem::take(&mut self.sessions).into_values() {
+            self.cut(key);
+        }
+    }
+
+    /// Ends the connections of those who could only read: they can have a session again.
+    pub fn end_readers(&mut self) {
+        if !std::mem::take(&mut self.has_readers) {
+            return;
+        }
+        let readers = self.slab.iter().filter(|(_, c)| c.reader);
+        let key = |(index, c): (usize, &Connection)| Key {
+            index: index as u32,
+            generation: c.generation,
+        };
+        for key in readers.map(key).collect::<Vec<_>>() {
+            self.end(key);
+        }
+    }
+
+    /// A connection that waits for this node to have caught up with the others: [`Clients::caught_up`] says when it has.
+    pub fn poll_behind(&mut self) -> Option<Key> {
+        self.behind.pop()
+    }
+
+    /// This node has caught up with what was committed when [`Clients::poll_behind`] named the connection, or cannot.
+    pub fn caught_up(&mut self, key: Key, has: bool) {
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        match (&mut connection.awaits, has) {
+            (Some(awaited), true) => awaited.over = true,
+            _ => return self.cut(key),
+        }
+        self.list(key);
     }
 
     /// A session is over.
@@ -451,7 +508,9 @@ impl Clients {
             Some(c) if matches!(c.phase, Phase::Leaving | Phase::Ending) => Standing::Ending,
             // A frame more than the longest is not taken until the first of it is done with.
             Some(c) if c.input.len() > wire::zookeeper::MAX_FRAME + 4 => Standing::Full,
-            Some(c) if c.in_flight > 0 && !c.input.is_empty() => Standing::Full,
+            Some(c) if (c.in_flight > 0 || c.awaits.is_some()) && !c.input.is_empty() => {
+                Standing::Full
+            }
             Some(c) if c.output.len() >= self.limits.answers => Standing::Full,
             Some(_) => Standing::Open,
         }
@@ -536,6 +595,17 @@ impl Clients {
             connection.in_flight += 1;
             self.commands
                 .push_back((key, Command::Tree(command), ticket));
+        }
+    }
+
+    /// What is asked for is answered once this node has caught up.
+    pub(crate) fn wait(&mut self, key: Key, request: AwaitedRequest) {
+        if let Some(connection) = self.connection(key) {
+            connection.awaits = Some(Awaited {
+                request,
+                over: false,
+            });
+            self.behind.push(key);
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Limits {
     pub super_digest: Option<Box<str>>,
     /// Who may say by SASL who they are, and their passwords.
     pub sasl_users: BTreeMap<Box<str>, Secret>,
+    /// Whether clients that want no more may read while the others are not heard of.
+    pub readers: bool,
     /// The top byte of the ids of sessions opened here, 1 to 254.
     pub server: u8,
 }
@@ -40,6 +42,7 @@ impl Default for Limits {
             backlog: 16 << 20,
             super_digest: None,
             sasl_users: BTreeMap::new(),
+            readers: false,
             server: 1,
         }
     }
@@ -58,6 +61,10 @@ pub struct World<'a> {
     pub draw: &'a dyn Fn() -> u64,
     /// Where to say that something was heard of a session's client.
     pub pulse: &'a dyn Fn(SessionId) -> Option<Pulse>,
+    /// Which of several nodes this is; none if there is only one.
+    pub node: Option<u64>,
+    /// Whether this node hears of what the others do. If not, sessions may have ended that it takes for living.
+    pub in_touch: bool,
 }
 
 /// How far a connection is.
@@ -65,7 +72,7 @@ pub struct World<'a> {
 pub(crate) enum Phase {
     /// It has not said who it is.
     New,
-    /// Its session is being opened.
+    /// Its session is being opened, looked for, or moved here.
     Opening,
     /// It is served.
     Serving,
@@ -73,6 +80,22 @@ pub(crate) enum Phase {
     Leaving,
     /// What is waiting is sent, then it is closed.
     Ending,
+}
+
+/// A request that waits for this node to have caught up with what was committed when it came.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    pub(crate) request: AwaitedRequest,
+    /// Whether that has happened; then it is answered next.
+    pub(crate) over: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum AwaitedRequest {
+    /// A session that is not known here, or not by that password.
+    Find,
+    /// So that what is read next is no older than this: its number and its path.
+    Sync(i32, Box<str>),
 }
 
 /// A client's connection.
@@ -87,6 +110,8 @@ pub(crate) struct Connection {
     pub(crate) password: Password,
     pub(crate) timeout: u32,
     pub(crate) read_only: Option<bool>,
+    /// It has no session, and may read what may be out of date.
+    pub(crate) reader: bool,
     /// Who the client is; the address first.
     pub(crate) who: Arc<[Identity]>,
     /// What the next answer by SASL is to be about.
@@ -94,6 +119,8 @@ pub(crate) struct Connection {
     pub(crate) pulse: Option<Pulse>,
     /// Commands on their way through the log.
     pub(crate) in_flight: u32,
+    /// What cannot be answered before this node has caught up with the others.
+    pub(crate) awaits: Option<Awaited>,
     /// What came and was not looked at yet.
     pub(crate) input: Vec<u8>,
     /// What is to be sent.
@@ -119,10 +146,12 @@ impl Connection {
             password: Password::default(),
             timeout: 0,
             read_only: None,
+            reader: false,
             who: Arc::new([Identity::new("ip", &peer.to_string())]),
             nonce: None,
             pulse: None,
             in_flight: 0,
+            awaits: None,
             input: Vec::new(),
             output: Vec::new(),
             watched: BTreeSet::new(),

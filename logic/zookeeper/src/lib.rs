@@ -23,4 +23,4 @@ pub use clients::{Clients, Counters, Key, Standing, Take};
 pub use connection::{Limits, World};
 pub use requests::Ticket;
 pub use watches::WatchCounts;
-pub use words::{ConnectionFacts, Facts, figures, release, text};
+pub use words::{ConnectionFacts, Ensemble, Facts, Member, figures, release, text};

@@ -24,7 +24,9 @@ impl Clients {
         };
         let bytes = &mut connection.output;
         match (ticket, reply) {
-            (Ticket::Open, _) => self.opened(key, registry),
+            (Ticket::Open | Ticket::Move, TreeReply::Session) => self.opened(key, registry),
+            // It has ended meanwhile.
+            (Ticket::Move, _) => self.turn_away(key),
             (Ticket::Close(number), _) => {
                 Out::empty(bytes, *number, zxid, None);
                 self.end(key);
@@ -46,8 +48,14 @@ impl Clients {
             (Ticket::One(number, _), TreeReply::One(Err(refusal))) => {
                 Out::empty(bytes, *number, zxid, Some(code(*refusal)));
             }
-            (Ticket::Many(number, _), TreeReply::Many(Err((_, Refusal::SessionExpired)))) => {
-                Out::empty(bytes, *number, zxid, Some(ErrorCode::SessionExpired));
+            (
+                Ticket::Many(number, _),
+                TreeReply::Many(Err((
+                    _,
+                    refusal @ (Refusal::SessionExpired | Refusal::SessionMoved),
+                ))),
+            ) => {
+                Out::empty(bytes, *number, zxid, Some(code(*refusal)));
             }
             (Ticket::Many(number, ops), TreeReply::Many(result)) => {
                 let mut out = Out::reply(bytes, *number, zxid, 0);
@@ -157,6 +165,7 @@ fn code(refusal: Refusal) -> ErrorCode {
         Refusal::NotEmpty => ErrorCode::NotEmpty,
         Refusal::NoChildrenForEphemerals => ErrorCode::NoChildrenForEphemerals,
         Refusal::SessionExpired => ErrorCode::SessionExpired,
+        Refusal::SessionMoved => ErrorCode::SessionMoved,
         Refusal::QuotaExceeded => ErrorCode::QuotaExceeded,
         Refusal::InvalidAccess => ErrorCode::InvalidAcl,
     }

@@ -8,12 +8,16 @@ use wire::zookeeper::{Fields, Frame, frame};
 
 use super::*;
 
+mod several;
+
 /// A registry and the clients of one thread, driven as the shell drives them.
 struct Scene {
     registry: Registry,
     clients: Clients,
     submitted: VecDeque<(Key, registry::Command, Ticket)>,
     drawn: Cell<u64>,
+    node: Option<u64>,
+    in_touch: bool,
 }
 
 /// An answer or event as a client sees it: number, transaction, error, and the body.
@@ -36,6 +40,8 @@ impl Scene {
             clients: Clients::new(limits, 3),
             submitted: VecDeque::new(),
             drawn: Cell::new(7),
+            node: None,
+            in_touch: true,
         }
     }
 
@@ -56,6 +62,8 @@ impl Scene {
             wall: Timestamp(1_000),
             draw: &draw,
             pulse: &|_| None,
+            node: self.node,
+            in_touch: self.in_touch,
         };
         match bytes {
             [] => self.clients.resume(key, &world),

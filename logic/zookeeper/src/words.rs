@@ -87,6 +87,34 @@ pub struct Facts<'a> {
     pub timeouts: (u128, u128),
     /// Bytes of the log on disk.
     pub log_bytes: u64,
+    /// The nodes that serve the same tree; none where there is only one.
+    pub ensemble: Option<Ensemble>,
+}
+
+/// The nodes that serve the same tree, as one of them sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ensemble {
+    /// All of them, in an order that is the same on each.
+    pub members: Vec<Member>,
+    /// Which of them this is.
+    pub own: usize,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Whether it hears of what the others do.
+    pub in_touch: bool,
+    /// Whether it lets clients read if it does not.
+    pub readers: bool,
+    /// Of those that it leads and that vote, how many have all but a little of the log.
+    pub synced: usize,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where the other nodes reach it.
+    pub address: String,
+    /// Whether it votes, or only follows.
+    pub votes: bool,
 }
 
 impl Facts<'_> {
@@ -94,7 +122,27 @@ impl Facts<'_> {
         let waiting = self.connections.iter().map(|c| u64::from(c.in_flight));
         waiting.sum()
     }
+
+    /// What ZooKeeper calls a server's mode.
+    fn mode(&self) -> &'static str {
+        let Some(ensemble) = &self.ensemble else {
+            return "standalone";
+        };
+        let own = ensemble.members.get(ensemble.own);
+        match ensemble.leads {
+            true => "leader",
+            false if own.is_some_and(|own| !own.votes) => "observer",
+            false => "follower",
+        }
+    }
+
+    fn serves(&self) -> bool {
+        self.ensemble.as_ref().is_none_or(|e| e.in_touch)
+    }
 }
+
+/// What ZooKeeper says while it has no quorum; monitors know it.
+const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
 /// The protocol's version that clients are told, which they choose their requests by.
 pub fn release(facts: &Facts<'_>) -> String {
@@ -106,7 +154,16 @@ pub fn release(facts: &Facts<'_>) -> String {
 pub fn text(word: Word, facts: &Facts<'_>) -> String {
     match word {
         Word::Ruok => "imok".into(),
-        Word::Isro => "rw".into(),
+        Word::Isro if facts.serves() => "rw".into(),
+        Word::Isro if facts.ensemble.as_ref().is_some_and(|e| e.readers) => "ro".into(),
+        Word::Isro => "null".into(),
+        Word::Conf => configuration(facts),
+        Word::Envi => format!(
+            "Environment:\nzookeeper.version={}\nos.name=Linux\n",
+            release(facts)
+        ),
+        Word::Gtmk | Word::Stmk => "0".into(),
+        _ if !facts.serves() => NOT_SERVING.into(),
         Word::Srvr => server(facts, false),
         Word::Stat => server(facts, true),
         Word::Mntr => figures(facts)
@@ -116,11 +173,6 @@ pub fn text(word: Word, facts: &Facts<'_>) -> String {
                 all
             }),
         Word::Cons => connections(facts) + "\n",
-        Word::Conf => configuration(facts),
-        Word::Envi => format!(
-            "Environment:\nzookeeper.version={}\nos.name=Linux\n",
-            release(facts)
-        ),
         Word::Dump => dump(facts),
         Word::Dirs => format!("datadir_size: 0\nlogdir_size: {}\n", facts.log_bytes),
         Word::Wchs => watch_summary(facts),
@@ -129,7 +181,6 @@ pub fn text(word: Word, facts: &Facts<'_>) -> String {
         Word::Crst => "Connection stats reset.\n".into(),
         Word::Srst => "Server stats reset.\n".into(),
         Word::Hash => String::new(),
-        Word::Gtmk | Word::Stmk => "0".into(),
     }
 }
 
@@ -137,9 +188,9 @@ pub fn text(word: Word, facts: &Facts<'_>) -> String {
 pub fn figures(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
     let tree = facts.registry.tree();
     let totals = tree.totals();
-    vec![
+    let mut figures = vec![
         ("version", release(facts)),
-        ("server_state", "standalone".into()),
+        ("server_state", facts.mode().into()),
         ("packets_received", facts.counters.received.to_string()),
         ("packets_sent", facts.counters.sent.to_string()),
         ("num_alive_connections", facts.connections.len().to_string()),
@@ -152,7 +203,24 @@ pub fn figures(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
         ("events_sent", facts.counters.events.to_string()),
         ("connection_drop_count", facts.counters.dropped.to_string()),
         ("last_zxid", format!("0x{:x}", tree.zxid().0)),
-    ]
+    ];
+    let Some(ensemble) = &facts.ensemble else {
+        return figures;
+    };
+    let voters = ensemble.members.iter().filter(|m| m.votes).count();
+    figures.push(("quorum_size", voters.to_string()));
+    let state = if ensemble.leads {
+        "leading"
+    } else {
+        "following"
+    };
+    figures.push(("peer_state", format!("{state} - broadcast")));
+    if ensemble.leads {
+        let learners = ensemble.members.len().saturating_sub(1);
+        figures.push(("learners", learners.to_string()));
+        figures.push(("synced_followers", ensemble.synced.to_string()));
+    }
+    figures
 }
 
 fn server(facts: &Facts<'_>, with_clients: bool) -> String {
@@ -165,12 +233,13 @@ fn server(facts: &Facts<'_>, with_clients: bool) -> String {
     }
     let _ = write!(
         text,
-        "Latency min/avg/max: 0/0.0/0\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\nMode: standalone\nNode count: {}\n",
+        "Latency min/avg/max: 0/0.0/0\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\nMode: {}\nNode count: {}\n",
         facts.counters.received,
         facts.counters.sent,
         facts.connections.len(),
         facts.outstanding(),
         tree.zxid().0,
+        facts.mode(),
         tree.totals().nodes,
     );
     text
@@ -190,12 +259,23 @@ fn configuration(facts: &Facts<'_>) -> String {
         let (port, ip) = (at.port(), at.ip());
         format!("secureClientPort={port}\nsecureClientPortAddress={ip}\n")
     });
-    format!(
-        "clientPort={}\nclientPortAddress={}\n{secure}tickTime={}\nminSessionTimeout={least}\nmaxSessionTimeout={most}\nserverId=0\n",
+    let mut text = format!(
+        "clientPort={}\nclientPortAddress={}\n{secure}tickTime={}\nminSessionTimeout={least}\nmaxSessionTimeout={most}\nserverId={}\n",
         facts.bind.port(),
         facts.bind.ip(),
         least / 2,
-    )
+        facts.ensemble.as_ref().map_or(0, |e| e.own + 1),
+    );
+    let members = facts.ensemble.iter().flat_map(|e| &e.members);
+    for (place, member) in members.enumerate() {
+        let role = if member.votes {
+            "participant"
+        } else {
+            "observer"
+        };
+        let _ = writeln!(text, "server.{}={}:{role}", place + 1, member.address);
+    }
+    text
 }
 
 fn dump(facts: &Facts<'_>) -> String {

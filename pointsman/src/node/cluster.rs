@@ -17,17 +17,23 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// How often this node's place in the cluster is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What this node calls itself.
+pub(super) fn node_name(config: &Config) -> String {
+    match &config.node.name {
+        Some(name) => name.to_string(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+    }
+}
+
 /// What the registry is told of the cluster; none for a node that is alone.
 pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>> {
     let Some(cluster) = &config.cluster else {
         return Ok(None);
     };
     let node = fitting_name(config, cluster)?;
-    if config.front.zookeeper.is_some() {
-        bail!(
-            "ZooKeeper's clients can be served by a node that is alone only: take [front.zookeeper] out, or [cluster]"
-        );
-    }
     let tls = cluster.tls.as_ref().map(load::peers).transpose();
     let joins = !cluster.join.is_empty();
     let peers = cluster.peers.iter().filter(|_| !joins);
@@ -57,13 +63,7 @@ pub(super) fn fitting_name(config: &Config, cluster: &config::Cluster) -> anyhow
             "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
         );
     }
-    let node = match &config.node.name {
-        Some(name) => name.to_string(),
-        None => rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-    };
+    let node = node_name(config);
     if cluster.join.is_empty() && !cluster.peers.contains_key(node.as_str()) {
         let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
         bail!(

@@ -10,6 +10,7 @@ use model::{
 };
 
 use super::Shared;
+use super::explain_aside::{described_split, share_of, shares};
 use super::explain_filters::described;
 
 /// Routes named at the most; whoever has ten thousand does not want to read of all of them.
@@ -64,15 +65,7 @@ impl Shared {
         };
         let route = &listener.routes[number];
         let mut filters = route.filters.as_deref().map(described).unwrap_or_default();
-        let service = match &route.action {
-            Action::Service(number) => {
-                let service = &table.services[*number];
-                let kept = kept(service, &request, &mut filters);
-                Some(self.choice(service, kept))
-            }
-            _ => None,
-        };
-        let verdict = verdict(route, service.as_ref());
+        let (service, verdict) = self.destination(route, table, (&request, client), &mut filters);
         Explanation {
             verdict: format!(
                 "listener {} ({how}), route {}: {verdict}",
@@ -84,6 +77,33 @@ impl Shared {
             filters,
             service,
         }
+    }
+
+    /// What becomes of a request that takes `route`.
+    fn destination(
+        &self,
+        route: &Route,
+        table: &RoutingTable,
+        (request, client): (&h1::Request<'_>, IpAddr),
+        lines: &mut Vec<String>,
+    ) -> (Option<Choice>, String) {
+        let number = match &route.action {
+            Action::Service(number) => Some(*number),
+            Action::Split(split) => {
+                let number = share_of(request, client, split);
+                lines.push(described_split(split, number, table));
+                number
+            }
+            Action::Redirect(_) | Action::Fixed { .. } => None,
+        };
+        let mut said = String::new();
+        let choice = number.map(|number| {
+            let service = &table.services[number];
+            let kept = kept(service, request, lines);
+            self.choice_of(service, kept, route, table, (&mut said, lines))
+        });
+        said += &verdict(route, choice.as_ref());
+        (choice, said)
     }
 }
 
@@ -117,6 +137,7 @@ fn verdict(route: &Route, service: Option<&Choice>) -> String {
             format!("is answered with {} to {}", to.status, to.location)
         }
         (Action::Fixed { status, .. }, _) => format!("is answered with {status}"),
+        (Action::Split(_), None) => "no service has a share of it: 503".into(),
         (Action::Service(_), None) => unreachable!("a service's route has a choice"),
     }
 }
@@ -194,6 +215,7 @@ fn explained(route: &Route, table: &RoutingTable) -> ExplainedRoute {
         path,
         action: match &route.action {
             Action::Service(number) => format!("service {}", table.services[*number].view()),
+            Action::Split(split) => format!("services {}", shares(split, table)),
             Action::Redirect(to) => format!("redirect {} to {}", to.status, to.location),
             Action::Fixed { status, .. } => format!("answer {status}"),
         },
@@ -223,10 +245,12 @@ fn wanted(conditions: &Conditions) -> String {
     let networks: Vec<_> = source.iter().map(ToString::to_string).collect();
     let source = (!source.is_empty()).then(|| format!("a client in {}", networks.join(", ")));
     let headers = conditions.headers.iter().map(part("header field"));
+    let cookies = conditions.cookies.iter().map(part("cookie"));
     let query = conditions.query.iter().map(part("query parameter"));
     let all: Vec<String> = method
         .into_iter()
         .chain(headers)
+        .chain(cookies)
         .chain(query)
         .chain(source)
         .collect();

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use ::cluster::Stats;
 use model::{
-    Admission, Closed, Counter, DURATION_BOUNDS, Endpoint, Health, ListenerStats, Moment, Priority,
-    Reason, Refusal, RoutingTable, ServiceTable, StreamStats,
+    Admission, Closed, Counter, Endpoint, Health, ListenerStats, Moment, Priority, Reason, Refusal,
+    RoutingTable, ServiceTable, StreamStats,
 };
 use registry::Registry;
 use telemetry::{Exposition, Kind};
 
-use super::Shared;
+use super::{Shared, histograms};
 
 pub(super) fn render(shared: &Shared) -> String {
     let mut out = Exposition::default();
@@ -25,9 +25,11 @@ pub(super) fn render(shared: &Shared) -> String {
     listeners(&table, &mut out);
     shared.certificates().metrics(&mut out);
     routes(&table, &mut out);
+    super::metrics_aside::render(&table, &mut out);
     stream_routes(&table, &mut out);
     services(&table, &mut out);
     endpoints(&table, &mut out);
+    super::traces::metrics(&shared.trace_counts, &mut out);
     registry(shared, &mut out);
     zookeeper(shared, &mut out);
     out.finish()
@@ -289,7 +291,7 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
         let key = service.key.to_string();
         out.sample(name, &labels(&key, service), service.least_moves.value());
     }
-    let counts: [Count; 3] = [
+    let counts: [Count; 5] = [
         (
             "pointsman_service_requests_total",
             "Requests, however many attempts each took.",
@@ -299,6 +301,16 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
             "pointsman_service_retries_total",
             "Attempts after the first.",
             |s| &s.retries,
+        ),
+        (
+            "pointsman_service_hedges_total",
+            "Second requests sent because the first took long.",
+            |s| &s.hedges,
+        ),
+        (
+            "pointsman_service_hedges_won_total",
+            "Second requests that were answered before the first.",
+            |s| &s.hedges_won,
         ),
         (
             "pointsman_service_unavailable_total",
@@ -323,15 +335,7 @@ fn services(table: &RoutingTable, out: &mut Exposition) {
             out.sample(name, &labels, count.value());
         }
     }
-    let name = "pointsman_service_duration_seconds";
-    out.metric(
-        name,
-        Kind::Histogram,
-        "From a request's head to its answer's last byte.",
-    );
-    for service in &table.services {
-        histogram(service, out);
-    }
+    histograms::render(table, out);
 }
 
 /// Of services that take only so many requests at a time.
@@ -376,31 +380,9 @@ fn limits(table: &RoutingTable, out: &mut Exposition) {
 }
 
 /// Views of one service count apart.
-fn labels<'a>(key: &'a str, service: &ServiceTable) -> Vec<(&'static str, &'a str)> {
+pub(super) fn labels<'a>(key: &'a str, service: &ServiceTable) -> Vec<(&'static str, &'a str)> {
     let role = service.role.map(|role| ("role", role.as_str()));
     [("service", key)].into_iter().chain(role).collect()
-}
-
-fn histogram(service: &ServiceTable, out: &mut Exposition) {
-    let key = service.key.to_string();
-    let mut sum = 0;
-    for (bucket, bound) in DURATION_BOUNDS.iter().map(Some).chain([None]).enumerate() {
-        sum += service.stats.total(|s| &s.durations[bucket]);
-        let bound = bound.map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
-        let labels = [&*labels(&key, service), &[("le", &bound)]].concat();
-        out.sample("pointsman_service_duration_seconds_bucket", &labels, sum);
-    }
-    let seconds = service.stats.total(|s| &s.duration_sum) as f64 / 1e9;
-    out.sample(
-        "pointsman_service_duration_seconds_sum",
-        &labels(&key, service),
-        seconds,
-    );
-    out.sample(
-        "pointsman_service_duration_seconds_count",
-        &labels(&key, service),
-        sum,
-    );
 }
 
 /// A metric of an instance: name, kind, meaning, value.

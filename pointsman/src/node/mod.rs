@@ -1,20 +1,26 @@
 //! A running node: the registry, the workers, the checks and the fronts, and what joins them.
 
+mod aside;
+mod circuits;
 mod cluster;
 mod directory;
+mod explain_aside;
 mod explain_filters;
 mod explain_http;
 mod explain_stream;
 mod files;
 mod filters;
 mod follow;
+mod histograms;
 mod metrics;
+mod metrics_aside;
 mod names;
 mod project;
 mod session_key;
 mod statics;
 mod tables;
 mod tls;
+mod traces;
 mod traffic;
 mod zookeeper;
 
@@ -30,7 +36,7 @@ use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
 use health::{Prober, Reports};
 use model::{Counter, Revision, ServiceKey};
 use proxy::{Proxy, Suspect, Transport};
-use telemetry::AccessLog;
+use telemetry::{AccessLog, TraceCounts, TraceExport};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -50,6 +56,7 @@ pub(crate) struct Node {
     api_task: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     access_log: Option<AccessLog>,
+    traces: Option<TraceExport>,
     zookeeper: Option<fronts::zookeeper::Front>,
 }
 
@@ -64,6 +71,7 @@ pub(crate) struct Shared {
     names: Names,
     picks: Picks,
     lost_records: Arc<Counter>,
+    trace_counts: Arc<TraceCounts>,
     /// Set once ZooKeeper's clients are served.
     zookeeper: OnceLock<zookeeper::Watched>,
     /// What the handshakes of its clients go by.
@@ -104,6 +112,8 @@ impl Node {
         let registry = open_registry(&config)?;
         let session_key = session_key::session_key(&config)?;
         let access_log = open_access_log(&config)?;
+        let trace_counts = Arc::default();
+        let traces = traces::start(&config, &trace_counts)?;
         let (suspects, suspected) = mpsc::channel(1_024);
         let lost_records = Arc::new(Counter::default());
         let workers = config.node.workers.map_or_else(cores, usize::from);
@@ -112,10 +122,12 @@ impl Node {
             seed: fastrand::u64(..),
             access_log: access_log.as_ref().map(AccessLog::sender),
             lost_records: lost_records.clone(),
+            traces: traces.as_ref().map(TraceExport::sender),
+            lost_traces: trace_counts.overflowed.clone(),
             // A full queue means that many others are being probed at once: this one's turn comes anyway.
             suspects: Arc::new(move |suspect| drop(suspects.try_send(suspect))),
-        })
-        .context("cannot start the workers")?;
+        });
+        let proxy = proxy.context("cannot start the workers")?;
         let (prober, reports) = Prober::start(fastrand::u64(..));
         let shared = Arc::new(Shared {
             registry,
@@ -127,6 +139,7 @@ impl Node {
             names: Names::default(),
             picks: Picks::default(),
             lost_records,
+            trace_counts,
             zookeeper: OnceLock::new(),
             zookeeper_tls: watch::Sender::default(),
         });
@@ -140,14 +153,9 @@ impl Node {
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
         let api_task = serve_api(api, &shared, &config, stopped);
-        let zookeeper = match zookeeper {
-            Some(bound) => {
-                let (front, projecting) = zookeeper::start(bound, &shared, &config)?;
-                tasks.push(projecting);
-                Some(front)
-            }
-            None => None,
-        };
+        let zookeeper = zookeeper.map(|bound| zookeeper::start(bound, &shared, &config));
+        let (zookeeper, projecting) = zookeeper.transpose()?.unzip();
+        tasks.extend(projecting);
         Ok(Self {
             shared,
             api: api_address,
@@ -155,6 +163,7 @@ impl Node {
             api_task,
             tasks,
             access_log,
+            traces,
             zookeeper,
         })
     }
@@ -240,7 +249,13 @@ impl Node {
             task.abort();
         }
         let shared = self.shared;
+        let traces = self
+            .traces
+            .map(|traces| tokio::task::spawn_blocking(move || traces.finish(traces::PATIENCE)));
         tokio::task::spawn_blocking(move || shared.registry.shutdown()).await?;
+        if let Some(traces) = traces {
+            traces.await?;
+        }
         if let Some(log) = self.access_log {
             tokio::task::spawn_blocking(move || log.finish()).await?;
         }
@@ -367,6 +382,7 @@ fn open_access_log(config: &Config) -> anyhow::Result<Option<AccessLog>> {
         AccessFormat::Off => return Ok(None),
         AccessFormat::Json => telemetry::Format::Json,
         AccessFormat::Combined => telemetry::Format::Combined,
+        AccessFormat::Extended => telemetry::Format::Extended,
     };
     let target = match &config.log.access.path {
         LogTarget::Stdout => telemetry::Target::Stdout,
@@ -493,9 +509,10 @@ async fn respread_connections(shared: Arc<Shared>) {
     }
 }
 
-/// Finds out how many requests services take at a time.
+/// Finds out how many requests services take at a time, and tells of those that are left alone.
 async fn find_limits(shared: Arc<Shared>) {
     let mut gradients: Vec<Gradient> = Vec::new();
+    let mut circuits = circuits::Circuits::default();
     loop {
         let now = proxy::now();
         // A service keeps its number for good.
@@ -503,6 +520,9 @@ async fn find_limits(shared: Arc<Shared>) {
         gradients.resize_with(services.len(), Gradient::default);
         for (service, gradient) in services.iter().zip(&mut gradients) {
             gradient.handle_timeout(service, now);
+        }
+        for note in circuits.notes(&services) {
+            eprintln!("pointsman: {note}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

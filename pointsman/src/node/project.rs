@@ -6,6 +6,7 @@
 //! between leaves nothing behind that the next start does not find.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ use super::statics::now;
 
 /// Until what could not be stored is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often a node looks whether it leads.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often a leader of others looks at everything: once is enough, but for what was on its way when it took over.
+const ANEW: Duration = Duration::from_secs(30);
 /// Lines about nodes that cannot be read, in all: a fleet that writes them wrongly must not fill the disk with it. The
 /// counter goes on.
 const MOST_LINES: u64 = 100;
@@ -31,6 +36,8 @@ const STEP: usize = 500;
 pub(crate) struct Projection {
     patterns: Vec<TreePattern>,
     changed: Mutex<BTreeSet<Box<str>>>,
+    /// All of the tree may have changed.
+    replaced: AtomicBool,
     work: Notify,
     /// Nodes that could not be read as what they should be.
     pub(crate) skipped: Counter,
@@ -52,6 +59,7 @@ impl Projection {
         Self {
             patterns,
             changed: Mutex::default(),
+            replaced: AtomicBool::new(false),
             work: Notify::new(),
             skipped: Counter::default(),
         }
@@ -97,6 +105,13 @@ impl Observer for Projection {
 
     fn session_closed(&self, _: SessionId) {}
 
+    fn session_moved(&self, _: SessionId) {}
+
+    fn replaced(&self) {
+        self.replaced.store(true, Relaxed);
+        self.work.notify_one();
+    }
+
     fn settled(&self) {
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         if !changed.is_empty() {
@@ -105,11 +120,24 @@ impl Observer for Projection {
     }
 }
 
-/// Keeps the catalog true to the tree.
+/// Keeps the catalog true to the tree, wherever this node leads: one of all is enough, and several would be at odds for as
+/// long as they see different trees.
 pub(super) async fn run(shared: Arc<Shared>, projection: Arc<Projection>) {
+    loop {
+        while !shared.registry.leads() {
+            tokio::time::sleep(LOOK).await;
+            projection.take_changed();
+        }
+        follow(&shared, &projection).await;
+    }
+}
+
+/// Keeps the catalog true to the tree, until everything should be looked at anew, or by another node.
+async fn follow(shared: &Shared, projection: &Projection) {
+    projection.replaced.store(false, Relaxed);
     let mut known = Known::default();
-    let registry = shared.registry.read(Registry::clone);
     let mut paths: BTreeSet<Box<str>> = projection.take_changed();
+    let registry = shared.registry.read(Registry::clone);
     let sessions = registry.tree().sessions();
     let ephemerals = sessions.flat_map(|session| session.ephemerals.iter().cloned());
     paths.extend(ephemerals.filter(|path| projection.is_projected(path)));
@@ -118,11 +146,15 @@ pub(super) async fn run(shared: Arc<Shared>, projection: Arc<Projection>) {
         paths.insert(path.clone());
         known.insert(path, name);
     }
+    drop(registry);
+    // What another node that led before has sent late is found then.
+    let anew = tokio::time::sleep(ANEW);
+    tokio::pin!(anew);
     loop {
         while !paths.is_empty() {
             let registry = shared.registry.read(Registry::clone);
-            let commands = known.follow(&projection, &registry, &paths);
-            match store(&shared, commands).await {
+            let commands = known.follow(projection, &registry, &paths);
+            match store(shared, commands).await {
                 Ok(()) => paths = projection.take_changed(),
                 Err(why) => {
                     eprintln!("pointsman: zookeeper: instances were not stored: {why}");
@@ -130,8 +162,17 @@ pub(super) async fn run(shared: Arc<Shared>, projection: Arc<Projection>) {
                     paths.extend(projection.take_changed());
                 }
             }
+            if !shared.registry.leads() {
+                return;
+            }
         }
-        projection.work.notified().await;
+        tokio::select! {
+            () = projection.work.notified() => {}
+            () = &mut anew, if shared.registry.number().is_some() => return,
+        }
+        if projection.replaced.load(Relaxed) || !shared.registry.leads() {
+            return;
+        }
         paths = projection.take_changed();
     }
 }

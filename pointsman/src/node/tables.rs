@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::{Config, Protocol, RouteAction};
+use config::{Config, Misdirected, Protocol, RouteAction, TraceContext};
 use model::{
     Action, Admission, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats,
     Filters, Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
-    ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, View, stream,
+    ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, Tracing, View, stream,
 };
 use registry::{Record, Service};
 
@@ -132,7 +132,8 @@ impl Tables {
                 filters: self.filters(route, before),
                 stats: known(&route.name),
                 priority: route.priority,
-                action: self.action(&route.action),
+                action: self.action(route, before),
+                aside: self.aside(route, before),
             })
             .collect();
         http::route::order(&mut routes);
@@ -145,12 +146,23 @@ impl Tables {
             routes,
             trusted_peers: listener.trusted_peers.clone(),
             timeouts: listener.timeouts,
+            deadlines: listener.deadlines.clone(),
             peer_timeout: listener.peer_timeout,
             max_head: listener.max_head.0 as usize,
             max_fields: listener.max_fields.into(),
             http2: listener.http2,
             grpc_web: listener.grpc_web,
+            tracing: self.tracing(listener),
+            one_host: listener.misdirected == Misdirected::Refuse,
             stats: before.map_or_else(|| Arc::new(Sharded::new(workers)), |b| b.stats.clone()),
+        }
+    }
+
+    fn tracing(&self, listener: &config::Listener) -> Tracing {
+        let traces = self.config.telemetry.traces.as_ref();
+        Tracing {
+            trusted_only: listener.trace_context == TraceContext::TrustedPeers,
+            sampled: traces.map_or(0, |traces| traces.sample.0),
         }
     }
 
@@ -208,9 +220,10 @@ impl Tables {
         filters::made_of(&route.filters, before, self.drawn, &self.files)
     }
 
-    fn action(&mut self, action: &RouteAction) -> Action {
-        match action {
+    fn action(&mut self, route: &config::Route, before: Option<&ListenerTable>) -> Action {
+        match &route.action {
             RouteAction::Service(view) => Action::Service(self.service_number(view)),
+            RouteAction::Split(split) => Action::Split(Box::new(self.split(route, split, before))),
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
             RouteAction::Answer(answer) => Action::Fixed {
                 status: answer.status,
@@ -220,7 +233,7 @@ impl Tables {
         }
     }
 
-    fn service_number(&mut self, view: &View) -> usize {
+    pub(super) fn service_number(&mut self, view: &View) -> usize {
         if let Some(&number) = self.numbers.get(view) {
             return number;
         }
@@ -343,15 +356,24 @@ impl Tables {
         }
     }
 
+    /// What clients choose is hashed with it.
+    pub(super) fn hash_secret(&self) -> [u64; 2] {
+        match &self.config.node.hash_secret {
+            Some(text) => [1, 2].map(|n| balance::key([n, 0], text.as_bytes())),
+            None => self.drawn,
+        }
+    }
+
+    pub(super) fn fresh<T: Default>(&self) -> Arc<Sharded<T>> {
+        Arc::new(Sharded::new(self.workers))
+    }
+
     fn balancing(&self, settings: &config::Service) -> Balancing {
         let node = &self.config.node;
         let made_of = |text: &str, n| balance::key([n, 0], text.as_bytes());
         Balancing {
             hash_on: settings.hash_on.clone(),
-            hash_secret: match &node.hash_secret {
-                Some(text) => [made_of(text, 1), made_of(text, 2)],
-                None => self.drawn,
-            },
+            hash_secret: self.hash_secret(),
             slow_start: settings.slow_start,
             subset: settings.subset,
             subset_salt: match &node.name {
@@ -361,6 +383,9 @@ impl Tables {
             panic_below: settings.panic_below.0,
             ejecting: settings.ejection,
             limiting: settings.limits,
+            breaking: settings.breaking,
+            hedging: settings.hedging,
+            retrying: settings.retrying.clone(),
             respreading: Respreading {
                 transactions: settings.check.as_ref().is_some_and(is_postgresql),
                 ..settings.respread

@@ -1,7 +1,9 @@
 //! The registry's tree, as ZooKeeper's front wants it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ::cluster::NodeStatus;
 use config::{Config, Zookeeper};
 use fronts::Refused;
 use fronts::zookeeper::{Done, Figures, Front, Options, Secure, Store, serve_admin};
@@ -10,18 +12,29 @@ use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
 use registry::{Command, Registry};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use zookeeper::Limits;
+use zookeeper::{Ensemble, Limits};
 
 use super::directory::refused;
 use super::project::{self, Projection};
 use super::{Shared, cores};
 
+/// The longest that a node serves sessions without hearing of the others; an election takes less.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
+/// Who lacks fewer entries than this follows closely, for those who watch over ZooKeeper's followers.
+const CLOSE: u64 = 1_000;
 /// Threads, unless told otherwise. More than that and the log is what everybody waits for.
 const THREADS: usize = 4;
 /// How long a client may take to say who it is: as long as the slowest network's handshake, and half of it is that.
-const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
-struct Local(Arc<Shared>, Arc<Projection>);
+struct Local {
+    shared: Arc<Shared>,
+    projection: Arc<Projection>,
+    /// How long a node may hear nothing of the others and serve sessions all the same.
+    out_of_touch: Duration,
+    /// Whether clients may read after that.
+    readers: bool,
+}
 
 /// What metrics read.
 pub(super) struct Watched {
@@ -43,6 +56,16 @@ impl Observer for Both {
         self.1.session_closed(session);
     }
 
+    fn session_moved(&self, session: SessionId) {
+        self.0.session_moved(session);
+        self.1.session_moved(session);
+    }
+
+    fn replaced(&self) {
+        self.0.replaced();
+        self.1.replaced();
+    }
+
     fn settled(&self) {
         self.0.settled();
         self.1.settled();
@@ -51,11 +74,11 @@ impl Observer for Both {
 
 impl Store for Local {
     fn read(&self, read: &mut dyn FnMut(&Registry)) {
-        self.0.registry.read(read);
+        self.shared.registry.read(read);
     }
 
     fn submit(&self, command: Command, done: Done) -> Result<(), Box<(Command, Done, Refused)>> {
-        let submitted = self.0.registry.submit_with(command, done);
+        let submitted = self.shared.registry.submit_with(command, done);
         submitted.map_err(|back| {
             let (command, done, why) = *back;
             Box::new((command, done, refused(&why)))
@@ -63,20 +86,54 @@ impl Store for Local {
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {
-        let both = Both(observer, self.1.clone());
-        self.0.registry.observe_tree(Arc::new(both));
+        let both = Both(observer, self.projection.clone());
+        self.shared.registry.observe_tree(Arc::new(both));
     }
 
     fn pulse(&self, session: SessionId) -> Option<Pulse> {
-        self.0.registry.pulse(session)
+        self.shared.registry.pulse(session)
     }
 
     fn now(&self) -> Moment {
-        self.0.registry.now()
+        self.shared.registry.now()
     }
 
     fn log_bytes(&self) -> u64 {
-        self.0.registry.stats().log_bytes
+        self.shared.registry.stats().log_bytes
+    }
+
+    fn node(&self) -> Option<u64> {
+        self.shared.registry.number()
+    }
+
+    fn in_touch(&self) -> bool {
+        let age = self.shared.registry.age();
+        age.is_some_and(|age| age <= self.out_of_touch)
+    }
+
+    fn catch_up(&self, done: Box<dyn FnOnce(bool) + Send>) {
+        let registry = self.shared.registry.clone();
+        tokio::spawn(async move { done(registry.catch_up().await.is_ok()) });
+    }
+
+    fn ensemble(&self) -> Option<Ensemble> {
+        self.shared.registry.number()?;
+        let status = self.shared.registry.status();
+        let member = |node: &NodeStatus| zookeeper::Member {
+            address: node.address.clone(),
+            votes: node.votes,
+        };
+        let own = status.nodes.iter().position(|n| n.name == status.node);
+        let close = |n: &&NodeStatus| n.votes && n.behind.is_some_and(|behind| behind < CLOSE);
+        let synced = status.nodes.iter().filter(close).count();
+        Some(Ensemble {
+            members: status.nodes.iter().map(member).collect(),
+            own: own.unwrap_or_default(),
+            leads: status.leader.as_ref() == Some(&status.node),
+            in_touch: self.in_touch(),
+            readers: self.readers,
+            synced,
+        })
     }
 }
 
@@ -114,12 +171,21 @@ pub(super) fn start(
     let front = config.front.zookeeper.as_ref();
     let patterns = front.map(|front| front.catalog.clone());
     let projection = Arc::new(Projection::new(patterns.unwrap_or_default()));
-    let store = Local(shared.clone(), projection.clone());
+    let options = options(front, shared.registry.number());
+    // Sessions whose clients are here end elsewhere once nothing was heard of them for their timeout: before that, they have
+    // to know that they may have.
+    let out_of_touch = (options.limits.min_timeout / 2).min(OUT_OF_TOUCH);
+    let store = Local {
+        shared: shared.clone(),
+        projection: projection.clone(),
+        out_of_touch,
+        readers: options.limits.readers,
+    };
     let secure = bound.secure.map(|listener| Secure {
         listener,
         config: shared.zookeeper_tls.subscribe(),
     });
-    let front = Front::start(bound.clients, secure, Arc::new(store), options(front))?;
+    let front = Front::start(bound.clients, secure, Arc::new(store), options)?;
     let _ = shared.zookeeper.set(Watched {
         figures: front.figures(),
         projection: projection.clone(),
@@ -132,8 +198,11 @@ pub(super) fn start(
     Ok((front, projecting))
 }
 
-fn options(front: Option<&Zookeeper>) -> Options {
-    let mut limits = Limits::default();
+fn options(front: Option<&Zookeeper>, node: Option<u64>) -> Options {
+    let mut limits = Limits {
+        server: node.map_or(1, |node| (node % 254 + 1) as u8),
+        ..Limits::default()
+    };
     let mut options = Options {
         limits: limits.clone(),
         threads: cores().min(THREADS),
@@ -142,6 +211,7 @@ fn options(front: Option<&Zookeeper>) -> Options {
         words: Vec::new(),
     };
     if let Some(front) = front {
+        limits.readers = front.read_only;
         limits.min_timeout = front.min_session_timeout;
         limits.max_timeout = front.max_session_timeout.max(front.min_session_timeout);
         let digest = front.super_digest.as_ref();

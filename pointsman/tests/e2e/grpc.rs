@@ -1,6 +1,7 @@
 //! gRPC through the node, with the `h2` crate at both ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -527,4 +528,86 @@ fn checks_speak_tls_where_requests_do() {
     let why = node.read("/v1/services/stranger").to_string();
     assert!(why.contains("no TLS with"), "{why}");
     node.until_health("pages", "i", "passing");
+}
+
+/// Has no time for the first two calls.
+async fn flaky(request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let mut respond = respond;
+    if CALLS.fetch_add(1, SeqCst) >= 2 {
+        return serve(request, respond).await;
+    }
+    let response = Response::builder()
+        .header("content-type", "application/grpc+proto")
+        .header("grpc-status", "14");
+    let _ = respond.send_response(response.body(()).unwrap(), true);
+}
+
+#[test]
+fn a_call_that_is_here_whole_is_tried_again_on_the_statuses_that_are_named() {
+    let origin = serving(|_| (), flaky);
+    let node = before(&[&origin], "retry_on = [\"grpc:unavailable\"]");
+    run(async {
+        let (sender, _ending) = connect(node.web()).await;
+        let (answer, mut stream) = call(&sender, "/unary", None).await;
+        stream.send_data(message(b"hello").into(), true).unwrap();
+        let answer = answer.await.unwrap().into_body();
+        assert_eq!(rest(answer).await, (message(b"hello"), "0".into()));
+    });
+    let retries = "pointsman_service_retries_total{service=\"shop\"}";
+    assert_eq!(node.metric(retries), 2.0);
+}
+
+/// Is broken: says so at once, or (below `/late`) after a message.
+async fn broken(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let response = Response::builder().header("content-type", "application/grpc+proto");
+    if request.uri().path() != "/late" {
+        let response = response.header("grpc-status", "14");
+        let _ = respond.send_response(response.body(()).unwrap(), true);
+        return;
+    }
+    let mut stream = respond
+        .send_response(response.body(()).unwrap(), false)
+        .unwrap();
+    let _ = stream.send_data(message(b"hello").into(), false);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "13".parse().unwrap());
+    let _ = stream.send_trailers(trailers);
+}
+
+#[test]
+fn calls_that_say_that_something_is_broken_open_the_circuit() {
+    for path in ["/early", "/late"] {
+        let origin = serving(|_| (), broken);
+        let breaker = "circuit_breaker = { min_requests = 4, open_for = \"1h\" }";
+        let node = before(&[&origin], breaker);
+        run(async {
+            let (sender, _ending) = connect(node.web()).await;
+            let mut heard = Vec::new();
+            for _ in 0..5 {
+                let (answer, mut stream) = call(&sender, path, None).await;
+                let _ = stream.send_data(message(b"hello").into(), true);
+                let answer = answer.await.unwrap();
+                let said = answer.headers().get("grpc-message");
+                heard.push(said.map(|said| said.to_str().unwrap().to_owned()));
+                let mut body = answer.into_body();
+                while next(&mut body).await.is_some() {}
+                // The end of the one before has been counted when the next begins.
+                until("it was counted", || {
+                    let counted = |code| {
+                        let name = "pointsman_service_duration_seconds_count";
+                        node.metric(&format!("{name}{{service=\"shop\",code=\"{code}\"}}"))
+                    };
+                    let asked = counted("2xx") + counted("5xx");
+                    (asked as usize >= heard.len()).then_some(())
+                });
+            }
+            let refused = heard.pop().unwrap().unwrap_or_default();
+            assert!(
+                refused.contains("circuit of service shop is open"),
+                "{path}: {refused}"
+            );
+            assert!(heard.iter().all(Option::is_none), "{path}: {heard:?}");
+        });
+    }
 }

@@ -1,6 +1,9 @@
 //! Metrics and access logs.
 
-use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use serde_json::{Value, json};
 
 use crate::harness::{Connection, Home, Origin, get, request, until};
 
@@ -25,9 +28,30 @@ fn metrics_count_what_happened() {
             10.0,
         ),
         (
-            "pointsman_service_duration_seconds_count{service=\"shop\"}".into(),
+            "pointsman_service_duration_seconds_count{service=\"shop\",code=\"2xx\"}".into(),
             10.0,
         ),
+        (
+            "pointsman_listener_duration_seconds_count{listener=\"web\",code=\"2xx\"}".into(),
+            10.0,
+        ),
+        (
+            "pointsman_listener_duration_seconds_count{listener=\"web\",code=\"4xx\"}".into(),
+            1.0,
+        ),
+        (
+            "pointsman_service_first_byte_seconds_count{service=\"shop\"}".into(),
+            10.0,
+        ),
+        (
+            "pointsman_service_connect_seconds_count{service=\"shop\"}".into(),
+            1.0,
+        ),
+        (
+            "pointsman_service_tries_bucket{service=\"shop\",le=\"1\"}".into(),
+            10.0,
+        ),
+        ("pointsman_service_tries_sum{service=\"shop\"}".into(), 10.0),
         (
             "pointsman_listener_accepted_total{listener=\"web\"}".into(),
             2.0,
@@ -164,4 +188,81 @@ fn a_combined_log_in_a_file_is_written_and_rotated() {
         read(&path).contains("/two").then_some(())
     });
     assert!(!read(&path).contains("/one"));
+}
+
+#[test]
+fn retries_slow_answers_and_requests_without_an_instance_are_told_apart_in_histograms() {
+    let node = Home::new(crate::SHOP).start();
+    assert_eq!(get(node.web(), "/").status, 503);
+    let slow = Origin::answering(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        crate::harness::Reply::text("slow")
+    });
+    // Nobody listens there: an attempt that comes to nothing.
+    let gone = json!({ "address": "127.0.0.1", "port": crate::harness::free_address().port(), "persistent": true });
+    node.register("shop", "gone", &gone);
+    node.until_eligible("/", 1);
+    assert_eq!(get(node.web(), "/").status, 502);
+    node.register("shop", "slow", &crate::lasting(&slow));
+    until("an answer", || {
+        (get(node.web(), "/").status == 200).then_some(())
+    });
+    let is = |name: &str, expected: f64| {
+        until(&format!("{name} being {expected}"), || {
+            (node.metric(name) == expected).then_some(())
+        });
+    };
+    let metric =
+        |name: &str, labels: &str| format!("pointsman_service_{name}{{service=\"shop\"{labels}}}");
+    is(&metric("tries_bucket", ",le=\"0\""), 1.0);
+    is(&metric("duration_seconds_count", ",code=\"2xx\""), 1.0);
+    is(
+        &metric("duration_seconds_bucket", ",code=\"2xx\",le=\"0.025\""),
+        0.0,
+    );
+    is(&metric("first_byte_seconds_bucket", ",le=\"0.025\""), 0.0);
+    is(&metric("first_byte_seconds_count", ""), 1.0);
+    is(&metric("connect_seconds_count", ""), 1.0);
+    assert!(node.metric(&metric("tries_sum", "")) >= 2.0);
+    assert!(node.metric(&metric("duration_seconds_count", ",code=\"5xx\"")) >= 2.0);
+    well_formed(get(node.api, "/metrics").text());
+}
+
+#[test]
+fn the_log_says_how_long_a_request_waited_for_its_service() {
+    let config = format!(
+        "{}\n[service.shop.limits]\nmax_requests = 1\nwait = \"10s\"\nwait_overloaded = \"10s\"\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    let all_are_here = Arc::new(AtomicBool::new(false));
+    let open = all_are_here.clone();
+    let slow = Origin::answering(move |_| {
+        until("all of them", || open.load(Relaxed).then_some(()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        crate::harness::Reply::text("slow")
+    });
+    node.register("shop", "a", &crate::lasting(&slow));
+    node.until_eligible("/", 1);
+    let web = node.web();
+    let paths = ["/one", "/two", "/three"];
+    let clients = paths.map(|path| std::thread::spawn(move || get(web, path).status));
+    let accepted = "pointsman_listener_accepted_total{listener=\"web\"}";
+    until("three clients", || {
+        (node.metric(accepted) == 3.0).then_some(())
+    });
+    all_are_here.store(true, Relaxed);
+    assert_eq!(
+        clients.map(|client| client.join().expect("an answer")),
+        [200; 3]
+    );
+    let mut waited = paths.map(|path| {
+        let line: Value = serde_json::from_str(&node.logged().until_line(path)).expect("JSON");
+        let (waited, first) = (&line["waited_us"], &line["tries"][0]["at_us"]);
+        assert_eq!(waited, first, "{line}");
+        waited.as_u64().expect("a number")
+    });
+    waited.sort_unstable();
+    // One after the other.
+    assert!(waited[1] > 0 && waited[2] > waited[1], "{waited:?}");
 }

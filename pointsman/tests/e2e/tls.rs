@@ -60,9 +60,18 @@ impl Authority {
         self.signed(&params)
     }
 
+    /// The same with a key that is there already.
+    pub(crate) fn sign_with(&self, key: &KeyPair, names: &[&str]) -> Identity {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        self.signed_with(key, &CertificateParams::new(names).unwrap())
+    }
+
     fn signed(&self, params: &CertificateParams) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
+        self.signed_with(&KeyPair::generate().unwrap(), params)
+    }
+
+    fn signed_with(&self, key: &KeyPair, params: &CertificateParams) -> Identity {
+        let cert = params.signed_by(key, &self.issuer).unwrap().pem();
         let key = key.serialize_pem();
         Identity { cert, key }
     }
@@ -321,7 +330,7 @@ fn clients_prove_who_they_are_and_instances_are_told() {
 }
 
 /// An instance that speaks TLS.
-fn tls_instance(
+pub(crate) fn tls_instance(
     identity: &Identity,
     script: impl Fn(&mut StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static,
 ) -> Instance {

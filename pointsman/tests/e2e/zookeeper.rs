@@ -68,7 +68,9 @@ fn what_a_session_registers_is_sent_traffic_until_the_session_ends() {
     until("nothing registered", || {
         (instances(&node, "shop") == 0).then_some(())
     });
-    assert_eq!(get(node.web(), "/").status, 503);
+    until("no traffic", || {
+        (get(node.web(), "/").status == 503).then_some(())
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 use crate::harness::{Home, ZkClient, zk_create, zk_text};
-use crate::linear::{History, Model, Recorded, explain};
+use linear::{History, Model, Recorded, explain};
 
 const LIVES: u64 = 6;
 const CLIENTS: u64 = 5;

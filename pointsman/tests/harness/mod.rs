@@ -18,7 +18,7 @@ mod zookeeper;
 pub(crate) use client::{Answer, Connection, get, request};
 pub(crate) use load::Load;
 pub(crate) use node::{Home, Node, Said, binary, pointsman};
-pub(crate) use origin::{Heard, Origin, Reply};
+pub(crate) use origin::{Heard, Origin, Reply, read_request};
 pub(crate) use port::free_address;
 pub(crate) use wait::{PATIENCE, until};
 pub(crate) use zookeeper::{ZkClient, zk_create, zk_text};

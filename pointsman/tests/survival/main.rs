@@ -9,6 +9,7 @@ mod crash;
 mod cuts;
 mod disk;
 mod floods;
+mod idle;
 mod killed_instance;
 mod layer4;
 mod network;

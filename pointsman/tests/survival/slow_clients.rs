@@ -134,7 +134,7 @@ impl Slow {
 }
 
 /// Raises the number of files that this process and its children may open, if that is needed and possible.
-fn may_open(count: u64) -> bool {
+pub(crate) fn may_open(count: u64) -> bool {
     let now = getrlimit(Resource::Nofile);
     if now.current.is_none_or(|n| n >= count) {
         return true;

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use model::{InstanceId, Revision, ServiceKey};
-use registry::replication::{EntryId, Origin, commands};
-use registry::tree::TreeCommand;
+use registry::replication::{EntryId, Membership, Origin, commands};
+use registry::tree::{NOWHERE, TreeCommand};
 use registry::{
     Applied, Change, Command, Committed, DecodeError, Record, Registration, Registry, Reply,
 };
 
+use crate::member::LONE_NODE;
 use crate::node::{Shared, State, lock};
 use crate::queue::{Answer, Job};
-use crate::raft::Batch;
+use crate::raft::{Batch, Entry, Payload};
 
 /// Commands applied before readers have their turn.
 const APPLY_STEP: usize = 256;
@@ -26,27 +27,60 @@ impl Applier {
         Self { shared }
     }
 
-    /// Applies a batch, and answers those who wait for it here. One that was applied before is passed over: it was sent
-    /// again, for the answer had been lost.
-    pub(crate) fn apply(&self, entry: EntryId, batch: &Batch) -> Result<(), DecodeError> {
-        let waiting = self.shared.pending.take(batch.proposer);
-        {
-            let origin = &mut self.shared.state_mut().origin;
-            origin.entry = entry;
-            if !batch.proposer.is_after(origin.proposed.get(&batch.node)) {
-                return Ok(());
+    /// Applies an entry, and answers those who wait for it here. A batch that was applied before is passed over: it was
+    /// sent again, for the answer had been lost.
+    pub(crate) fn apply(&self, entry: &Entry) -> Result<(), DecodeError> {
+        match &entry.payload {
+            Payload::Blank => self.shared.state_mut().origin.entry = entry.id(),
+            Payload::Membership(membership) => self.apply_membership(entry.id(), membership),
+            Payload::Batch(batch) => {
+                let waiting = self.shared.pending.take(batch.proposer);
+                if !self.proceed(entry.id(), batch) {
+                    return Ok(());
+                }
+                match waiting {
+                    // Those who wait for the batch are told when this returns.
+                    Some(mut waiting) => {
+                        let jobs = std::mem::take(&mut waiting.jobs);
+                        self.apply_jobs(batch.node, jobs);
+                    }
+                    None => {
+                        let jobs = vec![Job::of_nobody(commands(&batch.records)?)];
+                        self.apply_jobs(batch.node, jobs);
+                    }
+                }
             }
-            origin.proposed.insert(batch.node, batch.proposer);
-        }
-        match waiting {
-            // Those who wait for the batch are told when this returns.
-            Some(mut waiting) => self.apply_jobs(std::mem::take(&mut waiting.jobs)),
-            None => self.apply_jobs(vec![Job::of_nobody(commands(&batch.records)?)]),
         }
         Ok(())
     }
 
-    fn apply_jobs(&self, jobs: Vec<Job>) {
+    /// Notes who belongs to the cluster.
+    pub(crate) fn apply_membership(&self, id: EntryId, membership: &Membership) {
+        let origin = &mut self.shared.state_mut().origin;
+        (origin.entry, origin.since) = (id, id);
+        origin.membership.clone_from(membership);
+    }
+
+    /// Applies a batch of these jobs, which nobody else can have seen.
+    pub(crate) fn apply_own(&self, id: EntryId, batch: &Batch, jobs: Vec<Job>) {
+        if self.proceed(id, batch) {
+            self.apply_jobs(batch.node, jobs);
+        }
+    }
+
+    /// Notes that this entry is applied; false if its batch was before.
+    fn proceed(&self, id: EntryId, batch: &Batch) -> bool {
+        let origin = &mut self.shared.state_mut().origin;
+        origin.entry = id;
+        let new = batch.proposer.is_after(origin.proposed.get(&batch.node));
+        if new {
+            origin.proposed.insert(batch.node, batch.proposer);
+        }
+        new
+    }
+
+    fn apply_jobs(&self, node: u64, jobs: Vec<Job>) {
+        let node = place(node);
         let records = jobs.iter().map(|job| job.commands.len() as u64).sum();
         self.shared.counters.batches.add(1);
         self.shared.counters.records.add(records);
@@ -63,7 +97,7 @@ impl Applier {
                 let mut committed = Vec::with_capacity(job.commands.len());
                 for command in &job.commands {
                     let revision = state.registry.revision().next();
-                    let applied = state.registry.apply(revision, command);
+                    let applied = state.registry.apply_from(node, revision, command);
                     match command {
                         Command::Tree(command) => self.follow_tree(command, &applied, &state),
                         _ => touched.add(command, &applied, &state.registry),
@@ -127,6 +161,10 @@ impl Applier {
         }
         self.follow(&touched);
         shared.hub.publish(touched.services, revision);
+        if let Some(observer) = shared.observer() {
+            observer.replaced();
+            observer.settled();
+        }
     }
 
     /// Tells what a command did to the tree, before anybody can see it.
@@ -143,9 +181,18 @@ impl Applier {
             TreeCommand::Close { session } => {
                 lock(&self.shared.sessions).closed(*session);
             }
+            TreeCommand::Move { session } => {
+                let now = self.shared.now();
+                if let Some(pulse) = lock(&self.shared.sessions).pulse(*session) {
+                    pulse.beat(now);
+                }
+            }
             _ => {}
         }
         let Some(observer) = observer else { return };
+        if let TreeCommand::Move { session } = command {
+            observer.session_moved(*session);
+        }
         if !applied.tree.is_empty() {
             observer.changed(state.registry.tree(), &applied.tree);
         }
@@ -163,6 +210,14 @@ impl Applier {
                 leases.follow(key, id, record.as_deref(), now);
             }
         }
+    }
+}
+
+/// The node that commands were given to, as the registry should know it: where there is one only, it is no matter which.
+pub(crate) fn place(node: u64) -> u64 {
+    match node {
+        LONE_NODE => NOWHERE,
+        several => several,
     }
 }
 

@@ -571,7 +571,7 @@ fn copy(disk: &FaultyDisk) -> FaultyDisk {
 #[test]
 fn a_file_of_another_version_is_refused_by_its_version() {
     let (disk, _) = busy_directory();
-    for (prefix, latest) in [("snapshot-", 5), ("log-", 2)] {
+    for (prefix, latest) in [("snapshot-", 6), ("log-", 2)] {
         let disk = copy(&disk);
         let name = names(&disk, prefix).pop().unwrap();
         let mut bytes = disk.bytes(&name);
@@ -620,7 +620,7 @@ fn a_vote_that_was_written_already_closes_no_segment() {
     };
     {
         let recovered = open(&disk, &large()).unwrap();
-        let journal = Journal::new(recovered.store, recovered.replica, false);
+        let journal = Journal::new(recovered.store, recovered.replica);
         journal.set_vote(vote);
         for _ in 0..2 {
             let (told, written) = std::sync::mpsc::channel();

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use model::Revision;
-use registry::replication::{EntryId, MAX_ENTRIES, Proposer, Record, Vote};
+use registry::replication::{EntryId, MAX_ENTRIES, Record, Vote};
 
 use crate::log::{self, AppendError, Frame, Place};
 use crate::node::lock;
-use crate::raft::{Entry, Payload};
+use crate::raft::Entry;
 use crate::storage::Storage;
 use crate::store::{Replica, Store};
 
@@ -29,7 +29,6 @@ pub(crate) struct Journal {
     writer: Mutex<Writer>,
     inner: Mutex<Inner>,
     storage: Option<Arc<dyn Storage>>,
-    alone: bool,
 }
 
 struct Writer {
@@ -82,8 +81,8 @@ pub(crate) struct Written {
 }
 
 impl Journal {
-    /// The log as it was found. Alone, what is on disk is committed, and nobody asks for what is applied.
-    pub(crate) fn new(store: Option<Store>, replica: Replica, alone: bool) -> Self {
+    /// The log as it was found.
+    pub(crate) fn new(store: Option<Store>, replica: Replica) -> Self {
         let marks = replica.marks.iter().map(|(index, position, place)| Mark {
             index: *index,
             position: *position,
@@ -99,13 +98,9 @@ impl Journal {
         }
         let inner = Inner {
             recent: replica.tail,
-            purged: if alone {
-                replica.applied
-            } else {
-                replica.snapshot
-            },
+            purged: replica.snapshot,
             last: replica.last,
-            terms: if alone { Vec::new() } else { replica.terms },
+            terms: replica.terms,
             vote: replica.vote,
             committed: replica.applied,
             marks,
@@ -119,7 +114,6 @@ impl Journal {
                 closed: false,
             }),
             inner: Mutex::new(inner),
-            alone,
         }
     }
 
@@ -143,7 +137,7 @@ impl Journal {
         loop {
             let done = {
                 let mut writer = lock(&self.writer);
-                let Some(filled) = lock(&self.inner).fill(&mut writer.frame, self.alone) else {
+                let Some(filled) = lock(&self.inner).fill(&mut writer.frame) else {
                     return Ok(written);
                 };
                 let place = writer.write(&mut written)?;
@@ -160,25 +154,6 @@ impl Journal {
     /// Whether something that was added is not written.
     pub(crate) fn is_behind(&self) -> bool {
         !lock(&self.inner).unwritten.is_empty()
-    }
-
-    /// Takes back the batches that could not be written: their places in the log are left blank. Only where nobody else can
-    /// have seen them.
-    pub(crate) fn take_back(&self) -> Vec<Proposer> {
-        let mut guard = lock(&self.inner);
-        let inner = &mut *guard;
-        let mut taken = Vec::new();
-        for entry in inner.unwritten.iter_mut().flat_map(|u| &mut u.entries) {
-            if let Payload::Batch(batch) = &entry.payload {
-                taken.push(batch.proposer);
-                entry.payload = Payload::Blank;
-                let mut recent = inner.recent.iter_mut().rev();
-                if let Some(same) = recent.find(|r| r.index == entry.index) {
-                    same.payload = Payload::Blank;
-                }
-            }
-        }
-        taken
     }
 
     /// Gives up what is not written, for it never will be.
@@ -291,11 +266,10 @@ impl Journal {
     pub(crate) fn applied(&self, entry: &Entry) {
         let mut guard = lock(&self.inner);
         let inner = &mut *guard;
-        let kept = if self.alone { 0 } else { KEPT };
         let mut unwritten = inner.unwritten.iter().flat_map(|u| &u.entries);
         let written = unwritten.next().map_or(u64::MAX, |entry| entry.index);
         inner.recent_bytes += entry.size();
-        while inner.recent_bytes > kept
+        while inner.recent_bytes > KEPT
             && let Some(first) = inner.recent.front()
             && first.index <= entry.index
             && first.index < written
@@ -368,8 +342,7 @@ impl Journal {
         self.storage.clone()
     }
 
-    /// A snapshot is on disk: removes older ones. What of the log is no longer needed goes with it, alone; with others,
-    /// with [`Journal::purge`].
+    /// A snapshot is on disk: removes older ones. What of the log is no longer needed goes with [`Journal::purge`].
     pub(crate) fn snapshot_written(
         &self,
         revision: Revision,
@@ -378,9 +351,6 @@ impl Journal {
     ) -> io::Result<()> {
         if let Some(store) = &mut lock(&self.writer).store {
             store.snapshot_written(revision, position, len)?;
-            if self.alone {
-                store.purge(position)?;
-            }
         }
         Ok(())
     }
@@ -500,14 +470,12 @@ struct Filled {
 
 impl Inner {
     /// Fills a frame with what is not written, if there is anything.
-    fn fill(&self, frame: &mut Frame, alone: bool) -> Option<Filled> {
+    fn fill(&self, frame: &mut Frame) -> Option<Filled> {
         let mut filled = Filled {
             taken: 0,
             first: None,
             vote: self.vote.filter(|_| self.vote_unwritten),
-            committed: self
-                .committed
-                .filter(|_| self.committed_unwritten && !alone),
+            committed: self.committed.filter(|_| self.committed_unwritten),
         };
         if self.unwritten.is_empty() {
             return None;
@@ -574,6 +542,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::Payload;
 
     fn id(term: u64, index: u64) -> EntryId {
         EntryId { term, index }
@@ -581,7 +550,7 @@ mod tests {
 
     #[test]
     fn the_last_entry_of_each_term_is_known_also_after_a_truncation() {
-        let journal = Journal::new(None, Replica::default(), false);
+        let journal = Journal::new(None, Replica::default());
         let entries = [(1, 0), (1, 1), (1, 2), (3, 3), (3, 4), (4, 5)];
         let entries = entries.map(|(term, index)| Entry::new(id(term, index), Payload::Blank));
         journal.append(entries.to_vec(), Box::new(|_| {}));

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
+use registry::Leases;
 use registry::leases::Output;
 use tokio::sync::mpsc;
 
@@ -50,26 +51,13 @@ fn wait_for_work(shared: &Shared, term: &mut u64) -> Vec<Output> {
         if shared.closing.load(Relaxed) {
             return Vec::new();
         }
-        let leading = shared.lead.load(Relaxed);
-        if leading == 0 {
+        let Some(outputs) = due(shared, &mut leases, term) else {
             leases = shared
                 .lease_work
                 .wait(leases)
                 .unwrap_or_else(PoisonError::into_inner);
             continue;
-        }
-        if leading != *term {
-            *term = leading;
-            // One grace: whoever renewed a lease may have told the leader before. Alone, that was when the node started.
-            if !shared.alone {
-                leases.begin_anew(&shared.state().registry, shared.now());
-            }
-        }
-        let now = shared.now();
-        leases.handle_timeout(now);
-        let outputs: Vec<Output> = std::iter::from_fn(|| leases.poll_output())
-            .take(PIPELINE)
-            .collect();
+        };
         if !outputs.is_empty() {
             return outputs;
         }
@@ -85,5 +73,44 @@ fn wait_for_work(shared: &Shared, term: &mut u64) -> Vec<Output> {
             .lease_work
             .wait_timeout(leases, wait)
             .unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// What there is to do now; none while this node does not lead.
+fn due(shared: &Shared, leases: &mut Leases, term: &mut u64) -> Option<Vec<Output>> {
+    let leading = shared.lead.load(Relaxed);
+    if leading == 0 {
+        return None;
+    }
+    if leading != *term {
+        *term = leading;
+        // One grace: whoever renewed a lease may have told the leader before. Alone, that was when the node started.
+        if !shared.alone {
+            leases.begin_anew(&shared.state().registry, shared.now());
+        }
+    }
+    leases.handle_timeout(shared.now());
+    let outputs = std::iter::from_fn(|| leases.poll_output());
+    Some(outputs.take(PIPELINE).collect())
+}
+
+/// The same without a thread.
+#[cfg(test)]
+pub(crate) async fn simulated(shared: Arc<Shared>) {
+    let mut term = 0;
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let outputs = due(&shared, &mut lock(&shared.leases), &mut term);
+        let outputs = outputs.unwrap_or_default();
+        if outputs.is_empty() || !shared.doubts().await.unwrap_or(false) {
+            continue;
+        }
+        for output in outputs {
+            if let Output::Submit(command) = output
+                && let Ok(answer) = shared.queue.submit_own(vec![command])
+            {
+                let _ = answer.await;
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ mod company;
 mod crash_tests;
 mod error;
 mod export;
+mod ground;
 mod hub;
 mod journal;
 mod keeper;
@@ -21,6 +22,8 @@ mod queue;
 mod raft;
 pub mod rescue;
 mod sessions;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod stats;
 mod status;

@@ -1,7 +1,5 @@
 //! Which node this is: by its configuration, its card, and what it knows of its cluster.
 
-use std::net::TcpListener;
-
 use registry::replication::{Member, Membership, Origin};
 
 use crate::card::Card;
@@ -128,13 +126,4 @@ pub(crate) fn begin(name: &str, storage: Option<&dyn Storage>) -> Result<u64, Op
 /// A number for a data directory that is begun. Zero stands for none.
 pub(crate) fn new_disk() -> u64 {
     secret().max(1)
-}
-
-/// Where the other nodes come in.
-pub(crate) fn listen(cluster: &ClusterOptions) -> Result<TcpListener, OpenError> {
-    TcpListener::bind(cluster.bind).map_err(|source| OpenError::Io {
-        action: "listen for the other nodes at",
-        path: cluster.bind.to_string(),
-        source,
-    })
 }

@@ -2,7 +2,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use model::{InstanceId, Moment, Revision, ServiceKey};
 use registry::leases::{Batch, Renewal, Seed};
@@ -13,17 +12,21 @@ use registry::{
     Registration, Registry, Reply, Service, Verdict,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::company::Company;
+use crate::ground::{Ground, Work};
 use crate::hub::Hub;
-use crate::journal::Journal;
+use crate::journal::Written;
+use crate::log::AppendError;
 use crate::peers::Identity;
 use crate::pending::Pending;
 use crate::queue::{Answer, Job, Queue};
 use crate::stats::Counters;
 use crate::store::{self, Recovered};
 use crate::{
-    Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, member, raft, sessions,
+    ClusterOptions, Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, member,
+    raft, sessions,
 };
 
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
@@ -109,6 +112,7 @@ pub(crate) struct Shared {
     /// How far the others are, asked of the leader.
     pub(crate) progress: OnceLock<Progress>,
     started: Instant,
+    pub(crate) work: Work,
 }
 
 /// What this node knows of the cluster.
@@ -161,6 +165,26 @@ impl Node {
 
     /// Starts a node with what was recovered.
     pub(crate) fn start(recovered: Recovered, options: &Options) -> Result<Self, OpenError> {
+        let (node, parts, probes) = Self::prepare(recovered, options, Ground::real())?;
+        let (inner, shared) = (&node.inner, &node.inner.shared);
+        let (hub, expiring, leases) = (
+            Arc::clone(&shared.hub),
+            Arc::clone(shared),
+            Arc::clone(shared),
+        );
+        inner.spawn("log", move || raft::run(parts))?;
+        inner.spawn("watch", move || hub.run())?;
+        inner.spawn("sessions", move || sessions::run(&expiring))?;
+        inner.spawn("leases", move || keeper::run(&leases, &probes))?;
+        Ok(node)
+    }
+
+    /// A node of which nothing runs yet, and what it needs to.
+    pub(crate) fn prepare(
+        recovered: Recovered,
+        options: &Options,
+        ground: Ground,
+    ) -> Result<(Self, raft::Parts, mpsc::Sender<Probe>), OpenError> {
         let started = Instant::now();
         let (queue, messages) = Queue::new(options.queue_bytes, options.queue_wait);
         let replica = recovered.replica;
@@ -168,16 +192,10 @@ impl Node {
         let storage = recovered.store.as_ref().map(|store| &*store.storage);
         let (member, origin) = member::identity(&replica, cluster, storage)?;
         let node = member.node;
-        let listener = cluster.map(member::listen).transpose()?;
+        let entrance = cluster.map(|cluster| entrance(cluster, &ground));
+        let entrance = entrance.transpose()?;
         let (doubts, doubted) = mpsc::unbounded_channel();
         let (company, asked) = Company::new(options, member.disk);
-        // Alone, what is applied needs no snapshot for anybody.
-        let latest_snapshot = match cluster {
-            None => replica
-                .applied
-                .map(|_| (origin.clone(), recovered.registry.revision())),
-            Some(_) => replica.found.clone(),
-        };
         let state = State {
             registry: recovered.registry,
             history: recovered.history,
@@ -186,8 +204,9 @@ impl Node {
         let shared = Shared {
             node,
             alone: cluster.is_none(),
-            latest_snapshot: Mutex::new(latest_snapshot),
+            latest_snapshot: Mutex::new(replica.found.clone()),
             started,
+            work: ground.work,
             ..Shared::new(state, options, queue, (doubts, company))
         };
         let shared = Arc::new(shared);
@@ -201,32 +220,25 @@ impl Node {
         let parts = raft::Parts {
             node,
             shared: Arc::clone(&shared),
-            journal: Arc::new(Journal::new(recovered.store, replica, cluster.is_none())),
+            store: recovered.store,
+            replica,
             messages,
             doubts: doubted,
             asked,
-            entrance: cluster.map(|c| raft::Entrance {
-                address: (&*c.address).into(),
-                join: c.join.clone(),
-            }),
+            entrance,
             identity: Identity {
                 cluster: cluster.map_or("", |c| &c.name).into(),
                 token: cluster.map_or("", |c| &c.token).into(),
                 node,
                 disk: member.disk,
                 tls: cluster.and_then(|c| c.tls.clone()),
+                transport: ground.transport,
             },
-            listener,
         };
-        let hub = Arc::clone(&shared.hub);
-        inner.spawn("log", move || raft::run(parts))?;
-        inner.spawn("watch", move || hub.run())?;
-        let expiring = Arc::clone(&shared);
-        inner.spawn("sessions", move || sessions::run(&expiring))?;
-        inner.spawn("leases", move || keeper::run(&shared, &probe_sender))?;
-        Ok(Self {
+        let node = Self {
             inner: Arc::new(inner),
-        })
+        };
+        Ok((node, parts, probe_sender))
     }
 
     /// Commits a command: when this returns, it is on disk and applied. Dropping the future leaves open
@@ -421,6 +433,11 @@ impl Node {
         &self.inner.shared
     }
 
+    /// Which of several nodes this is; none if there is only one.
+    pub fn number(&self) -> Option<u64> {
+        (!self.inner.shared.alone).then_some(self.inner.shared.node)
+    }
+
     /// Whether this node leads; that of a cluster of one does.
     pub fn leads(&self) -> bool {
         self.inner.shared.leads()
@@ -551,6 +568,7 @@ impl Shared {
             node: member::LONE_NODE,
             closing: AtomicBool::new(false),
             started: Instant::now(),
+            work: Work::Threads,
         }
     }
 
@@ -568,8 +586,14 @@ impl Shared {
         if self.alone {
             return true;
         }
+        self.doubts().blocking_recv().unwrap_or(false)
+    }
+
+    /// Asks a majority whether this node still leads.
+    pub(crate) fn doubts(&self) -> oneshot::Receiver<bool> {
         let (answer, answered) = oneshot::channel();
-        self.doubts.send(answer).is_ok() && answered.blocking_recv().unwrap_or(false)
+        let _ = self.doubts.send(answer);
+        answered
     }
 
     /// Renews leases.
@@ -595,6 +619,32 @@ impl Shared {
                 pulse.beat(now);
             }
         }
+    }
+
+    /// Notes what a write to the log cost, or why there was none.
+    pub(crate) fn written(&self, written: Result<Written, AppendError>) -> Result<(), SubmitError> {
+        match written {
+            Ok(written) => {
+                if written.bytes > 0 {
+                    self.counters.synced(written.took);
+                    self.counters.log_bytes.add(written.bytes);
+                    self.healthy();
+                }
+                Ok(())
+            }
+            Err(AppendError::NotWritten(why)) => Err(SubmitError::NotWritten(self.fault(why))),
+            Err(AppendError::Broken(why)) => Err(SubmitError::ReadOnly(self.fault(why))),
+        }
+    }
+
+    /// Notes the term that this node leads in; zero if it does not.
+    pub(crate) fn lead_in(&self, term: u64) {
+        self.lead.store(term, Relaxed);
+        // Under the lock, or the keeper could look, miss it, and sleep.
+        drop(lock(&self.leases));
+        self.lease_work.notify_all();
+        drop(lock(&self.sessions));
+        self.session_work.notify_all();
     }
 
     pub(crate) fn fault_text(&self) -> Option<Arc<str>> {
@@ -646,13 +696,34 @@ impl Shared {
     }
 }
 
+/// Where the other nodes come in, and where members of the cluster are that is joined.
+fn entrance(cluster: &ClusterOptions, ground: &Ground) -> Result<raft::Entrance, OpenError> {
+    let listener = ground.transport.listen(cluster.bind);
+    Ok(raft::Entrance {
+        listener: listener.map_err(|source| OpenError::Io {
+            action: "listen for the other nodes at",
+            path: cluster.bind.to_string(),
+            source,
+        })?,
+        address: (&*cluster.address).into(),
+        join: cluster.join.clone(),
+    })
+}
+
 /// Locks, whatever a panicking thread left behind: every change made under these locks is complete in itself.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number that nobody outside can guess: the standard library keys its hash maps with the operating system's randomness.
+#[cfg(not(test))]
 pub(crate) fn secret() -> u64 {
     use std::hash::BuildHasher;
     std::hash::RandomState::new().hash_one(0)
+}
+
+/// In tests, a seed decides.
+#[cfg(test)]
+pub(crate) fn secret() -> u64 {
+    fastrand::u64(..)
 }

@@ -10,6 +10,8 @@ use crate::log::MAX_FRAME;
 
 /// The most bytes of commands in a batch: a frame has room for it, and for what is written with it.
 pub(crate) const MAX_RECORDS: usize = MAX_FRAME - 1024;
+/// Messages taken from the queue at a time.
+pub(crate) const TAKE: usize = 4_096;
 /// What a waiting command costs besides its bytes.
 const OVERHEAD: u32 = 512;
 
@@ -74,6 +76,29 @@ impl std::fmt::Debug for Answer {
             Self::Nobody => "Nobody",
         })
     }
+}
+
+/// Makes batches of what was taken from the queue, none of more bytes than fit; and says whether that was the last.
+pub(crate) fn batches(taken: impl Iterator<Item = Message>) -> (Vec<Vec<Job>>, bool) {
+    let (mut batches, mut bytes, mut closing) = (Vec::new(), 0, false);
+    let mut jobs = Vec::with_capacity(taken.size_hint().0);
+    for message in taken {
+        match message {
+            Message::Work(job) => {
+                if bytes + job.records.len() > MAX_RECORDS {
+                    batches.push(std::mem::take(&mut jobs));
+                    bytes = 0;
+                }
+                bytes += job.records.len();
+                jobs.push(job);
+            }
+            Message::Close => closing = true,
+        }
+    }
+    if !jobs.is_empty() {
+        batches.push(jobs);
+    }
+    (batches, closing)
 }
 
 type Answered = oneshot::Receiver<Result<Vec<Committed>, SubmitError>>;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use model::Revision;
 use registry::replication::{Body, EntryId, Membership, Origin, Proposer, Record, Vote, commands};
+use registry::tree::NOWHERE;
 use registry::{Command, History, Registry};
 
+use crate::apply::place;
 use crate::card::Card;
 use crate::log::{self, AppendError, Frame, Log, Place, Scan, ScanError, Segment};
 use crate::node::{Recovery, secret};
@@ -19,6 +21,8 @@ use crate::{Durability, OpenError, Options, node_number};
 /// How many snapshots are kept: should the newest turn out damaged, the one before and the log since
 /// then give the same state.
 const SNAPSHOTS_KEPT: usize = 2;
+/// How many entries of a cluster of one are read before they are applied.
+const COMMIT_STEP: usize = 256;
 /// The largest segment that is read. Ours are as large as the options say, and one frame larger at most; what is longer
 /// was not written by us, and is not taken into memory to find that out.
 const MAX_SEGMENT: u64 = 4 << 30;
@@ -132,6 +136,7 @@ impl Recovered {
     /// With all that is in the log, whether it is known to be committed or not.
     pub(crate) fn with_all(self) -> Self {
         let mut replay = Replay {
+            node: None,
             registry: self.registry,
             history: self.history,
             report: self.report,
@@ -174,9 +179,9 @@ pub(crate) fn recover(
     let mut report = Recovery::default();
     let found = files.newest_snapshot(&*storage, &mut report)?;
     let mut replay = Replay::new(found, report, options.history);
+    replay.node = Card::read(&*storage)?.map(|card| node_number(&card.name));
     let last = replay.segments(&*storage, &mut files.segments)?;
-    let card = Card::read(&*storage)?;
-    replay.finish(card.map(|card| node_number(&card.name)));
+    replay.finish();
     let next = Revision(replay.next);
     let (kept, size) = (files.segments, options.segment_size);
     let log = match &last {
@@ -282,6 +287,8 @@ impl Files {
 
 /// The log being applied to a registry.
 struct Replay {
+    /// The node that the directory belongs to; none if it has always been alone.
+    node: Option<u64>,
     registry: Registry,
     history: History,
     report: Recovery,
@@ -310,6 +317,7 @@ impl Replay {
         }
         replica.position = next;
         Self {
+            node: None,
             history: History::new(registry.revision(), history),
             registry,
             report,
@@ -463,7 +471,7 @@ impl Replay {
                     index: position.0,
                 };
                 if self.append(id)? {
-                    self.apply(&command);
+                    self.apply(NOWHERE, &command);
                     self.replica.applied = Some(id);
                 }
             }
@@ -474,6 +482,10 @@ impl Replay {
                         commands(batch.commands).map_err(|e| e.to_string())?;
                     }
                     self.replica.tail.push_back(Entry::read(id, body));
+                    // Or a long log would all be in memory at once.
+                    if self.replica.tail.len().is_multiple_of(COMMIT_STEP) {
+                        self.finish();
+                    }
                 }
             }
             Record::Vote(vote) => self.replica.vote = Some(vote),
@@ -529,7 +541,7 @@ impl Replay {
                     if batch.proposer.is_after(last) {
                         // They were read once already.
                         for command in commands(&batch.records).unwrap_or_default() {
-                            self.apply(&command);
+                            self.apply(place(batch.node), &command);
                         }
                         let proposed = &mut self.replica.proposed;
                         proposed.insert(batch.node, batch.proposer);
@@ -543,31 +555,34 @@ impl Replay {
         }
     }
 
-    /// In a cluster of one, what is on disk is committed; but not on an observer's, which may have what that one has lost.
-    fn finish(&mut self, node: Option<u64>) {
-        let last = self
-            .replica
-            .tail
-            .iter()
-            .rev()
-            .find_map(|e| match &e.payload {
-                Payload::Membership(membership) => Some(Membership::clone(membership)),
-                _ => None,
-            });
-        let known = self.replica.membership.as_ref().map(|(_, m)| m.clone());
-        let alone = last.or(known).is_none_or(|m| match (&*m.voters, node) {
-            ([only], Some(node)) => only.len() == 1 && only.contains(&node),
-            ([only], None) => only.len() == 1,
-            _ => false,
-        });
-        if alone && let Some(last) = self.replica.last {
+    /// In a cluster of one, what is on disk is committed.
+    fn finish(&mut self) {
+        if self.is_alone()
+            && let Some(last) = self.replica.last
+        {
             self.commit(last.index);
         }
     }
 
-    fn apply(&mut self, command: &Command) {
+    /// Whether there is one voter, by the last entry so far that says who belongs to the cluster.
+    fn is_alone(&self) -> bool {
+        let mut tail = self.replica.tail.iter().rev();
+        let last = tail.find_map(|e| match &e.payload {
+            Payload::Membership(membership) => Some(&**membership),
+            _ => None,
+        });
+        let known = self.replica.membership.as_ref().map(|(_, known)| known);
+        // An observer may have what the only voter has lost.
+        let only = |voter: u64| self.node.is_none_or(|node| node == voter);
+        last.or(known).is_none_or(|m| match &*m.voters {
+            [voters] => voters.len() == 1 && voters.iter().all(|voter| only(*voter)),
+            _ => false,
+        })
+    }
+
+    fn apply(&mut self, node: u64, command: &Command) {
         let revision = self.registry.revision().next();
-        let applied = self.registry.apply(revision, command);
+        let applied = self.registry.apply_from(node, revision, command);
         self.history.extend(applied.events);
         self.report.records += 1;
     }

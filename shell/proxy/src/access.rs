@@ -1,26 +1,25 @@
-//! The access log's producing end: a worker fills a batch and hands it over; formatting and writing are
-//! another thread's. A log that cannot keep up loses records and counts them; it never slows a request.
+//! The producing end of the access log, and of the export of traces: a worker fills a batch and hands it over; formatting
+//! and writing are another thread's. One that cannot keep up loses records and counts them; it never slows a request.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use model::Counter;
-use telemetry::Record;
 
 /// Records handed over at a time.
 const BATCH: usize = 128;
 
-/// A worker's end of the access log.
-pub(crate) struct Logger {
-    batch: RefCell<Vec<Record>>,
-    to: SyncSender<Vec<Record>>,
+/// A worker's end of what takes records.
+pub(crate) struct Logger<T> {
+    batch: RefCell<Vec<T>>,
+    to: SyncSender<Vec<T>>,
     lost: Arc<Counter>,
     closed: Cell<bool>,
 }
 
-impl Logger {
-    pub(crate) fn new(to: SyncSender<Vec<Record>>, lost: Arc<Counter>) -> Self {
+impl<T> Logger<T> {
+    pub(crate) fn new(to: SyncSender<Vec<T>>, lost: Arc<Counter>) -> Self {
         Self {
             batch: RefCell::default(),
             to,
@@ -29,7 +28,7 @@ impl Logger {
         }
     }
 
-    pub(crate) fn push(&self, record: Record) {
+    pub(crate) fn push(&self, record: T) {
         let mut batch = self.batch.borrow_mut();
         batch.push(record);
         let full = batch.len() >= BATCH;

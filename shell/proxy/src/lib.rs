@@ -31,9 +31,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use l4::{Rest, Surplus};
 use model::{Counter, Endpoint, Moment, Respreading, RoutingTable};
-use telemetry::Record;
+use telemetry::{AccessRecord, Record};
 
 pub use bind::{BindError, Transport};
+pub use l7::split_key;
 pub use run::{Simulated, simulate};
 pub use tls::{InstanceTls, TlsTable};
 pub use worker::Suspect;
@@ -50,6 +51,10 @@ pub struct Options {
     pub access_log: Option<SyncSender<Vec<Record>>>,
     /// Counts access records that were lost because nobody took them in time.
     pub lost_records: Arc<Counter>,
+    /// Where batches of requests go whose traces are recorded. With it, every request is a part of a trace.
+    pub traces: Option<SyncSender<Vec<AccessRecord>>>,
+    /// Counts requests that should have been recorded and were lost because nobody took them in time.
+    pub lost_traces: Arc<Counter>,
     /// Hears of endpoints that keep failing. Called on a worker's thread: it must not wait.
     pub suspects: Arc<dyn Fn(Suspect) + Send + Sync>,
 }

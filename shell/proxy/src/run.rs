@@ -36,6 +36,7 @@ pub(crate) fn spawn(
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let log = options.access_log.clone();
     let lost = options.lost_records.clone();
+    let (traces, lost_traces) = (options.traces.clone(), options.lost_traces.clone());
     let suspects = options.suspects.clone();
     let seed = options.seed.wrapping_add(index as u64 + 1);
     std::thread::Builder::new()
@@ -43,8 +44,10 @@ pub(crate) fn spawn(
         .spawn(move || {
             let executor = Executor::new(Reactor::on_kernel()?);
             let logger = log.map(|to| Logger::new(to, lost));
+            let tracer = traces.map(|to| Logger::new(to, lost_traces));
+            let loggers = (logger, tracer);
             let suspect = Box::new(move |suspect| suspects(suspect));
-            let worker = Worker::new(index, seed, executor.handle(), common, logger, suspect);
+            let worker = Worker::new(index, seed, executor.handle(), common, loggers, suspect);
             run(&executor, &Rc::new(worker), fleet)
         })
 }
@@ -54,9 +57,7 @@ fn run(executor: &Executor, worker: &Rc<Worker>, fleet: Arc<Fleet>) -> io::Resul
     worker.handle.spawn(keep_house(worker.clone()));
     worker.handle.spawn(obey(worker.clone(), fleet, bell));
     let outcome = executor.run();
-    if let Some(logger) = &worker.logger {
-        logger.flush();
-    }
+    worker.flush_records();
     outcome
 }
 
@@ -65,9 +66,7 @@ async fn keep_house(worker: Rc<Worker>) {
         worker.reactor().sleep(HOUSEKEEPING).await;
         worker.pool.sweep(worker.now());
         worker.links.sweep();
-        if let Some(logger) = &worker.logger {
-            logger.flush();
-        }
+        worker.flush_records();
     }
 }
 
@@ -172,7 +171,7 @@ pub fn simulate(
             Arc::default(),
             Arc::new(Verifier::new(1)),
         ),
-        Some(logger),
+        (Some(logger), None),
         suspect,
     ));
     let fleet = Arc::new(Fleet::new(1).expect("an eventfd can be had"));

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache, Guard};
-use balance::{Balancer, Context, Held, Lease, Outcome, Random, Retries, Unavailable};
+use balance::{Balancer, Context, Hedges, Held, Lease, Outcome, Random, Retries, Unavailable};
 use http::h2::Head;
 use model::{InstanceId, ListenerTable, Moment, RoutingTable, ServiceKey, ServiceTable};
+use telemetry::{AccessRecord, Record};
 
 use crate::access::Logger;
 use crate::buffers::Buffers;
@@ -36,7 +37,9 @@ pub(crate) struct Worker {
     pub(crate) date: Date,
     /// Where heads of requests in HTTP/2 are read to.
     pub(crate) head: RefCell<Head>,
-    pub(crate) logger: Option<Logger>,
+    pub(crate) logger: Option<Logger<Record>>,
+    /// Where requests go whose trace is recorded. With one, every request is a part of a trace.
+    pub(crate) tracer: Option<Logger<AccessRecord>>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) known: Known,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
@@ -63,6 +66,7 @@ struct Slot {
     service: Arc<ServiceTable>,
     balancer: Balancer,
     retries: Retries,
+    hedges: Hedges,
 }
 
 /// What a request holds while it is served: the table it began with, whatever is published meanwhile.
@@ -75,6 +79,9 @@ pub(crate) type Common = (
     Arc<ArcSwap<TlsTable>>,
     Arc<Verifier>,
 );
+
+/// The access log, and who exports traces.
+pub(crate) type Loggers = (Option<Logger<Record>>, Option<Logger<AccessRecord>>);
 
 /// A worker's own reference to a table.
 struct Shared(Arc<RoutingTable>);
@@ -95,7 +102,7 @@ impl Worker {
         seed: u64,
         handle: Handle,
         (published, tls, verifier): Common,
-        logger: Option<Logger>,
+        (logger, tracer): Loggers,
         suspect: Box<dyn Fn(Suspect)>,
     ) -> Self {
         let table = published.load_full();
@@ -111,6 +118,7 @@ impl Worker {
             date: Date::default(),
             head: RefCell::default(),
             logger,
+            tracer,
             verifier,
             known: Known::drawn(),
             suspect,
@@ -165,6 +173,7 @@ impl Worker {
             service: table.clone(),
             balancer: Balancer::new(table, self.index, self.draw()),
             retries: Retries::default(),
+            hedges: Hedges::default(),
         });
         if !Arc::ptr_eq(&slot.service, table) {
             slot.service = table.clone();
@@ -181,13 +190,19 @@ impl Worker {
     }
 
     /// Whether a service can bear one more attempt after one that failed.
-    pub(crate) fn may_retry(&self, snapshot: &Snapshot, number: usize) -> bool {
-        let service = snapshot.service(number);
+    pub(crate) fn may_retry(&self, service: &ServiceTable, number: usize) -> bool {
         let (stats, draw) = (service.stats.of(self.index), self.draw());
         let mut balancers = self.balancers.borrow_mut();
         let slot = balancers.get_mut(number).and_then(Option::as_mut);
         let may = |slot: &mut Slot| slot.retries.may(service, stats, draw, self.now());
         slot.is_some_and(may)
+    }
+
+    /// What is known of second requests to a service, once something was asked of it.
+    pub(crate) fn hedges<T>(&self, number: usize, f: impl FnOnce(&mut Hedges) -> T) -> Option<T> {
+        let mut balancers = self.balancers.borrow_mut();
+        let slot = balancers.get_mut(number).and_then(Option::as_mut);
+        slot.map(|slot| f(&mut slot.hedges))
     }
 
     /// The address of ours to connect to an instance from; `None`: the kernel's choice.
@@ -219,6 +234,16 @@ impl Worker {
     /// 64 random bits.
     pub(crate) fn draw(&self) -> u64 {
         self.random.borrow_mut().draw()
+    }
+
+    /// Hands over what has gathered for the access log, and of traces.
+    pub(crate) fn flush_records(&self) {
+        if let Some(logger) = &self.logger {
+            logger.flush();
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.flush();
+        }
     }
 
     /// Whether connections should end as soon as their present request is served.
@@ -267,8 +292,7 @@ impl Worker {
 }
 
 /// What the policies that go by keys take for a client's address.
-pub(crate) fn source_key(service: &ServiceTable, source: IpAddr) -> u64 {
-    let secret = service.balancing.hash_secret;
+pub(crate) fn source_key(secret: [u64; 2], source: IpAddr) -> u64 {
     match source.to_canonical() {
         IpAddr::V4(ip) => balance::key(secret, &ip.octets()),
         IpAddr::V6(ip) => balance::key(secret, &ip.octets()),
@@ -287,6 +311,11 @@ impl InFlight<'_> {
     /// The number of the endpoint.
     pub(crate) fn endpoint(&self) -> usize {
         self.lease.as_ref().map_or(0, Lease::endpoint)
+    }
+
+    /// When it was chosen.
+    pub(crate) const fn since(&self) -> Moment {
+        self.since
     }
 
     /// The instance says how many requests it is at work on.

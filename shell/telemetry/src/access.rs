@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use http::trace::write_hex;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::{AccessRecord, Record, connection};
+use crate::{AccessRecord, Record, Try, connection};
 
 /// Batches that may wait to be written, of up to 128 records each. More are lost, and counted.
 const WAITING: usize = 256;
@@ -25,6 +26,8 @@ pub enum Format {
     Json,
     /// The combined log format of Apache and nginx.
     Combined,
+    /// The same, and behind it `key=value` with what it lacks: the trace, timings, and every attempt.
+    Extended,
 }
 
 /// Where records go.
@@ -128,9 +131,13 @@ fn run(
         for record in &batch {
             match (format, record) {
                 (Format::Json, Record::Request(record)) => json(record, &mut text),
-                (Format::Combined, Record::Request(record)) => combined(record, &mut text),
+                (Format::Combined, Record::Request(record)) => {
+                    combined(record, &mut text);
+                    text.push(b'\n');
+                }
+                (Format::Extended, Record::Request(record)) => extended(record, &mut text),
                 (Format::Json, Record::Connection(record)) => connection::json(record, &mut text),
-                (Format::Combined, Record::Connection(record)) => {
+                (Format::Combined | Format::Extended, Record::Connection(record)) => {
                     connection::combined(record, &mut text);
                 }
             }
@@ -162,19 +169,66 @@ struct Line<'a> {
     status: u16,
     ended: &'a str,
     duration_us: u64,
+    waited_us: u64,
     received: u64,
     sent: u64,
     service: Option<String>,
     instance: Option<&'a str>,
     address: Option<String>,
     attempts: u8,
+    tries: Vec<TryLine<'a>>,
+    trace_id: Option<String>,
+    span_id: Option<String>,
     request_id: &'a str,
     user_agent: Option<&'a str>,
     referer: Option<&'a str>,
 }
 
+#[derive(Serialize)]
+struct TryLine<'a> {
+    instance: &'a str,
+    address: String,
+    status: u16,
+    ended: &'a str,
+    at_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte_us: Option<u64>,
+    duration_us: u64,
+}
+
+impl<'a> TryLine<'a> {
+    fn of(one: &'a Try) -> Self {
+        Self {
+            instance: one.instance.as_str(),
+            address: one.address.to_string(),
+            status: one.status,
+            ended: one.ended,
+            at_us: micros(one.at),
+            connect_us: one.connect.map(micros),
+            tls_us: one.tls.map(micros),
+            first_byte_us: one.first_byte.map(micros),
+            duration_us: micros(one.duration),
+        }
+    }
+}
+
+const fn micros(time: Duration) -> u64 {
+    time.as_micros() as u64
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut digits = vec![0; 2 * bytes.len()];
+    write_hex(bytes, &mut digits);
+    digits.into_iter().map(char::from).collect()
+}
+
 fn json(record: &AccessRecord, out: &mut Vec<u8>) {
     let (request, instance) = (&record.request, record.instance.as_ref());
+    let trace = record.trace.as_deref();
     let line = Line {
         time: timestamp(record.at).to_string(),
         listener: &record.listener,
@@ -186,13 +240,17 @@ fn json(record: &AccessRecord, out: &mut Vec<u8>) {
         version: request.version,
         status: record.status,
         ended: record.ended,
-        duration_us: record.duration.as_micros() as u64,
+        duration_us: micros(record.duration),
+        waited_us: micros(record.waited),
         received: record.received,
         sent: record.sent,
         service: instance.map(|i| i.service.to_string()),
         instance: instance.map(|i| i.id.as_str()),
         address: instance.map(|i| i.address.to_string()),
         attempts: record.attempts,
+        tries: record.tries.iter().map(TryLine::of).collect(),
+        trace_id: trace.map(|trace| hex(&trace.id)),
+        span_id: trace.and_then(|trace| trace.span).map(|span| hex(&span)),
         request_id: &request.id,
         user_agent: request.user_agent.as_deref(),
         referer: request.referer.as_deref(),
@@ -206,7 +264,7 @@ fn combined(record: &AccessRecord, out: &mut Vec<u8>) {
     let time = clf_time(record.at);
     let quoted = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), escape);
     let line = format!(
-        "{} - - [{time}] \"{} {} HTTP/{}\" {} {} \"{}\" \"{}\"\n",
+        "{} - - [{time}] \"{} {} HTTP/{}\" {} {} \"{}\" \"{}\"",
         record.client.ip(),
         escape(&request.method),
         escape(&request.target),
@@ -217,6 +275,53 @@ fn combined(record: &AccessRecord, out: &mut Vec<u8>) {
         quoted(request.user_agent.as_deref()),
     );
     out.extend_from_slice(line.as_bytes());
+}
+
+/// Values have no blanks in them, but for the attempts, which stand in quotes with `; ` between them.
+fn extended(record: &AccessRecord, out: &mut Vec<u8>) {
+    combined(record, out);
+    let trace = record.trace.as_deref();
+    let line = format!(
+        " listener={} route={} id={} trace={} ended={} duration_us={} waited_us={} tries=\"{}\"\n",
+        record.listener,
+        record.route.as_deref().unwrap_or("-"),
+        escape(&record.request.id).replace(' ', "\\x20"),
+        trace.map_or_else(|| "-".to_owned(), |trace| hex(&trace.id)),
+        record.ended,
+        micros(record.duration),
+        micros(record.waited),
+        record
+            .tries
+            .iter()
+            .map(tried)
+            .collect::<Vec<_>>()
+            .join("; "),
+    );
+    out.extend_from_slice(line.as_bytes());
+}
+
+fn tried(one: &Try) -> String {
+    let line = TryLine::of(one);
+    let mut text = format!(
+        "{} {} {} {} at_us={}",
+        escape(line.instance),
+        line.address,
+        line.status,
+        line.ended,
+        line.at_us
+    );
+    let phases = [
+        ("connect_us", line.connect_us),
+        ("tls_us", line.tls_us),
+        ("first_byte_us", line.first_byte_us),
+        ("duration_us", Some(line.duration_us)),
+    ];
+    for (name, took) in phases {
+        if let Some(took) = took {
+            text.push_str(&format!(" {name}={took}"));
+        }
+    }
+    text
 }
 
 /// As nginx does: quotes, backslashes and anything unprintable as `\xHH`, so that no client can forge a
@@ -246,23 +351,40 @@ pub(crate) fn timestamp(at: SystemTime) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::{Answerer, RequestLine};
 
-    fn record() -> AccessRecord {
+    fn tried(instance: &str, at: u64, status: u16, ended: &'static str) -> Try {
+        Try {
+            instance: instance.parse().unwrap(),
+            address: "127.0.0.1:8000".parse().unwrap(),
+            at: Duration::from_micros(at),
+            connect: (at == 500).then(|| Duration::from_micros(30)),
+            tls: None,
+            first_byte: (status != 0).then(|| Duration::from_micros(350)),
+            duration: Duration::from_micros(400),
+            status,
+            ended,
+            span: [3; 8],
+        }
+    }
+
+    pub(crate) fn record() -> AccessRecord {
         AccessRecord {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             duration: Duration::from_micros(1_500),
+            waited: Duration::from_micros(100),
             client: "192.0.2.1:999".parse().unwrap(),
             listener: "web".into(),
             route: Some("all".into()),
             request: RequestLine {
                 method: "GET".into(),
-                authority: "a.example".into(),
+                authority: "a.example:8443".into(),
                 target: "/x?y=\"z\"".into(),
+                scheme: "https",
                 version: "1.1",
                 id: "42".into(),
                 user_agent: Some("curl\n\"evil\" é".into()),
@@ -277,6 +399,17 @@ mod tests {
                 address: "127.0.0.1:8000".parse().unwrap(),
             }),
             attempts: 2,
+            tries: vec![
+                tried("b", 100, 0, "instance_left"),
+                tried("a", 500, 200, "ok"),
+            ],
+            trace: Some(Box::new(crate::Trace {
+                id: [1; 16],
+                parent: Some([9; 8]),
+                span: Some([2; 8]),
+                flags: 1,
+                state: None,
+            })),
             ended: "ok",
         }
     }
@@ -295,13 +428,53 @@ mod tests {
     }
 
     #[test]
+    fn every_attempt_is_told_with_what_took_how_long() {
+        let mut out = Vec::new();
+        json(&record(), &mut out);
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(line["waited_us"], 100);
+        assert_eq!(line["trace_id"], "01".repeat(16));
+        assert_eq!(line["span_id"], "02".repeat(8));
+        let tries = line["tries"].as_array().unwrap();
+        assert_eq!(tries[0]["ended"], "instance_left");
+        assert_eq!(
+            (&tries[0]["status"], tries[0].get("first_byte_us")),
+            (&0.into(), None)
+        );
+        assert_eq!(tries[1]["connect_us"], 30);
+        assert_eq!(tries[1].get("tls_us"), None);
+        assert_eq!(
+            (&tries[1]["at_us"], &tries[1]["duration_us"]),
+            (&500.into(), &400.into())
+        );
+    }
+
+    #[test]
+    fn an_extended_line_is_a_combined_one_with_the_rest_behind_it() {
+        let mut line = Vec::new();
+        combined(&record(), &mut line);
+        let combined = String::from_utf8(line).unwrap();
+        let mut line = Vec::new();
+        extended(&record(), &mut line);
+        let extended = String::from_utf8(line).unwrap();
+        assert_eq!(
+            extended.strip_prefix(&combined),
+            Some(
+                " listener=web route=all id=42 trace=01010101010101010101010101010101 ended=ok duration_us=1500 \
+                 waited_us=100 tries=\"b 127.0.0.1:8000 0 instance_left at_us=100 duration_us=400; a 127.0.0.1:8000 200 ok \
+                 at_us=500 connect_us=30 first_byte_us=350 duration_us=400\"\n"
+            )
+        );
+    }
+
+    #[test]
     fn no_client_can_forge_a_combined_line() {
         let mut out = Vec::new();
         combined(&record(), &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "192.0.2.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /x?y=\\x22z\\x22 HTTP/1.1\" 200 300 \"-\" \
-             \"curl\\x0A\\x22evil\\x22 \\xC3\\xA9\"\n"
+             \"curl\\x0A\\x22evil\\x22 \\xC3\\xA9\""
         );
     }
 

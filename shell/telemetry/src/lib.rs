@@ -1,10 +1,12 @@
-//! What pointsman tells the outside about itself: the access log and the text form of metrics.
+//! What pointsman tells the outside about itself: the access log, traces and the text form of metrics.
 
 mod access;
 mod connection;
 mod exposition;
 mod record;
+mod traces;
 
 pub use access::{AccessLog, Format, Target};
 pub use exposition::{Exposition, Kind};
-pub use record::{AccessRecord, Answerer, ConnectionRecord, Record, RequestLine};
+pub use record::{AccessRecord, Answerer, ConnectionRecord, Record, RequestLine, Trace, Try};
+pub use traces::{TraceCounts, TraceExport, TraceOptions};

@@ -51,6 +51,8 @@ pub struct AccessRecord {
     pub at: SystemTime,
     /// From the request's head to the answer's last byte.
     pub duration: Duration,
+    /// How much of that was before the first attempt: what filters and the service's queue made it wait.
+    pub waited: Duration,
     /// The client's address.
     pub client: SocketAddr,
     /// The listener's name.
@@ -69,8 +71,52 @@ pub struct AccessRecord {
     pub instance: Option<Answerer>,
     /// Attempts made.
     pub attempts: u8,
+    /// All of them, and what was sent to one of their instances a second time because a connection turned out to be closed.
+    pub tries: Vec<Try>,
+    /// The trace that it belongs to, if it does.
+    pub trace: Option<Box<Trace>>,
     /// How it ended: `ok`, or why not.
     pub ended: &'static str,
+}
+
+/// One attempt at one instance.
+#[derive(Clone, Debug)]
+pub struct Try {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// When it began, from the request's head on.
+    pub at: Duration,
+    /// How long connecting took; `None` if the connection was there before.
+    pub connect: Option<Duration>,
+    /// How long its TLS handshake took, if there was one.
+    pub tls: Option<Duration>,
+    /// From the attempt's beginning to the head of the answer, if one came.
+    pub first_byte: Option<Duration>,
+    /// From the attempt's beginning to its end.
+    pub duration: Duration,
+    /// The status that the instance answered with; 0 if it did not.
+    pub status: u16,
+    /// How it ended: `ok`, or why not.
+    pub ended: &'static str,
+    /// The span that it is, if the request has a trace.
+    pub span: [u8; 8],
+}
+
+/// Where a request stands in a trace (W3C Trace Context).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace's id.
+    pub id: [u8; 16],
+    /// The span that the request came from, if it said so.
+    pub parent: Option<[u8; 8]>,
+    /// The span that the request is here; `None` if its trace is only passed on.
+    pub span: Option<[u8; 8]>,
+    /// The flags of `traceparent`.
+    pub flags: u8,
+    /// What others along the way keep in `tracestate`.
+    pub state: Option<Box<str>>,
 }
 
 /// The instance that answered.
@@ -93,7 +139,9 @@ pub struct RequestLine {
     pub authority: Box<str>,
     /// Path and query.
     pub target: Box<str>,
-    /// `1.0` or `1.1`.
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// `1.0`, `1.1` or `2`.
     pub version: &'static str,
     /// The id in `X-Request-Id`.
     pub id: Box<str>,

@@ -216,6 +216,7 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
             filters: None,
             priority: model::Priority::Normal,
             action: Action::Service(s),
+            aside: None,
             stats: numbers.routes[number][s].clone(),
         });
         let routes: Vec<_> = routes.collect();
@@ -237,6 +238,9 @@ fn table(scene: &Scene, numbers: &Numbers, rng: &mut Rng, second_gone: bool) -> 
                 ..Http2Limits::default()
             },
             grpc_web: false,
+            tracing: model::Tracing::default(),
+            one_host: false,
+            deadlines: Default::default(),
             stats: numbers.listeners[number].clone(),
         })
     };

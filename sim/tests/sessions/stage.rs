@@ -154,6 +154,7 @@ impl Stage {
             filters: None,
             priority: model::Priority::Normal,
             action: Action::Service(0),
+            aside: None,
             stats: self.route_stats.clone(),
         };
         let listener = ListenerTable {
@@ -170,6 +171,9 @@ impl Stage {
             max_fields: 100,
             http2: Default::default(),
             grpc_web: false,
+            tracing: model::Tracing::default(),
+            one_host: false,
+            deadlines: Default::default(),
             stats: self.listener_stats.clone(),
         };
         RoutingTable {

@@ -67,8 +67,18 @@ fn examples_of_the_documentation_parse() {
             include_str!("../../../../docs/filters.md"),
             10,
         ),
+        (
+            "observability.md",
+            include_str!("../../../../docs/observability.md"),
+            2,
+        ),
         ("routes.md", include_str!("../../../../docs/routes.md"), 1),
         ("cluster.md", include_str!("../../../../docs/cluster.md"), 2),
+        (
+            "resilience.md",
+            include_str!("../../../../docs/resilience.md"),
+            2,
+        ),
         (
             "balancing.md",
             include_str!("../../../../docs/balancing.md"),

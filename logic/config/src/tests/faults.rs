@@ -84,6 +84,47 @@ fn tls_that_cannot_work_is_refused() {
 }
 
 #[test]
+fn traces_that_cannot_be_sent_are_refused() {
+    let traces = |more: &str| format!("[telemetry.traces]\nendpoint = \"http://a:4318\"\n{more}");
+    assert!(parse_one(&traces("")).is_ok());
+    for (text, why) in [
+        (
+            "[telemetry.traces]\nendpoint = \"a:4318\"".into(),
+            "is no URL of http or https",
+        ),
+        (
+            traces("ca = \"/ca.pem\""),
+            "has no meaning with an endpoint in clear text",
+        ),
+        (
+            traces("headers = { Host = \"a\" }"),
+            "has the field Host, which is written anyway",
+        ),
+        (
+            traces("headers = { key = \"a\\nb\" }"),
+            "has a value for key that no field can have",
+        ),
+        (traces("sample = \"0.00001%\""), "is no share"),
+        (traces("queue = 1"), "should be from 1024 to 1000000"),
+        (
+            listener("service = \"a\"\ntrace_context = \"none\""),
+            "trace_context",
+        ),
+        (
+            listener("service = \"a\"\nprotocol = \"tcp\"\ntrace_context = \"all\""),
+            "has no meaning with protocol = \"tcp\"",
+        ),
+        (
+            route("service = \"a\"\nfilters.request_headers = { remove = [\"Traceparent\"] }"),
+            "which the proxy writes itself",
+        ),
+    ] {
+        let fault = one(&text);
+        assert!(fault.contains(why), "{fault}");
+    }
+}
+
+#[test]
 fn a_connection_has_no_smaller_window_than_a_stream() {
     let text = listener("service = \"a\"\nhttp2 = { stream_window = \"2MiB\" }");
     let fault = one(&text);
@@ -599,4 +640,52 @@ fn what_is_wrong_with_a_cluster_is_said_at_once() {
             .to_string()
             .contains("is no address to be reached at")
     );
+}
+
+#[test]
+fn splits_fallbacks_and_mirrors_that_make_no_sense_are_refused() {
+    let shares = "services = [{ service = \"a\", weight = 9 }, { service = \"b\" }]";
+    for (keys, said) in [
+        (
+            format!("{shares}\nservice = \"c\""),
+            "more than one of service, services",
+        ),
+        (
+            "services = [{ service = \"a\", weight = 0 }]".into(),
+            "none has a weight above 0",
+        ),
+        (
+            "services = [{ service = \"a\" }, { service = \"default/a\" }]".into(),
+            "twice among its services",
+        ),
+        (
+            "service = \"a\"\nsticky = \"cookie\"".into(),
+            "is sticky, but has no services",
+        ),
+        (
+            format!("{shares}\nsticky = \"cookies\""),
+            "\"cookies\" is not \"cookie\", \"source_ip\"",
+        ),
+        (
+            format!("{shares}\nfallback = \"b\""),
+            "is the service that it is to stand in for",
+        ),
+        (
+            "service = \"a\"\nfallback = \"b\"\nfallback_on = [\"always\"]".into(),
+            "use one of unavailable, circuit_open, overloaded",
+        ),
+        (
+            "answer = {}\nfallback = \"b\"".into(),
+            "is there, but no service",
+        ),
+        (
+            "service = \"a\"\nmirror = { service = \"a\" }".into(),
+            "which would get each request twice",
+        ),
+    ] {
+        let fault = one(&route(&keys));
+        assert!(fault.contains(said), "{keys}: {fault}");
+    }
+    let tcp = "[listener.db]\nbind = \"127.0.0.1:1\"\nprotocol = \"tcp\"\nroute = [{ services = [{ service = \"a\" }] }]";
+    assert!(one(tcp).contains("has no meaning with protocol = \"tcp\""));
 }

@@ -144,11 +144,11 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
         Toml::from("https://new.example.com/new{query}")
     );
     assert_eq!(
-        effective["listener.web.route[9].service"],
+        effective["listener.web.route[10].service"],
         Toml::from("shop/fallback")
     );
     assert_eq!(
-        effective["listener.web.route[9].role"],
+        effective["listener.web.route[10].role"],
         Toml::from("replica")
     );
     assert_eq!(
@@ -160,9 +160,9 @@ fn every_value_written_in_a_file_is_among_the_effective_values() {
 #[test]
 fn every_default_is_among_the_effective_values() {
     let text = "[cluster]\nbind = \"127.0.0.1:4\"\npeers = { a = \"a:1\" }\ntoken = \"0123456789abcdef\"\n[front.zookeeper]\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.web]\nbind = \"127.0.0.1:1\"\n[[listener.web.route]]\nredirect = { location \
-                = \"/\" }\n[[listener.web.route]]\npath = \"/\"\nheader = [{ name = \"a\" }]\nquery = [{ name = \"a\" }]\nfilters.rate_limit = [{ rate = \"1/s\" }]\nfilters.concurrency = [{ max = 1 }]\nfilters.basic_auth = { file = \"a\" }\nfilters.compress = {}\nfilters.cors = { origins = [\"*\"] }\nfilters.error_page = [{ status = [\"404\"], body = \"\" }]\nanswer = {}\n[service.b]\npersistence = {}\n[service.c]\npersistence = { by = \"source_ip\" }\n[service.a]\ncheck = { http \
+                = \"/\" }\n[[listener.web.route]]\npath = \"/x\"\ncookie = [{ name = \"a\" }]\nservices = [{ service = \"a\" }]\nmirror = { service = \"b\" }\n[[listener.web.route]]\npath = \"/\"\nheader = [{ name = \"a\" }]\nquery = [{ name = \"a\" }]\nfilters.rate_limit = [{ rate = \"1/s\" }]\nfilters.concurrency = [{ max = 1 }]\nfilters.basic_auth = { file = \"a\" }\nfilters.compress = {}\nfilters.cors = { origins = [\"*\"] }\nfilters.error_page = [{ status = [\"404\"], body = \"\" }]\nanswer = {}\n[service.b]\npersistence = {}\ncircuit_breaker = {}\nhedge = {}\n[service.c]\npersistence = { by = \"source_ip\" }\n[service.a]\ncheck = { http \
                 = \"/\" }\ntls = {}\n[[service.a.instance]]\naddress = \"a:1\"\n[listener.db]\nbind = \"127.0.0.1:2\"\nprotocol \
-                = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
+                = \"tcp\"\nservice = \"a\"\ntls = { certificates = [{ cert = \"a\", key = \"b\" }] }\n[telemetry.traces]\nendpoint = \"http://a:1\"\n[listener.dns]\nbind = \"127.0.0.1:3\"\nprotocol = \"udp\"\nservice = \"a\"";
     for (key, (absence, values)) in values_by_key(&config(text).to_toml()) {
         if let Absence::Default(toml) = &absence {
             assert!(
@@ -266,6 +266,18 @@ fn every_required_key_is_missed() {
             "listener.web.route[1].filters.concurrency[1].max",
         ),
         (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ cookie = [{}], service = \"a\" }]",
+            "listener.web.route[1].cookie[1].name",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ services = [{}] }]",
+            "listener.web.route[1].services[1].service",
+        ),
+        (
+            "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ mirror = {}, service = \"a\" }]",
+            "listener.web.route[1].mirror.service",
+        ),
+        (
             "[listener.web]\nbind = \"127.0.0.1:1\"\nroute = [{ query = [{}], service = \"a\" }]",
             "listener.web.route[1].query[1].name",
         ),
@@ -281,6 +293,7 @@ fn every_required_key_is_missed() {
             "[cluster]\nbind = \"127.0.0.1:1\"\npeers = { a = \"a:1\" }",
             "cluster.token",
         ),
+        ("[telemetry]\ntraces = {}", "telemetry.traces.endpoint"),
         (
             "[front.zookeeper]\ntls = {}",
             "front.zookeeper.tls.certificates",
@@ -304,7 +317,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        14
+        18
     );
 }
 

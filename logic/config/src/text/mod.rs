@@ -12,7 +12,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ByteSize, InstanceId, Namespace, Period, ServiceKey, ServiceName, StatusRange};
+use model::{
+    ByteSize, InstanceId, Namespace, Period, RetryOn, ServiceKey, ServiceName, StatusRange,
+};
 use serde_json::{Value as Json, json};
 
 use crate::tree::clip;
@@ -20,7 +22,8 @@ use crate::value::{Name, Text};
 
 pub use limit::PerTime;
 pub use words::{
-    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Protocol, Scheme, TlsVersion,
+    AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Misdirected, Protocol,
+    Scheme, TlsVersion, TraceContext,
 };
 
 pub(crate) use http::{
@@ -56,6 +59,7 @@ macro_rules! by_its_own_text {
 
 by_its_own_text! {
     ByteSize: "an amount of bytes, such as \"64KiB\"", json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" });
+    RetryOn: "what to try again on, such as \"connect\" or \"503\"", json!({ "type": "string" });
     StatusRange: "status codes, such as \"200\" or \"200-399\"", json!({ "type": "string" });
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use model::{
-    CheckProtocol, FourLetterWord, HashOn, PersistBy, Policy, Priority, ProxyVersion, Role,
-    SameSite,
+    Cannot, CheckProtocol, FourLetterWord, HashOn, Heeded, PersistBy, Policy, Priority,
+    ProxyVersion, Role, SameSite, Sticky,
 };
 use serde_json::{Value as Json, json};
 
@@ -109,6 +109,30 @@ words! {
 }
 
 words! {
+    /// What becomes of requests for another host than their connection's TLS was begun for.
+    pub enum Misdirected {
+        /// They are served as any other.
+        Serve = "serve",
+        /// They get 421, so that their client asks again on a connection of their own.
+        Refuse = "refuse",
+    }
+    expected "\"serve\" or \"refuse\""
+    later &[]
+}
+
+words! {
+    /// Who is believed when requests say which trace they belong to.
+    pub enum TraceContext {
+        /// Everybody.
+        All = "all",
+        /// Those in `trusted_peers`.
+        TrustedPeers = "trusted_peers",
+    }
+    expected "\"all\" or \"trusted_peers\""
+    later &[]
+}
+
+words! {
     /// A version of TLS.
     pub enum TlsVersion {
         /// RFC 5246, with forward secrecy and authenticated encryption only.
@@ -139,10 +163,12 @@ words! {
         Json = "json",
         /// The combined log format that Apache and nginx write.
         Combined = "combined",
+        /// The same, and behind it `key=value` with the trace, timings and every attempt.
+        Extended = "extended",
         /// No access log.
         Off = "off",
     }
-    expected "\"json\", \"combined\" or \"off\""
+    expected "\"json\", \"combined\", \"extended\" or \"off\""
     later &[]
 }
 
@@ -235,6 +261,8 @@ macro_rules! known {
 }
 
 known! {
+    Cannot: "\"unavailable\", \"circuit_open\" or \"overloaded\"",
+    Heeded: "\"all\", \"trusted\" or \"none\"",
     FourLetterWord: "a four-letter word, such as \"ruok\"",
     Priority: "\"high\", \"normal\" or \"low\"",
     Role: "\"primary\" or \"replica\"",
@@ -275,6 +303,27 @@ impl Text for HashOn {
             Self::Header(name) => format!("header:{name}"),
             Self::Cookie(name) => format!("cookie:{name}"),
             Self::Query(name) => format!("query:{name}"),
+        }
+    }
+}
+
+impl Text for Sticky {
+    const EXPECTED: &'static str =
+        "\"cookie\", \"source_ip\", \"url\", or \"header:\", \"cookie:\" or \"query:\" and a name";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "cookie" => Ok(Self::Cookie),
+            _ => HashOn::parse(text)
+                .map(Self::By)
+                .map_err(|_| format!("{:?} is not {}", clip(text), Self::EXPECTED)),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Cookie => "cookie".into(),
+            Self::By(by) => by.text(),
         }
     }
 }

@@ -90,6 +90,15 @@ impl Status {
     }
 }
 
+/// The status that trailers say, as it is written there.
+pub fn status_of(trailers: &[u8]) -> Option<&[u8]> {
+    trailers.split(|&byte| byte == b'\n').find_map(|line| {
+        let (name, value) = line.split_at(memchr::memchr(b':', line)?);
+        let is = name.eq_ignore_ascii_case(b"grpc-status");
+        is.then(|| value[1..].trim_ascii())
+    })
+}
+
 /// Appends a text as `grpc-message` has it: what is not printable, and `%`, as `%` and two digits.
 pub fn write_message(text: &str, out: &mut String) {
     for byte in text.trim_end().bytes() {
@@ -147,6 +156,19 @@ pub fn write_timeout(left: Duration, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trailers_say_their_status() {
+        let of = |text: &'static str| status_of(text.as_bytes()).map(<[u8]>::to_vec);
+        assert_eq!(of("a: b\r\nGRPC-Status: 14\r\n"), Some(b"14".to_vec()));
+        assert_eq!(
+            of("grpc-status:0\r\ngrpc-message: x\r\n"),
+            Some(b"0".to_vec())
+        );
+        assert_eq!(of("grpc-status-details: 14\r\n"), None);
+        assert_eq!(of("grpc-status"), None);
+        assert_eq!(of(""), None);
+    }
 
     #[test]
     fn content_types_of_grpc_are_known_whatever_is_in_them() {

@@ -5,6 +5,7 @@ use super::field;
 use super::framing::Framing;
 use super::known::Known;
 use super::request::Request;
+use crate::trace::TraceParent;
 
 /// What the proxy knows of a request beyond its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +25,27 @@ pub struct ForwardRequest<'a> {
     pub default_host: &'a [u8],
     /// Pass [`Request::upgrade`] on.
     pub upgrade: bool,
+    /// What becomes of the fields that say which trace it belongs to.
+    pub trace: Trace<'a>,
     /// What is written in another way than it came.
     pub changed: Changed<'a>,
+}
+
+/// What becomes of `traceparent` and `tracestate`.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Trace<'a> {
+    /// They are passed on as they came.
+    #[default]
+    Kept,
+    /// They are left out: nobody believes them.
+    Removed,
+    /// They are written anew.
+    Written {
+        /// Which trace, and which span is the parent of what the instance does.
+        parent: TraceParent,
+        /// What others along the way keep there, as [`trace::state`](crate::trace::state) read it.
+        state: Option<&'a str>,
+    },
 }
 
 /// What a request is to have in the place of its own. The default changes nothing.
@@ -57,10 +77,18 @@ const NEVER: u32 = Known::ClientCert.bit()
 /// Claims about the client that only a trusted peer may make.
 const CLAIMS: u32 = Known::Claim.bit() | Known::XForwardedHost.bit() | Known::XForwardedProto.bit();
 
+const TRACE: u32 = Known::TraceParent.bit() | Known::TraceState.bit();
+
 /// Appends the request's head as it goes to an origin: HTTP/1.1 on a persistent connection, the path as target, Host from
 /// [`Request::authority`], this connection's fields left out, the forwarding fields added (RFC 7239 and their older
 /// kin), the framing written from what was understood. The body follows in [`Request::framing`].
-pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &mut Vec<u8>) {
+///
+/// Returns where a `traceparent` that was written stands in `out`: each attempt is a span of its own.
+pub fn write_request(
+    request: &Request<'_>,
+    forward: &ForwardRequest<'_>,
+    out: &mut Vec<u8>,
+) -> Option<usize> {
     let changed = &forward.changed;
     let host = match (changed.host, request.authority) {
         (Some(host), _) => host,
@@ -93,15 +121,36 @@ pub fn write_request(request: &Request<'_>, forward: &ForwardRequest<'_>, out: &
     if id.is_none() {
         field::write(b"X-Request-Id", forward.request_id, out);
     }
+    let traced = write_trace(&forward.trace, out);
     out.extend_from_slice(changed.fields);
     out.extend_from_slice(b"\r\n");
+    traced
+}
+
+fn write_trace(trace: &Trace<'_>, out: &mut Vec<u8>) -> Option<usize> {
+    let Trace::Written { parent, state } = trace else {
+        return None;
+    };
+    out.extend_from_slice(b"traceparent: ");
+    let at = out.len();
+    out.extend_from_slice(&parent.text());
+    out.extend_from_slice(b"\r\n");
+    if let Some(state) = state {
+        field::write(b"tracestate", state.as_bytes(), out);
+    }
+    Some(at)
 }
 
 fn dropped(request: &Request<'_>, forward: &ForwardRequest<'_>, upgrade: bool, id: bool) -> u32 {
     let unless = |kept: bool, known: Known| if kept { 0 } else { known.bit() };
     let claims = if forward.trusted { 0 } else { CLAIMS };
+    let trace = match forward.trace {
+        Trace::Kept => 0,
+        Trace::Removed | Trace::Written { .. } => TRACE,
+    };
     NEVER
         | claims
+        | trace
         | unless(request.expects_continue, Known::Expect)
         // Trailers can only follow chunks.
         | unless(request.framing == Framing::Chunked, Known::Trailer)

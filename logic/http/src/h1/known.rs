@@ -26,6 +26,10 @@ pub enum Known {
     Trailer,
     /// `Transfer-Encoding`
     TransferEncoding,
+    /// `traceparent` (W3C Trace Context)
+    TraceParent,
+    /// `tracestate` (W3C Trace Context)
+    TraceState,
     /// `Upgrade`
     Upgrade,
     /// `X-Forwarded-For`
@@ -53,7 +57,7 @@ pub enum Known {
 
 impl Known {
     /// All of them, in their order.
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Other,
         Self::Connection,
         Self::ContentLength,
@@ -64,6 +68,8 @@ impl Known {
         Self::Te,
         Self::Trailer,
         Self::TransferEncoding,
+        Self::TraceParent,
+        Self::TraceState,
         Self::Upgrade,
         Self::XForwardedFor,
         Self::XForwardedHost,
@@ -109,7 +115,9 @@ impl Known {
             (9, b'x') => (Self::Claim, b"x-real-ip"),
             (10, b'c') => (Self::Connection, b"connection"),
             (10, b'k') => (Self::HopByHop, b"keep-alive"),
+            (10, b't') => (Self::TraceState, b"tracestate"),
             (11, b'c') => (Self::ClientCert, b"client-cert"),
+            (11, b't') => (Self::TraceParent, b"traceparent"),
             (12, b'x') => (Self::XRequestId, b"x-request-id"),
             (14, b'c') => (Self::ContentLength, b"content-length"),
             (14, b'h') => (Self::HopByHop, b"http2-settings"),
@@ -215,6 +223,8 @@ mod tests {
             ("Proxy-Connection", Known::HopByHop),
             ("Proxy", Known::Proxy),
             ("X-Request-ID", Known::XRequestId),
+            ("traceparent", Known::TraceParent),
+            ("TraceState", Known::TraceState),
             ("Client-Cert", Known::ClientCert),
             ("client-cert-Chain", Known::ClientCert),
         ] {

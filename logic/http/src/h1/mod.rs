@@ -30,7 +30,7 @@ pub use body::{BodyDecoder, Decoded};
 pub use chunk::{LAST_CHUNK, chunk_head, write_last_chunk};
 pub use fault::Fault;
 pub use field::{Field, Fields, MAX_FIELDS};
-pub use forward_request::{Changed, ForwardRequest, write_request};
+pub use forward_request::{Changed, ForwardRequest, Trace, write_request};
 pub use forward_response::{ForwardResponse, write_response};
 pub use framing::Framing;
 pub use head::{Limits, Version};

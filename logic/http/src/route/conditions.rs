@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use model::{Conditions, Expected, PartCondition};
 
+use crate::cookie;
 use crate::h1::{Fields, Request, Target};
 
 /// The first thing that a route wants and a request does not have.
@@ -15,6 +16,8 @@ pub enum Unmet<'r> {
     Method,
     /// A header field.
     Header(&'r str),
+    /// A cookie.
+    Cookie(&'r str),
     /// A query parameter.
     Query(&'r str),
     /// A client within its networks.
@@ -26,20 +29,23 @@ impl fmt::Display for Unmet<'_> {
         match self {
             Self::Method => f.write_str("it wants another method"),
             Self::Header(name) => write!(f, "the header field {name} is not as it wants it"),
+            Self::Cookie(name) => write!(f, "the cookie {name} is not as it wants it"),
             Self::Query(name) => write!(f, "the query parameter {name} is not as it wants it"),
             Self::Source => f.write_str("the client is in none of its networks"),
         }
     }
 }
 
-/// Whoever wants more comes first: a method, then more header fields, more query parameters, and a smaller network.
+/// Whoever wants more comes first: a method, then more header fields, more cookies, more query parameters, and a smaller
+/// network.
 pub(super) fn order(a: Option<&Conditions>, b: Option<&Conditions>) -> Ordering {
     let rank = |conditions: Option<&Conditions>| {
-        conditions.map_or((false, 0, 0, 0), |wanted| {
+        conditions.map_or((false, 0, 0, 0, 0), |wanted| {
             let smallest = wanted.source.iter().map(|n| 1 + u32::from(n.prefix()));
             (
                 !wanted.methods.is_empty(),
                 wanted.headers.len(),
+                wanted.cookies.len(),
                 wanted.query.len(),
                 // The largest of them says how far it reaches.
                 smallest.min().unwrap_or_default(),
@@ -66,6 +72,13 @@ pub(super) fn unmet<'r>(
     let header = |wanted: &&PartCondition| !holds(wanted, values(&request.fields, &wanted.name));
     if let Some(unmet) = wanted.headers.iter().find(header) {
         return Some(Unmet::Header(&unmet.name));
+    }
+    let cookie = |wanted: &&PartCondition| {
+        let given = cookie::find(&request.fields, &wanted.name);
+        !holds(wanted, given.into_iter())
+    };
+    if let Some(unmet) = wanted.cookies.iter().find(cookie) {
+        return Some(Unmet::Cookie(&unmet.name));
     }
     let query = |wanted: &&PartCondition| {
         let given = parameter(&request.target, &wanted.name);

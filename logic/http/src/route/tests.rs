@@ -14,6 +14,7 @@ fn route(host: HostPattern, path: PathPattern, conditions: Conditions) -> Route 
         filters: None,
         priority: Priority::Normal,
         action: Action::Service(0),
+        aside: None,
         stats: Arc::new(Sharded::new(1)),
     }
 }
@@ -209,4 +210,42 @@ fn a_prefix_ends_at_a_segment() {
         assert!(!path_matches(&pattern, "/apis".as_bytes()));
     }
     assert!(path_matches(&PathPattern::Prefix("/".into()), b"/anything"));
+}
+
+#[test]
+fn a_cookie_is_looked_at_by_itself_and_comes_before_parameters() {
+    let wants = |value| Conditions {
+        cookies: vec![PartCondition {
+            name: "canary".into(),
+            value,
+        }],
+        ..Conditions::default()
+    };
+    let any = || PathPattern::Prefix("/".into());
+    let parameter = Conditions {
+        query: wants(Expected::Present).cookies,
+        ..Conditions::default()
+    };
+    let mut routes = [
+        route(HostPattern::Any, any(), parameter),
+        route(HostPattern::Any, any(), wants(Expected::Present)),
+    ];
+    order(&mut routes);
+    assert!(!routes[0].conditions.as_ref().unwrap().cookies.is_empty());
+    let fits = |value: Expected, fields: &str| {
+        let route = route(HostPattern::Any, any(), wants(value));
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let client = "10.0.0.1".parse().unwrap();
+        with_request(&text, |request| {
+            passed_over(&route, request, client).is_none()
+        })
+    };
+    let exact = || Expected::Exact("1".into());
+    assert!(fits(exact(), "Cookie: a=2; canary=1; b=3\r\n"));
+    assert!(fits(exact(), "Cookie: a=2\r\nCookie: canary=1\r\n"));
+    assert!(!fits(exact(), "Cookie: xcanary=1; canary=12\r\n"));
+    assert!(fits(Expected::Absent, "Cookie: xcanary=1\r\n"));
+    assert!(!fits(Expected::Absent, "Cookie: canary=\r\n"));
+    let regex = Expected::Regex(Regex::whole("[a-f]+").unwrap());
+    assert!(fits(regex, "Cookie: canary=abc\r\n"));
 }

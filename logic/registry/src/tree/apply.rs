@@ -10,9 +10,10 @@ use super::{
 const KEPT: [&str; 4] = ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
 
 impl Tree {
-    /// Applies a command, as the next transaction.
+    /// Applies a command that was given to this node, as the next transaction.
     pub(crate) fn apply(
         &mut self,
+        node: u64,
         command: &TreeCommand,
         events: &mut Vec<TreeEvent>,
     ) -> TreeReply {
@@ -27,10 +28,18 @@ impl Tree {
                     id: *session,
                     password: *password,
                     timeout: *timeout,
+                    node,
                     ephemerals: Default::default(),
                 });
                 TreeReply::Session
             }
+            TreeCommand::Move { session } => match self.sessions.find(session) {
+                Ok(place) => {
+                    Arc::make_mut(self.sessions.at_mut(place)).node = node;
+                    TreeReply::Session
+                }
+                Err(_) => TreeReply::One(Err(Refusal::SessionExpired)),
+            },
             TreeCommand::Close { session } => {
                 self.close(*session, events);
                 TreeReply::Session
@@ -41,7 +50,7 @@ impl Tree {
                 at,
                 op,
             } => {
-                let by = self.by(*session, who, at.0);
+                let by = self.by(node, *session, who, at.0);
                 TreeReply::One(by.and_then(|by| self.carry_out(&by, op, events)))
             }
             TreeCommand::Many {
@@ -49,7 +58,7 @@ impl Tree {
                 who,
                 at,
                 ops,
-            } => match self.by(*session, who, at.0) {
+            } => match self.by(node, *session, who, at.0) {
                 Ok(by) => TreeReply::Many(self.all_or_none(&by, ops, events)),
                 Err(refusal) => TreeReply::Many(Err((0, refusal))),
             },
@@ -86,8 +95,17 @@ impl Tree {
         }
     }
 
-    fn by<'a>(&self, session: SessionId, who: &'a [Identity], at: u64) -> Result<By<'a>, Refusal> {
+    fn by<'a>(
+        &self,
+        node: u64,
+        session: SessionId,
+        who: &'a [Identity],
+        at: u64,
+    ) -> Result<By<'a>, Refusal> {
         match self.session(session) {
+            // What a client asked of the node that it was with before: it has been told that nobody knows what became of
+            // it, and may have asked again.
+            Some(of) if of.node != node => Err(Refusal::SessionMoved),
             Some(_) => Ok(By { session, who, at }),
             None => Err(Refusal::SessionExpired),
         }

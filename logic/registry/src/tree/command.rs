@@ -27,6 +27,11 @@ pub enum TreeCommand {
         /// In milliseconds.
         timeout: u32,
     },
+    /// The node that this command was given to serves the session from here on.
+    Move {
+        /// Which one.
+        session: SessionId,
+    },
     /// Ends a session, at its owner's wish or because its time ran out.
     Close {
         /// Which one.
@@ -184,6 +189,10 @@ impl TreeCommand {
                 w.number(at.0);
                 w.texts(paths);
             }
+            Self::Move { session } => {
+                w.byte(6);
+                w.number(session.0 as u64);
+            }
         }
     }
 
@@ -212,6 +221,9 @@ impl TreeCommand {
             5 => Self::Sweep {
                 at: Timestamp(r.number()?),
                 paths: r.list(Reader::text)?,
+            },
+            6 => Self::Move {
+                session: session(r)?,
             },
             _ => return Err(r.fault("a kind of command of the tree")),
         })

@@ -28,6 +28,9 @@ pub use command::{Data, Kind, Mode, Op, Password, SessionId, TreeCommand};
 pub use node::{Owner, Stat, Znode};
 pub use path::{MAX_DEPTH, parent, valid};
 
+/// No node in particular: commands of a registry that is not replicated.
+pub const NOWHERE: u64 = 0;
+
 /// A transaction's number in the tree's own counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Zxid(pub i64);
@@ -63,6 +66,8 @@ pub struct Session {
     pub password: Password,
     /// It ends when nothing was heard of the client for so long, in milliseconds.
     pub timeout: u32,
+    /// The node that serves it; [`NOWHERE`] if there is only one.
+    pub node: u64,
     /// The nodes that end with it.
     pub ephemerals: BTreeSet<Box<str>>,
 }
@@ -96,7 +101,7 @@ pub enum NodeChange {
 /// The answer to a command of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TreeReply {
-    /// The session is open, or closed.
+    /// The session is open, moved, or closed.
     Session,
     /// To one operation.
     One(Result<Outcome, Refusal>),
@@ -138,6 +143,8 @@ pub enum Refusal {
     NoChildrenForEphemerals,
     /// The session is over.
     SessionExpired,
+    /// Another node serves the session by now.
+    SessionMoved,
     /// A quota's hard limit would be exceeded.
     QuotaExceeded,
     /// There are no such identities.
@@ -151,6 +158,12 @@ pub trait Observer: Send + Sync {
 
     /// A session is over, and so is whatever serves it.
     fn session_closed(&self, session: SessionId);
+
+    /// Another connection serves a session from now on, here or on another node.
+    fn session_moved(&self, session: SessionId);
+
+    /// The tree is another: nobody knows what has changed.
+    fn replaced(&self);
 
     /// A batch of commands has been applied and readers have their turn again.
     fn settled(&self);

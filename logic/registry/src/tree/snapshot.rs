@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::command::{decode_access, encode_access, password, session};
 use super::node::{Record, initial_root, put};
-use super::{Owner, Session, Totals, Tree, Znode, Zxid, path};
+use super::{NOWHERE, Owner, Session, Totals, Tree, Znode, Zxid, path};
 use crate::Sorted;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::snapshot::Version;
 
 /// What a piece's first byte says.
 pub(crate) const INSTANCES: u8 = 0;
@@ -17,6 +18,7 @@ pub(crate) const NODES: u8 = 2;
 pub(crate) fn write<E>(
     tree: &Tree,
     size: usize,
+    version: Version,
     sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut piece = vec![SESSIONS];
@@ -32,6 +34,9 @@ pub(crate) fn write<E>(
         w.number(session.id.0 as u64);
         w.bytes(&session.password);
         w.number(session.timeout.into());
+        if version >= Version::WithMoves {
+            w.number(session.node);
+        }
     }
     sink(&piece)?;
     piece.clear();
@@ -94,13 +99,21 @@ pub(crate) struct Rebuild {
 }
 
 impl Rebuild {
-    pub(crate) fn sessions(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+    pub(crate) fn sessions(
+        &mut self,
+        r: &mut Reader<'_>,
+        version: Version,
+    ) -> Result<(), DecodeError> {
         self.tree.zxid = Zxid(r.number()? as i64);
         while !r.is_empty() {
             let session = Session {
                 id: session(r)?,
                 password: password(r)?,
                 timeout: r.number()?.try_into().map_err(|_| r.fault("a timeout"))?,
+                node: match version >= Version::WithMoves {
+                    true => r.number()?,
+                    false => NOWHERE,
+                },
                 ephemerals: Default::default(),
             };
             if let Err(place) = self.tree.sessions.find(&session.id) {

@@ -141,6 +141,8 @@ codes! {
         AuthFailed = -115,
         /// The session is served by another connection.
         SessionMoved = -118,
+        /// The server only answers readers now.
+        NotReadOnly = -119,
         /// There is no such watch.
         NoWatcher = -121,
         /// The ensemble cannot be changed from here.

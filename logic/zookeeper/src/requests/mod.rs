@@ -15,6 +15,8 @@ use crate::connection::World;
 pub enum Ticket {
     /// To a client that opens a session.
     Open,
+    /// To one that comes back to it from another node.
+    Move,
     /// To one that closes it, under this number.
     Close(i32),
     /// To one operation: the number, and what was asked for.
@@ -52,6 +54,14 @@ impl Clients {
         let rest = &body[8..];
         let waits = connection.in_flight > 0;
         let op = OpCode::of(code);
+        if connection.reader && op.is_some_and(|op| is_write(op) || op == OpCode::Sync) {
+            self.count_request(key);
+            match op {
+                Some(OpCode::CloseSession) => self.end(key),
+                _ => self.refuse(key, number, &ErrorCode::NotReadOnly.into(), world),
+            }
+            return true;
+        }
         let writes = op.is_some_and(is_write);
         if waits && (!writes || connection.in_flight >= self.limits.in_flight) {
             return false;
@@ -94,7 +104,13 @@ impl Clients {
     }
 
     /// Answers at once, with what `body` writes.
-    fn reply(&mut self, key: Key, number: i32, world: &World<'_>, body: impl FnOnce(&mut Out<'_>)) {
+    pub(crate) fn reply(
+        &mut self,
+        key: Key,
+        number: i32,
+        world: &World<'_>,
+        body: impl FnOnce(&mut Out<'_>),
+    ) {
         let zxid = world.registry.tree().zxid().0;
         if let Some(connection) = self.connection(key) {
             let mut out = Out::reply(&mut connection.output, number, zxid, 0);

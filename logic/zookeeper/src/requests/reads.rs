@@ -3,7 +3,7 @@ use wire::zookeeper::{ErrorCode, MultiOps, MultiResult, Out, Request};
 
 use super::Fault;
 use crate::clients::{Clients, Key};
-use crate::connection::{Connection, World};
+use crate::connection::{AwaitedRequest, Connection, World};
 use crate::reply::stat_fields;
 use crate::watches::{CHILD, DATA};
 
@@ -46,7 +46,13 @@ impl Clients {
                 self.children(key, number, node, stat, world);
             }
             Request::GetAcl { path } => self.access_list(key, number, path, world)?,
-            Request::Sync { path } => self.reply(key, number, world, |out| out.text(path)),
+            // Where there is one node, nobody knows more than it does.
+            Request::Sync { path } if world.node.is_none() => {
+                self.reply(key, number, world, |out| out.text(path));
+            }
+            Request::Sync { path } => {
+                self.wait(key, AwaitedRequest::Sync(number, path.into()));
+            }
             Request::Ping => self.reply(key, number, world, |_| {}),
             Request::MultiRead(ops) => self.multi_read(key, number, ops, world)?,
             Request::Reconfig => return Err(ErrorCode::ReconfigDisabled.into()),

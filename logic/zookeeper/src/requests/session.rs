@@ -7,7 +7,7 @@ use wire::zookeeper::{AuthPacket, ConnectRequest, ConnectResponse, ErrorCode, Ou
 use super::{Fault, Ticket};
 use crate::access::{digest, same};
 use crate::clients::{Clients, Key};
-use crate::connection::{Phase, World};
+use crate::connection::{AwaitedRequest, Phase, World};
 use crate::sasl;
 
 /// Identities that one client may prove: each is written to the log with its commands.
@@ -18,32 +18,114 @@ const LONGEST_IDENTITY: usize = 512;
 impl Clients {
     /// A client opens a session, or comes back to one.
     pub(crate) fn connect(&mut self, key: Key, request: &ConnectRequest<'_>, world: &World<'_>) {
+        if !world.in_touch {
+            // Nobody knows which sessions there are.
+            return match self.limits.readers && request.read_only == Some(true) {
+                true => self.let_read(key, request, world),
+                false => self.end(key),
+            };
+        }
         if request.session == 0 {
             return self.open(key, request, world);
         }
-        let id = SessionId(request.session);
-        let session = world.registry.tree().session(id);
-        let session = session.filter(|s| same(&s.password, request.password));
         let Some(connection) = self.connection(key) else {
             return;
         };
-        let Some(session) = session else {
-            ConnectResponse::refused(request.read_only).write(&mut connection.output);
-            return self.end(key);
-        };
-        connection.session = id;
-        connection.password = session.password;
-        connection.timeout = session.timeout;
+        connection.session = SessionId(request.session);
+        // One of another length is nobody's.
+        connection.password = request.password.try_into().unwrap_or_default();
         connection.read_only = request.read_only;
+        if !self.come_back(key, world) {
+            match world.node {
+                // It may have been opened on another node a moment ago.
+                Some(_) => {
+                    if let Some(connection) = self.connection(key) {
+                        connection.phase = Phase::Opening;
+                    }
+                    self.wait(key, AwaitedRequest::Find);
+                }
+                None => self.turn_away(key),
+            }
+        }
+    }
+
+    /// Serves a client without a session: it may read what may be out of date, and is told so.
+    fn let_read(&mut self, key: Key, request: &ConnectRequest<'_>, world: &World<'_>) {
+        let timeout = self.timeout(request);
+        // One that it may have is not looked for: it gets it back from a node that knows.
+        let session = self.new_session(world);
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        connection.session = session;
+        connection.timeout = timeout;
+        connection.read_only = request.read_only;
+        connection.reader = true;
+        self.has_readers = true;
         self.welcome(key);
-        self.attach(key, world);
         self.count_answer(key);
     }
 
-    fn open(&mut self, key: Key, request: &ConnectRequest<'_>, world: &World<'_>) {
+    /// What a client gets that asks for a timeout, in milliseconds.
+    fn timeout(&self, request: &ConnectRequest<'_>) -> u32 {
         let (least, most) = (self.limits.min_timeout, self.limits.max_timeout);
-        let timeout = u64::try_from(request.timeout).unwrap_or(0);
-        let timeout = timeout.clamp(least.as_millis() as u64, most.as_millis() as u64) as u32;
+        let wanted = u64::try_from(request.timeout).unwrap_or(0);
+        wanted.clamp(least.as_millis() as u64, most.as_millis() as u64) as u32
+    }
+
+    /// Serves a session that there is, once no other node does; false if there is none of that number and password.
+    fn come_back(&mut self, key: Key, world: &World<'_>) -> bool {
+        let Some(connection) = self.connection(key) else {
+            return true;
+        };
+        let session = world.registry.tree().session(connection.session);
+        let Some(session) = session.filter(|s| same(&s.password, &connection.password)) else {
+            return false;
+        };
+        connection.timeout = session.timeout;
+        let (session, by) = (session.id, session.node);
+        match world.node {
+            Some(node) if node != by => {
+                if let Some(connection) = self.connection(key) {
+                    connection.phase = Phase::Opening;
+                }
+                self.submit(key, TreeCommand::Move { session }, Ticket::Move);
+            }
+            _ => {
+                self.welcome(key);
+                self.attach(key, world);
+                self.count_answer(key);
+            }
+        }
+        true
+    }
+
+    /// Tells a client that its session is over.
+    pub(crate) fn turn_away(&mut self, key: Key) {
+        if let Some(connection) = self.connection(key) {
+            ConnectResponse::refused(connection.read_only).write(&mut connection.output);
+            self.end(key);
+        }
+    }
+
+    /// Answers what has waited for this node to have caught up with the others.
+    pub(crate) fn go_on(&mut self, key: Key, world: &World<'_>) {
+        let awaited = self.connection(key).and_then(|c| c.awaits.take());
+        match awaited.map(|awaited| awaited.request) {
+            Some(AwaitedRequest::Find) => {
+                if !self.come_back(key, world) {
+                    self.turn_away(key);
+                }
+            }
+            Some(AwaitedRequest::Sync(number, path)) => {
+                self.reply(key, number, world, |out| out.text(&path));
+            }
+            None => {}
+        }
+    }
+
+    fn open(&mut self, key: Key, request: &ConnectRequest<'_>, world: &World<'_>) {
+        let timeout = self.timeout(request);
         let session = self.new_session(world);
         let Some(connection) = self.connection(key) else {
             return;
@@ -81,7 +163,7 @@ impl Clients {
                 timeout: connection.timeout as i32,
                 session: connection.session.0,
                 password: connection.password,
-                read_only: connection.read_only.map(|_| false),
+                read_only: connection.read_only.map(|_| connection.reader),
             };
             response.write(&mut connection.output);
         }

@@ -102,6 +102,19 @@ pub(in crate::node) fn peers([cert, key, ca]: &[PathBuf; 3]) -> anyhow::Result<P
     })
 }
 
+/// What connections to a collector of traces need.
+pub(in crate::node) fn collector(ca: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
+    let roots = match ca {
+        Some(ca) => authorities(ca)?,
+        None => system()?,
+    };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 /// What connections to a service's instances need.
 pub(super) fn service(tls: &ServiceTls) -> anyhow::Result<Made<InstanceTls>> {
     let server_name = tls.server_name.as_deref().map(|name| {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{CONNECT, Identity, Stream, frames};
+use crate::raft::spawn;
 
 /// Requests that may wait to be sent to a node.
 const QUEUE: usize = 64;
@@ -45,7 +46,7 @@ impl Link {
             to_disk,
             address: address.into(),
         };
-        tokio::spawn(way.run(queue));
+        spawn(way.run(queue));
         Self {
             requests,
             number: Arc::default(),
@@ -140,7 +141,7 @@ async fn exchange(
     let (from, mut out) = split(stream);
     let (received, mut answers) = mpsc::channel(QUEUE);
     // A task of its own: a message half read must not be given up for one to be sent.
-    let reading = tokio::spawn(async move {
+    let reading = spawn(async move {
         let mut from = BufReader::with_capacity(16 << 10, from);
         while let Ok(Some(message)) = frames::receive(&mut from, MAX_MESSAGE).await {
             let Ok(Message::Response(number, response)) = Message::decode(&message) else {
@@ -160,6 +161,7 @@ async fn exchange(
             break Err(e);
         }
         tokio::select! {
+            biased;
             request = queue.recv() => match request {
                 Some((number, frame, answer)) => {
                     waiting.insert(number, answer);

@@ -3,26 +3,21 @@
 mod frames;
 mod link;
 mod server;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::PeerTls;
 pub(crate) use link::{Link, LinkError};
 pub(crate) use server::{Answers, Handler, Peer, serve};
+pub(crate) use transport::{Listener, Opening, Stream, Tcp, Transport};
 
 /// How long a connection may take to be there, greetings and all.
 const CONNECT: Duration = Duration::from_secs(2);
-
-/// A connection, whatever protects it.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// How nodes know each other.
 #[derive(Clone)]
@@ -33,23 +28,22 @@ pub(crate) struct Identity {
     /// The node's data directory; see [`registry::replication::Member::disk`].
     pub(crate) disk: u64,
     pub(crate) tls: Option<PeerTls>,
+    pub(crate) transport: Arc<dyn Transport>,
 }
 
 impl Identity {
-    async fn accept(&self, stream: TcpStream) -> std::io::Result<Box<dyn Stream>> {
-        stream.set_nodelay(true)?;
+    async fn accept(&self, stream: Box<dyn Stream>) -> std::io::Result<Box<dyn Stream>> {
         Ok(match &self.tls {
             Some(tls) => {
                 let acceptor = TlsAcceptor::from(Arc::clone(&tls.server));
                 Box::new(acceptor.accept(stream).await?)
             }
-            None => Box::new(stream),
+            None => stream,
         })
     }
 
     async fn connect(&self, address: &str) -> std::io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let stream = self.transport.connect(address).await?;
         Ok(match &self.tls {
             Some(tls) => {
                 let connector = TlsConnector::from(Arc::clone(&tls.client));
@@ -58,7 +52,7 @@ impl Identity {
                 let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
                 Box::new(connector.connect(name, stream).await?)
             }
-            None => Box::new(stream),
+            None => stream,
         })
     }
 }

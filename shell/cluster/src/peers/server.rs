@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use registry::replication::{Hello, MAX_MESSAGE, Message, PROTOCOL, Response};
 use tokio::io::{BufReader, split};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{CONNECT, Identity, Stream, frames};
+use super::{CONNECT, Identity, Listener, Stream, frames};
+use crate::raft::spawn;
 
 /// Answers that may wait to be sent.
 const QUEUE: usize = 64;
@@ -60,12 +60,16 @@ fn answer(number: u64, response: Response) -> Vec<u8> {
 }
 
 /// Takes connections of other nodes.
-pub(crate) async fn serve<H: Handler>(listener: TcpListener, identity: Identity, handler: Arc<H>) {
+pub(crate) async fn serve<H: Handler>(
+    mut listener: Box<dyn Listener>,
+    identity: Identity,
+    handler: Arc<H>,
+) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let (identity, handler) = (identity.clone(), Arc::clone(&handler));
-                tokio::spawn(connection(stream, identity, handler));
+                spawn(connection(stream, from, identity, handler));
             }
             // No descriptors, most likely: those that there are go on.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -73,8 +77,13 @@ pub(crate) async fn serve<H: Handler>(listener: TcpListener, identity: Identity,
     }
 }
 
-async fn connection<H: Handler>(stream: TcpStream, identity: Identity, handler: Arc<H>) {
-    match timeout(CONNECT, greet(stream, &identity)).await {
+async fn connection<H: Handler>(
+    stream: Box<dyn Stream>,
+    from: String,
+    identity: Identity,
+    handler: Arc<H>,
+) {
+    match timeout(CONNECT, greet(stream, &from, &identity)).await {
         Ok(Ok((stream, from))) => {
             // Whatever ended it, it has ended.
             let _ = converse(stream, from, &handler).await;
@@ -85,8 +94,11 @@ async fn connection<H: Handler>(stream: TcpStream, identity: Identity, handler: 
     }
 }
 
-async fn greet(stream: TcpStream, identity: &Identity) -> io::Result<(Box<dyn Stream>, Peer)> {
-    let address = stream.peer_addr()?;
+async fn greet(
+    stream: Box<dyn Stream>,
+    address: &str,
+    identity: &Identity,
+) -> io::Result<(Box<dyn Stream>, Peer)> {
     let refused = |why: &str| io::Error::other(format!("{address} was refused: {why}"));
     let mut stream = identity
         .accept(stream)
@@ -137,7 +149,7 @@ async fn converse<H: Handler>(
 ) -> io::Result<()> {
     let (reading, mut out) = split(stream);
     let (answers, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE);
-    let writing = tokio::spawn(async move {
+    let writing = spawn(async move {
         while let Some(frame) = queue.recv().await {
             if frames::send(&mut out, &frame).await.is_err() {
                 return;

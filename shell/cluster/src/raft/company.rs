@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::network::Network;
 use super::read::Reads;
 use super::types::Types;
-use super::{Entrance, report};
+use super::{report, spawn};
 use crate::company::{Ask, Asked};
 use crate::node::Shared;
 
@@ -38,7 +38,7 @@ impl Company {
     pub(super) fn tasks(
         &self,
         asked: Asked,
-        entrance: Entrance,
+        (address, join): (Box<str>, Vec<String>),
         changes: &Changes,
     ) -> Vec<JoinHandle<()>> {
         let reads = Reads {
@@ -51,18 +51,18 @@ impl Company {
             raft: self.raft.clone(),
             network: self.network.clone(),
             shared: Arc::clone(&self.shared),
-            address: entrance.address,
-            join: entrance.join,
+            address,
+            join,
         };
         let measuring = reads.clone();
         vec![
-            tokio::spawn(reads.confirm(asked.confirms)),
-            tokio::spawn(async move {
+            spawn(reads.confirm(asked.confirms)),
+            spawn(async move {
                 newcomer.run().await;
                 measuring.measure().await;
             }),
-            tokio::spawn(answer(changes.clone(), asked.asks)),
-            tokio::spawn(changes.clone().tidy_up()),
+            spawn(answer(changes.clone(), asked.asks)),
+            spawn(changes.clone().tidy_up()),
         ]
     }
 }
@@ -71,7 +71,7 @@ impl Company {
 async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
     while let Some(ask) = asked.recv().await {
         let changes = changes.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             match ask {
                 Ask::Change(change, answer) => {
                     let _ = answer.send(changes.pass_on(change).await);

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use openraft::Raft;
 use registry::replication::{Change, EntryId, Member, Membership, Request, Response, Standing};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::machine::Machine;
@@ -66,15 +66,11 @@ pub(super) async fn ask_all<'a>(
     network: &Network,
     nodes: impl Iterator<Item = (u64, &'a str)>,
 ) -> Standings {
-    let mut asked = JoinSet::new();
-    for (node, address) in nodes {
-        let (network, address) = (network.clone(), Box::<str>::from(address));
-        asked.spawn(async move {
-            let standing = who(&network, node, &address).await;
-            (address, standing)
-        });
-    }
-    asked.join_all().await
+    let asked = nodes.map(async |(node, address)| {
+        let standing = who(network, node, address).await;
+        (address.into(), standing)
+    });
+    join_all(asked).await
 }
 
 /// Asks a node who it is.

@@ -1,7 +1,6 @@
 //! Who leads, and what depends on it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::{InstanceId, ServiceKey};
@@ -10,16 +9,17 @@ use openraft::raft::TransferLeaderRequest;
 use openraft::{Instant, Raft, ReadPolicy, ServerState};
 use registry::replication::{Member, Request};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::machine::Machine;
 use super::network::{Network, Use};
+use super::types::spawn;
 use super::types::{Types, membership, raft_vote};
 use crate::journal::Journal;
 use crate::node::{Progress, Shared, lock};
+use crate::peers::Transport;
 
 /// Renewals are sent to the leader this often, all that came meanwhile in one message.
 const RENEW: Duration = Duration::from_millis(200);
@@ -38,11 +38,10 @@ const TURN: Duration = Duration::from_millis(80);
 pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Shared>) {
     let mut metrics = raft.server_metrics();
     loop {
-        {
+        let leads_in = {
             let now = metrics.borrow_and_update();
             let leads = now.state == ServerState::Leader && now.current_leader == Some(node);
             let term = now.vote.leader_id.term;
-            shared.lead.store(if leads { term } else { 0 }, Relaxed);
             let mut known = lock(&shared.known);
             known.term = term;
             known.leader = now.current_leader;
@@ -56,12 +55,9 @@ pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Sh
             if known.leader_name.as_deref() != name {
                 known.leader_name = name.map(Into::into);
             }
-        }
-        // Under the lock, or the keeper could look, miss it, and sleep.
-        drop(lock(&shared.leases));
-        shared.lease_work.notify_all();
-        drop(lock(&shared.sessions));
-        shared.session_work.notify_all();
+            if leads { term } else { 0 }
+        };
+        shared.lead_in(leads_in);
         if metrics.changed().await.is_err() {
             return;
         }
@@ -75,7 +71,7 @@ pub(super) async fn prove(
 ) {
     while let Some(answer) = asked.recv().await {
         let raft = raft.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let proof = raft.ensure_linearizable(ReadPolicy::ReadIndex);
             let proven = timeout(Duration::from_secs(2), proof).await;
             let _ = answer.send(matches!(proven, Ok(Ok(_))));
@@ -98,32 +94,36 @@ pub(super) async fn renew(node: u64, network: Network, shared: Arc<Shared>) {
             continue;
         };
         let renewed: Vec<(ServiceKey, InstanceId)> = lock(&shared.renewals).drain().collect();
-        let mut sessions: Vec<u64> = {
+        let sessions: Vec<u64> = {
             let clock = lock(&shared.sessions);
             let heard = clock.heard_since(heard);
             heard.into_iter().map(|id| id.0 as u64).collect()
         };
-        heard = now;
         if renewed.is_empty() && sessions.is_empty() {
+            heard = now;
             continue;
         }
         let link = network.link(leader, &member, Use::Questions);
+        // What the leader has not heard of goes to the next, or to this one when it is back.
         for instances in renewed.chunks(MOST_RENEWED) {
             let request = Request::Renew {
                 instances: instances.to_vec(),
-                sessions: std::mem::take(&mut sessions),
+                sessions: Vec::new(),
             };
             if link.ask(request, PATIENCE).await.is_err() {
-                // They go to the next leader, or this one when it is back.
                 lock(&shared.renewals).extend(instances.iter().cloned());
             }
         }
-        if !sessions.is_empty() {
+        let mut told = true;
+        for sessions in sessions.chunks(MOST_RENEWED) {
             let request = Request::Renew {
                 instances: Vec::new(),
-                sessions,
+                sessions: sessions.to_vec(),
             };
-            let _ = link.ask(request, PATIENCE).await;
+            told &= link.ask(request, PATIENCE).await.is_ok();
+        }
+        if told {
+            heard = now;
         }
     }
 }
@@ -138,6 +138,7 @@ pub(super) async fn succeed(
     raft: Raft<Types, Machine>,
     journal: Arc<Journal>,
     shared: Arc<Shared>,
+    transport: Arc<dyn Transport>,
     mut lost: UnboundedReceiver<u64>,
 ) {
     while let Some(gone) = lost.recv().await {
@@ -148,7 +149,7 @@ pub(super) async fn succeed(
         let Some(member) = members.nodes.get(&gone).filter(|_| leader == Some(gone)) else {
             continue;
         };
-        if listens(member).await {
+        if listens(&*transport, member).await {
             continue;
         }
         let mut voters: Vec<u64> = members.voters.iter().flatten().copied().collect();
@@ -183,9 +184,9 @@ pub(super) async fn succeed(
 }
 
 /// Whether anybody takes connections there, and keeps them: a process that ends may still have its port for a moment.
-async fn listens(member: &Member) -> bool {
+async fn listens(transport: &dyn Transport, member: &Member) -> bool {
     for _ in 0..LOOKS {
-        let connected = timeout(LOOK, TcpStream::connect(&*member.address)).await;
+        let connected = timeout(LOOK, transport.connect(&member.address)).await;
         let mut stream = match connected {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return e.kind() != std::io::ErrorKind::ConnectionRefused,

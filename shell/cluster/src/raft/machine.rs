@@ -14,11 +14,12 @@ use registry::replication::{Member, Origin};
 use tokio::sync::oneshot;
 
 use super::types::{Stored, Term, Types, log_id, raft_membership};
-use super::{Entry, Payload};
 use crate::apply::Applier;
+use crate::ground::Work;
 use crate::journal::Journal;
 use crate::node::{Shared, lock};
 use crate::snapshot;
+use crate::storage::Storage;
 
 type Meta = SnapshotMeta<Term, u64, Member>;
 pub(super) type Snapshot = openraft::Snapshot<Term, u64, Member, SnapshotFile>;
@@ -47,23 +48,6 @@ impl Machine {
             applier: Applier::new(Arc::clone(shared)),
         }
     }
-
-    fn apply_entry(&self, entry: &Entry) -> io::Result<()> {
-        let id = entry.id();
-        match &entry.payload {
-            Payload::Blank => self.shared.state_mut().origin.entry = id,
-            Payload::Membership(membership) => {
-                let origin = &mut self.shared.state_mut().origin;
-                origin.entry = id;
-                origin.since = id;
-                origin.membership.clone_from(membership);
-            }
-            Payload::Batch(batch) => {
-                self.applier.apply(id, batch).map_err(io::Error::other)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl RaftStateMachine<Types> for Machine {
@@ -81,7 +65,7 @@ impl RaftStateMachine<Types> for Machine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            self.apply_entry(&entry)?;
+            self.applier.apply(&entry).map_err(io::Error::other)?;
             self.journal.applied(&entry);
             if let Some(responder) = responder {
                 responder.send(());
@@ -165,14 +149,8 @@ impl Builder {
         let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
         let origin = self.origin.clone();
         let write = move || {
-            let began = Instant::now();
-            let revision = registry.revision();
-            let stop = || shared.closing.load(Relaxed);
-            let written = snapshot::write(&*storage, &registry, &origin, stop);
-            // What has changed since was kept for this; give it back before anything waits.
-            drop(registry);
-            let written = written.map(|len| {
-                shared.counters.snapshot(revision, len, began.elapsed());
+            let written = write_snapshot(&shared, &*storage, registry, &origin);
+            let _ = told.send(written.map(|(revision, len)| {
                 let position = origin.position;
                 let before = lock(&shared.latest_snapshot).replace((origin, revision));
                 if let Some((before, _)) = before {
@@ -185,13 +163,39 @@ impl Builder {
                         "removing what a snapshot made unneeded failed: {e}"
                     ));
                 }
-            });
-            let _ = told.send(written);
+            }));
         };
-        let thread = std::thread::Builder::new().name("snapshot".into());
-        thread.spawn(write)?;
+        match &self.shared.work {
+            Work::Threads => {
+                let thread = std::thread::Builder::new().name("snapshot".into());
+                thread.spawn(write)?;
+            }
+            #[cfg(test)]
+            Work::Later(wait) => {
+                tokio::time::sleep(wait()).await;
+                write();
+            }
+        }
         written.await.map_err(io::Error::other)?
     }
+}
+
+/// Writes a snapshot of what the registry was, unless the node is closed first; returns its revision and its length.
+pub(super) fn write_snapshot(
+    shared: &Shared,
+    storage: &dyn Storage,
+    registry: Registry,
+    origin: &Origin,
+) -> io::Result<(Revision, u64)> {
+    let began = Instant::now();
+    let revision = registry.revision();
+    let stop = || shared.closing.load(Relaxed);
+    let written = snapshot::write(storage, &registry, origin, stop);
+    // What has changed since was kept for this; give it back before anything waits.
+    drop(registry);
+    let len = written?;
+    shared.counters.snapshot(revision, len, began.elapsed());
+    Ok((revision, len))
 }
 
 pub(super) fn snapshot_of(origin: &Origin, revision: Revision) -> Snapshot {

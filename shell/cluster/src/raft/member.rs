@@ -20,6 +20,7 @@ use super::types::{Ended, Proposal, Types, entry_id, log_id, raft_vote, vote};
 use super::{Batch, Entry, found, read, report};
 use crate::node::{Shared, lock};
 use crate::peers::{Answers, Handler, Peer};
+use crate::raft::spawn;
 use crate::snapshot;
 use crate::storage::{File, Storage};
 
@@ -57,7 +58,7 @@ impl Handler for Replica {
         };
         if let Some(question) = question(&request, from) {
             // They wait for others: what comes behind them must not.
-            tokio::spawn(async move {
+            spawn(async move {
                 let response = self.answer(question, from).await;
                 answers.send(number, response).await;
             });
@@ -90,7 +91,7 @@ impl Handler for Replica {
                 // What cannot be applied must not get into the log.
                 commands(batch.commands).map_err(io::Error::other)?;
                 let batch = Arc::new(Batch::read(batch));
-                tokio::spawn(async move {
+                spawn(async move {
                     let response = self.propose(batch).await;
                     answers.send(number, response).await;
                 });

@@ -232,6 +232,7 @@ impl RaftNetworkV2<Types> for Client {
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         tokio::select! {
+            biased;
             sent = self.send_snapshot(vote, snapshot) => Ok(sent?),
             closed = cancel => Err(closed.into()),
         }

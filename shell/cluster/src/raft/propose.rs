@@ -16,10 +16,8 @@ use super::network::{Network, Use};
 use super::types::{Ended, Proposal, Types};
 use crate::SubmitError;
 use crate::node::{Shared, secret};
-use crate::queue::{Job, MAX_RECORDS, Message};
+use crate::queue::{Job, Message, TAKE, batches};
 
-/// Messages taken from the queue at a time.
-const TAKE: usize = 4_096;
 /// How long a batch is tried to be put into the log: some elections.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the leader may take to commit a batch, until it is asked again.
@@ -76,21 +74,9 @@ impl Proposer {
         let mut taken = Vec::with_capacity(TAKE);
         let mut closing = false;
         while !closing && messages.recv_many(&mut taken, TAKE).await > 0 {
-            let (mut jobs, mut bytes) = (Vec::new(), 0);
-            for message in taken.drain(..) {
-                match message {
-                    Message::Work(job) => {
-                        if bytes + job.records.len() > MAX_RECORDS {
-                            self.propose(std::mem::take(&mut jobs)).await;
-                            bytes = 0;
-                        }
-                        bytes += job.records.len();
-                        jobs.push(job);
-                    }
-                    Message::Close => closing = true,
-                }
-            }
-            if !jobs.is_empty() {
+            let (work, last) = batches(taken.drain(..));
+            closing = last;
+            for jobs in work {
                 self.propose(jobs).await;
             }
         }
@@ -129,6 +115,7 @@ impl Proposer {
             };
             // After a change of leader the same batch is sent to the next, which knows it by its number.
             tokio::select! {
+                biased;
                 _ = &mut ended => return,
                 () = sleep(pause) => {}
             }
@@ -174,7 +161,8 @@ impl Proposer {
     }
 }
 
-fn batch_of(node: u64, number: Number, jobs: &[Job]) -> Batch {
+/// All jobs as one batch.
+pub(super) fn batch_of(node: u64, number: Number, jobs: &[Job]) -> Batch {
     let mut records = Vec::with_capacity(jobs.iter().map(|job| job.records.len()).sum());
     for job in jobs {
         records.extend_from_slice(&job.records);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use registry::replication::{Report, Request, Response};
-use tokio::task::JoinSet;
 
 use super::machine::Machine;
 use super::network::{Network, Use};
@@ -33,17 +33,15 @@ pub(super) async fn overview(
     shared: &Shared,
 ) -> BTreeMap<u64, Report> {
     let members = lock(&shared.known).membership.clone();
-    let mut asked = JoinSet::new();
-    for (id, member) in members.nodes.iter().filter(|(id, _)| **id != node) {
-        let (id, link) = (*id, network.link(*id, member, Use::Questions));
-        asked.spawn(async move {
-            match link.ask(Request::Report, PATIENCE).await {
-                Ok(Response::Report(report)) => Some((id, *report)),
-                _ => None,
-            }
-        });
-    }
-    let mut reports: BTreeMap<u64, Report> = asked.join_all().await.into_iter().flatten().collect();
+    let others = members.nodes.iter().filter(|(id, _)| **id != node);
+    let asked = others.map(async |(id, member)| {
+        let link = network.link(*id, member, Use::Questions);
+        match link.ask(Request::Report, PATIENCE).await {
+            Ok(Response::Report(report)) => Some((*id, *report)),
+            _ => None,
+        }
+    });
+    let mut reports: BTreeMap<u64, Report> = join_all(asked).await.into_iter().flatten().collect();
     reports.insert(node, report(raft, shared));
     reports
 }

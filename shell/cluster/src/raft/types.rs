@@ -18,6 +18,21 @@ use super::{Batch, Entry, Payload};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Types;
 
+/// What everything runs on.
+#[cfg(not(test))]
+type Runtime = openraft::impls::TokioRuntime;
+/// The same, but for chance, which seeds decide.
+#[cfg(test)]
+pub(crate) type Runtime =
+    openraft::rt::deterministic_rng::DeterministicRng<openraft::impls::TokioRuntime>;
+
+/// Begins a task.
+pub(crate) fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    <Runtime as openraft::AsyncRuntime>::spawn(task)
+}
+
 /// The term of an entry.
 pub(crate) type Term = <LeaderId<u64, u64> as RaftLeaderId>::Committed;
 pub(crate) type RaftVote = openraft::impls::Vote<LeaderId<u64, u64>>;
@@ -34,7 +49,7 @@ impl openraft::RaftTypeConfig for Types {
     type Vote = RaftVote;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = Ended
     where

@@ -18,7 +18,7 @@ use registry::{Command, Committed, Registry};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use zookeeper::{Counters, Facts, Limits, WatchCounts, text};
+use zookeeper::{Counters, Ensemble, Facts, Limits, WatchCounts, text};
 
 use crate::Refused;
 pub use admin::serve as serve_admin;
@@ -50,6 +50,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// Bytes of the log on disk.
     fn log_bytes(&self) -> u64;
+
+    /// Which of several nodes this is; none if there is only one.
+    fn node(&self) -> Option<u64>;
+
+    /// Whether this node hears of what the others do: if not for a while, a session may be over that it knows nothing of,
+    /// and what is a lock here is another's already.
+    fn in_touch(&self) -> bool;
+
+    /// Calls `done` once this node shows all that was committed anywhere when this was called, or with false when that
+    /// cannot be.
+    fn catch_up(&self, done: Box<dyn FnOnce(bool) + Send>);
+
+    /// The nodes, if there are several.
+    fn ensemble(&self) -> Option<Ensemble>;
 }
 
 /// How the front is run.
@@ -283,6 +297,7 @@ impl Common {
                 limits.max_timeout.as_millis(),
             ),
             log_bytes: self.store.log_bytes(),
+            ensemble: self.store.ensemble(),
         });
     }
 }
@@ -297,6 +312,18 @@ impl Observer for Fan {
     fn session_closed(&self, session: SessionId) {
         for shard in &self.0 {
             shard.clients().session_closed(session);
+        }
+    }
+
+    fn session_moved(&self, session: SessionId) {
+        for shard in &self.0 {
+            shard.clients().displace(session);
+        }
+    }
+
+    fn replaced(&self) {
+        for shard in &self.0 {
+            shard.clients().end_sessions();
         }
     }
 

@@ -21,6 +21,8 @@ use crate::Reason;
 
 /// How long to wait when the log has no room.
 const NO_ROOM: Duration = Duration::from_millis(2);
+/// How often connections are looked at that should be ended.
+const TIDY: Duration = Duration::from_millis(250);
 /// What a thread reads at a time: a pipeline of a thousand reads, or a sixteenth of the largest frame.
 const SCRATCH: usize = 64 << 10;
 
@@ -150,14 +152,17 @@ pub(super) struct Local {
 
 impl Local {
     async fn run(self: Rc<Self>, mut inbox: Inbox) {
-        let mut tidy = tokio::time::interval(Duration::from_secs(1));
+        let mut tidy = tokio::time::interval(TIDY);
         let mut young = VecDeque::new();
         while !self.shard.stop.load(Relaxed) {
             tokio::select! {
                 biased;
                 () = self.shard.work.notified() => self.attend(),
                 Some(arrival) = inbox.recv() => young.extend(self.welcome(arrival)),
-                _ = tidy.tick() => self.end_silent(&mut young),
+                _ = tidy.tick() => {
+                    self.end_silent(&mut young);
+                    self.end_uncertain();
+                }
             }
         }
     }
@@ -195,6 +200,21 @@ impl Local {
                 None => {}
             }
             young.pop_front();
+        }
+        let listed = clients.has_listed();
+        drop(clients);
+        if listed {
+            self.attend();
+        }
+    }
+
+    /// Ends connections whose sessions may be over without this node knowing: their clients find another node, or know at
+    /// least that they do not know.
+    fn end_uncertain(&self) {
+        let mut clients = self.shard.clients();
+        match self.common.store.in_touch() {
+            true => clients.end_readers(),
+            false => clients.end_sessions(),
         }
         let listed = clients.has_listed();
         drop(clients);
@@ -250,7 +270,9 @@ impl Local {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let wall = Timestamp(since.map_or(0, |d| d.as_millis() as u64));
         let now = store.now();
+        let (node, in_touch) = (store.node(), store.in_touch());
         let mut take = Take::default();
+        let mut behind = Vec::new();
         let mut commands: Vec<(Key, Command, Ticket)> = Vec::new();
         let mut words = Vec::new();
         let mut taken = Vec::new();
@@ -261,6 +283,8 @@ impl Local {
                 wall,
                 draw: &draw,
                 pulse: &|session| store.pulse(session),
+                node,
+                in_touch,
             };
             let mut clients = self.shard.clients();
             match bytes {
@@ -270,12 +294,20 @@ impl Local {
             commands.extend(std::iter::from_fn(|| clients.poll_command()));
             words.extend(std::iter::from_fn(|| clients.poll_word()));
             taken.extend(std::iter::from_fn(|| clients.poll_taken()));
+            behind.extend(std::iter::from_fn(|| clients.poll_behind()));
             if words.is_empty() {
                 take = clients.take(key);
             }
         });
         for (key, command, ticket) in commands {
             self.submit(key, command, ticket);
+        }
+        for key in behind {
+            let shard = Arc::clone(&self.shard);
+            store.catch_up(Box::new(move |has| {
+                shard.clients().caught_up(key, has);
+                shard.wake_if_listed();
+            }));
         }
         for session in taken {
             let others = self.common.shards().iter();

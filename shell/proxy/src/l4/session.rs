@@ -198,7 +198,7 @@ impl Session {
         stats.requests.bump(1);
         let mut context = Context {
             unit: Unit::Connection,
-            key: source_key(service, self.peer.ip()),
+            key: source_key(service.balancing.hash_secret, self.peer.ip()),
             ..Context::default()
         };
         loop {
@@ -238,7 +238,7 @@ impl Session {
                     in_flight.done(balance::Outcome::Unreachable, worker.now());
                 }
             }
-            if self.outcome.attempts > service.retries || !worker.may_retry(&snapshot, number) {
+            if self.outcome.attempts > service.retries || !worker.may_retry(service, number) {
                 return Err(Closed::Unavailable);
             }
             stats.retries.bump(1);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use balance::{Joined, Queue, Ticket};
-use model::{Admission, Limiting, Priority, ServiceTable};
+use model::{Admission, Limiting, Moment, Priority, ServiceTable};
 
 use crate::rt::TaskId;
 use crate::worker::Worker;
@@ -45,19 +45,20 @@ enum Verdict {
     SentAway,
 }
 
-/// Waits until the service with this number has room for one more request; `None` if it has none in time.
+/// Waits until the service with this number has room for one more request; `None` if it has none in time, or by the deadline.
 pub(crate) async fn admit(
     worker: &Rc<Worker>,
     number: usize,
     service: &ServiceTable,
     priority: Priority,
+    deadline: Moment,
 ) -> Option<Admitted> {
     let admission = &service.admission;
     // Nobody overtakes those who wait already.
     if worker.waiters.are_none(number) && admission.enter() {
         return Some(Admitted::new(worker, number, admission));
     }
-    let admitted = wait(worker, number, service, priority).await;
+    let admitted = wait(worker, number, service, priority, deadline).await;
     if admitted.is_none() {
         admission.shed[priority as usize].add(1);
     }
@@ -69,13 +70,18 @@ async fn wait(
     number: usize,
     service: &ServiceTable,
     priority: Priority,
+    deadline: Moment,
 ) -> Option<Admitted> {
-    let verdict = join(worker, number, service, priority)?;
+    let (ticket, verdict) = join(worker, number, service, priority)?;
+    worker.reactor().set_deadline(deadline);
     poll_fn(|_| match &*verdict.borrow() {
-        Verdict::None => Poll::Pending,
+        Verdict::None if !worker.reactor().timed_out() => Poll::Pending,
         _ => Poll::Ready(()),
     })
     .await;
+    if matches!(&*verdict.borrow(), Verdict::None) {
+        worker.waiters.forget(number, ticket);
+    }
     match verdict.replace(Verdict::SentAway) {
         Verdict::Admitted(admitted) => Some(admitted),
         Verdict::None | Verdict::SentAway => None,
@@ -88,7 +94,7 @@ fn join(
     number: usize,
     service: &ServiceTable,
     priority: Priority,
-) -> Option<Rc<RefCell<Verdict>>> {
+) -> Option<(Ticket, Rc<RefCell<Verdict>>)> {
     let mut lines = worker.waiters.0.borrow_mut();
     let line = lines.entry(number).or_insert_with(|| Line::new(service));
     line.limiting = service.balancing.limiting;
@@ -110,7 +116,7 @@ fn join(
     if was_empty {
         worker.handle.spawn(look_again(worker.clone(), number));
     }
-    Some(verdict)
+    Some((ticket, verdict))
 }
 
 /// Lets those in who wait, and sends them away in time, for as long as anybody does. Room may come from another worker's
@@ -160,6 +166,14 @@ impl Waiters {
             };
             let admitted = Admitted::new(worker, number, &line.admission);
             waiting.hears(Verdict::Admitted(admitted), worker);
+        }
+    }
+
+    /// One waits no longer.
+    fn forget(&self, number: usize, ticket: Ticket) {
+        if let Some(line) = self.0.borrow_mut().get_mut(&number) {
+            line.queue.leave(ticket);
+            line.waiting.remove(&ticket);
         }
     }
 

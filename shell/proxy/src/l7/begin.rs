@@ -1,18 +1,22 @@
 //! What becomes of a request: decided as soon as its head is there, without waiting for anything.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::filter::{Scene, render};
 use http::{h1, route};
-use model::{Action, Filters, ListenerTable, Moment, Redirect, Route};
-use telemetry::RequestLine;
+use model::{Action, Aside, ListenerTable, Moment, Redirect, Route};
+use telemetry::{RequestLine, Trace};
 
+use super::deadline::{Deadline, told};
 use super::filter::{asked_credentials, write_changed};
 use super::grpc::Call;
 use super::persist::Stay;
 use super::pump::plain;
 use super::session::Session;
+use super::trace::passed_on;
+use super::tries::Told;
 use crate::buffers::{Buffers, FRONT, READ};
 use crate::worker::Snapshot;
 
@@ -34,8 +38,10 @@ pub(super) struct Begun {
     pub(super) held_up: bool,
     pub(super) snapshot: Snapshot,
     pub(super) route: Option<usize>,
-    /// What the access log wants to know, when there is one.
-    pub(super) line: Option<Box<RequestLine>>,
+    /// What is kept of it for when it is over.
+    pub(super) told: Told,
+    /// What its route has beside a service, if it has anything.
+    pub(super) aside: Option<Arc<Aside>>,
     /// Bytes that the client had sent before this request.
     pub(super) since: u64,
     /// Bytes that it had been sent.
@@ -68,12 +74,20 @@ pub(super) struct Forward {
     pub(super) stay: Stay,
     /// The request as instances get it: its head, and as much of its body as came along.
     pub(super) message: Vec<u8>,
+    /// Where in that `traceparent` stands, if we have written one.
+    pub(super) traced: Option<usize>,
     /// Whether the rest of the body goes out in chunks.
     pub(super) chunked: bool,
     /// Whether the client asked to speak another protocol from here on.
     pub(super) upgrade: bool,
     /// Whether that is WebSocket.
     pub(super) websocket: bool,
+    /// Whether the service stands in for another.
+    pub(super) stands_in: bool,
+    /// When nobody waits for it any more.
+    pub(super) deadline: Deadline,
+    /// Where in its head instances are told of that, if they are.
+    pub(super) told: Option<Range<usize>>,
 }
 
 /// An answer made here.
@@ -94,6 +108,9 @@ impl Answer {
     }
 }
 
+/// What a request is judged by.
+type Known<'a> = (&'a ListenerTable, &'a Snapshot, Option<&'a Trace>);
+
 impl Session {
     /// Decides about a request that begins behind the first `since` bytes of the connection.
     pub(super) fn begin(
@@ -106,6 +123,7 @@ impl Session {
         let id = &self.request_id();
         let client = http::client_of(request, self.peer.ip(), &listener.trusted_peers);
         let route = route::find(listener, request, client);
+        let trace = self.trace(request, listener);
         let mut scene = Scene {
             request,
             client,
@@ -118,10 +136,7 @@ impl Session {
         };
         let credentials;
         let plan = match route.map(|number| &listener.routes[number]) {
-            // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
-            _ if request.kind == h1::MethodKind::Connect => {
-                Plan::Answer(Answer::text(501, "this listener opens no tunnels"))
-            }
+            _ if self.is_out_of_place(request, listener) => out_of_place(request),
             None => Plan::Answer(Answer::text(
                 404,
                 "no route of this listener serves this host and path",
@@ -135,7 +150,7 @@ impl Session {
                 match filters.and_then(|filters| self.filter(filters, &scene, credentials.as_ref()))
                 {
                     Some(answer) => Plan::Answer(answer),
-                    None => self.plan(&scene, route, (listener, snapshot)),
+                    None => self.plan(&scene, route, (listener, snapshot, trace.as_deref())),
                 }
             }
         };
@@ -145,6 +160,7 @@ impl Session {
             (_, framing) => framing,
         });
         let held_up = self.bind(&mut body);
+        let line = self.is_told(trace.as_deref()).then(|| line(&scene));
         let begun = Begun {
             at: self.worker.now(),
             method: request.kind,
@@ -156,23 +172,33 @@ impl Session {
             held_up,
             snapshot: snapshot.clone(),
             route,
-            line: self
-                .worker
-                .logger
-                .as_ref()
-                .map(|_| Box::new(line(request, id))),
+            told: Told::new(line, trace, self.worker.now()),
+            aside: route.and_then(|number| listener.routes[number].aside.clone()),
             since,
             sent_before: self.client.sent(),
         };
         (begun, plan)
     }
 
-    fn plan(&self, scene: &Scene<'_>, route: &Route, tables: (&ListenerTable, &Snapshot)) -> Plan {
+    /// Whether no route of the listener is for a request like this.
+    fn is_out_of_place(&self, request: &h1::Request<'_>, listener: &ListenerTable) -> bool {
+        let elsewhere = || {
+            let host = route::host_of(request.authority);
+            let from = self.from.as_ref();
+            let name = from.and_then(|from| from.tlvs.authority.as_deref());
+            name.is_some_and(|name| !name.as_bytes().eq_ignore_ascii_case(host))
+        };
+        request.kind == h1::MethodKind::Connect
+            || listener.one_host && self.client.is_secured() && elsewhere()
+    }
+
+    fn plan(&self, scene: &Scene<'_>, route: &Route, tables: Known<'_>) -> Plan {
         match &route.action {
-            Action::Service(service) => {
-                let filters = route.filters.as_deref();
-                Plan::Forward(self.forward(scene, *service, filters, tables))
-            }
+            Action::Service(service) => Plan::Forward(self.forward(scene, *service, route, tables)),
+            Action::Split(split) => match self.share_of(scene.request, scene.client, split) {
+                Some(service) => Plan::Forward(self.forward(scene, service, route, tables)),
+                None => Plan::Answer(Answer::text(503, "no service has a share of this route")),
+            },
             Action::Redirect(redirect) => Plan::Answer(redirected(scene, redirect)),
             Action::Fixed {
                 status,
@@ -190,17 +216,18 @@ impl Session {
         &self,
         scene: &Scene<'_>,
         service: usize,
-        filters: Option<&Filters>,
-        (listener, snapshot): (&ListenerTable, &Snapshot),
+        route: &Route,
+        (listener, snapshot, trace): Known<'_>,
     ) -> Forward {
         let request = scene.request;
         let client = self.peer.ip();
+        let trusted = listener
+            .trusted_peers
+            .iter()
+            .any(|net| net.contains(client));
         let forward = h1::ForwardRequest {
             client,
-            trusted: listener
-                .trusted_peers
-                .iter()
-                .any(|net| net.contains(client)),
+            trusted,
             proto: scene.scheme,
             client_cert: self
                 .from
@@ -210,23 +237,41 @@ impl Session {
             // Only HTTP/1.0 may come without a host, and then nobody can say which it meant.
             default_host: b"localhost",
             upgrade: request.upgrade.is_some(),
+            trace: passed_on(trace, listener, trusted),
             changed: h1::Changed::default(),
         };
+        let own = route.aside.as_ref().and_then(|aside| aside.timeout);
+        let (deadlines, now) = (&listener.deadlines, self.worker.now());
+        let deadline = Deadline::of(request, deadlines, own, forward.trusted, now);
         let mut message = self.worker.buffers.take();
-        match filters.filter(|filters| filters.change_requests()) {
-            None => h1::write_request(request, &forward, &mut message),
-            Some(filters) => write_changed(filters, scene, &forward, &mut message),
-        }
+        let filters = route.filters.as_deref();
+        let changes = filters.filter(|filters| filters.change_requests());
+        let (traced, told) = match (changes, &deadlines.header) {
+            (None, None) => (h1::write_request(request, &forward, &mut message), None),
+            (filters, name) => {
+                // Nobody is told what nobody has said.
+                let name = name
+                    .as_deref()
+                    .map(|name| (name, deadline.at != Moment::NEVER));
+                let traced = write_changed(filters, name, scene, &forward, &mut message);
+                let tells = name.is_some_and(|(_, tells)| tells);
+                (traced, tells.then(|| told(&message)))
+            }
+        };
         Forward {
             service,
             key: self.key(request, snapshot.service(service)),
             stay: self.stay(request, snapshot.service(service)),
             message,
+            traced,
             chunked: request.framing == h1::Framing::Chunked,
             upgrade: request.upgrade.is_some(),
             websocket: request
                 .upgrade
                 .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")),
+            stands_in: false,
+            deadline,
+            told,
         }
     }
 
@@ -306,6 +351,7 @@ impl Session {
 
     /// The answer to something that cannot be understood; the connection ends with it.
     pub(super) fn refuse(&self, status: u16, why: &str, since: u64) -> (Begun, Plan) {
+        let line = self.worker.logger.as_ref().map(|_| Box::default());
         let begun = Begun {
             at: self.worker.now(),
             method: h1::MethodKind::Get,
@@ -321,7 +367,8 @@ impl Session {
             held_up: false,
             snapshot: self.worker.snapshot(),
             route: None,
-            line: self.worker.logger.as_ref().map(|_| Box::default()),
+            told: Told::new(line, None, self.worker.now()),
+            aside: None,
             since,
             sent_before: self.client.sent(),
         };
@@ -360,6 +407,15 @@ pub(super) fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+fn out_of_place(request: &h1::Request<'_>) -> Plan {
+    Plan::Answer(match request.kind {
+        // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
+        h1::MethodKind::Connect => Answer::text(501, "this listener opens no tunnels"),
+        // RFC 9110 §15.5.20.
+        _ => Answer::text(421, "this connection is for another host: ask on a new one"),
+    })
+}
+
 fn redirected(scene: &Scene<'_>, redirect: &Redirect) -> Answer {
     let mut location = Vec::new();
     render(&redirect.location, scene, &mut location);
@@ -369,26 +425,31 @@ fn redirected(scene: &Scene<'_>, redirect: &Redirect) -> Answer {
     answer
 }
 
-fn line(request: &h1::Request<'_>, id: &[u8]) -> RequestLine {
+fn line(scene: &Scene<'_>) -> Box<RequestLine> {
+    let request = scene.request;
     let mut target = text(request.target.path()).into_owned();
     if let Some(query) = request.target.query() {
         target.push('?');
         target.push_str(&text(query));
     }
     let field = |name| request.fields.find(name).map(|v| text(v).into());
-    RequestLine {
+    Box::new(RequestLine {
         method: text(request.method).into(),
         authority: text(request.authority).into(),
         target: target.into(),
+        scheme: match scene.scheme {
+            "https" => "https",
+            _ => "http",
+        },
         version: match request.version {
             h1::Version::Http10 => "1.0",
             h1::Version::Http11 => "1.1",
             h1::Version::Http2 => "2",
         },
-        id: text(id).into(),
+        id: text(scene.id).into(),
         user_agent: field("user-agent"),
         referer: field("referer"),
-    }
+    })
 }
 
 /// Bytes of a message as text; what is no UTF-8 is replaced.

@@ -1,33 +1,39 @@
 //! One request: attempts at instances until one answers, or the answer is ours.
 
+use std::cell::Cell;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::SystemTime;
 
-use balance::{Context, Outcome};
+use balance::{Context, Outcome, Tried};
 use http::{h1, h2};
 use model::{Endpoint, Moment, ServiceTable};
-use telemetry::{AccessRecord, Answerer, Record};
+use telemetry::{AccessRecord, Answerer};
 use wire::proxy_protocol::Tlvs;
 
 use super::admit::admit;
+use super::aside::Unserved;
 use super::begin::{Answer, Begun, Forward, Plan, route_name};
 use super::pump::Frame;
 use super::respond::{Answered, Asked, Unanswered};
+use super::retry::{Tries, has_stand_in, may_retry};
 use super::session::{Cut, Next, Session};
 use super::share::Shared;
+use super::tries::Phases;
 use super::tunnel::Upgraded;
 use crate::l4::{Introduced, header};
 use crate::rt::{Either, Sock, race};
 use crate::tls::{is_current, to_instance};
+use crate::worker::{InFlight, Snapshot, Worker};
 
 /// How a request ended, for counters and the log.
 pub(super) struct Ended {
-    status: u16,
+    pub(super) status: u16,
     next: Next,
     /// Why the answer is not whole, if it is not.
-    cut: Option<Cut>,
-    endpoint: Option<usize>,
-    attempts: u8,
+    pub(super) cut: Option<Cut>,
+    pub(super) endpoint: Option<usize>,
+    pub(super) attempts: u8,
 }
 
 impl Ended {
@@ -72,19 +78,20 @@ impl Session {
     /// Does what was decided; returns what becomes of the connection.
     pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
         let (begun, plan) = &mut *request;
-        self.begin_call(begun);
+        self.begin_call(begun, plan);
         if begun.held_up
             && let Some(answer) = Box::pin(self.hold_up()).await
         {
             plan.answer_instead(answer, &self.worker.buffers);
         }
+        begun.told.ready = self.worker.now();
         let (ended, service) = match plan {
             Plan::Answer(answer) => (self.answer(begun, answer).await, None),
             Plan::Forward(forward) => {
-                let ended = match self.is_admitted(begun, forward).await {
-                    true => self.exchange(begun, forward).await,
-                    false => Box::pin(self.turn_away(begun, forward)).await,
-                };
+                if begun.aside.is_some() {
+                    self.mirror(begun, forward);
+                }
+                let ended = self.serve_by(begun, forward).await;
                 self.admitted.take();
                 self.upgraded.take();
                 let message = std::mem::take(&mut forward.message);
@@ -93,12 +100,13 @@ impl Session {
             }
         };
         self.end_call();
+        self.end_copy();
         self.record(begun, &ended, service);
         ended.next
     }
 
     /// Whether the service has room for it, at once or after a wait.
-    async fn is_admitted(&self, begun: &Begun, forward: &Forward) -> bool {
+    pub(super) async fn is_admitted(&self, begun: &Begun, forward: &Forward) -> bool {
         let service = begun.snapshot.service(forward.service);
         if !service.balancing.limiting.is_on() {
             return true;
@@ -106,21 +114,22 @@ impl Session {
         let listener = self.table.borrow().clone();
         let route = begun.route.and_then(|number| listener.routes.get(number));
         let priority = route.map(|route| route.priority).unwrap_or_default();
-        let admitted = Box::pin(admit(&self.worker, forward.service, service, priority)).await;
+        let deadline = self.deadline.get();
+        let admitted = admit(&self.worker, forward.service, service, priority, deadline);
+        let admitted = Box::pin(admitted).await;
         let is = admitted.is_some();
         self.admitted.set(admitted.map(Box::new));
         is
     }
 
-    async fn turn_away(&self, begun: &Begun, forward: &Forward) -> Ended {
-        let key = &begun.snapshot.service(forward.service).key;
-        let mut answer = Answer::text(503, &format!("service {key} has no room for more requests"));
-        // A burst is over by then.
-        answer.fields.push(("retry-after", "1".into()));
-        self.answer(begun, &answer).await
-    }
-
-    fn exchange(&self, begun: &mut Begun, forward: &Forward) -> impl Future<Output = Ended> {
+    /// Makes attempts, `before` of which were made elsewhere, until one is answered. An error where another service could
+    /// answer as well.
+    pub(super) fn exchange(
+        &self,
+        begun: &mut Begun,
+        forward: &mut Forward,
+        before: u8,
+    ) -> impl Future<Output = Result<Ended, Box<Unserved>>> {
         async move {
             let snapshot = begun.snapshot.clone();
             let service = snapshot.service(forward.service);
@@ -129,65 +138,87 @@ impl Session {
             let mut context = Context {
                 key: forward.key,
                 kept: forward.stay.endpoint,
+                stand_in: has_stand_in(begun, forward),
                 ..Context::default()
             };
-            let (mut attempts, mut retries, mut last) = (0, 0, None::<Failed>);
+            let mut tries = Tries::after(before);
             loop {
                 let in_flight = match self.worker.pick(&snapshot, forward.service, &context) {
                     Ok(in_flight) => in_flight,
                     Err(why) => {
-                        stats.unavailable.bump(u64::from(last.is_none()));
-                        let why = last.map_or_else(
-                            || (503, format!("service {}: {why}", service.key)),
-                            |failed| explain(&failed),
-                        );
-                        return Box::pin(self.give_up(begun, attempts, why)).await;
+                        if tries.may_return(why, &context) {
+                            context.tried = Tried::default();
+                            continue;
+                        }
+                        stats.unavailable.bump(u64::from(tries.last.is_none()));
+                        return Err(tries.exhausted(service, &why));
                     }
                 };
                 let endpoint = in_flight.endpoint();
                 context.tried.add(endpoint);
-                attempts += 1;
+                tries.attempts += 1;
                 self.heard.set(Moment::NEVER);
+                self.spare.set((tries.left(service), forward.service));
                 self.settle_at(forward, service, endpoint);
-                let mut outcome = self.attempt(begun, forward, service, endpoint, true).await;
-                if matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
-                {
-                    // No fault of the instance's: the same one again, on a new connection.
-                    outcome =
-                        Box::pin(self.attempt(begun, forward, service, endpoint, false)).await;
-                }
+                self.tell_time(forward);
+                let (of, memory) = ((&snapshot, in_flight), (&mut context, &mut tries));
+                let (outcome, in_flight) = self.attempts(begun, forward, of, memory).await;
+                let endpoint = in_flight.endpoint();
                 // A long body, or a slow client, is no latency of the instance's.
                 let heard = self.heard.get().min(self.worker.now());
-                if let Some(load) = self.load.take() {
-                    in_flight.reported(load);
-                }
+                self.load.take().inspect(|load| in_flight.reported(*load));
                 in_flight.done(self.told(&outcome), heard);
-                let mut ended = match outcome {
-                    Err(failed) if self.is_expired() => Box::pin(self.expire(begun, failed)).await,
-                    Ok(ended) => ended,
-                    Err(Failed::Client(cut)) => Box::pin(self.client_failed(begun, cut)).await,
-                    Err(failed)
-                        if retries < service.retries
-                            && may_retry(begun, &failed)
-                            && self.worker.may_retry(&snapshot, forward.service) =>
-                    {
-                        retries += 1;
-                        last = Some(failed);
-                        stats.retries.bump(1);
-                        continue;
+                match outcome {
+                    Ok(mut ended) => {
+                        (ended.endpoint, ended.attempts) = (Some(endpoint), tries.attempts);
+                        return Ok(ended);
                     }
                     Err(failed) => {
-                        let why = explain(&failed);
-                        let ended = Box::pin(self.give_up(begun, attempts, why)).await;
-                        if !matches!(failed, Failed::Unanswered(Unanswered::Replaced(_))) {
-                            return ended;
+                        let after = self.after(failed, begun, forward, &mut tries, endpoint);
+                        if let Some(ended) = Box::pin(after).await? {
+                            return Ok(ended);
                         }
-                        ended
                     }
-                };
-                (ended.endpoint, ended.attempts) = (Some(endpoint), attempts);
-                return ended;
+                }
             }
+        }
+    }
+
+    /// An attempt at the instance that was chosen, or at two; what came of it, and of which.
+    fn attempts<'a>(
+        &'a self,
+        begun: &mut Begun,
+        forward: &mut Forward,
+        (snapshot, in_flight): (&'a Snapshot, InFlight<'a>),
+        memory: (&mut Context, &mut Tries),
+    ) -> impl Future<Output = (Result<Ended, Failed>, InFlight<'a>)> {
+        async move {
+            let service = snapshot.service(forward.service);
+            let (outcome, in_flight) = match self.hedge_delay(begun, forward, service) {
+                None => {
+                    let endpoint = in_flight.endpoint();
+                    self.begin_try(begun, forward);
+                    let outcome = self.attempt(begun, forward, service, endpoint, true).await;
+                    self.end_try(begun, service, endpoint, &outcome);
+                    self.learn_delay(begun, forward, service, &outcome, &in_flight);
+                    (outcome, in_flight)
+                }
+                Some(delay) => {
+                    let of = (snapshot, in_flight);
+                    Box::pin(self.hedged(begun, forward, of, memory, delay)).await
+                }
+            };
+            if !matches!(&outcome, Err(failed @ (Failed::Stale | Failed::Refused)) if may_retry(begun, failed))
+            {
+                return (outcome, in_flight);
+            }
+            // No fault of the instance's: the same one again, on a new connection.
+            self.begin_try(begun, forward);
+            let endpoint = in_flight.endpoint();
+            let again = self.attempt(begun, forward, service, endpoint, false);
+            let outcome = Box::pin(again).await;
+            self.end_try(begun, service, endpoint, &outcome);
+            (outcome, in_flight)
         }
     }
 
@@ -277,23 +308,9 @@ impl Session {
         many: bool,
     ) -> Result<Sock, Failed> {
         self.set_timeout(service.connect_timeout);
-        let to = endpoint.address;
-        let mut connected = self.worker.connect(service, to).await;
-        if let Ok(instance) = &mut connected {
-            // Where our own limits are shorter, keepalive has nothing to find.
-            if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
-                instance.keep_alive(service.peer_timeout);
-            }
-            let introduced = self.introduce(instance, service);
-            introduced.map_err(Failed::Connect)?;
-            if service.tls
-                && let Err(fault) = to_instance(&self.worker, service, instance, to, many).await
-            {
-                connected = Err(fault);
-            }
-        }
-        endpoint.stats.connected(connected.is_ok());
-        connected.map_err(Failed::Connect)
+        let introduce = |instance: &Sock| self.introduce(instance, service);
+        let phases = &self.phases;
+        connect(&self.worker, (service, endpoint), many, phases, introduce).await
     }
 
     /// Sends the header that the instance expects in front of a connection. A new connection has room for it.
@@ -385,9 +402,9 @@ impl Session {
     }
 
     /// No instance answered: the client gets the reason from us.
-    async fn give_up(&self, begun: &Begun, attempts: u8, (status, why): (u16, String)) -> Ended {
-        let mut ended = self.answer(begun, &Answer::text(status, &why)).await;
-        ended.attempts = attempts;
+    pub(super) async fn give_up(&self, begun: &Begun, unserved: Unserved) -> Ended {
+        let mut ended = self.answer(begun, &unserved.answer).await;
+        ended.attempts = unserved.attempts;
         ended
     }
 
@@ -400,7 +417,7 @@ impl Session {
     }
 
     /// The client waits no longer.
-    async fn expire(&self, begun: &Begun, failed: Failed) -> Ended {
+    pub(super) async fn expire(&self, begun: &Begun, failed: Failed) -> Ended {
         let status = self.speaking.get();
         let mut ended = match (failed, status) {
             (Failed::Client(Cut::Left), _) => Ended::new(status, self.abort(), None),
@@ -417,7 +434,7 @@ impl Session {
         ended
     }
 
-    async fn client_failed(&self, begun: &Begun, cut: Cut) -> Ended {
+    pub(super) async fn client_failed(&self, begun: &Begun, cut: Cut) -> Ended {
         let answer = match cut {
             _ if self.speaking.get() != 0 => {
                 return Ended::new(self.speaking.get(), self.abort(), Some(cut));
@@ -504,19 +521,17 @@ impl Session {
         }
         let duration = worker.now().since(begun.at);
         let service = service.map(|number| begun.snapshot.service(number));
-        if let Some(service) = service {
-            let nanos = duration.as_nanos() as u64;
-            service.stats.of(worker.index).answered_in(nanos);
-        }
-        let (Some(logger), Some(line)) = (&worker.logger, begun.line.take()) else {
+        self.measure(begun, ended, duration, service);
+        let Some(line) = begun.told.line.take() else {
             return;
         };
         let endpoint = service
             .zip(ended.endpoint)
             .map(|(s, e)| (s, &s.endpoints[e]));
-        logger.push(Record::Request(AccessRecord {
+        self.tell(AccessRecord {
             at: SystemTime::now(),
             duration,
+            waited: begun.told.ready.since(begun.at),
             client: self.peer,
             listener: self.table.borrow().name.clone(),
             route: route_name(&begun.snapshot, self.listener, begun.route),
@@ -530,13 +545,46 @@ impl Session {
                 address: endpoint.address,
             }),
             attempts: ended.attempts,
+            tries: std::mem::take(&mut begun.told.tries),
+            trace: begun.told.trace.take(),
             ended: match (ended.cut, refused) {
                 (Some(cut), _) => cut.as_str(),
                 (None, Some(refusal)) => refusal.as_str(),
                 (None, None) => "ok",
             },
-        }));
+        });
     }
+}
+
+/// Connects within the task's deadline; `many` if the connection may carry many requests at a time.
+pub(super) async fn connect(
+    worker: &Rc<Worker>,
+    (service, endpoint): (&ServiceTable, &Endpoint),
+    many: bool,
+    phases: &Cell<Phases>,
+    introduce: impl Fn(&Sock) -> std::io::Result<()>,
+) -> Result<Sock, Failed> {
+    let to = endpoint.address;
+    let began = worker.now();
+    let mut connected = worker.connect(service, to).await;
+    phases.set(Phases::connected(worker, service, began, connected.is_ok()));
+    if let Ok(instance) = &mut connected {
+        // Where our own limits are shorter, keepalive has nothing to find.
+        if service.response_timeout.max(service.keep_alive) > service.peer_timeout {
+            instance.keep_alive(service.peer_timeout);
+        }
+        introduce(instance).map_err(Failed::Connect)?;
+        if service.tls
+            && let Err(fault) = to_instance(worker, service, instance, to, many).await
+        {
+            connected = Err(fault);
+        }
+        if service.tls {
+            phases.set(phases.get().secured(worker, began));
+        }
+    }
+    endpoint.stats.connected(connected.is_ok());
+    connected.map_err(Failed::Connect)
 }
 
 /// How the rest of a request's body goes to an instance in HTTP/1.1.
@@ -548,7 +596,7 @@ fn framing(forward: &Forward) -> Frame {
 }
 
 /// What an attempt tells of its instance.
-fn told(outcome: &Result<Ended, Failed>) -> Outcome {
+pub(super) fn told(outcome: &Result<Ended, Failed>) -> Outcome {
     match outcome {
         Ok(ended) if ended.cut.is_some_and(Cut::is_by_instance) => Outcome::Broken,
         // Others of the 5xx are about the request: not implemented, version not supported, loop detected.
@@ -556,57 +604,17 @@ fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         Ok(_) => Outcome::Answered,
         Err(Failed::Connect(_)) => Outcome::Unreachable,
         Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
-        Err(Failed::Unanswered(Unanswered::Replaced(500 | 502..=504))) => Outcome::Error,
-        Err(Failed::Unanswered(Unanswered::Replaced(_))) => Outcome::Answered,
+        Err(Failed::Unanswered(
+            Unanswered::Replaced(500 | 502..=504) | Unanswered::Again(500 | 502..=504, _),
+        )) => Outcome::Error,
+        Err(Failed::Unanswered(Unanswered::Replaced(_) | Unanswered::Again(..))) => {
+            Outcome::Answered
+        }
         Err(Failed::Unanswered(Unanswered::Left | Unanswered::Malformed)) => Outcome::Broken,
         // No fault of the instance's, or none that says more than that it leaves, or has enough to do.
         Err(Failed::Stale | Failed::Full | Failed::Refused | Failed::Client(_))
         | Err(Failed::Unanswered(Unanswered::ClientLeft | Unanswered::Refused)) => {
             Outcome::Cancelled
         }
-    }
-}
-
-/// Whether another instance may be tried. Nothing sent: always. Something sent: only when the request
-/// may be carried out twice (RFC 9110 §9.2.2), all of it is still here, and the instance did not simply
-/// take too long: the next one would, too, and the client has waited long enough.
-fn may_retry(begun: &Begun, failed: &Failed) -> bool {
-    match failed {
-        Failed::Connect(_) | Failed::Full => true,
-        // Whatever it is, as long as it is here: nothing was done about it (RFC 9113 §8.7).
-        Failed::Refused | Failed::Unanswered(Unanswered::Refused) => !begun.streamed,
-        Failed::Stale | Failed::Unanswered(Unanswered::Left | Unanswered::Malformed) => {
-            begun.method.is_idempotent() && !begun.streamed
-        }
-        Failed::Unanswered(
-            Unanswered::Silent | Unanswered::ClientLeft | Unanswered::Replaced(_),
-        )
-        | Failed::Client(_) => false,
-    }
-}
-
-fn explain(failed: &Failed) -> (u16, String) {
-    match failed {
-        Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => (
-            504,
-            "the instance did not accept the connection in time".into(),
-        ),
-        Failed::Connect(fault) => (502, format!("no connection to the instance: {fault}")),
-        Failed::Unanswered(Unanswered::Silent) => {
-            (504, "the instance did not answer in time".into())
-        }
-        Failed::Unanswered(Unanswered::Replaced(status)) => {
-            (*status, "the instance answered with an error".into())
-        }
-        Failed::Unanswered(Unanswered::Malformed) => {
-            (502, "the instance's answer is no HTTP".into())
-        }
-        Failed::Full | Failed::Refused | Failed::Unanswered(Unanswered::Refused) => {
-            (503, "the instance takes no more requests at present".into())
-        }
-        Failed::Stale | Failed::Unanswered(_) | Failed::Client(_) => (
-            502,
-            "the instance closed the connection without an answer".into(),
-        ),
     }
 }

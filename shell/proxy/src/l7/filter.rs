@@ -24,7 +24,7 @@ use crate::verify::Verdict;
 use crate::worker::Worker;
 
 /// How late a timer may be.
-const COARSE: Duration = Duration::from_millis(35);
+pub(super) const COARSE: Duration = Duration::from_millis(35);
 
 /// How long a password may take to be verified: as many as may wait, and each of the dearest kind.
 const VERIFYING: Duration = Duration::from_secs(60);
@@ -157,17 +157,7 @@ impl Session {
             waits_for
         })?;
         let reactor = self.worker.reactor();
-        loop {
-            let left = until.since(self.worker.now());
-            if left.is_zero() || self.client.is_hung_up() {
-                break;
-            }
-            // Timers are coarse, and late rather than early.
-            match left.checked_sub(COARSE) {
-                Some(most) if !most.is_zero() => reactor.sleep(most).await,
-                _ => reactor.a_moment().await,
-            }
-        }
+        self.pause(until).await;
         let (verdict, print) = verdict?;
         let most = self.worker.now() + VERIFYING;
         loop {
@@ -179,6 +169,22 @@ impl Session {
                 Some(false) => return Some(self.wrong_password()),
                 None if self.worker.now() > most => return Some(busy()),
                 None => reactor.a_moment().await,
+            }
+        }
+    }
+
+    /// Waits, unless the client leaves.
+    pub(super) async fn pause(&self, until: Moment) {
+        let reactor = self.worker.reactor();
+        loop {
+            let left = until.since(self.worker.now());
+            if left.is_zero() || self.client.is_hung_up() {
+                return;
+            }
+            // Timers are coarse, and late rather than early.
+            match left.checked_sub(COARSE) {
+                Some(most) if !most.is_zero() => reactor.sleep(most).await,
+                _ => reactor.a_moment().await,
             }
         }
     }
@@ -224,6 +230,15 @@ impl Session {
             filtered.cookie = cookie;
             filtered
         }));
+    }
+
+    /// The answer gets this field, whoever makes it.
+    pub(super) fn answer_with(&self, name: &str, value: String) {
+        let filtered = self.filtered.take();
+        let new = || Box::new(Filtered::new(Arc::default(), Vec::new()));
+        let mut filtered = filtered.unwrap_or_else(new);
+        filtered.fields.push((name.into(), value.into()));
+        self.filtered.set(Some(filtered));
     }
 
     /// Lends the fields that an instance's answer gets beside its own.
@@ -293,32 +308,42 @@ impl Session {
     }
 }
 
-/// Appends the request as the filters want it to go to an instance.
+/// Appends the request as the filters want it to go to an instance, and with the field of this name that tells the time left, if
+/// it `tells`.
 pub(super) fn write_changed(
-    filters: &Filters,
+    filters: Option<&Filters>,
+    time_left: Option<(&str, bool)>,
     scene: &Scene<'_>,
     forward: &h1::ForwardRequest<'_>,
     out: &mut Vec<u8>,
-) {
+) -> Option<usize> {
     let mut request = scene.request.clone();
-    for name in filters.request_headers.gone() {
-        remove_from_request(&mut request, name);
+    let (mut target, mut host, mut fields) = (None, None, Vec::new());
+    if let Some(filters) = filters {
+        for name in filters.request_headers.gone() {
+            remove_from_request(&mut request, name);
+        }
+        let rewrite = filters.rewrite.as_ref();
+        target = rewrite.map(|rewrite| rewritten(rewrite, scene.request));
+        host = filters.host.as_ref().map(|host| {
+            let mut authority = Vec::new();
+            render(host, scene, &mut authority);
+            authority
+        });
+        for (name, value) in rendered(&filters.request_headers, scene) {
+            fields.extend_from_slice(name.as_bytes());
+            fields.extend_from_slice(b": ");
+            fields.extend_from_slice(value.as_bytes());
+            fields.extend_from_slice(b"\r\n");
+        }
     }
-    let target = filters
-        .rewrite
-        .as_ref()
-        .map(|rewrite| rewritten(rewrite, scene.request));
-    let host = filters.host.as_ref().map(|host| {
-        let mut authority = Vec::new();
-        render(host, scene, &mut authority);
-        authority
-    });
-    let mut fields = Vec::new();
-    for (name, value) in rendered(&filters.request_headers, scene) {
-        fields.extend_from_slice(name.as_bytes());
-        fields.extend_from_slice(b": ");
-        fields.extend_from_slice(value.as_bytes());
-        fields.extend_from_slice(b"\r\n");
+    if let Some((name, tells)) = time_left {
+        // Behind all others: see `deadline::told`.
+        remove_from_request(&mut request, name);
+        if tells {
+            fields.extend_from_slice(name.as_bytes());
+            fields.extend_from_slice(b": 0\r\n");
+        }
     }
     let forward = h1::ForwardRequest {
         changed: h1::Changed {
@@ -328,7 +353,7 @@ pub(super) fn write_changed(
         },
         ..*forward
     };
-    h1::write_request(&request, &forward, out);
+    h1::write_request(&request, &forward, out)
 }
 
 /// The fields that a message gets.

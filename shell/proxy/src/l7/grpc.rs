@@ -112,21 +112,42 @@ impl Told {
 }
 
 impl Session {
-    /// From here on the limits in time are those of this call.
-    pub(super) fn begin_call(&self, begun: &Begun) {
-        if let Some(call) = &begun.call {
+    /// From here on the limits in time are those of this request.
+    pub(super) fn begin_call(&self, begun: &mut Begun, plan: &Plan) {
+        if let Plan::Forward(forward) = plan {
+            self.deadline.set(forward.deadline.at);
+        }
+        if let Some(call) = &mut begun.call {
+            call.deadline = call.deadline.min(self.deadline.get());
             self.deadline.set(call.deadline);
             self.calling.set(true);
         }
     }
 
     pub(super) fn end_call(&self) {
+        self.call_failed.set(false);
         self.deadline.set(Moment::NEVER);
         self.calling.set(false);
         self.expired.set(false);
     }
 
-    /// Whether the deadline of a call has passed. What is still to be said of it then has as much time as anything else.
+    /// Takes in the status of a call, from its answer's head or from its trailers. Broken is what would be 500, 503 or 504
+    /// elsewhere: the other statuses are about the call.
+    pub(super) fn hear_status(&self, status: Option<&[u8]>) {
+        if let (true, Some(status)) = (self.calling.get(), status) {
+            let broken = [b"2".as_slice(), b"4", b"13", b"14", b"15"];
+            self.call_failed.set(broken.contains(&status.trim_ascii()));
+        }
+    }
+
+    /// The same, from trailers.
+    pub(super) fn hear_trailers(&self, trailers: &[u8]) {
+        if self.calling.get() {
+            self.hear_status(grpc::status_of(trailers));
+        }
+    }
+
+    /// Whether the deadline of a request has passed. What is still to be said of it then has as much time as anything else.
     pub(super) fn is_expired(&self) -> bool {
         if self.deadline.get() <= self.worker.now() {
             self.deadline.set(Moment::NEVER);
@@ -161,6 +182,10 @@ impl Session {
 
     /// Ends an answer of which the client has a part, and of which no more will come in time.
     pub(super) fn end_late(&self, begun_by: Option<grpc::Kind>) {
+        if !self.calling.get() {
+            // Nothing that it could be told would be understood.
+            return;
+        }
         let mut out = Vec::new();
         if let Some(kind) = begun_by {
             grpc::write_trailers(LATE, kind, &mut out);

@@ -1,5 +1,7 @@
 //! What the hashing policies look at in a request.
 
+use std::net::IpAddr;
+
 use http::cookie;
 use http::h1::Request;
 use model::{HashOn, ServiceTable};
@@ -13,22 +15,38 @@ impl Session {
         if !service.policy.is_hash() {
             return 0;
         }
-        let secret = service.balancing.hash_secret;
-        let hash = |bytes: &[u8]| balance::key(secret, bytes);
-        let part = match &service.balancing.hash_on {
-            HashOn::SourceIp => return source_key(service, self.peer.ip()),
-            HashOn::Url => {
-                let path = hash(request.target.path());
-                let query = request.target.query().map(hash);
-                return path ^ query.unwrap_or(0).rotate_left(1);
-            }
-            HashOn::Header(name) => request.fields.find(name),
-            HashOn::Cookie(name) => cookie::find(&request.fields, name),
-            HashOn::Query(name) => request.target.query().and_then(|q| parameter(q, name)),
-        };
+        let balancing = &service.balancing;
+        let key = hashed(
+            request,
+            self.peer.ip(),
+            &balancing.hash_on,
+            balancing.hash_secret,
+        );
         // Those without a key are spread, not sent to one instance together.
-        part.map_or_else(|| self.worker.draw(), hash)
+        key.unwrap_or_else(|| self.worker.draw())
     }
+}
+
+/// A hash of what is looked at in a request; `None` if that is not there.
+pub(super) fn hashed(
+    request: &Request<'_>,
+    source: IpAddr,
+    on: &HashOn,
+    secret: [u64; 2],
+) -> Option<u64> {
+    let hash = |bytes: &[u8]| balance::key(secret, bytes);
+    let part = match on {
+        HashOn::SourceIp => return Some(source_key(secret, source)),
+        HashOn::Url => {
+            let path = hash(request.target.path());
+            let query = request.target.query().map(hash);
+            return Some(path ^ query.unwrap_or(0).rotate_left(1));
+        }
+        HashOn::Header(name) => request.fields.find(name),
+        HashOn::Cookie(name) => cookie::find(&request.fields, name),
+        HashOn::Query(name) => request.target.query().and_then(|q| parameter(q, name)),
+    };
+    part.map(hash)
 }
 
 /// A parameter's value as it was sent, percent codes and all.

@@ -99,13 +99,14 @@ pub(super) struct Ask<'a> {
 }
 
 impl Links {
-    /// Finds a way for a request, waiting for up to the task's deadline for a connection, or for room on one.
+    /// Finds a way for a request, waiting for up to the task's deadline for a connection, or for room on one, and no longer than
+    /// its client does.
     pub(super) async fn way(
         worker: &Rc<Worker>,
         service: &ServiceTable,
         endpoint: &Endpoint,
         ask: &Ask<'_>,
-        client: &Sock,
+        client: Option<&Sock>,
     ) -> Result<Way, NoWay> {
         let (links, key) = (&worker.links, key(endpoint));
         let failed = links.with(key, |site| site.failed.0);
@@ -238,10 +239,10 @@ impl Turn {
     }
 
     /// Waits until there may be something, or nobody wants it.
-    async fn wait(&self, client: &Sock) -> Result<(), NoWay> {
+    async fn wait(&self, client: Option<&Sock>) -> Result<(), NoWay> {
         let mut woken = false;
         poll_fn(|_| {
-            if client.is_hung_up() {
+            if client.is_some_and(Sock::is_hung_up) {
                 return Poll::Ready(Err(NoWay::ClientLeft));
             }
             if self.worker.reactor().timed_out() {
@@ -250,7 +251,9 @@ impl Turn {
             if std::mem::replace(&mut woken, true) {
                 return Poll::Ready(Ok(()));
             }
-            client.wake_current_if_it_lasts();
+            if let Some(client) = client {
+                client.wake_current_if_it_lasts();
+            }
             Poll::Pending
         })
         .await

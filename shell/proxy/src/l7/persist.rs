@@ -58,7 +58,7 @@ impl Session {
         };
         let key = match part {
             Some(part) => balance::key(service.balancing.hash_secret, part),
-            None => source_key(service, self.peer.ip()),
+            None => source_key(service.balancing.hash_secret, self.peer.ip()),
         };
         Stay {
             endpoint: balance::remembered(persistence, key, self.worker.now()),
@@ -68,7 +68,7 @@ impl Session {
 
     /// The request goes to this endpoint, and so do those that follow.
     pub(super) fn settle_at(&self, forward: &Forward, service: &ServiceTable, endpoint: usize) {
-        let Some(persistence) = &service.persistence else {
+        let Some(persistence) = service.persistence.as_ref().filter(|_| !forward.stands_in) else {
             return;
         };
         let stay = forward.stay;

@@ -57,6 +57,8 @@ impl Session {
         unsent: &mut Vec<u8>,
         after: impl FnOnce(&[u8]),
     ) -> Result<Step, Broken> {
+        // A copy of it may go elsewhere.
+        let is_request = std::ptr::eq(from, &self.client);
         let mut scratch = self.worker.buffers.scratch();
         let room = &mut scratch[FRONT..FRONT + READ];
         match from.try_recv(room).map_err(|_| Broken::From)? {
@@ -65,6 +67,9 @@ impl Session {
                 body.end(from.take_trailers()).map_err(|_| Broken::From)?;
                 if text.is_some_and(|text| !text.is_whole()) {
                     return Err(Broken::Malformed);
+                }
+                if is_request {
+                    self.copy(&[], true);
                 }
                 let range = framed(&mut scratch, 0, 0, frame, true, body);
                 send_or_keep(to, &scratch[range], unsent)?;
@@ -78,6 +83,9 @@ impl Session {
                 // Before the frame's end is written over it.
                 after(&room[decoded.consumed..n]);
                 let data = plain(room, decoded, text).ok_or(Broken::Malformed)?;
+                if is_request {
+                    self.copy(&room[..data], decoded.done);
+                }
                 let range = framed(&mut scratch, 0, data, frame, decoded.done, body);
                 send_or_keep(to, &scratch[range], unsent)?;
                 Ok(if decoded.done {

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::{grpc, h1, h2, load_report};
 use model::{Coding, Moment, ServiceTable};
@@ -57,11 +58,13 @@ pub(super) enum Unanswered {
     ClientLeft,
     /// It answered with this status, and a page takes the place of that.
     Replaced(u16),
+    /// It answered with this status, and another attempt takes the place of that, after so long.
+    Again(u16, Duration),
 }
 
 impl Unanswered {
     /// For a connection that broke.
-    fn of(instance: &Sock) -> Self {
+    pub(super) fn of(instance: &Sock) -> Self {
         match instance.lost() {
             h2::Lost::Refused => Self::Refused,
             h2::Lost::Malformed => Self::Malformed,
@@ -78,7 +81,9 @@ pub(super) struct Asked {
     keep_alive: bool,
     upgrade: bool,
     /// Whether another attempt is possible as long as the client has seen nothing.
-    repeatable: bool,
+    pub(super) repeatable: bool,
+    /// Whether it is a call of gRPC that is here whole.
+    pub(super) call: bool,
     /// What gRPC's answers become.
     web: Option<grpc::Kind>,
 }
@@ -91,6 +96,7 @@ impl Asked {
             keep_alive: begun.keep_alive,
             upgrade: forward.upgrade,
             repeatable: begun.method.is_idempotent() && begun.body.is_done(),
+            call: begun.call.is_some() && begun.body.is_done(),
             web: begun.call.as_ref().and_then(|call| call.web()),
         }
     }
@@ -144,8 +150,32 @@ impl Session {
         asked: Asked,
         service: &ServiceTable,
     ) -> impl Future<Output = Result<Answered, Unanswered>> {
+        self.respond_after(None, instance, asked, service)
+    }
+
+    /// The same, of an answer of which this was read.
+    pub(super) fn respond_to(
+        &self,
+        came: Vec<u8>,
+        instance: &Sock,
+        asked: Asked,
+        service: &ServiceTable,
+    ) -> impl Future<Output = Result<Answered, Unanswered>> {
+        let early = Early {
+            bytes: came,
+            ..Early::default()
+        };
+        self.respond_after(Some(Box::new(early)), instance, asked, service)
+    }
+
+    fn respond_after(
+        &self,
+        mut early: Option<Box<Early>>,
+        instance: &Sock,
+        asked: Asked,
+        service: &ServiceTable,
+    ) -> impl Future<Output = Result<Answered, Unanswered>> {
         async move {
-            let mut early = None;
             self.await_head(service);
             let rest = loop {
                 if let Some(begun) = self.look(instance, asked, service, &mut early)? {
@@ -205,10 +235,11 @@ impl Session {
         if self.uploading.get() || self.speaking.get() != 0 {
             return;
         }
-        self.set_timeout(match self.deadline.get() {
-            Moment::NEVER => service.response_timeout,
+        let said = self.calling.get() && self.deadline.get() != Moment::NEVER;
+        self.set_timeout(match said {
+            false => service.response_timeout,
             // Who says how long to wait means it.
-            _ => service.response_timeout.max(self.timeouts().stall),
+            true => service.response_timeout.max(self.timeouts().stall),
         });
     }
 
@@ -303,6 +334,13 @@ impl Session {
             early.message = Some(message);
             early.keep(&input[head_len..]);
             return Ok(None);
+        }
+        self.hear_status(match self.calling.get() {
+            true => response.fields.find("grpc-status"),
+            false => None,
+        });
+        if let Some(again) = self.passes_over(response, asked, service) {
+            return Err(again);
         }
         if response.status >= 400 && self.intercepts(response.status) {
             return Err(Unanswered::Replaced(response.status));
@@ -466,6 +504,7 @@ impl Session {
         };
         let unsent = &data[sent.unwrap_or(0)..];
         if decoded.done && unsent.is_empty() {
+            self.hear_trailers(trailers);
             self.client.end_message(trailers);
         }
         head.clear();
@@ -543,6 +582,7 @@ impl Session {
         loop {
             self.flush_to_client(unsent, &mut pace).await?;
             if started.body.is_done() {
+                self.hear_trailers(started.body.trailers());
                 self.client.end_message(started.body.trailers());
                 return Ok(());
             }
@@ -555,6 +595,7 @@ impl Session {
                 Ok(Step::Done) => {
                     // The framing's own end, for a body that ended with the connection, is on its way too.
                     self.flush_to_client(unsent, &mut pace).await?;
+                    self.hear_trailers(started.body.trailers());
                     self.client.end_message(started.body.trailers());
                     return Ok(());
                 }

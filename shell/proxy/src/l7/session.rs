@@ -12,7 +12,9 @@ use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 use super::admit::Admitted;
 use super::begin::{Begun, Plan};
 use super::filter::Filtered;
+use super::mirror::Copying;
 use super::pump::BUDGET;
+use super::tries::Phases;
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
 use crate::inbox::Open;
@@ -54,10 +56,18 @@ pub(crate) struct Session {
     pub(super) expired: Cell<bool>,
     /// Whether the present request is a call of gRPC, on which nothing may move for long.
     pub(super) calling: Cell<bool>,
+    /// Whether the present call was answered with a status that says that something is broken.
+    pub(super) call_failed: Cell<bool>,
     /// When the instance was heard of first; [`Moment::NEVER`] before.
     pub(super) heard: Cell<Moment>,
+    /// How long the present attempt took to connect.
+    pub(super) phases: Cell<Phases>,
     /// How many requests the instance says it is at work on.
     pub(super) load: Cell<Option<f32>>,
+    /// Attempts that may follow the present one at its service, and the service's number.
+    pub(super) spare: Cell<(u8, usize)>,
+    /// The copy of the present request, while its body is coming.
+    pub(super) copying: Cell<Option<Box<Copying>>>,
     /// Its room at a service that has no room for all. A tunnel gives it back.
     pub(super) admitted: Cell<Option<Box<Admitted>>>,
     /// What a tunnel needs, if the present request asks for one.
@@ -187,9 +197,13 @@ impl Session {
             deadline: Cell::new(Moment::NEVER),
             expired: Cell::new(false),
             calling: Cell::new(false),
+            call_failed: Cell::new(false),
             filtered: Cell::new(None),
             heard: Cell::new(Moment::NEVER),
+            phases: Cell::default(),
             load: Cell::new(None),
+            spare: Cell::new((0, 0)),
+            copying: Cell::new(None),
         }
     }
 

@@ -1,5 +1,7 @@
 //! An attempt at an instance that takes many requests on a connection.
 
+use std::rc::Rc;
+
 use http::{h1, h2};
 use model::{Endpoint, ServiceTable};
 
@@ -11,6 +13,7 @@ use super::respond::{Asked, Unanswered};
 use super::session::{Cut, Session};
 use crate::rt::Sock;
 use crate::tls::is_current;
+use crate::worker::Worker;
 
 /// What came of it.
 pub(super) enum Shared {
@@ -46,7 +49,11 @@ impl Session {
             // gRPC wants an empty frame for the end of a request, and its servers wait for that.
             end: empty && begun.call.is_none(),
         };
-        let (stream, was_used) = match self.reach(service, endpoint, &ask).await? {
+        self.set_timeout(service.connect_timeout);
+        let connect = async |many| self.connect(endpoint, service, many).await;
+        let from = (&self.worker, Some(&self.client));
+        let reached = reach(from, service, endpoint, &ask, connect).await?;
+        let (stream, was_used) = match reached {
             Reached::Stream(stream, was_used) => (stream, was_used),
             Reached::Older(_) if begun.call.is_some() => {
                 let why = "it speaks HTTP/1.1 only, and gRPC needs HTTP/2";
@@ -63,54 +70,6 @@ impl Session {
                 Err(Failed::Stale)
             }
             outcome => outcome.map(Shared::Answered),
-        }
-    }
-
-    /// Gets onto a connection.
-    async fn reach(
-        &self,
-        service: &ServiceTable,
-        endpoint: &Endpoint,
-        ask: &Ask<'_>,
-    ) -> Result<Reached, Failed> {
-        let worker = &self.worker;
-        self.set_timeout(service.connect_timeout);
-        let way = Links::way(worker, service, endpoint, ask, &self.client).await;
-        match way {
-            Ok(Way::Stream(stream, was_used)) => Ok(Reached::Stream(stream, was_used)),
-            Ok(Way::Connect(connecting)) => match self.connect(endpoint, service, true).await {
-                Ok(sock) if speaks_many(service, &sock) => {
-                    let stream = connecting.made(sock, service, endpoint, ask);
-                    Reached::first(stream)
-                }
-                Ok(sock) => {
-                    connecting.found_older();
-                    Ok(Reached::Older(Some(sock)))
-                }
-                Err(failed) => {
-                    if let Failed::Connect(fault) = &failed {
-                        connecting.failed(fault);
-                    }
-                    Err(failed)
-                }
-            },
-            Ok(Way::Older) => {
-                let current = |sock: &Sock| is_current(worker, service, sock);
-                if let Some(sock) = worker.pool.take(endpoint, current) {
-                    worker
-                        .pool
-                        .put(endpoint, sock, worker.now(), service.keep_alive);
-                    return Ok(Reached::Older(None));
-                }
-                let sock = self.connect(endpoint, service, true).await?;
-                match speaks_many(service, &sock) {
-                    true => Reached::first(join(worker, sock, (service, endpoint), ask)),
-                    false => Ok(Reached::Older(Some(sock))),
-                }
-            }
-            Err(NoWay::Failed(kind)) => Err(Failed::Connect(kind.into())),
-            Err(NoWay::Full) => Err(Failed::Full),
-            Err(NoWay::ClientLeft) => Err(Failed::Client(Cut::Left)),
         }
     }
 
@@ -147,9 +106,7 @@ impl Session {
     }
 
     fn as_message(&self, begun: &Begun, forward: &Forward, service: &ServiceTable) -> Message {
-        let text = &forward.message;
-        let end = memchr::memmem::find(text, b"\r\n\r\n");
-        let (head, body) = text.split_at(end.map_or(text.len(), |end| end + 4));
+        let (head, data) = body_of(&forward.message, forward.chunked);
         let scheme = if service.tls { "https" } else { "http" };
         let mut block = self.worker.buffers.take();
         let call = begun.call.as_ref();
@@ -157,12 +114,6 @@ impl Session {
         let told = told.unwrap_or_default();
         let value = |name: &[u8], value| told.value(name, value);
         h2::write_request(head, scheme, value, told.more(), &mut block);
-        let mut data = body.to_vec();
-        if forward.chunked {
-            // These chunks are our own.
-            let decoded = h1::BodyDecoder::new(h1::Framing::Chunked).decode(&mut data);
-            data.truncate(decoded.map_or(0, |decoded| decoded.data));
-        }
         Message {
             block,
             data,
@@ -171,8 +122,69 @@ impl Session {
     }
 }
 
+/// Gets a request onto a connection, one of those that are there or one that `connect` makes; within the task's deadline, and
+/// as long as its client waits.
+pub(super) async fn reach(
+    (worker, client): (&Rc<Worker>, Option<&Sock>),
+    service: &ServiceTable,
+    endpoint: &Endpoint,
+    ask: &Ask<'_>,
+    connect: impl AsyncFn(bool) -> Result<Sock, Failed>,
+) -> Result<Reached, Failed> {
+    let way = Links::way(worker, service, endpoint, ask, client).await;
+    match way {
+        Ok(Way::Stream(stream, was_used)) => Ok(Reached::Stream(stream, was_used)),
+        Ok(Way::Connect(connecting)) => match connect(true).await {
+            Ok(sock) if speaks_many(service, &sock) => {
+                let stream = connecting.made(sock, service, endpoint, ask);
+                Reached::first(stream)
+            }
+            Ok(sock) => {
+                connecting.found_older();
+                Ok(Reached::Older(Some(sock)))
+            }
+            Err(failed) => {
+                if let Failed::Connect(fault) = &failed {
+                    connecting.failed(fault);
+                }
+                Err(failed)
+            }
+        },
+        Ok(Way::Older) => {
+            let current = |sock: &Sock| is_current(worker, service, sock);
+            if let Some(sock) = worker.pool.take(endpoint, current) {
+                worker
+                    .pool
+                    .put(endpoint, sock, worker.now(), service.keep_alive);
+                return Ok(Reached::Older(None));
+            }
+            let sock = connect(true).await?;
+            match speaks_many(service, &sock) {
+                true => Reached::first(join(worker, sock, (service, endpoint), ask)),
+                false => Ok(Reached::Older(Some(sock))),
+            }
+        }
+        Err(NoWay::Failed(kind)) => Err(Failed::Connect(kind.into())),
+        Err(NoWay::Full) => Err(Failed::Full),
+        Err(NoWay::ClientLeft) => Err(Failed::Client(Cut::Left)),
+    }
+}
+
+/// The head of a request as HTTP/1.1 has it, and what is here of its body.
+pub(super) fn body_of(text: &[u8], chunked: bool) -> (&[u8], Vec<u8>) {
+    let end = memchr::memmem::find(text, b"\r\n\r\n");
+    let (head, body) = text.split_at(end.map_or(text.len(), |end| end + 4));
+    let mut data = body.to_vec();
+    if chunked {
+        // These chunks are our own.
+        let decoded = h1::BodyDecoder::new(h1::Framing::Chunked).decode(&mut data);
+        data.truncate(decoded.map_or(0, |decoded| decoded.data));
+    }
+    (head, data)
+}
+
 /// Where a request is to go.
-enum Reached {
+pub(super) enum Reached {
     /// This stream; true if its connection was there before.
     Stream(Sock, bool),
     /// HTTP/1.1.

@@ -43,6 +43,7 @@ impl Session {
         self.unseen.set(false);
         // It may last for days, and is no request any more.
         self.admitted.take();
+        self.deadline.set(Moment::NEVER);
         let Some(upgraded) = self.upgraded.take() else {
             return Err(Cut::InstanceMalformed);
         };

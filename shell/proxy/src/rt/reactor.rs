@@ -219,7 +219,7 @@ impl Reactor {
     }
 
     /// Wakes the current task in a moment ([`SOON`]), whatever it then waits for.
-    pub(super) fn wake_soon(&self) {
+    pub(crate) fn wake_soon(&self) {
         let at = self.now() + SOON;
         self.soon.borrow_mut().push_back((at, self.current.get()));
     }

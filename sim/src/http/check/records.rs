@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use telemetry::AccessRecord;
+use model::{CLASSES, DURATION_BOUNDS, ListenerStats, Sharded};
+use telemetry::{AccessRecord, Try};
 
 use crate::http::ledger::{Ledger, Manner, Outcome, Told};
 use crate::http::world::World;
@@ -21,7 +22,46 @@ pub(super) fn check(world: &World) -> Vec<String> {
             .collect::<Vec<_>>()
     });
     found.extend(totals(world));
+    found.extend(world.records.iter().filter_map(tries));
     found
+}
+
+/// What is wrong with the attempts of one record: they come one after the other, within the request's time; whoever is followed
+/// by another came to nothing; what was sent to the same instance again is no attempt of its own.
+fn tries(record: &AccessRecord) -> Option<String> {
+    let tries = &record.tries;
+    let complain = |what: &str| Some(format!("attempts {what}: {record:?}"));
+    let again = tries.windows(2).filter(|two| {
+        two[0].instance == two[1].instance && ["stale", "refused"].contains(&two[0].ended)
+    });
+    if tries.len() - again.count() != usize::from(record.attempts) {
+        return complain("are not as many as were counted");
+    }
+    let one_by_one = |two: &[Try]| two[1].at >= two[0].at + two[0].duration;
+    if !tries.windows(2).all(one_by_one) {
+        return complain("overlap");
+    }
+    let begins = tries.first().is_none_or(|first| first.at == record.waited);
+    let ends = tries.last().map(|last| last.at + last.duration);
+    if !begins || record.waited > record.duration || ends.is_some_and(|end| end > record.duration) {
+        return complain("are not within the request's time");
+    }
+    let within = |one: &Try| {
+        let connect = one.connect.unwrap_or_default();
+        one.first_byte.unwrap_or_default().max(connect) <= one.duration
+    };
+    if !tries.iter().all(within) {
+        return complain("took less time than their parts");
+    }
+    let (last, before) = tries.split_last()?;
+    if before.iter().any(|one| one.ended == "ok") {
+        return complain("go on after an answer");
+    }
+    let answered = last.ended == "ok" && last.first_byte.is_some();
+    let agree = answered && last.status == record.status && record.instance.is_some();
+    (last.ended == "ok" && !agree)
+        .then(|| complain("do not end with the answer"))
+        .flatten()
 }
 
 fn id_of(record: &AccessRecord) -> Option<u64> {
@@ -51,6 +91,9 @@ fn one(told: &Told, records: &[&AccessRecord], ledger: &Ledger) -> Option<String
     // An attempt may find a pooled connection closed, and open another.
     if 2 * usize::from(record.attempts) < arrivals {
         return complain(format!("says less than {arrivals} attempts"));
+    }
+    if record.tries.len() < arrivals {
+        return complain(format!("tells less than {arrivals} attempts"));
     }
     if told.outcome == Outcome::Cut {
         return (record.ended == "ok").then(|| format!("{id:x} was cut, and its record says ok"));
@@ -91,6 +134,11 @@ fn totals(world: &World) -> Vec<String> {
             stats.total(|l| &l.sent),
             here().map(|r| r.sent).sum(),
         );
+        same(
+            &format!("requests timed at {name}"),
+            timed(stats),
+            here().count() as u64,
+        );
         for (s, stats) in world.numbers.routes[number].iter().enumerate() {
             let route = format!("route-{s}");
             let of_route = || here().filter(|r| r.route.as_deref() == Some(&*route));
@@ -124,6 +172,11 @@ fn totals(world: &World) -> Vec<String> {
             .map(|e| e.requests())
             .sum();
         same(&format!("attempts at service {s}"), begun, attempts);
+        same(
+            &format!("attempts told of service {s}"),
+            stats.total(|r| &r.attempts),
+            attempts,
+        );
         let refused = of_service().filter(|r| r.attempts == 0).count() as u64;
         let requests = stats.total(|r| &r.requests);
         same(
@@ -133,4 +186,13 @@ fn totals(world: &World) -> Vec<String> {
         );
     }
     found
+}
+
+/// Requests in the histograms of a listener.
+fn timed(stats: &Sharded<ListenerStats>) -> u64 {
+    let of_class = |class: usize| {
+        let counts = 0..=DURATION_BOUNDS.len();
+        counts.map(move |n| stats.total(|l| &l.durations[class].counts[n]))
+    };
+    (0..CLASSES).flat_map(of_class).sum()
 }

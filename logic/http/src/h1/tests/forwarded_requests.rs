@@ -1,6 +1,8 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::h1::Trace;
+use crate::trace::TraceParent;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
@@ -13,6 +15,7 @@ fn forward(trusted: bool) -> ForwardRequest<'static> {
         request_id: b"our-id",
         default_host: b"10.0.0.9:80",
         upgrade: true,
+        trace: Default::default(),
         changed: Default::default(),
     }
 }
@@ -236,4 +239,37 @@ fn octets_of_every_length_are_written_as_they_are() {
         );
         assert!(out.contains(&format!("for={client};")), "{out}");
     }
+}
+
+#[test]
+fn trace_context_is_kept_left_out_or_written_anew() {
+    let input =
+        b"GET / HTTP/1.1\r\nHost: h\r\nTraceParent: x\r\ntracestate: a=1\r\nAccept: y\r\n\r\n";
+    let request = good(input);
+    let mut out = Vec::new();
+    let mut write = |trace| {
+        out.clear();
+        let forward = ForwardRequest {
+            trace,
+            ..forward(false)
+        };
+        let at = write_request(&request, &forward, &mut out);
+        (at, String::from_utf8(out.clone()).unwrap())
+    };
+    let (at, kept) = write(Trace::Kept);
+    assert!(at.is_none() && kept.contains("TraceParent: x\r\ntracestate: a=1\r\n"));
+    let (at, removed) = write(Trace::Removed);
+    assert!(at.is_none() && !removed.to_ascii_lowercase().contains("trace"));
+    let parent = TraceParent {
+        trace: [0xab; 16],
+        span: [0xcd; 8],
+        flags: 1,
+    };
+    let state = Some("b=2");
+    let (at, written) = write(Trace::Written { parent, state });
+    let text = "00-abababababababababababababababab-cdcdcdcdcdcdcdcd-01";
+    assert_eq!(&written[at.unwrap()..][..text.len()], text);
+    let ours = format!("traceparent: {text}\r\ntracestate: b=2\r\n\r\n");
+    assert!(written.ends_with(&ours), "{written}");
+    assert!(!written.contains("a=1"), "{written}");
 }

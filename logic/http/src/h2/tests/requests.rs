@@ -12,6 +12,7 @@ fn forwarded(client: &Client) -> String {
         request_id: b"id",
         default_host: b"",
         upgrade: true,
+        trace: Default::default(),
         changed: Default::default(),
     };
     let mut out = Vec::new();

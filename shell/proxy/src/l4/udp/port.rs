@@ -259,7 +259,7 @@ impl Port {
     ) -> Option<InFlight<'a>> {
         let context = Context {
             unit: Unit::Connection,
-            key: source_key(snapshot.service(service), client),
+            key: source_key(snapshot.service(service).balancing.hash_secret, client),
             ..Context::default()
         };
         self.worker.pick(snapshot, service, &context).ok()

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 const MOST: usize = 500_000;
 
 /// What an object may do.
-pub(crate) trait Model: Clone + Ord {
+pub trait Model: Clone + Ord {
     /// A call, and what came of it as far as the client knows.
     type Call: Eq;
 
@@ -19,21 +19,30 @@ pub(crate) trait Model: Clone + Ord {
 
 /// A call, from before it was sent until after it was answered.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorded<C> {
-    pub(crate) begun: u64,
+pub struct Recorded<C> {
+    /// When it was sent.
+    pub begun: u64,
     /// `None`: nobody knows what came of it. It happens at any time after its beginning, or never.
-    pub(crate) ended: Option<u64>,
-    pub(crate) call: C,
+    pub ended: Option<u64>,
+    /// What was asked, and answered.
+    pub call: C,
 }
 
 /// Calls as they come.
-pub(crate) struct History<C> {
+pub struct History<C> {
     clock: AtomicU64,
     calls: Mutex<Vec<Recorded<C>>>,
 }
 
+impl<C> Default for History<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<C> History<C> {
-    pub(crate) fn new() -> Self {
+    /// None yet.
+    pub fn new() -> Self {
         Self {
             clock: AtomicU64::new(0),
             calls: Mutex::new(Vec::new()),
@@ -41,18 +50,18 @@ impl<C> History<C> {
     }
 
     /// Now. No two moments are the same.
-    pub(crate) fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         self.clock.fetch_add(1, SeqCst)
     }
 
     /// A call that was begun then, and is answered now.
-    pub(crate) fn answered(&self, begun: u64, call: C) {
+    pub fn answered(&self, begun: u64, call: C) {
         let ended = Some(self.now());
         self.add(Recorded { begun, ended, call });
     }
 
     /// A call that was begun then, and nobody knows what came of it.
-    pub(crate) fn lost(&self, begun: u64, call: C) {
+    pub fn lost(&self, begun: u64, call: C) {
         let ended = None;
         self.add(Recorded { begun, ended, call });
     }
@@ -61,14 +70,22 @@ impl<C> History<C> {
         self.calls.lock().expect("calls").push(call);
     }
 
-    pub(crate) fn finish(self) -> Vec<Recorded<C>> {
+    /// All of them.
+    pub fn finish(self) -> Vec<Recorded<C>> {
         self.calls.into_inner().expect("calls")
     }
 }
 
-/// Whether there is an order for these calls, beginning with this model. If there is none: the calls that answer
-/// first among those that the longest order found could not be gone on with.
-pub(crate) fn explain<M: Model>(
+/// Whether there is an order for these calls, beginning with this model.
+///
+/// # Errors
+///
+/// If there is none: the calls that answer first among those that the longest order found could not be gone on with.
+///
+/// # Panics
+///
+/// When half a million orders were tried in vain: the history is one of too many objects, or has too many open ends.
+pub fn explain<M: Model>(
     start: M,
     calls: &[Recorded<M::Call>],
 ) -> Result<(), Vec<&Recorded<M::Call>>> {

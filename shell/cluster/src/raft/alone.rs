@@ -1,0 +1,205 @@
+//! A cluster of one: what is on its disk is committed, for there is nobody to ask.
+//!
+//! Log, snapshots, and how they are applied are those of any other node; but for a node to agree with itself would cost
+//! it a dozen messages between tasks for each batch, which is more than writing the batch does.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use registry::replication::{Body, EntryId, Member, Membership, Proposer, Record, Vote};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::machine::write_snapshot;
+use super::propose::batch_of;
+use super::{Batch, Parts};
+use crate::SubmitError;
+use crate::apply::Applier;
+use crate::journal::Written;
+use crate::log::Frame;
+use crate::node::{Shared, lock, secret};
+use crate::queue::{Job, Message, TAKE, batches};
+use crate::store::Store;
+
+/// Writes and applies what is queued, until told to close.
+pub(super) fn run(parts: Parts) {
+    let mut messages = parts.messages;
+    let mut alone = Alone {
+        applier: Applier::new(Arc::clone(&parts.shared)),
+        number: Proposer {
+            run: secret(),
+            number: 0,
+        },
+        last: parts.replica.last,
+        lead: Vote {
+            term: parts.replica.vote.map_or(0, |vote| vote.term) + 1,
+            node: parts.node,
+            committed: true,
+        },
+        lead_written: false,
+        begins_with: match parts.replica.membership {
+            None => Some(Membership::of_one(parts.node, Member::default())),
+            Some(_) => None,
+        },
+        files: Arc::new(Mutex::new(parts.store)),
+        frame: Frame::default(),
+        snapshot: None,
+        shared: parts.shared,
+    };
+    alone.take_the_lead();
+    alone.take_part(&mut messages);
+}
+
+struct Alone {
+    shared: Arc<Shared>,
+    applier: Applier,
+    /// None in memory, or once they are closed.
+    files: Arc<Mutex<Option<Store>>>,
+    frame: Frame,
+    /// That this node leads, in a term of its own: written with the first entry of this run.
+    lead: Vote,
+    lead_written: bool,
+    /// Who belongs to the cluster, until the log says so.
+    begins_with: Option<Membership>,
+    /// The batch that was written last.
+    number: Proposer,
+    /// The entry that was written last.
+    last: Option<EntryId>,
+    /// The thread that writes one.
+    snapshot: Option<JoinHandle<()>>,
+}
+
+impl Alone {
+    fn take_the_lead(&self) {
+        let membership = match &self.begins_with {
+            Some(membership) => membership.clone(),
+            None => self.shared.state().origin.membership.clone(),
+        };
+        {
+            let mut known = lock(&self.shared.known);
+            known.term = self.lead.term;
+            known.leader = Some(self.lead.node);
+            known.membership = membership;
+        }
+        self.shared.lead_in(self.lead.term);
+    }
+
+    fn take_part(&mut self, messages: &mut UnboundedReceiver<Message>) {
+        let mut taken = Vec::with_capacity(TAKE);
+        let mut closing = false;
+        while !closing && messages.blocking_recv_many(&mut taken, TAKE) > 0 {
+            let (work, last) = batches(taken.drain(..));
+            closing = last;
+            for jobs in work {
+                self.commit(jobs);
+            }
+        }
+    }
+
+    /// Writes a batch, and applies it; or refuses it, and nothing has happened.
+    fn commit(&mut self, jobs: Vec<Job>) {
+        self.number.number += 1;
+        let mut id = EntryId {
+            term: self.lead.term,
+            index: self.last.map_or(0, |last| last.index + 1),
+        };
+        let first = self.begins_with.clone().map(|membership| (id, membership));
+        id.index += u64::from(first.is_some());
+        let batch = batch_of(self.lead.node, self.number, &jobs);
+        if let Err(why) = self.write(first.as_ref(), (id, &batch)) {
+            return self.shared.refuse(jobs, &why);
+        }
+        self.lead_written = true;
+        self.last = Some(id);
+        if let Some((id, membership)) = first {
+            self.begins_with = None;
+            self.applier.apply_membership(id, &membership);
+        }
+        self.applier.apply_own(id, &batch, jobs);
+        self.snapshot_if_due();
+    }
+
+    /// Makes entries durable.
+    fn write(
+        &mut self,
+        first: Option<&(EntryId, Membership)>,
+        (id, batch): (EntryId, &Batch),
+    ) -> Result<(), SubmitError> {
+        let mut files = lock(&self.files);
+        let Some(store) = files.as_mut() else {
+            return Ok(());
+        };
+        self.frame.clear();
+        if !self.lead_written {
+            self.frame.push(&Record::Vote(self.lead));
+        }
+        if let Some((id, membership)) = first {
+            let body = Body::Membership(membership.clone());
+            self.frame.push(&Record::Entry(*id, body));
+        }
+        let body = Body::Batch(batch.encoded());
+        self.frame.push(&Record::Entry(id, body));
+        let began = Instant::now();
+        let appended = store.append(&mut self.frame);
+        self.shared.written(appended.map(|_| Written {
+            took: began.elapsed(),
+            bytes: self.frame.len(),
+        }))
+    }
+
+    /// Begins to write a snapshot, if it is time for one and none is being written.
+    fn snapshot_if_due(&mut self) {
+        if self.snapshot.as_ref().is_some_and(|t| !t.is_finished()) {
+            return;
+        }
+        let mut files = lock(&self.files);
+        let Some(store) = files.as_mut() else {
+            return;
+        };
+        if !store.snapshot_due() {
+            return;
+        }
+        let storage = Arc::clone(&store.storage);
+        let (registry, mut origin) = {
+            let state = self.shared.state();
+            (state.registry.clone(), state.origin.clone())
+        };
+        // All that is in the log is applied.
+        (origin.position, origin.vote) = (store.position(), Some(self.lead));
+        let (shared, files) = (Arc::clone(&self.shared), Arc::clone(&self.files));
+        let write = move || {
+            let written = write_snapshot(&shared, &*storage, registry, &origin);
+            let kept = written.and_then(|(revision, len)| match lock(&files).as_mut() {
+                Some(store) => {
+                    store.snapshot_written(revision, origin.position, len)?;
+                    store.purge(origin.position)
+                }
+                None => Ok(()),
+            });
+            if let Err(e) = kept {
+                shared.fault(format!("writing a snapshot failed: {e}"));
+            }
+        };
+        let thread = std::thread::Builder::new().name("snapshot".into());
+        match thread.spawn(write) {
+            Ok(thread) => self.snapshot = Some(thread),
+            Err(e) => drop(self.shared.fault(format!("writing a snapshot failed: {e}"))),
+        }
+    }
+}
+
+impl Drop for Alone {
+    /// Closes the files.
+    fn drop(&mut self) {
+        // It stops soon, for the node is closing; or else it would go on in a directory that is another's.
+        if let Some(thread) = self
+            .snapshot
+            .take()
+            .filter(|_| self.shared.closing.load(Relaxed))
+        {
+            let _ = thread.join();
+        }
+        *lock(&self.files) = None;
+    }
+}

@@ -1,0 +1,60 @@
+//! A cluster in virtual time: what nodes do is the program's own code; network, disks, clocks and misfortunes are the
+//! seed's.
+//!
+//! Every node has a runtime of its own whose clock stands still until it is moved, so a node can be frozen, run too
+//! fast, or cease to be between any two of its steps. All of them take turns on one thread.
+
+mod clients;
+mod network;
+mod world;
+
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use crate::node::lock;
+use world::{Sums, World};
+
+/// Seeds that are tried unless told otherwise.
+const SEEDS: u64 = 40;
+
+/// Seeds are `SIMULATE=first..end`, or `SIMULATE=seed`; the second also tells what happens.
+#[test]
+fn whatever_happens_the_cluster_keeps_its_promises() {
+    let asked = std::env::var("SIMULATE").unwrap_or_else(|_| format!("0..{SEEDS}"));
+    let number = |text: &str| text.parse::<u64>().expect("SIMULATE=first..end, or a seed");
+    let (seeds, tell) = match asked.split_once("..") {
+        Some((first, end)) => (number(first)..number(end), false),
+        None => (number(&asked)..number(&asked) + 1, true),
+    };
+    let began = Instant::now();
+    let next = AtomicU64::new(seeds.start);
+    let sums = Mutex::new(Sums::default());
+    let run = || {
+        while let seed = next.fetch_add(1, Relaxed)
+            && seeds.contains(&seed)
+        {
+            let found = catch_unwind(|| World::new(seed, tell).run());
+            let found = found.unwrap_or_else(|why| {
+                eprintln!(
+                    "seed {seed} failed: SIMULATE={seed} runs it again and tells what happens"
+                );
+                resume_unwind(why)
+            });
+            let mut sums = lock(&sums);
+            sums.add(&found);
+            if sums.seeds.is_multiple_of(1_000) {
+                eprintln!("{sums}");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(run);
+        }
+    });
+    let sums = sums.into_inner().expect("sums");
+    eprintln!("{sums}; {:.1?}", began.elapsed());
+    sums.assert_something_happened();
+}
