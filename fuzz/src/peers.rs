@@ -5,7 +5,7 @@ use registry::replication::{Body, Hello, Membership, Message, Origin, Request, c
 /// Pieces of messages.
 pub const TOKENS: &[&str] = &[
     "\0", "\u{1}", "\u{2}", "\u{3}", "\u{4}", "\u{5}", "\u{6}", "\u{7}", "\u{10}", "\u{7f}", "\0\u{1}", "\0\u{1}\u{1}", "\0\u{1}\u{5}",
-    "\0\u{1}\u{6}", "\0\u{1}\u{7}", "\u{1}\u{1}\u{5}", "shop", "default", "n1", "10.0.0.1:7071", "pointsman", "\u{e9}",
+    "\0\u{1}\u{6}", "\0\u{1}\u{7}", "\0\u{1}\u{8}", "\0\u{1}\u{9}", "\0\u{1}\u{a}", "\0\u{1}\u{c}", "\u{1}\u{1}\u{8}", "\u{1}\u{1}\u{b}", "\u{1}\u{1}\u{5}", "shop", "default", "n1", "10.0.0.1:7071", "pointsman", "\u{e9}",
 ];
 
 /// Panics if a promise is broken.

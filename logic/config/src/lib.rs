@@ -130,6 +130,7 @@ pub fn parse(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result
     let (lines, kept) = (log.faulty_lines(), log.count());
     let config = Config::read(&root, &mut Reader::new(&mut log, complete));
     bind::no_two_alike(&root, &mut log);
+    cluster::suits_node(&root, &mut log);
     log.forget_on(&lines, kept);
     match config {
         Some(config) if log.errors() == 0 => Ok(Parsed {

@@ -49,11 +49,16 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
 fn check(files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
     let sources = read(files)?;
     let (faults, valid) = match parse(&sources) {
-        Ok(parsed) => (parsed.warnings, true),
-        Err(faults) => (faults.0, false),
+        Ok(parsed) => (parsed.warnings, Some(parsed.config)),
+        Err(faults) => (faults.0, None),
     };
+    // What is wrong only here: the host's name, say, if the node is to be called by it.
+    let unsuitable = valid
+        .as_ref()
+        .and_then(|config| crate::node::suits_machine(config).err());
+    let valid = valid.is_some() && unsuitable.is_none();
     if as_json {
-        let list: Vec<_> = faults
+        let mut list: Vec<_> = faults
             .iter()
             .map(|fault| {
                 json!({
@@ -63,10 +68,18 @@ fn check(files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect();
+        list.extend(unsuitable.iter().map(|fault| {
+            json!({
+                "severity": "error", "file": "", "line": 0, "column": 0, "key": "cluster", "what": fault.to_string(), "hint": "",
+            })
+        }));
         writeln!(stdout(), "{}", json!({ "valid": valid, "faults": list }))?;
     } else {
         for fault in &faults {
             writeln!(stdout(), "{fault}")?;
+        }
+        if let Some(fault) = &unsuitable {
+            writeln!(stdout(), "error: cluster: {fault}")?;
         }
         let palette = Palette::for_stdout();
         match valid {

@@ -72,6 +72,17 @@ impl<'a> Client<'a> {
         self.answer(request.send(body.to_string()))
     }
 
+    /// Bytes of a known end.
+    pub(super) fn download(&self, url: &str) -> anyhow::Result<impl Read + use<>> {
+        let response = self.agent.get(url).call();
+        let response = response.map_err(|fault| self.unreachable(&fault))?;
+        if response.status() != 200 {
+            self.answer(Ok(response))?;
+            bail!("the node answered something else than a snapshot");
+        }
+        Ok(response.into_body().into_reader())
+    }
+
     /// A stream of bytes that goes on until the node ends it.
     pub(super) fn stream(
         &self,

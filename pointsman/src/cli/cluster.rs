@@ -1,31 +1,150 @@
-//! `cluster status`.
+//! `cluster status|add|remove|promote|transfer`.
 
 use std::io::{Write, stdout};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Remote;
 use super::client::Client;
 use super::output::{Palette, table};
+use super::{Files, Remote, cluster_data};
 
 /// A node that lacks more than this is not just a moment behind.
 const FAR_BEHIND: u64 = 1_000;
 /// A node that was not heard of for longer than this is gone, or cut off.
 const SILENT_MS: u64 = 2_000;
+/// A disk with less room than this is soon full: as much as some segments of the log and a snapshot take.
+const LITTLE_ROOM: u64 = 256 << 20;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show who leads, how far each node is, and what to do. Fails when something is wrong
+    /// Show who leads, how each node is, and what to do. Fails when something is wrong
     Status {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Take a node in that was started with an empty data directory and `join`; it votes once it has what the others have
+    Add {
+        /// Its name
+        name: String,
+        /// Where the other nodes reach it, as HOST:PORT
+        address: String,
+        /// It follows and serves, and does not vote
+        #[arg(long)]
+        observer: bool,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make an observer a voter
+    Promote {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Let a node go, for good
+    Remove {
+        /// Its name
+        name: String,
+        /// Even if no majority of those who stay answers at present
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Let another node lead
+    Transfer {
+        /// Its name; whoever has most of the log, if none is named
+        #[arg(long, value_name = "NAME")]
+        to: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Save all that is registered in a file, with checksums
+    Snapshot {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Begin an empty data directory with a snapshot, while its node does not run. In a cluster, it is the first node of a new one
+    Restore {
+        /// The snapshot
+        file: PathBuf,
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Make a node that has lost the others a cluster of its own, while it does not run; a node that was alone too
+    Recover {
+        #[command(flatten)]
+        files: Files,
+        /// The others are lost, or will be emptied: if they run on, there are two clusters
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Move a node's data aside, while it does not run, so that it can be taken in as a new one
+    Wipe {
+        #[command(flatten)]
+        files: Files,
+        /// What only this node has is not needed
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let Command::Status { remote } = command;
+    match command {
+        Command::Status { remote } => status(remote),
+        Command::Add {
+            name,
+            address,
+            observer,
+            remote,
+        } => {
+            let client = Client::new(remote);
+            let url = client.url_of_all(&["v1", "cluster", "nodes", name], &[]);
+            let body = json!({ "address": address, "observer": observer });
+            done(remote, &client.put(&url, &body)?)
+        }
+        Command::Promote { name, remote } => {
+            let client = Client::new(remote);
+            let url = client.url_of_all(&["v1", "cluster", "nodes", name, "promote"], &[]);
+            done(remote, &client.post(&url)?)
+        }
+        Command::Remove {
+            name,
+            force,
+            remote,
+        } => {
+            let client = Client::new(remote);
+            let force: &[_] = if *force { &[("force", "true")] } else { &[] };
+            let url = client.url_of_all(&["v1", "cluster", "nodes", name], force);
+            done(remote, &client.remove(&url)?)
+        }
+        Command::Transfer { to, remote } => {
+            let client = Client::new(remote);
+            let to: Vec<_> = to.iter().map(|to| ("to", to.as_str())).collect();
+            let url = client.url_of_all(&["v1", "cluster", "transfer"], &to);
+            done(remote, &client.post(&url)?)
+        }
+        Command::Snapshot { file, remote } => cluster_data::snapshot(file, remote),
+        Command::Restore { file, files } => cluster_data::restore(file, files),
+        Command::Recover { files, yes } => cluster_data::recover(files, *yes),
+        Command::Wipe { files, yes } => cluster_data::wipe(files, *yes),
+    }
+}
+
+fn done(remote: &Remote, answer: &Value) -> anyhow::Result<ExitCode> {
+    match remote.json {
+        true => writeln!(stdout(), "{answer}")?,
+        false => writeln!(stdout(), "{}", answer["message"].as_str().unwrap_or("done"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(remote: &Remote) -> anyhow::Result<ExitCode> {
     let client = Client::new(remote);
     let answer = client.read(&client.url_of_all(&["v1", "cluster"], &[]))?;
     let advice = advice(&answer);
@@ -34,6 +153,8 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         false => ExitCode::FAILURE,
     };
     if remote.json {
+        let mut answer = answer;
+        answer["advice"] = advice.into();
         writeln!(stdout(), "{answer}")?;
         return Ok(code);
     }
@@ -41,6 +162,10 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let palette = Palette::for_stdout();
     for line in advice {
         writeln!(stdout(), "{} {line}", palette.bad("!"))?;
+    }
+    for note in answer["notes"].as_array().into_iter().flatten() {
+        let note = note.as_str().unwrap_or_default();
+        writeln!(stdout(), "{} {note}", palette.dim("note:"))?;
     }
     Ok(code)
 }
@@ -80,12 +205,48 @@ fn show(answer: &Value) -> anyhow::Result<()> {
                 text(&node["address"]),
                 role.into(),
                 number(&node["behind"], ""),
-                number(&node["heard_ms"], " ms"),
+                seconds(&node["age_ms"]),
+                size(&node["disk_used"]),
+                size(&node["disk_free"]),
+                health(node).into(),
             ]
         })
         .collect();
-    table(&["NODE", "ADDRESS", "ROLE", "BEHIND", "HEARD"], &rows)?;
+    let heading = [
+        "NODE", "ADDRESS", "ROLE", "BEHIND", "LAG", "DATA", "FREE", "HEALTH",
+    ];
+    table(&heading, &rows)?;
     Ok(())
+}
+
+fn health(node: &Value) -> &'static str {
+    match (&node["answers"], &node["fault"], &node["age_ms"]) {
+        (Value::Bool(false), ..) => "silent",
+        (_, Value::String(_), _) => "faulty",
+        (_, _, Value::Null) => "out of date",
+        (_, _, age) if age.as_u64().is_some_and(|age| age > SILENT_MS) => "out of date",
+        _ => "well",
+    }
+}
+
+fn seconds(millis: &Value) -> String {
+    match millis.as_u64() {
+        Some(millis) => format!("{:.1} s", millis as f64 / 1_000.0),
+        None => "-".into(),
+    }
+}
+
+fn size(bytes: &Value) -> String {
+    let Some(bytes) = bytes.as_u64() else {
+        return "-".into();
+    };
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = bytes as f64 / 1_024.0;
+    let mut unit = 0;
+    while size >= 1_024.0 && unit + 1 < units.len() {
+        (size, unit) = (size / 1_024.0, unit + 1);
+    }
+    format!("{size:.1} {}", units[unit])
 }
 
 /// What is wrong, and what to do about it.
@@ -97,21 +258,31 @@ fn advice(answer: &Value) -> Vec<String> {
     if is_alone(answer) {
         return advice;
     }
-    if answer["leader"].is_null() {
+    if let Some(trouble) = answer["trouble"].as_str() {
+        advice.push(trouble.to_owned());
+    } else if answer["leader"].is_null() {
         let voters = nodes(answer).filter(|node| node["votes"] == true).count();
         advice.push(format!(
             "no node leads, so nothing can be written: {} of the {voters} voters must run and reach each other",
             voters / 2 + 1
         ));
     }
-    for node in nodes(answer).filter(|node| node["name"] != answer["leader"]) {
+    for node in nodes(answer) {
         let name = node["name"].as_str().unwrap_or("-");
         let at = node["address"].as_str().unwrap_or("-");
-        if node["heard_ms"].as_u64().is_some_and(|ms| ms > SILENT_MS) {
+        let silent = node["heard_ms"].as_u64().is_some_and(|ms| ms > SILENT_MS);
+        if node["answers"] == false || silent {
             advice.push(format!(
-                "{name} does not answer: start it, or see whether {at} is reached"
+                "{name} does not answer: start it, or see whether {at} is reached. If it is lost: `pointsman cluster remove {name}`"
             ));
-        } else if node["behind"]
+            continue;
+        }
+        if node["name"] != answer["node"]
+            && let Some(fault) = node["fault"].as_str()
+        {
+            advice.push(format!("{name}: {fault}"));
+        }
+        if node["behind"]
             .as_u64()
             .is_some_and(|behind| behind > FAR_BEHIND)
         {
@@ -119,6 +290,17 @@ fn advice(answer: &Value) -> Vec<String> {
                 "{name} is far behind: if that does not shrink, look at its disk"
             ));
         }
+        if node["disk_free"]
+            .as_u64()
+            .is_some_and(|free| free < LITTLE_ROOM)
+        {
+            let free = size(&node["disk_free"]);
+            advice.push(format!("the disk of {name} is nearly full ({free} free): make room, or it will take no writes"));
+        }
+    }
+    let voters = nodes(answer).filter(|node| node["votes"] == true).count();
+    if voters == 2 {
+        advice.push("two voters survive the loss of none: add a third".into());
     }
     if let Some(refused) = answer["refused"].as_str() {
         advice.push(format!("{refused}: compare [cluster] on the two nodes"));
@@ -130,6 +312,7 @@ fn nodes(answer: &Value) -> impl Iterator<Item = &Value> {
     answer["nodes"].as_array().into_iter().flatten()
 }
 
+/// A node of a cluster says its name, also before it belongs to it.
 fn is_alone(answer: &Value) -> bool {
-    nodes(answer).next().is_none()
+    answer["node"] == ""
 }

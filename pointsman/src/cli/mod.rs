@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod cluster;
+mod cluster_data;
 mod import;
 mod instance;
 mod lookup;
@@ -48,7 +49,7 @@ enum Command {
     Instance(instance::Command),
     /// Print a service's changes as they happen
     Watch(watch::Options),
-    /// Look at the cluster
+    /// Look at the cluster, change who belongs to it, and rescue it
     #[command(subcommand)]
     Cluster(cluster::Command),
     /// Say where a request would go, and why

@@ -14,6 +14,8 @@ use super::tls::load;
 
 /// How long until instances of the configuration are tried to be registered again: about as long as an election.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often this node's place in the cluster is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What this node calls itself.
 pub(super) fn node_name(config: &Config) -> String {
@@ -31,24 +33,15 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
     let Some(cluster) = &config.cluster else {
         return Ok(None);
     };
-    if config.node.durability == Durability::Memory {
-        bail!(
-            "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
-        );
-    }
-    let node = node_name(config);
-    let Some(address) = cluster.peers.get(node.as_str()) else {
-        let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
-        bail!(
-            "this node's name, {node}, is not in [cluster] peers ({}): correct node.name, or add it",
-            names.join(", ")
-        );
-    };
+    let node = fitting_name(config, cluster)?;
     let tls = cluster.tls.as_ref().map(load::peers).transpose();
-    let peers = cluster.peers.iter();
+    let joins = !cluster.join.is_empty();
+    let peers = cluster.peers.iter().filter(|_| !joins);
+    let address = match (&cluster.advertise, cluster.peers.get(node.as_str())) {
+        (Some(address), _) | (None, Some(address)) => address.to_string(),
+        (None, None) => cluster.bind.to_string(),
+    };
     Ok(Some(ClusterOptions {
-        address: address.to_string(),
-        join: Vec::new(),
         node,
         name: cluster.name.to_string(),
         token: cluster.token.0.to_string(),
@@ -56,8 +49,30 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
         peers: peers
             .map(|(name, at)| (name.to_string(), at.to_string()))
             .collect(),
+        join: cluster.join.iter().map(ToString::to_string).collect(),
+        address,
         tls: tls.context("[cluster]: the other nodes cannot be spoken to")?,
     }))
+}
+
+/// The node's name; a fault if it cannot be one of the cluster that the configuration names. What can only be known on the
+/// machine itself.
+pub(super) fn fitting_name(config: &Config, cluster: &config::Cluster) -> anyhow::Result<String> {
+    if config.node.durability == Durability::Memory {
+        bail!(
+            "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
+        );
+    }
+    let node = node_name(config);
+    if cluster.join.is_empty() && !cluster.peers.contains_key(node.as_str()) {
+        let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
+        bail!(
+            "this node's name, {node}, is not in [cluster] peers ({}): correct node.name, or add it; or let it join a cluster \
+             that there is, with cluster.join",
+            names.join(", ")
+        );
+    }
+    Ok(node)
 }
 
 /// Registers the configuration's instances; in a cluster, by a task, once there is somebody to agree with: a node starts
@@ -78,17 +93,27 @@ pub(super) async fn register_statics(
     })))
 }
 
-/// How the cluster looks from this node.
-pub(super) fn view(registry: &Node) -> Cluster {
-    let status = registry.status();
-    let alone = status.nodes.len() < 2;
+/// How the cluster looks, by what its nodes say.
+pub(super) async fn view(registry: &Node) -> Cluster {
+    let status = registry.overview().await;
+    let alone = status.node.is_empty();
     let nodes = status.nodes.into_iter().filter(|_| !alone);
-    let nodes = nodes.map(|node| ClusterNode {
-        name: node.name,
-        address: node.address,
-        votes: node.votes,
-        behind: node.behind,
-        heard_ms: node.heard_ms,
+    let nodes = nodes.map(|node| {
+        let report = node.report.unwrap_or_default();
+        ClusterNode {
+            answers: !report.version.is_empty(),
+            name: node.name,
+            address: node.address,
+            votes: node.votes,
+            behind: node.behind,
+            heard_ms: node.heard_ms,
+            age_ms: report.age,
+            revision: Some(report.revision).filter(|_| !report.version.is_empty()),
+            disk_free: report.free,
+            disk_used: report.used,
+            version: Some(String::from(report.version)).filter(|version| !version.is_empty()),
+            fault: report.fault.or(report.trouble).map(String::from),
+        }
     });
     Cluster {
         node: status.node,
@@ -96,8 +121,55 @@ pub(super) fn view(registry: &Node) -> Cluster {
         term: status.term,
         revision: status.revision,
         applied: status.applied,
+        age_ms: status.age_ms,
         nodes: nodes.collect(),
         fault: status.fault,
         refused: status.refused,
+        trouble: status.trouble,
+        notes: status.notes,
+    }
+}
+
+/// Says on the terminal what there is to say about this node's place in the cluster, whenever that changes.
+pub(super) async fn tell_notes(shared: Arc<Shared>) {
+    let (mut told, mut troubled): (Vec<String>, bool) = (Vec::new(), false);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let trouble = shared.registry.trouble();
+        let mut notes = shared.registry.notes();
+        notes.extend(trouble.clone());
+        if notes != told {
+            for note in notes.iter().filter(|note| !told.contains(note)) {
+                eprintln!("pointsman: {note}");
+            }
+            if trouble.is_none() && troubled {
+                eprintln!("pointsman: this node takes part in the cluster");
+            }
+            troubled = trouble.is_some();
+            told = notes;
+        }
+    }
+}
+
+/// Checks everything anew once this node leads: what its checks have found before was nobody's verdict, and is not said twice.
+pub(super) async fn check_anew(shared: Arc<Shared>) {
+    let mut led = shared.registry.leads();
+    loop {
+        tokio::time::sleep(LOOK / 5).await;
+        let leads = shared.registry.leads();
+        if leads && !led {
+            shared.check_anew();
+        }
+        led = leads;
+    }
+}
+
+/// What other nodes have seen failing is probed now, by whoever leads.
+pub(super) async fn hurry_suspected(shared: Arc<Shared>) {
+    let Some(mut suspected) = shared.registry.suspected() else {
+        return;
+    };
+    while let Some((key, id)) = suspected.recv().await {
+        shared.prober.hurry(&key, &id);
     }
 }

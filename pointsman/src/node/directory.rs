@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use ::cluster::SubmitError;
-use fronts::{Changes, Closed, Cluster, Directory, Pending, Reason, Refused};
+use ::cluster::{ReadError, SubmitError};
+use fronts::{
+    Changes, Closed, Cluster, Demand, Directory, Freshness, Pending, Pieces, Reason, Refused,
+};
 use model::{InstanceId, Revision, ServiceKey};
+use registry::replication::Change;
 use registry::{Command, Committed, Compacted, Event, Heartbeat, Registry, Service};
 
 use super::Shared;
@@ -40,8 +43,51 @@ impl Directory for Local {
             .read(|registry| (registry.revision(), registry.service(key).cloned()))
     }
 
-    fn cluster(&self) -> Cluster {
-        super::cluster::view(&self.0.registry)
+    fn freshness(&self) -> Freshness {
+        Freshness {
+            age: self.0.registry.age(),
+            leader: self.0.registry.leader(),
+        }
+    }
+
+    fn catch_up(&self, demand: Demand) -> Pending<'_, Result<(), Refused>> {
+        Box::pin(async move {
+            let registry = &self.0.registry;
+            let met = match demand {
+                Demand::Linearizable => registry.catch_up().await,
+                Demand::NoOlder(age) => registry.no_older_than(age).await,
+            };
+            met.map_err(|why| Refused {
+                reason: match why {
+                    ReadError::Unconfirmed { .. } => Reason::NoLeader,
+                    ReadError::TooOld { .. } => Reason::Stale,
+                },
+                detail: format!(
+                    "{why}; ask another node, or without consistency and max_stale, or look at `pointsman cluster status`"
+                ),
+            })
+        })
+    }
+
+    fn cluster(&self) -> Pending<'_, Cluster> {
+        Box::pin(super::cluster::view(&self.0.registry))
+    }
+
+    fn change_cluster(&self, change: Change) -> Pending<'_, Result<String, Refused>> {
+        Box::pin(async move {
+            let changed = self.0.registry.change_cluster(change).await;
+            changed.map(String::from).map_err(|why| Refused {
+                reason: match why.passing {
+                    true => Reason::NoLeader,
+                    false => Reason::Unchanged,
+                },
+                detail: why.to_string(),
+            })
+        })
+    }
+
+    fn snapshot(&self) -> std::io::Result<Pieces> {
+        self.0.registry.export()
     }
 
     fn watch(&self, key: &ServiceKey) -> Box<dyn Changes> {

@@ -101,12 +101,21 @@ impl Shared {
         // Even without any service: listeners that only redirect and answer have none.
         self.publish(&tables);
         drop(tables);
+        self.prober.replace(self.targets());
+    }
+
+    /// Checks everything as if nothing had been found before: what was has not got into the registry.
+    pub(super) fn check_anew(&self) {
+        self.prober.begin_anew(self.targets());
+    }
+
+    fn targets(&self) -> Vec<Target> {
         let services: Vec<_> = self.registry.read(|r| r.services().cloned().collect());
-        let targets = services
-            .iter()
-            .flat_map(|service| service.instances().filter_map(|r| target(&service.key, r)))
-            .collect();
-        self.prober.replace(targets);
+        let checked = services.iter().flat_map(|service| {
+            let records = service.instances();
+            records.filter_map(|record| target(&service.key, record))
+        });
+        checked.collect()
     }
 }
 

@@ -495,6 +495,15 @@ fn registry(shared: &Shared, out: &mut Exposition) {
         out.metric(&name, kind, help);
         out.sample(&name, &[], value(&stats));
     }
+    let name = "pointsman_registry_leads";
+    out.metric(name, Kind::Gauge, "Whether this node leads its cluster.");
+    out.sample(name, &[], u8::from(shared.registry.leads()));
+    let name = "pointsman_registry_age_seconds";
+    let help = "How long ago what is registered here was sure to be all there was; nothing, if nobody has confirmed that.";
+    out.metric(name, Kind::Gauge, help);
+    if let Some(age) = shared.registry.age() {
+        out.sample(name, &[], age.as_secs_f64());
+    }
 }
 
 type Number = (&'static str, Kind, &'static str, fn(&Stats) -> f64);

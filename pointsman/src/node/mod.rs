@@ -237,6 +237,8 @@ impl Node {
     /// last writes reach the disk. Returns how many connections were cut off.
     pub(crate) async fn stop(self) -> anyhow::Result<usize> {
         let patience = self.shared.tables().config().node.drain_timeout;
+        // While it still serves: whoever writes through this node does not notice.
+        self.shared.registry.hand_over().await;
         let shared = self.shared.clone();
         let cut = tokio::task::spawn_blocking(move || shared.proxy.drain(patience)).await??;
         // The API goes on while the workers drain: clients that leave must be able to say so.
@@ -331,7 +333,8 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn open_registry(config: &Config) -> anyhow::Result<replicas::Node> {
+/// Where the registry is kept, and with whom.
+pub(crate) fn registry_options(config: &Config) -> anyhow::Result<replicas::Options> {
     let durability = match config.node.durability {
         Durability::Disk => replicas::Durability::Disk(config.node.data_dir.clone()),
         Durability::Memory => replicas::Durability::Memory,
@@ -339,6 +342,19 @@ fn open_registry(config: &Config) -> anyhow::Result<replicas::Node> {
     let mut options = replicas::Options::new(durability);
     options.cluster = cluster::options(config)?;
     options.snapshot_after = config.registry.snapshot_bytes.0;
+    Ok(options)
+}
+
+/// Finds what is wrong with a configuration that only shows on the machine itself.
+pub(crate) fn suits_machine(config: &Config) -> anyhow::Result<()> {
+    match &config.cluster {
+        Some(cluster) => cluster::fitting_name(config, cluster).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn open_registry(config: &Config) -> anyhow::Result<replicas::Node> {
+    let mut options = registry_options(config)?;
     let guard = &config.guard;
     options.mass_loss = MassLoss {
         share: f64::from(guard.max_loss.0) / 100.0,
@@ -418,16 +434,29 @@ fn spawn_tasks(
         tokio::spawn(respread_connections(shared.clone())),
         tokio::spawn(find_limits(shared.clone())),
         tokio::spawn(tls::watch(shared.clone())),
+        tokio::spawn(cluster::tell_notes(shared.clone())),
+        tokio::spawn(cluster::check_anew(shared.clone())),
+        tokio::spawn(cluster::hurry_suspected(shared.clone())),
         tokio::spawn(files::watch(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
 }
 
-/// Verdicts of the checks go into the registry.
+/// Verdicts of the checks go into the registry: those of the node that leads. The others check too, and so know what holds
+/// when one of them takes the lead, and ask whoever leads to look, too; but two that see an instance from different places
+/// would contradict each other for ever.
 async fn take_verdicts(shared: Arc<Shared>, mut reports: Reports) {
     while let Some(verdicts) = reports.recv().await {
+        if !shared.registry.leads() {
+            let seen = verdicts
+                .into_iter()
+                .map(|verdict| (verdict.key, verdict.id));
+            shared.registry.suspect(seen.collect());
+            continue;
+        }
         if let Err(fault) = shared.registry.verdicts(verdicts).await {
             eprintln!("pointsman: verdicts of checks were not stored: {fault}");
+            shared.check_anew();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Three nodes that are one registry, as processes: killed, stopped, and strangers among them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -13,9 +14,10 @@ pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// Nodes of one configuration; each is told its name only.
 pub(crate) struct Cluster {
-    homes: BTreeMap<&'static str, Home>,
+    pub(crate) homes: BTreeMap<&'static str, Home>,
     pub(crate) nodes: BTreeMap<&'static str, Node>,
     config: String,
+    peers: BTreeMap<&'static str, SocketAddr>,
 }
 
 impl Cluster {
@@ -32,7 +34,11 @@ impl Cluster {
             list.join(", ")
         );
         let homes = peers.map(|(name, at)| {
-            let home = Home::new("").env("NODE", name).env("BIND", at.to_string());
+            // The API is where it was after a restart, too.
+            let home = Home::new("")
+                .env("NODE", name)
+                .env("BIND", at.to_string())
+                .env("TEST_API", free_address().to_string());
             home.configure(&config.replace("${HOME}", &home.path().display().to_string()));
             tls(&home);
             (name, home)
@@ -41,6 +47,7 @@ impl Cluster {
             homes: homes.into(),
             nodes: BTreeMap::new(),
             config,
+            peers: peers.into(),
         };
         for name in NAMES {
             cluster.start(name);
@@ -48,12 +55,39 @@ impl Cluster {
         cluster
     }
 
-    fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::new("", |_| {})
     }
 
     pub(crate) fn start(&mut self, name: &'static str) {
         self.nodes.insert(name, self.homes[name].start());
+    }
+
+    /// A node of this home that is to be the first of a cluster.
+    pub(crate) fn of_one(home: Home) -> Self {
+        let at = free_address();
+        home.configure(&format!(
+            "[node]\nname = \"n1\"\n[cluster]\nbind = \"{at}\"\ntoken = \"a secret of the test\"\npeers = {{ n1 = \"{at}\" }}\n"
+        ));
+        Self {
+            homes: BTreeMap::from([("n1", home)]),
+            nodes: BTreeMap::new(),
+            config: String::new(),
+            peers: BTreeMap::from([("n1", at)]),
+        }
+    }
+
+    /// Starts a node that is taken in by the cluster.
+    pub(crate) fn join(&mut self, name: &'static str) {
+        let at = free_address();
+        let home = Home::new("").env("NODE", name).env("BIND", at.to_string());
+        let members: Vec<String> = self.peers.values().map(|at| format!("\"{at}\"")).collect();
+        let members = members.join(", ");
+        home.configure(&format!(
+            "[node]\nname = \"{name}\"\n[cluster]\nbind = \"{at}\"\ntoken = \"a secret of the test\"\njoin = [{members}]\n"
+        ));
+        self.homes.insert(name, home);
+        self.start(name);
     }
 
     /// The leader that all running nodes agree on.
@@ -62,8 +96,8 @@ impl Cluster {
             let mut leaders = self.nodes.values().map(leader_of);
             let first = leaders.next()??;
             let same = leaders.all(|leader| leader.as_ref() == Some(&first));
-            let name = NAMES.into_iter().find(|name| *name == first)?;
-            (same && self.nodes.contains_key(name)).then_some(name)
+            let name = self.nodes.keys().find(|name| **name == first)?;
+            same.then_some(*name)
         })
     }
 
@@ -73,21 +107,21 @@ impl Cluster {
     }
 }
 
-fn leader_of(node: &Node) -> Option<String> {
+pub(crate) fn leader_of(node: &Node) -> Option<String> {
     node.read("/v1/cluster")["leader"]
         .as_str()
         .map(str::to_owned)
 }
 
-fn lasting() -> Value {
+pub(crate) fn lasting() -> Value {
     json!({ "address": "127.0.0.1", "port": 1, "persistent": true })
 }
 
-fn try_register(node: &Node, id: &str) -> Answer {
+pub(crate) fn try_register(node: &Node, id: &str) -> Answer {
     node.call("PUT", &format!("/v1/services/s/instances/{id}"), &lasting())
 }
 
-fn ids(node: &Node) -> Vec<String> {
+pub(crate) fn ids(node: &Node) -> Vec<String> {
     let answer = get(node.api, "/v1/services/s").json();
     let instances = answer["instances"].as_array().cloned().unwrap_or_default();
     instances

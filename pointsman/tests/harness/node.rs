@@ -127,15 +127,39 @@ impl Home {
 
     /// Starts a node and waits until it serves, or has ended.
     pub(crate) fn try_start(&self) -> Result<Node, Ended> {
+        let mut command = self.command(&["serve"]);
+        command.args(&self.args);
+        let config = self.path().join("pointsman.toml");
+        Node::start(command, config, self.directory.clone())
+    }
+
+    /// A variable of its nodes' environment.
+    pub(crate) fn environment(&self, name: &str) -> String {
+        let found = self.env.iter().find(|(n, _)| *n == *name);
+        let (_, value) = found.expect("a variable");
+        value.to_string_lossy().into_owned()
+    }
+
+    /// Runs a command of the program with this home's configuration to its end; returns whether it went well, and what it
+    /// said.
+    pub(crate) fn run(&self, args: &[&str]) -> (bool, String) {
+        let output = self.command(args).stdin(Stdio::null()).output();
+        let output = output.expect("the program starts");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        (output.status.success(), said)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let data = self.data.display().to_string();
-        let base = format!("[node]\ndata_dir = {data:?}\n[api]\nbind = \"127.0.0.1:0\"\n");
+        let base =
+            format!("[node]\ndata_dir = {data:?}\n[api]\nbind = \"${{TEST_API:-127.0.0.1:0}}\"\n");
         let base = self.directory.write("base.toml", base);
         let config = self.path().join("pointsman.toml");
         let mut command = Command::new(binary());
-        command.arg("serve").arg("-c").arg(base);
-        command.arg("-c").arg(&config).args(&self.args);
+        command.args(args).arg("-c").arg(base).arg("-c").arg(config);
         command.envs(self.env.iter().cloned());
-        Node::start(command, config, self.directory.clone())
+        command
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use crate::OpenError;
 use crate::storage::Storage;
 
-const FILE: &str = "node";
 const TEMPORARY: &str = "node.tmp";
 /// The first line, with the version of the format.
 const FIRST: &str = "pointsman node 1";
@@ -22,21 +21,29 @@ pub(crate) struct Card {
 }
 
 impl Card {
+    /// The file's name.
+    pub(crate) const FILE: &'static str = "node";
+
     /// Reads the card, if there is one. A node that was always alone has none.
     pub(crate) fn read(storage: &dyn Storage) -> Result<Option<Self>, OpenError> {
         let io = |source| OpenError::Io {
             action: "read",
-            path: FILE.into(),
+            path: Self::FILE.into(),
             source,
         };
-        if !storage.list().map_err(io)?.iter().any(|name| name == FILE) {
+        if !storage
+            .list()
+            .map_err(io)?
+            .iter()
+            .any(|name| name == Self::FILE)
+        {
             return Ok(None);
         }
         let mut text = String::new();
-        let file = storage.read(FILE).map_err(io)?;
+        let file = storage.read(Self::FILE).map_err(io)?;
         file.take(MOST).read_to_string(&mut text).map_err(io)?;
         let card = Self::parse(&text).ok_or_else(|| OpenError::Damaged {
-            file: FILE.into(),
+            file: Self::FILE.into(),
             offset: 0,
             found: "no name of a node with its checksum".into(),
             advice: "It says whose the directory is; without it the node cannot know what it has promised. Empty the \
@@ -50,7 +57,7 @@ impl Card {
         let mut file = storage.create(TEMPORARY)?;
         file.append(self.text().as_bytes())?;
         file.sync()?;
-        storage.rename(TEMPORARY, FILE)?;
+        storage.rename(TEMPORARY, Self::FILE)?;
         storage.sync_directory()
     }
 

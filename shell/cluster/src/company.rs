@@ -6,17 +6,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::Moment;
+use model::{InstanceId, Moment, ServiceKey};
 use registry::replication::{Change, Membership, Report};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::node::{Shared, lock};
-use crate::{Node, Status};
+use crate::{Durability, Node, Options, Status};
 
 /// How long a read that is to be linearizable waits for a leader: as long as a write does.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Instances that may wait to be looked at.
+const SUSPECTS: usize = 1_024;
 
 /// Why a read was refused that was to be newer than what this node can answer for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -64,6 +67,9 @@ pub(crate) struct Company {
     trouble: Mutex<Option<Box<str>>>,
     asks: mpsc::UnboundedSender<Ask>,
     confirms: mpsc::UnboundedSender<Confirm>,
+    /// Instances that other nodes saw failing, and whoever looks at them.
+    suspects: mpsc::Sender<(ServiceKey, InstanceId)>,
+    suspected: Mutex<Option<mpsc::Receiver<(ServiceKey, InstanceId)>>>,
 }
 
 /// What is asked of the thread that takes part.
@@ -72,6 +78,8 @@ pub(crate) enum Ask {
     Change(Change, oneshot::Sender<Result<Box<str>, ChangeError>>),
     /// Let another node lead, if this one does.
     HandOver(oneshot::Sender<()>),
+    /// The leader is to look at these instances.
+    Suspect(Vec<(ServiceKey, InstanceId)>),
     /// How all nodes are.
     Overview(oneshot::Sender<BTreeMap<u64, Report>>),
 }
@@ -97,29 +105,39 @@ fn how_old(age: Option<Duration>) -> String {
 }
 
 impl Company {
-    pub(crate) fn new(
-        name: &str,
-        disk: u64,
-        peers: BTreeMap<String, String>,
-        directory: Option<PathBuf>,
-    ) -> (Self, Asked) {
+    pub(crate) fn new(options: &Options, disk: u64) -> (Self, Asked) {
+        let cluster = options.cluster.as_ref();
+        let directory = match &options.durability {
+            Durability::Disk(path) => Some(path.clone()),
+            Durability::Memory => None,
+        };
         let (asks, asked) = mpsc::unbounded_channel();
         let (confirms, confirmed) = mpsc::unbounded_channel();
+        let (suspects, suspected) = mpsc::channel(SUSPECTS);
         let company = Self {
-            name: name.into(),
+            name: cluster.map_or("", |c| &c.node).into(),
             disk,
-            peers,
+            peers: cluster.map(|c| c.peers.clone()).unwrap_or_default(),
             directory,
             fresh: AtomicU64::new(0),
             trouble: Mutex::default(),
             asks,
             confirms,
+            suspects,
+            suspected: Mutex::new(Some(suspected)),
         };
         let asked = Asked {
             asks: asked,
             confirms: confirmed,
         };
         (company, asked)
+    }
+
+    /// These are to be looked at, here. Beyond what waits already they are forgotten: their turn comes anyway.
+    pub(crate) fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) {
+        for instance in instances {
+            let _ = self.suspects.try_send(instance);
+        }
     }
 
     /// Everything that was committed by then is applied.
@@ -282,6 +300,19 @@ impl Node {
         }
     }
 
+    /// Asks the leader to look at these instances: they failed where this node looked at them.
+    pub fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) {
+        let asks = &self.shared().company.asks;
+        // Nobody is told that it was not passed on: the leader looks at all of them anyway.
+        let _ = asks.send(Ask::Suspect(instances));
+    }
+
+    /// Instances that other nodes have seen failing, for whoever leads to look at; the first caller has them all, later ones
+    /// get `None`.
+    pub fn suspected(&self) -> Option<mpsc::Receiver<(ServiceKey, InstanceId)>> {
+        lock(&self.shared().company.suspected).take()
+    }
+
     /// How the cluster looks, by what its nodes say of themselves; those that do not answer in half a second are left out of
     /// that.
     pub async fn overview(&self) -> Status {
@@ -300,12 +331,15 @@ impl Node {
         self.status_with(&reports)
     }
 
-    /// What keeps this node from taking part in the cluster, and what to do; and in what its configuration differs from the
-    /// cluster, which is what holds.
+    /// What keeps this node from taking part in the cluster, and what to do.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared().company.trouble().map(String::from)
+    }
+
+    /// In what this node's configuration differs from the cluster, which is what holds.
     pub fn notes(&self) -> Vec<String> {
         let shared = self.shared();
         let mut notes: Vec<String> = Vec::new();
-        notes.extend(shared.company.trouble().map(String::from));
         let members = lock(&shared.known).membership.clone();
         let differences = shared.company.differences(&members);
         if !differences.is_empty() {

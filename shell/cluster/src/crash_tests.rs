@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use model::{Host, Instance, Lease, Revision, ServiceKey, Timestamp, Weight};
-use registry::replication::{EntryId, Origin, Record, Vote};
+use registry::replication::{
+    Body, EntryId, Member, Membership, Origin, Proposer, Record, Vote, push_command,
+};
 use registry::{Command, Registry};
 
+use crate::card::Card;
 use crate::journal::Journal;
 use crate::log::{self, AppendError, Frame, MAX_FRAME, file_name};
 use crate::raft::{Entry, Payload};
 use crate::storage::Storage;
 use crate::storage::faulty::FaultyDisk;
 use crate::store::{self, Recovered, Store};
-use crate::{Durability, Node, OpenError, Options, SubmitError, snapshot};
+use crate::{Durability, Node, OpenError, Options, SubmitError, node_number, snapshot};
 
 fn options() -> Options {
     Options {
@@ -479,6 +482,45 @@ fn the_log_is_kept_whole_until_there_are_two_snapshots() {
     assert!(names(&disk, "log-").len() > 1);
     let found = open(&disk, &options()).unwrap().registry;
     assert_eq!(dump(&found), dump(&registry));
+}
+
+#[test]
+fn what_is_on_the_disk_of_an_only_voter_is_committed_and_on_that_of_its_observer_is_not() {
+    let member = |name: &str| Member {
+        name: name.into(),
+        address: "127.0.0.1:1".into(),
+        disk: 1,
+    };
+    let (voter, observer) = (node_number("n1"), node_number("n2"));
+    let mut membership = Membership::of_one(voter, member("n1"));
+    membership.nodes.insert(observer, member("n2"));
+    let mut records = Vec::new();
+    push_command(&mut records, &register(0, 0, 0));
+    let batch = registry::replication::Batch {
+        node: voter,
+        proposer: Proposer { run: 1, number: 1 },
+        commands: &records,
+    };
+    for (name, instances) in [("n1", 1), ("n2", 0)] {
+        let disk = FaultyDisk::new(0);
+        let card = Card {
+            name: name.into(),
+            disk: 1,
+        };
+        card.write(&disk).unwrap();
+        let mut store = open(&disk, &large()).unwrap().store.unwrap();
+        let mut frame = Frame::default();
+        frame.clear();
+        let id = |index| EntryId { term: 1, index };
+        frame.push(&Record::Entry(id(0), Body::Membership(membership.clone())));
+        frame.push(&Record::Committed(0));
+        frame.push(&Record::Entry(id(1), Body::Batch(batch)));
+        store.append(&mut frame).unwrap();
+        drop(store);
+        let found = open(&disk, &large()).unwrap();
+        assert_eq!(found.registry.counts().total(), instances, "{name}");
+        assert_eq!(found.replica.last, Some(id(1)));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod company;
 #[cfg(test)]
 mod crash_tests;
 mod error;
+mod export;
 mod ground;
 mod hub;
 mod journal;
@@ -19,6 +20,7 @@ mod peers;
 mod pending;
 mod queue;
 mod raft;
+pub mod rescue;
 mod sessions;
 #[cfg(test)]
 mod simulation;
@@ -30,6 +32,7 @@ mod store;
 
 pub use company::{ChangeError, ReadError};
 pub use error::{OpenError, SubmitError};
+pub use export::Pieces;
 pub use hub::{Closed, ServiceWatch};
 pub use node::{Node, Probe, Recovery};
 pub use options::{ClusterOptions, Durability, Options, PeerTls, node_number};

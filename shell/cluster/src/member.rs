@@ -111,8 +111,7 @@ fn one_of(
 pub(crate) fn begin(name: &str, storage: Option<&dyn Storage>) -> Result<u64, OpenError> {
     let card = Card {
         name: name.into(),
-        // Zero stands for none.
-        disk: secret().max(1),
+        disk: new_disk(),
     };
     if let Some(storage) = storage {
         card.write(storage).map_err(|source| OpenError::Io {
@@ -122,4 +121,9 @@ pub(crate) fn begin(name: &str, storage: Option<&dyn Storage>) -> Result<u64, Op
         })?;
     }
     Ok(card.disk)
+}
+
+/// A number for a data directory that is begun. Zero stands for none.
+pub(crate) fn new_disk() -> u64 {
+    secret().max(1)
 }

@@ -25,8 +25,8 @@ use crate::queue::{Answer, Job, Queue};
 use crate::stats::Counters;
 use crate::store::{self, Recovered};
 use crate::{
-    ClusterOptions, Done, Durability, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper,
-    member, raft, sessions,
+    ClusterOptions, Done, OpenError, Options, ServiceWatch, Stats, SubmitError, keeper, member,
+    raft, sessions,
 };
 
 /// The longest reason of a verdict, in bytes: a batch of them must fit a command.
@@ -206,13 +206,7 @@ impl Node {
         };
         let entrance = cluster.map(entrance).transpose()?;
         let (doubts, doubted) = mpsc::unbounded_channel();
-        let directory = match &options.durability {
-            Durability::Disk(path) => Some(path.clone()),
-            Durability::Memory => None,
-        };
-        let peers = cluster.map(|c| c.peers.clone()).unwrap_or_default();
-        let name = cluster.map_or("", |c| &c.node);
-        let (company, asked) = Company::new(name, member.disk, peers, directory);
+        let (company, asked) = Company::new(options, member.disk);
         let state = State {
             registry: recovered.registry,
             history: recovered.history,

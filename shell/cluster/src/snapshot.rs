@@ -57,27 +57,38 @@ fn write_temporary(
     stop: impl Fn() -> bool,
 ) -> io::Result<u64> {
     let mut file = storage.create(TEMPORARY)?;
+    let len = write_into(&mut *file, registry, origin, stop)?;
+    file.sync()?;
+    Ok(len)
+}
+
+/// Writes a snapshot into a file; returns its length.
+pub(crate) fn write_into(
+    file: &mut dyn File,
+    registry: &Registry,
+    origin: &Origin,
+    stop: impl Fn() -> bool,
+) -> io::Result<u64> {
     let mut len = HEADER as u64;
     let mut number = 0;
     let version = Version::needed(registry);
     file.append(&header(version, registry.revision()))?;
     let mut from = Vec::new();
     origin.write(&mut from);
-    len += append_origin(&mut *file, &from)?;
+    len += append_origin(file, &from)?;
     registry::snapshot::write(registry, version, |piece| {
         if stop() {
             return Err(io::Error::other("the node is shutting down"));
         }
-        len += append_block(&mut *file, number, piece)?;
+        len += append_block(file, number, piece)?;
         number += 1;
         Ok(())
     })?;
     let trailer = u64::from(registry.counts().total()).to_le_bytes();
     // A block of no length comes last, with the number of instances behind it.
-    len += append_block(&mut *file, number, &[])?;
+    len += append_block(file, number, &[])?;
     file.append(&trailer)?;
     file.append(&crc32c::crc32c(&trailer).to_le_bytes())?;
-    file.sync()?;
     Ok(len + 12)
 }
 

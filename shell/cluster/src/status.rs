@@ -35,7 +35,9 @@ pub struct Status {
     pub fault: Option<String>,
     /// Why the last connection of another node was refused.
     pub refused: Option<String>,
-    /// What keeps this node from taking part, and what to do; and how its configuration differs from the cluster.
+    /// What keeps this node from taking part, and what to do.
+    pub trouble: Option<String>,
+    /// In what its configuration differs from the cluster, which is what holds.
     pub notes: Vec<String>,
 }
 
@@ -106,6 +108,7 @@ impl Node {
             nodes,
             fault: lock(&shared.fault).as_deref().map(Into::into),
             refused: lock(&shared.peer_refused).as_deref().map(Into::into),
+            trouble: self.trouble(),
             notes,
         }
     }
@@ -143,5 +146,10 @@ fn free(directory: &Path) -> Option<u64> {
 fn used(directory: &Path) -> Option<u64> {
     let entries = std::fs::read_dir(directory).ok()?.flatten();
     let files = entries.filter_map(|entry| entry.metadata().ok());
-    Some(files.filter(|f| f.is_file()).map(|f| f.len()).sum())
+    Some(
+        files
+            .filter(std::fs::Metadata::is_file)
+            .map(|f| f.len())
+            .sum(),
+    )
 }

@@ -10,12 +10,13 @@ use registry::tree::NOWHERE;
 use registry::{Command, History, Registry};
 
 use crate::apply::place;
+use crate::card::Card;
 use crate::log::{self, AppendError, Frame, Log, Place, Scan, ScanError, Segment};
 use crate::node::{Recovery, secret};
 use crate::raft::{Entry, Payload};
 use crate::snapshot::{self, ReadError};
 use crate::storage::{Disk, Storage};
-use crate::{Durability, OpenError, Options};
+use crate::{Durability, OpenError, Options, node_number};
 
 /// How many snapshots are kept: should the newest turn out damaged, the one before and the log since
 /// then give the same state.
@@ -131,6 +132,29 @@ impl Store {
     }
 }
 
+impl Recovered {
+    /// With all that is in the log, whether it is known to be committed or not.
+    pub(crate) fn with_all(self) -> Self {
+        let mut replay = Replay {
+            node: None,
+            registry: self.registry,
+            history: self.history,
+            report: self.report,
+            replica: self.replica,
+            next: 0,
+            logged: 0,
+        };
+        replay.commit(u64::MAX);
+        Self {
+            registry: replay.registry,
+            history: replay.history,
+            report: replay.report,
+            replica: replay.replica,
+            store: self.store,
+        }
+    }
+}
+
 /// Reads what is on disk, if that is where the registry is kept.
 pub(crate) fn open(options: &Options) -> Result<Recovered, OpenError> {
     match &options.durability {
@@ -155,6 +179,7 @@ pub(crate) fn recover(
     let mut report = Recovery::default();
     let found = files.newest_snapshot(&*storage, &mut report)?;
     let mut replay = Replay::new(found, report, options.history);
+    replay.node = Card::read(&*storage)?.map(|card| node_number(&card.name));
     let last = replay.segments(&*storage, &mut files.segments)?;
     replay.finish();
     let next = Revision(replay.next);
@@ -262,6 +287,8 @@ impl Files {
 
 /// The log being applied to a registry.
 struct Replay {
+    /// Whose it is; none for a node that is alone.
+    node: Option<u64>,
     registry: Registry,
     history: History,
     report: Recovery,
@@ -290,6 +317,7 @@ impl Replay {
         }
         replica.position = next;
         Self {
+            node: None,
             history: History::new(registry.revision(), history),
             registry,
             report,
@@ -527,7 +555,7 @@ impl Replay {
         }
     }
 
-    /// In a cluster of one, what is on disk is committed.
+    /// In a cluster of one, what is on disk is committed; but not on an observer's, which may have what that one has lost.
     fn finish(&mut self) {
         if self.is_alone()
             && let Some(last) = self.replica.last
@@ -536,7 +564,7 @@ impl Replay {
         }
     }
 
-    /// Whether there is one voter, by the last entry so far that says who belongs to the cluster.
+    /// Whether this is the only voter, by the last entry so far that says who belongs to the cluster.
     fn is_alone(&self) -> bool {
         let mut tail = self.replica.tail.iter().rev();
         let last = tail.find_map(|e| match &e.payload {
@@ -545,7 +573,11 @@ impl Replay {
         });
         let known = self.replica.membership.as_ref().map(|(_, known)| known);
         last.or(known)
-            .is_none_or(|m| m.voters.len() == 1 && m.voters[0].len() == 1)
+            .is_none_or(|m| match (&*m.voters, self.node) {
+                ([only], Some(node)) => only.len() == 1 && only.contains(&node),
+                ([only], None) => only.len() == 1,
+                _ => false,
+            })
     }
 
     fn apply(&mut self, node: u64, command: &Command) {
@@ -556,9 +588,10 @@ impl Replay {
     }
 }
 
-const MISSING: &str =
-    "Put the missing file back, or move the data directory aside, and start anew or from a backup";
-const RESTORE: &str = "Move the data directory aside, and start anew or from a backup; instances that heartbeat register themselves again";
+const MISSING: &str = "Put the missing file back, or move the data aside with `pointsman cluster wipe`, and let the node be taken in anew, or start it from \
+     a snapshot";
+const RESTORE: &str = "Move the data aside with `pointsman cluster wipe`: a node of a cluster gets it from the others then, and one \
+                       that is alone starts anew, or from a snapshot; instances that heartbeat register themselves again";
 
 fn damaged(file: &str, offset: u64, found: &str) -> OpenError {
     OpenError::Damaged {

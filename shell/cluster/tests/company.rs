@@ -306,9 +306,8 @@ async fn a_node_joins_as_an_observer_is_promoted_and_removed() {
     // It says so, and does not answer as if it knew.
     let out = &nodes.running[&leader];
     until("it knows", || {
-        out.notes()
-            .iter()
-            .any(|n| n.contains("does not belong to the cluster any more"))
+        let trouble = out.trouble().unwrap_or_default();
+        trouble.contains("does not belong to the cluster any more")
     })
     .await;
     assert_eq!(out.age(), None);
@@ -328,10 +327,8 @@ async fn a_voter_that_lost_its_disk_takes_no_part_until_it_was_removed() {
     nodes.start("n0");
     let rest = nodes.leader_among(&["n1", "n2"]).await;
     until("it says what to do", || {
-        let notes = nodes.running["n0"].notes();
-        notes
-            .iter()
-            .any(|n| n.contains("pointsman cluster remove n0"))
+        let trouble = nodes.running["n0"].trouble().unwrap_or_default();
+        trouble.contains("pointsman cluster remove n0")
     })
     .await;
     // Without it, and with one of the others away, there is no majority: it must not make one.
@@ -348,6 +345,7 @@ async fn a_voter_that_lost_its_disk_takes_no_part_until_it_was_removed() {
     let promote = Change::Promote { name: "n0".into() };
     nodes.running["n0"].change_cluster(promote).await.unwrap();
     assert_eq!(nodes.voters("n0"), ["n0", "n1", "n2"]);
+    assert_eq!(nodes.running["n0"].trouble(), None);
     assert_eq!(nodes.running["n0"].notes(), Vec::<String>::new());
 }
 
@@ -395,10 +393,8 @@ async fn what_would_leave_no_majority_is_refused_and_so_is_who_is_not_there() {
     // Whoever comes back finds itself out.
     nodes.start(dead);
     until("it knows", || {
-        nodes.running[dead]
-            .notes()
-            .iter()
-            .any(|n| n.contains("does not belong to the cluster any more"))
+        let trouble = nodes.running[dead].trouble().unwrap_or_default();
+        trouble.contains("does not belong to the cluster any more")
     })
     .await;
     nodes.running[&leader].submit(register("a")).await.unwrap();
@@ -465,4 +461,18 @@ impl Nodes {
         .await;
         found
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_a_leaders_copy_is_measured_without_being_asked_for() {
+    let nodes = Nodes::three("measured");
+    nodes.leader().await;
+    until("young copies", || {
+        let ages = nodes.running.values().map(Node::age);
+        let mut ages = ages.collect::<Vec<_>>();
+        ages.sort_unstable();
+        ages[0].is_some_and(|age| age < Duration::from_millis(400))
+            && ages[2].is_some_and(|age| age < Duration::from_millis(400))
+    })
+    .await;
 }

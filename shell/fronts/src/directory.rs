@@ -2,8 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{InstanceId, Revision, ServiceKey};
+use registry::replication::Change;
 use registry::{Command, Committed, Compacted, Event, Heartbeat, Registry, Service};
 use serde::Serialize;
 use thiserror::Error;
@@ -37,8 +39,45 @@ pub trait Directory: Send + Sync + 'static {
     /// [`Compacted`] when some of them are no longer kept.
     fn events_since(&self, revision: Revision, key: &ServiceKey) -> Result<Vec<Event>, Compacted>;
 
-    /// How the cluster looks from this node.
-    fn cluster(&self) -> Cluster;
+    /// How old what is read here may be, and who leads.
+    fn freshness(&self) -> Freshness;
+
+    /// Waits until what is read here is as new as demanded.
+    fn catch_up(&self, demand: Demand) -> Pending<'_, Result<(), Refused>>;
+
+    /// How the cluster looks from this node, by what its nodes say.
+    fn cluster(&self) -> Pending<'_, Cluster>;
+
+    /// Changes who belongs to the cluster, or who leads it; returns what there is to say about it.
+    fn change_cluster(&self, change: Change) -> Pending<'_, Result<String, Refused>>;
+
+    /// A snapshot of everything, piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be begun.
+    fn snapshot(&self) -> std::io::Result<Pieces>;
+}
+
+/// What a snapshot is made of, in order; an error ends it.
+pub type Pieces = tokio::sync::mpsc::Receiver<std::io::Result<Vec<u8>>>;
+
+/// How far what is read at a node can be relied on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// What is read was all there was that long ago, or later; none if nobody has confirmed that.
+    pub age: Option<Duration>,
+    /// The node that leads, as far as is known.
+    pub leader: Option<Arc<str>>,
+}
+
+/// How new what is read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Everything that was acknowledged anywhere before is seen.
+    Linearizable,
+    /// Everything that was acknowledged that long ago is seen.
+    NoOlder(Duration),
 }
 
 /// A cluster, as one of its nodes sees it. Of a node that is alone, it has no nodes.
@@ -54,16 +93,22 @@ pub struct Cluster {
     pub revision: Revision,
     /// The last entry of the log applied there.
     pub applied: u64,
+    /// How many milliseconds ago what is read there was sure to be all there was; none if nobody has confirmed that.
+    pub age_ms: Option<u64>,
     /// All nodes, by name.
     pub nodes: Vec<ClusterNode>,
     /// What is wrong with the disk there, if anything is.
     pub fault: Option<String>,
     /// Why it has refused a connection of another node last, if it has.
     pub refused: Option<String>,
+    /// What keeps that node from taking part, and what to do.
+    pub trouble: Option<String>,
+    /// In what its configuration differs from the cluster, which is what holds.
+    pub notes: Vec<String>,
 }
 
 /// A node of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ClusterNode {
     /// Its name.
     pub name: String,
@@ -71,10 +116,24 @@ pub struct ClusterNode {
     pub address: String,
     /// Whether it votes.
     pub votes: bool,
-    /// How many entries it lacks; only the leader knows.
+    /// Whether it has said how it is, when it was asked.
+    pub answers: bool,
+    /// How many entries it lacks.
     pub behind: Option<u64>,
     /// How many milliseconds ago the leader has heard of it; only the leader knows.
     pub heard_ms: Option<u64>,
+    /// How many milliseconds ago what it has was sure to be all there was.
+    pub age_ms: Option<u64>,
+    /// The last command that it has applied.
+    pub revision: Option<u64>,
+    /// Bytes that its disk has room for.
+    pub disk_free: Option<u64>,
+    /// Bytes that its log and snapshots take.
+    pub disk_used: Option<u64>,
+    /// The program's version.
+    pub version: Option<String>,
+    /// What is wrong with its disk, or keeps it from taking part.
+    pub fault: Option<String>,
 }
 
 /// A wait for changes.
@@ -120,6 +179,10 @@ pub enum Reason {
     NoLeader,
     /// It is not known whether it was written: the cluster has lost its leader meanwhile.
     Interrupted,
+    /// What is read here may be older than demanded.
+    Stale,
+    /// The cluster was not changed.
+    Unchanged,
     /// The node is shutting down.
     Closing,
 }

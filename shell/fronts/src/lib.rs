@@ -6,7 +6,10 @@ pub mod http;
 mod traffic;
 pub mod zookeeper;
 
-pub use directory::{Changes, Closed, Cluster, ClusterNode, Directory, Pending, Reason, Refused};
+pub use directory::{
+    Changes, Closed, Cluster, ClusterNode, Demand, Directory, Freshness, Pending, Pieces, Reason,
+    Refused,
+};
 pub use traffic::{
     Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing, Traffic,
 };

@@ -69,6 +69,14 @@ impl Prober {
         self.shared.changed.notify_one();
     }
 
+    /// Probes these and no others, and says anew whatever contradicts what they say of themselves.
+    pub fn begin_anew(&self, targets: Vec<Target>) {
+        let now = self.shared.now();
+        self.shared
+            .with(|schedule| schedule.begin_anew(targets, now));
+        self.shared.changed.notify_one();
+    }
+
     /// Probes the instances of these services within TLS from now on, and those of no others.
     pub fn speak_tls(&self, services: BTreeMap<ServiceKey, Tls>) {
         let tls = &self.shared.tls;

@@ -115,6 +115,16 @@ impl Schedule {
         }
     }
 
+    /// What these say of themselves is the verdict that stands, whatever was found and said before: nobody may have
+    /// heard it. Where probes find otherwise, that is said again.
+    pub fn begin_anew(&mut self, targets: Vec<Target>, now: Moment) {
+        self.replace(targets, now);
+        for state in self.targets.values_mut() {
+            (state.health, state.role) = (state.target.health, state.target.role);
+            state.contrary = 0;
+        }
+    }
+
     /// Somebody saw it fail: probe it now.
     pub fn hurry(&mut self, key: &ServiceKey, id: &InstanceId, now: Moment) {
         let name = (key.clone(), id.clone());
@@ -241,6 +251,28 @@ impl State {
 mod tests {
     use super::*;
     use model::CheckKind;
+
+    #[test]
+    fn a_verdict_that_nobody_heard_is_said_again_after_a_new_beginning() {
+        let mut schedule = Schedule::new(1);
+        let mut now = Moment::ZERO;
+        let mut verdicts = |schedule: &mut Schedule| {
+            let mut said = Vec::new();
+            for _ in 0..8 {
+                now = now.max(schedule.next_deadline().unwrap());
+                let due = schedule.poll_due(now).unwrap();
+                said.extend(schedule.handle(&due, &Err("refused".into()), now));
+            }
+            said.len()
+        };
+        schedule.put(target(1, Health::Passing), Moment::ZERO);
+        assert_eq!(verdicts(&mut schedule), 1);
+        assert_eq!(verdicts(&mut schedule), 0);
+        schedule.begin_anew(vec![target(1, Health::Passing)], Moment::ZERO);
+        assert_eq!(verdicts(&mut schedule), 1);
+        schedule.begin_anew(vec![target(1, Health::Critical)], Moment::ZERO);
+        assert_eq!(verdicts(&mut schedule), 0);
+    }
 
     fn target(incarnation: u64, health: Health) -> Target {
         Target {

@@ -73,6 +73,7 @@ fn examples_of_the_documentation_parse() {
             2,
         ),
         ("routes.md", include_str!("../../../../docs/routes.md"), 1),
+        ("cluster.md", include_str!("../../../../docs/cluster.md"), 2),
         (
             "resilience.md",
             include_str!("../../../../docs/resilience.md"),

@@ -616,6 +616,30 @@ fn what_is_wrong_with_a_cluster_is_said_at_once() {
         "{}",
         found[0]
     );
+    let cluster = "[cluster]\ntoken = \"0123456789abcdef\"\nbind = \"127.0.0.1:7071\"\n";
+    for (more, why) in [
+        ("", "names nobody"),
+        ("join = [\"a\"]", "is of another form"),
+        (
+            "peers = { a = \"a:1\" }\nadvertise = \"a\"",
+            "is of another form",
+        ),
+        (
+            "peers = { a = \"a:1\" }\n[node]\nname = \"b\"",
+            "is not in [cluster] peers (a)",
+        ),
+    ] {
+        let found = faults(&format!("{cluster}{more}"));
+        assert!(found[0].to_string().contains(why), "{why}: {}", found[0]);
+    }
+    let unreachable = "[cluster]\ntoken = \"0123456789abcdef\"\nbind = \"0.0.0.0:7071\"\njoin = [\"a:1\"]\n\
+                       cert = \"c\"\nkey = \"k\"\nca = \"a\"\n";
+    let found = faults(unreachable);
+    assert!(
+        found[0]
+            .to_string()
+            .contains("is no address to be reached at")
+    );
 }
 
 #[test]

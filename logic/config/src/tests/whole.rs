@@ -290,10 +290,6 @@ fn every_required_key_is_missed() {
             "cluster.bind",
         ),
         (
-            "[cluster]\nbind = \"127.0.0.1:1\"\ntoken = \"0123456789abcdef\"",
-            "cluster.peers",
-        ),
-        (
             "[cluster]\nbind = \"127.0.0.1:1\"\npeers = { a = \"a:1\" }",
             "cluster.token",
         ),
@@ -321,7 +317,7 @@ fn every_required_key_is_missed() {
         required
             .filter(|(absence, _)| *absence == Absence::Fault)
             .count(),
-        19
+        18
     );
 }
 

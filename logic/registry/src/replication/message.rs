@@ -89,6 +89,8 @@ pub enum Request<'a> {
     Change(Change),
     /// How are you?
     Report,
+    /// These instances failed where this node looked at them: see for yourself. Asked of the leader.
+    Suspect(Vec<(ServiceKey, InstanceId)>),
 }
 
 /// A request for a vote.
@@ -237,13 +239,7 @@ impl<'a> Request<'a> {
                 vote.encode(&mut w);
                 w.option(*previous, |w, id| id.encode(w));
                 w.option(*committed, |w, id| id.encode(w));
-                w.number(entries.len() as u64);
-                let mut bytes = Vec::new();
-                for (id, body) in entries {
-                    bytes.clear();
-                    body.encode(*id, &mut bytes);
-                    Writer::new(out).bytes(&bytes);
-                }
+                encode_entries(entries, out);
             }
             Self::Vote(ballot) => {
                 w.byte(2);
@@ -280,11 +276,7 @@ impl<'a> Request<'a> {
                 sessions,
             } => {
                 w.byte(7);
-                w.number(instances.len() as u64);
-                for (key, id) in instances {
-                    w.key(key);
-                    w.text(id.as_str());
-                }
+                encode_instances(instances, &mut w);
                 w.number(sessions.len() as u64);
                 sessions.iter().for_each(|session| w.number(*session));
             }
@@ -298,6 +290,10 @@ impl<'a> Request<'a> {
                 change.encode(&mut w);
             }
             Self::Report => w.byte(11),
+            Self::Suspect(instances) => {
+                w.byte(12);
+                encode_instances(instances, &mut w);
+            }
         }
     }
 
@@ -332,8 +328,27 @@ impl<'a> Request<'a> {
             9 => Self::Reach { prove: r.flag()? },
             10 => Self::Change(Change::decode(r)?),
             11 => Self::Report,
+            12 => Self::Suspect(r.list(|r| Ok((r.key()?, r.name()?)))?),
             _ => return Err(fault),
         })
+    }
+}
+
+fn encode_entries(entries: &[(EntryId, Body<'_>)], out: &mut Vec<u8>) {
+    Writer::new(out).number(entries.len() as u64);
+    let mut bytes = Vec::new();
+    for (id, body) in entries {
+        bytes.clear();
+        body.encode(*id, &mut bytes);
+        Writer::new(out).bytes(&bytes);
+    }
+}
+
+fn encode_instances(instances: &[(ServiceKey, InstanceId)], w: &mut Writer<'_>) {
+    w.number(instances.len() as u64);
+    for (key, id) in instances {
+        w.key(key);
+        w.text(id.as_str());
     }
 }
 

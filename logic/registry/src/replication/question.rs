@@ -58,7 +58,7 @@ impl Change {
             }
             Self::Transfer { to } => {
                 w.byte(4);
-                w.option(to.as_deref(), |w, to| w.text(to));
+                w.option(to.as_deref(), Writer::text);
             }
         }
     }
@@ -152,10 +152,10 @@ impl Report {
         w.number(self.applied);
         w.number(self.last);
         for number in [self.age, self.free, self.used] {
-            w.option(number, |w, number| w.number(number));
+            w.option(number, Writer::number);
         }
         for text in [&self.fault, &self.trouble] {
-            w.option(text.as_deref(), |w, text| w.text(text));
+            w.option(text.as_deref(), Writer::text);
         }
     }
 

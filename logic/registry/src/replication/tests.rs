@@ -125,6 +125,7 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
             to: Some("d".into()),
         }),
         Request::Report,
+        Request::Suspect(vec![(key.clone(), "a".parse().unwrap())]),
     ];
     let standing = Standing {
         name: "d".into(),

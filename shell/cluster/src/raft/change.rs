@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::{InstanceId, ServiceKey};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{ChangeMembers, Instant as _, Raft, ServerState};
 use registry::replication::{Change, Member, Membership, Request, Response};
@@ -27,6 +28,8 @@ const AGREEMENT: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(60);
 /// Whoever lacks no more than this has what the others have: some batches are always under way.
 const NEAR: u64 = 200;
+/// How often is looked whether a change was left half made.
+const LOOK: Duration = Duration::from_secs(1);
 /// A node that was heard of no longer ago answers.
 const HEARD: Duration = Duration::from_secs(2);
 /// How long a node that is to lead has until it is told again: it needs the last entries first.
@@ -79,15 +82,26 @@ impl Changes {
         }
     }
 
+    /// Has instances looked at by whoever leads.
+    pub(super) async fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) {
+        if let Some((leader, member)) = self.other_leader() {
+            let link = self.network.link(leader, &member, Use::Questions);
+            // Somebody else may lead by then, and looks at everything anew.
+            let _ = link.ask(Request::Suspect(instances), SUCCESSION).await;
+        }
+    }
+
+    /// Whoever else leads.
+    fn other_leader(&self) -> Option<(u64, Member)> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        let leader = metrics.current_leader.filter(|id| *id != self.node)?;
+        Some((leader, members.get_node(&leader)?.clone()))
+    }
+
     async fn ask_leader(&self, change: &Change) -> Result<Box<str>, ChangeError> {
-        let leader = {
-            let metrics = self.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            let members = metrics.membership_config.membership();
-            let leader = metrics.current_leader.filter(|id| *id != self.node);
-            leader.and_then(|id| Some((id, members.get_node(&id)?.clone())))
-        };
-        let Some((leader, member)) = leader else {
+        let Some((leader, member)) = self.other_leader() else {
             return Err(later(
                 "no node leads the cluster at present, so nothing can be changed; see `pointsman cluster status`",
             ));
@@ -115,6 +129,7 @@ impl Changes {
                 "another change of the cluster is under way; try again when it is done",
             ));
         };
+        self.finish_begun().await?;
         match change {
             Change::Add {
                 name,
@@ -127,6 +142,30 @@ impl Changes {
                 let to = to.as_deref();
                 let to = to.map(|to| self.member(to).map(|(id, _)| id)).transpose()?;
                 self.hand_over(to).await
+            }
+        }
+    }
+
+    /// Sees to it, while this node leads, that no change stays half made: its leader may have ended in the middle.
+    pub(super) async fn tidy_up(self) {
+        loop {
+            sleep(LOOK).await;
+            if self.leads()
+                && let Ok(_one_at_a_time) = self.busy.try_lock()
+            {
+                // If it fails, it is tried again.
+                let _ = self.finish_begun().await;
+            }
+        }
+    }
+
+    /// Voters are changed in two steps: from the old ones to both the old and the new, and then to the new.
+    async fn finish_begun(&self) -> Result<(), ChangeError> {
+        match self.members().voters.len() {
+            0 | 1 => Ok(()),
+            _ => {
+                let to_the_new = ChangeMembers::AddVoterIds(BTreeSet::new());
+                agreed(self.raft.change_membership(to_the_new, false)).await
             }
         }
     }
@@ -284,7 +323,7 @@ impl Changes {
         let (_, followers) = self.followers();
         let mut candidates: Vec<(u64, Follower)> = followers
             .into_iter()
-            .filter(|(id, (_, heard))| members.votes(*id) && is_recent(*heard))
+            .filter(|(id, (_, heard))| *id != self.node && members.votes(*id) && is_recent(*heard))
             .collect();
         candidates.sort_by_key(|(id, (at, _))| (Some(*id) != to, std::cmp::Reverse(*at)));
         if to.is_some() && candidates.first().map(|(id, _)| *id) != to {

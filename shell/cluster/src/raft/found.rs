@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use openraft::Raft;
 use registry::replication::{Change, EntryId, Member, Membership, Request, Response, Standing};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::machine::Machine;
 use super::network::Network;
@@ -22,6 +22,8 @@ use crate::node_number;
 
 /// How often the others are asked.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How often this node looks whether it belongs to a cluster.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long they may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long being taken in may take.
@@ -103,13 +105,19 @@ pub(super) async fn standing(raft: &Raft<Types, Machine>, shared: &Shared) -> St
 impl Newcomer {
     /// Runs until this node belongs to a cluster.
     pub(super) async fn run(self) {
-        while !matches!(self.raft.is_initialized().await, Ok(true)) {
+        while !self.belongs().await {
             let trouble = self.try_to_belong().await;
-            let company = &self.shared.company;
-            company.set_trouble(trouble.as_deref());
-            sleep(AGAIN).await;
+            self.shared.company.set_trouble(trouble.as_deref());
+            let asked = Instant::now();
+            while asked.elapsed() < AGAIN && !self.belongs().await {
+                sleep(LOOK).await;
+            }
         }
         self.shared.company.set_trouble(None);
+    }
+
+    async fn belongs(&self) -> bool {
+        matches!(self.raft.is_initialized().await, Ok(true))
     }
 
     /// Returns what it waits for.

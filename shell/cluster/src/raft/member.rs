@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use model::{InstanceId, ServiceKey};
 use openraft::Raft;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use registry::replication::{
-    Ballot, Batch as Encoded, Change, Message, Proposer, Request, Response, Vote, commands,
+    Ballot, Batch as Encoded, Change, EntryId, Message, Proposer, Request, Response, Vote, commands,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +25,7 @@ use crate::snapshot;
 use crate::storage::{File, Storage};
 
 /// Where a snapshot is put that comes from the leader.
-const INCOMING: &str = "snapshot.incoming";
+pub(crate) const INCOMING: &str = "snapshot.incoming";
 
 /// A node, as the others see it.
 pub(super) struct Replica {
@@ -70,25 +71,12 @@ impl Handler for Replica {
                 committed,
                 entries,
             } => {
-                let entries = entries.into_iter().map(|(id, body)| Entry::read(id, body));
-                let rpc = AppendEntriesRequest {
-                    vote: raft_vote(vote),
-                    prev_log_id: previous.map(log_id),
-                    entries: entries.collect(),
-                    leader_commit: committed.map(log_id),
-                };
-                self.append(rpc).await
+                let entries = entries.into_iter();
+                let entries = entries.map(|(id, body)| Entry::read(id, body)).collect();
+                self.append(vote, [previous, committed], entries).await
             }
             Request::Vote(ballot) => voted(self.raft.vote(vote_request(ballot)).await),
             Request::PreVote(ballot) => voted(self.raft.pre_vote(vote_request(ballot)).await),
-            Request::Transfer { vote, to, last } => {
-                let rpc = TransferLeaderRequest::new(raft_vote(vote), to, last.map(log_id));
-                match self.raft.handle_transfer_leader(rpc).await {
-                    Ok(Ok(())) => Response::Done,
-                    Ok(Err(e)) => refused(true, &e),
-                    Err(e) => refused(false, &e),
-                }
-            }
             Request::Snapshot {
                 vote,
                 offset,
@@ -117,9 +105,12 @@ impl Handler for Replica {
                 self.shared.beat(&sessions);
                 Response::Done
             }
-            Request::Who | Request::Reach { .. } | Request::Change(_) | Request::Report => {
-                refused(false, &"a question that was answered before")
-            }
+            Request::Suspect(instances) => self.suspect(instances),
+            Request::Transfer { .. }
+            | Request::Who
+            | Request::Reach { .. }
+            | Request::Change(_)
+            | Request::Report => refused(false, &"a question that was answered before"),
         };
         answers.send(number, response).await;
         Ok(())
@@ -143,6 +134,12 @@ enum Question {
     },
     Change(Change),
     Report,
+    /// Waits for the last entries, which come behind it.
+    Transfer {
+        vote: Vote,
+        to: u64,
+        last: Option<EntryId>,
+    },
     /// Whoever asks means another node, and may ask less.
     NotOfUs,
 }
@@ -155,6 +152,11 @@ fn question(request: &Request<'_>, from: Peer) -> Option<Question> {
         Request::Reach { prove } => Some(Question::Reach { prove: *prove }),
         Request::Change(change) => Some(Question::Change(change.clone())),
         Request::Report => Some(Question::Report),
+        Request::Transfer { vote, to, last } => Some(Question::Transfer {
+            vote: *vote,
+            to: *to,
+            last: *last,
+        }),
         _ => None,
     }
 }
@@ -175,7 +177,8 @@ impl Replica {
             Question::Reach { prove } => match read::reach(&self.raft, prove).await {
                 Ok((index, age)) => Response::Reached {
                     index,
-                    age: age.as_millis() as u64,
+                    // Rounded up: nothing may seem younger than it is.
+                    age: age.as_micros().div_ceil(1_000) as u64,
                 },
                 Err(why) => refused(true, &why),
             },
@@ -195,10 +198,23 @@ impl Replica {
                 let report = report::report(&self.raft, &self.shared);
                 Response::Report(Box::new(report))
             }
+            Question::Transfer { vote, to, last } => {
+                let rpc = TransferLeaderRequest::new(raft_vote(vote), to, last.map(log_id));
+                match self.raft.handle_transfer_leader(rpc).await {
+                    Ok(Ok(())) => Response::Done,
+                    Ok(Err(e)) => refused(true, &e),
+                    Err(e) => refused(false, &e),
+                }
+            }
             Question::NotOfUs => {
                 refused(false, &"this may be asked by members of the cluster only")
             }
         }
+    }
+
+    fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) -> Response {
+        self.shared.company.suspect(instances);
+        Response::Done
     }
 
     fn not_ours(&self, from: Peer) -> String {
@@ -210,7 +226,18 @@ impl Replica {
         read::no_member(name)
     }
 
-    async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Response {
+    async fn append(
+        &self,
+        leader: Vote,
+        [previous, committed]: [Option<EntryId>; 2],
+        entries: Vec<Entry>,
+    ) -> Response {
+        let rpc = AppendEntriesRequest {
+            vote: raft_vote(leader),
+            prev_log_id: previous.map(log_id),
+            entries,
+            leader_commit: committed.map(log_id),
+        };
         match self.raft.append_entries(rpc).await {
             Ok(AppendEntriesResponse::Success) => Response::Done,
             Ok(AppendEntriesResponse::PartialSuccess(last)) => {

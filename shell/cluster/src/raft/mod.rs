@@ -2,6 +2,7 @@
 
 mod alone;
 mod change;
+mod company;
 mod disk;
 mod entry;
 mod found;
@@ -24,21 +25,20 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::company::{Ask, Asked};
+use crate::company::Asked;
 use crate::journal::Journal;
 use crate::node::Shared;
 use crate::peers::{self, Identity, Listener, Opening};
 use crate::queue::Message;
 use crate::store::{self, Store};
-use change::Changes;
+use company::Company;
 use disk::Disk;
 pub(crate) use entry::{Batch, Entry, Payload};
-use found::Newcomer;
 use machine::Machine;
+pub(crate) use member::INCOMING;
 use member::Replica;
 use network::Network;
 use propose::Proposer;
-use read::Reads;
 use storage::LogStorage;
 #[cfg(test)]
 pub(crate) use types::Runtime as Clockwork;
@@ -221,82 +221,6 @@ fn step_down(node: u64, journal: &Journal) {
         journal.set_vote(Vote {
             committed: false,
             ..vote
-        });
-    }
-}
-
-/// What a node among others does besides agreeing with them.
-struct Company {
-    node: u64,
-    raft: Raft<types::Types, Machine>,
-    network: Network,
-    shared: Arc<Shared>,
-}
-
-impl Company {
-    fn changes(&self) -> Changes {
-        Changes {
-            node: self.node,
-            raft: self.raft.clone(),
-            network: self.network.clone(),
-            shared: Arc::clone(&self.shared),
-            busy: Arc::default(),
-        }
-    }
-
-    fn tasks(
-        &self,
-        asked: Asked,
-        (address, join): (Box<str>, Vec<String>),
-        changes: &Changes,
-    ) -> Vec<JoinHandle<()>> {
-        let reads = Reads {
-            raft: self.raft.clone(),
-            network: self.network.clone(),
-            shared: Arc::clone(&self.shared),
-        };
-        let newcomer = Newcomer {
-            node: self.node,
-            raft: self.raft.clone(),
-            network: self.network.clone(),
-            shared: Arc::clone(&self.shared),
-            address,
-            join,
-        };
-        let measuring = reads.clone();
-        vec![
-            spawn(reads.confirm(asked.confirms)),
-            spawn(async move {
-                newcomer.run().await;
-                measuring.measure().await;
-            }),
-            spawn(answer(changes.clone(), asked.asks)),
-        ]
-    }
-}
-
-/// Answers what is asked of this node, each question whenever its answer is there.
-async fn answer(changes: Changes, mut asked: UnboundedReceiver<Ask>) {
-    while let Some(ask) = asked.recv().await {
-        let changes = changes.clone();
-        spawn(async move {
-            match ask {
-                Ask::Change(change, answer) => {
-                    let _ = answer.send(changes.pass_on(change).await);
-                }
-                Ask::HandOver(answer) => {
-                    if changes.leads() {
-                        // If nobody can take it, there is nothing to be done.
-                        let _ = changes.hand_over(None).await;
-                    }
-                    let _ = answer.send(());
-                }
-                Ask::Overview(answer) => {
-                    let (raft, network) = (&changes.raft, &changes.network);
-                    let reports = report::overview(changes.node, raft, network, &changes.shared);
-                    let _ = answer.send(reports.await);
-                }
-            }
         });
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
+use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -25,6 +25,8 @@ use crate::snapshot;
 const PART: usize = 1 << 20;
 /// How long a node may take for a part of a snapshot, or for all of it once it has the last.
 const SNAPSHOT: Duration = Duration::from_secs(120);
+/// How long until a node that was not reached is tried again: what it lacks when it is back, it lacks for as long.
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long a node may take to answer anything else.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -234,6 +236,10 @@ impl RaftNetworkV2<Types> for Client {
             sent = self.send_snapshot(vote, snapshot) => Ok(sent?),
             closed = cancel => Err(closed.into()),
         }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(AGAIN)))
     }
 
     async fn transfer_leader(

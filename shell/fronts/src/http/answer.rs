@@ -9,10 +9,18 @@ use futures_util::stream;
 use model::Revision;
 use serde::Serialize;
 
+use super::Api;
 use super::problem::Problem;
+use crate::Freshness;
 
 /// The registry's revision that an answer stands for.
 pub(crate) const REVISION: HeaderName = HeaderName::from_static("x-pointsman-revision");
+
+/// How many milliseconds ago what is said was sure to be all there was, or `unknown`.
+pub(crate) const AGE: HeaderName = HeaderName::from_static("x-pointsman-age-ms");
+
+/// The node that leads.
+pub(crate) const LEADER: HeaderName = HeaderName::from_static("x-pointsman-leader");
 
 /// As many items as are encoded at a time. What a slow reader pins is one piece, not the whole list.
 const PIECE: usize = 256;
@@ -62,10 +70,27 @@ pub(crate) fn append(value: &impl Serialize, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Adds the revision to an answer.
-pub(crate) fn at(revision: Revision, mut response: Response) -> Response {
-    response.headers_mut().insert(REVISION, revision.0.into());
-    response
+impl Api {
+    /// Adds to an answer the revision that it stands for, how old that may be, and who leads.
+    pub(crate) fn at(&self, revision: Revision, mut response: Response) -> Response {
+        response.headers_mut().insert(REVISION, revision.0.into());
+        self.seen(response)
+    }
+
+    /// Adds to an answer how old what it says may be, and who leads.
+    pub(crate) fn seen(&self, mut response: Response) -> Response {
+        let Freshness { age, leader } = self.directory.freshness();
+        let headers = response.headers_mut();
+        let unknown = HeaderValue::from_static("unknown");
+        let age = age.map_or(unknown, |age| {
+            (age.as_micros().div_ceil(1_000) as u64).into()
+        });
+        headers.insert(AGE, age);
+        if let Some(Ok(leader)) = leader.map(|leader| HeaderValue::try_from(&*leader)) {
+            headers.insert(LEADER, leader);
+        }
+        response
+    }
 }
 
 /// What must not happen: not the client's fault.

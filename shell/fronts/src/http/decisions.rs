@@ -21,10 +21,12 @@ use crate::Question;
 pub(crate) async fn pick(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
     let key = input.service_key();
     let role = input.optional("role", str::parse::<Role>);
+    let demand = input.demand();
     input.finish()?;
     let Some(key) = key else {
         return Err(incomplete());
     };
+    api.meet(demand).await?;
     let view = View { service: key, role };
     let endpoint = api
         .traffic
@@ -47,7 +49,7 @@ pub(crate) async fn pick(State(api): Shared, mut input: Input) -> Result<Respons
         role: record.and_then(|record| record.role),
         ..Picked::of(&key, &endpoint)
     };
-    Ok(json(StatusCode::OK, &picked))
+    Ok(api.seen(json(StatusCode::OK, &picked)))
 }
 
 #[derive(Serialize)]

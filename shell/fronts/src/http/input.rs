@@ -66,6 +66,18 @@ impl Input {
         self.in_path("id")
     }
 
+    /// The node named in the path.
+    pub(crate) fn node_name(&mut self) -> Option<Box<str>> {
+        let (_, name) = self.path.iter().find(|(n, _)| **n == *"name")?;
+        let name = name.clone();
+        if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+            let detail = "is no name of a node: 1 to 255 bytes, without control characters";
+            self.faults.parameter("name", detail);
+            return None;
+        }
+        Some(name)
+    }
+
     /// The namespace of the query.
     pub(crate) fn namespace(&mut self) -> Option<Namespace> {
         match self.parameter("namespace") {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use model::{Instance, InstanceId, ServiceKey, Timestamp};
 use registry::{Command, Committed, Record, Registration, Reply};
 
-use super::answer::{at, internal, json};
+use super::answer::{internal, json};
 use super::fault::Faults;
 use super::input::Input;
 use super::json::Node;
@@ -43,22 +43,24 @@ pub(crate) async fn register(
     {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(at(committed.revision, response))
+    Ok(api.at(committed.revision, response))
 }
 
 /// `GET`: the instance.
 pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
     let (key, id) = (input.service_key(), input.instance_id());
+    let demand = input.demand();
     input.finish()?;
     let (Some(key), Some(id)) = (key, id) else {
         return Err(incomplete());
     };
+    api.meet(demand).await?;
     let (revision, service) = api.directory.service(&key);
     let Some(record) = service.as_ref().and_then(|service| service.instance(&id)) else {
         return Err(Problem::no_such_instance());
     };
     let response = json(StatusCode::OK, &InstanceView::of(&key, record));
-    Ok(at(revision, response))
+    Ok(api.at(revision, response))
 }
 
 /// `PATCH`: changes some of it, as a JSON merge patch (RFC 7396).
@@ -93,7 +95,7 @@ pub(crate) async fn patch(
     match committed.reply {
         Reply::Patched(record) => {
             let response = json(StatusCode::OK, &InstanceView::of(&key, &record));
-            Ok(at(committed.revision, response))
+            Ok(api.at(committed.revision, response))
         }
         Reply::NotFound => Err(Problem::no_such_instance()),
         other => Err(unexpected(&other)),
@@ -117,7 +119,7 @@ pub(crate) async fn deregister(
     match committed.reply {
         Reply::Deregistered(_) => {
             let response = StatusCode::NO_CONTENT.into_response();
-            Ok(at(committed.revision, response))
+            Ok(api.at(committed.revision, response))
         }
         Reply::NotFound => Err(Problem::no_such_instance()),
         other => Err(unexpected(&other)),

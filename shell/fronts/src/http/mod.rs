@@ -4,6 +4,7 @@
 mod answer;
 mod body;
 mod check;
+mod cluster;
 mod decisions;
 mod fault;
 mod feed;
@@ -17,6 +18,7 @@ mod node;
 mod options;
 mod patch;
 mod problem;
+mod reading;
 mod registration;
 mod serve;
 mod services;
@@ -72,7 +74,7 @@ type Entry = (&'static str, fn() -> MethodRouter<Arc<Api>>);
 type Shared = axum::extract::State<Arc<Api>>;
 
 /// Every path there is. `openapi.json` describes the same; a test compares them.
-const ROUTES: [Entry; 17] = [
+const ROUTES: [Entry; 21] = [
     ("/v1/services", || get(services::list)),
     ("/v1/services/{service}", || get(services::show)),
     ("/v1/services/{service}/watch", || get(watch::watch)),
@@ -89,6 +91,14 @@ const ROUTES: [Entry; 17] = [
     ("/v1/pick/{service}", || get(decisions::pick)),
     ("/v1/explain", || get(decisions::explain)),
     ("/v1/cluster", || get(node::cluster)),
+    ("/v1/cluster/nodes/{name}", || {
+        put(cluster::add).delete(cluster::remove)
+    }),
+    ("/v1/cluster/nodes/{name}/promote", || {
+        post(cluster::promote)
+    }),
+    ("/v1/cluster/transfer", || post(cluster::transfer)),
+    ("/v1/cluster/snapshot", || get(cluster::snapshot)),
     ("/register", || post(tutorial::register)),
     ("/query", || get(tutorial::query)),
     ("/load_balance", || post(tutorial::load_balance)),

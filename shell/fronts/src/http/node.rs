@@ -44,7 +44,8 @@ pub(crate) async fn readyz(State(api): Shared) -> Result<Response, Box<Problem>>
 /// `GET /v1/cluster`: how the cluster looks from here.
 pub(crate) async fn cluster(State(api): Shared, input: Input) -> Result<Response, Box<Problem>> {
     input.finish()?;
-    Ok(json(StatusCode::OK, &api.directory.cluster()))
+    let cluster = api.directory.cluster().await;
+    Ok(api.seen(json(StatusCode::OK, &cluster)))
 }
 
 /// `GET /openapi.json`

@@ -116,6 +116,12 @@ impl From<Refused> for Box<Problem> {
             // Somebody has to look at the disk first.
             Reason::ReadOnly => (busy, "read-only", "The node takes no writes", 60),
             Reason::NoLeader => (busy, "no-leader", "No node leads the cluster", 1),
+            Reason::Stale => (busy, "too-stale", "This node may not be new enough", 1),
+            Reason::Unchanged => {
+                let status = StatusCode::CONFLICT;
+                let title = "The cluster was not changed";
+                return Problem::new(status, "cluster-unchanged", title, refused.detail);
+            }
             Reason::Interrupted => (busy, "interrupted", "It may have been written, or not", 1),
             // Another node may be there at once, and this one in seconds.
             Reason::Closing => (busy, "closing", "The node is shutting down", 2),

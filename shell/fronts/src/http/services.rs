@@ -11,7 +11,7 @@ use registry::{Record, Service};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::{append, at, list as listed};
+use super::answer::{append, list as listed};
 use super::input::Input;
 use super::problem::Problem;
 use super::view::{InstanceView, ServiceView};
@@ -24,15 +24,16 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// `GET /v1/services`: the services of a namespace.
 pub(crate) async fn list(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
-    let namespace = input.namespace();
+    let (namespace, demand) = (input.namespace(), input.demand());
     input.finish()?;
+    api.meet(demand).await?;
     let registry = api.directory.registry();
     let within = |service: &&Arc<Service>| Some(&service.key.namespace) == namespace.as_ref();
     let services: Vec<_> = registry.services().filter(within).cloned().collect();
     let head = format!(r#"{{"revision":{},"services":["#, registry.revision());
     let encode = |service: &Arc<Service>, out: &mut Vec<u8>| append(&ServiceView::of(service), out);
     let response = listed(head.into(), services, encode);
-    Ok(at(registry.revision(), response))
+    Ok(api.at(registry.revision(), response))
 }
 
 /// `GET /v1/services/{service}`: its instances.
@@ -42,6 +43,7 @@ pub(crate) async fn list(State(api): Shared, mut input: Input) -> Result<Respons
 pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
     let key = input.service_key();
     let filter = Filter::read(&mut input);
+    let demand = input.demand();
     let after = input.optional("after", |text| {
         text.parse()
             .map(Revision)
@@ -56,6 +58,7 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
     let Some(key) = key else {
         return Err(super::problem::not_found().await);
     };
+    api.meet(demand).await?;
     let (revision, service) = match after {
         Some(after) => api.newer(&key, after, wait.unwrap_or(WAIT)).await,
         None => api.now(&key, None),
@@ -68,7 +71,7 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
     if let Ok(tag) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    Ok(at(revision, response))
+    Ok(api.at(revision, response))
 }
 
 fn instances(

@@ -11,7 +11,8 @@ use model::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::answer::{at, json};
+use super::Shared;
+use super::answer::json;
 use super::check::{FALL, INTERVAL, TIMEOUT};
 use super::fault::Faults;
 use super::fields::Fields;
@@ -21,7 +22,6 @@ use super::instances::{incomplete, parse};
 use super::json::Node;
 use super::problem::Problem;
 use super::values::{method, parsed, port, target};
-use super::{Shared, answer};
 
 /// `POST /register`
 ///
@@ -41,7 +41,7 @@ pub(crate) async fn register(
     };
     let (_, committed, _) = api.register(key, instance).await?;
     let message = json!({ "status": "success", "message": "Service registered" });
-    Ok(at(committed.revision, json(StatusCode::OK, &message)))
+    Ok(api.at(committed.revision, json(StatusCode::OK, &message)))
 }
 
 fn registration(body: &Node<'_>, faults: &mut Faults) -> Option<(ServiceKey, Instance)> {
@@ -129,7 +129,7 @@ pub(crate) async fn query(State(api): Shared, mut input: Input) -> Result<Respon
             })
             .collect(),
     };
-    Ok(answer::at(revision, json(StatusCode::OK, &listed)))
+    Ok(api.at(revision, json(StatusCode::OK, &listed)))
 }
 
 /// `POST /load_balance`: forwards to a chosen instance and returns its answer.

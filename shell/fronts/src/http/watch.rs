@@ -13,7 +13,6 @@ use model::{Revision, ServiceKey};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::answer::at;
 use super::feed::{Feed, Frame};
 use super::input::Input;
 use super::instances::incomplete;
@@ -27,10 +26,12 @@ const ALIVE: Bytes = Bytes::from_static(b":\n\n");
 pub(crate) async fn watch(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
     let key = input.service_key();
     let last = last_event(&mut input);
+    let demand = input.demand();
     input.finish()?;
     let Some(key) = key else {
         return Err(incomplete());
     };
+    api.meet(demand).await?;
     let Some((feed, frames)) = api.feeds.subscribe(&key) else {
         return Err(Box::<Problem>::from(Refused {
             reason: Reason::Closing,
@@ -56,7 +57,7 @@ pub(crate) async fn watch(State(api): Shared, mut input: Input) -> Result<Respon
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     let response = (headers, Body::from_stream(events)).into_response();
-    Ok(at(position, response))
+    Ok(api.at(position, response))
 }
 
 /// What a watcher is sent first, and the revision it stands for.

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::{
     Endpoint, EndpointStats, Health, Host, InstanceId, Moment, Revision, ServiceKey, View,
 };
 use registry::leases::{MassLoss, Renewal};
+use registry::replication::Change;
 use registry::{
     Command, Committed, Compacted, Event, Heartbeat, History, Leases, Registry, Service,
 };
@@ -27,6 +28,8 @@ pub(crate) struct Memory {
     pub(crate) refuse: Mutex<Option<Refused>>,
     stats: Mutex<HashMap<InstanceId, Arc<EndpointStats>>>,
     pub(crate) not_ready: Mutex<Option<String>>,
+    /// How old it says that it is.
+    pub(crate) age: Mutex<Option<Duration>>,
 }
 
 impl Memory {
@@ -40,6 +43,7 @@ impl Memory {
             refuse: Mutex::default(),
             stats: Mutex::default(),
             not_ready: Mutex::default(),
+            age: Mutex::new(Some(Duration::from_millis(75))),
         })
     }
 
@@ -99,18 +103,51 @@ impl Directory for Memory {
         })
     }
 
-    fn cluster(&self) -> crate::Cluster {
-        crate::Cluster {
+    fn cluster(&self) -> Pending<'_, crate::Cluster> {
+        let cluster = crate::Cluster {
             node: "n1".into(),
             nodes: vec![crate::ClusterNode {
                 name: "n1".into(),
                 address: "127.0.0.1:7071".into(),
                 votes: true,
+                answers: true,
                 behind: Some(0),
-                heard_ms: None,
+                ..crate::ClusterNode::default()
             }],
             ..crate::Cluster::default()
+        };
+        Box::pin(async { cluster })
+    }
+
+    fn freshness(&self) -> crate::Freshness {
+        crate::Freshness {
+            age: *self.age.lock().unwrap(),
+            leader: Some("n1".into()),
         }
+    }
+
+    fn catch_up(&self, demand: crate::Demand) -> Pending<'_, Result<(), Refused>> {
+        let age = *self.age.lock().unwrap();
+        let met = match (demand, age) {
+            (crate::Demand::NoOlder(wanted), Some(age)) => age <= wanted,
+            (_, age) => age.is_some(),
+        };
+        let refused = Refused {
+            reason: crate::Reason::Stale,
+            detail: format!("{age:?} is too old for {demand:?}"),
+        };
+        Box::pin(async move { met.then_some(()).ok_or(refused) })
+    }
+
+    fn change_cluster(&self, change: Change) -> Pending<'_, Result<String, Refused>> {
+        Box::pin(async move { Ok(format!("{change:?}")) })
+    }
+
+    fn snapshot(&self) -> std::io::Result<crate::Pieces> {
+        let (pieces, taken) = tokio::sync::mpsc::channel(2);
+        let _ = pieces.try_send(Ok(b"all ".to_vec()));
+        let _ = pieces.try_send(Ok(b"of it".to_vec()));
+        Ok(taken)
     }
 
     fn heartbeat(&self, instances: &[(ServiceKey, InstanceId)]) -> Vec<Heartbeat> {

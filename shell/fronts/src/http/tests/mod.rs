@@ -6,6 +6,7 @@ mod hostile;
 pub(crate) mod memory;
 mod openapi;
 mod polls;
+mod reading;
 mod refused;
 mod watches;
 mod wire;

@@ -42,7 +42,9 @@ fn operations(description: &Value) -> Vec<(String, String, Value)> {
 }
 
 fn example(path: &str) -> String {
-    path.replace("{service}", "shop").replace("{id}", "a")
+    path.replace("{service}", "shop")
+        .replace("{id}", "a")
+        .replace("{name}", "n4")
 }
 
 /// The names that an answer lists as known in its complaint about `qqqq`.
@@ -155,7 +157,7 @@ async fn every_field_of_a_request_is_described_and_nothing_else_is() {
             }
         }
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 10);
 }
 
 /// Checks values against their schemas, and keeps which properties have been seen.
@@ -324,6 +326,10 @@ async fn every_field_of_an_answer_is_described_and_nothing_else_is() {
         )
         .await;
     checker.check("Problem", &event.json());
+    let addition = json!({ "address": "10.0.0.4:7071", "observer": true });
+    checker.check("NodeAddition", &addition);
+    let added = server.call("PUT", "/v1/cluster/nodes/n4", Some(addition));
+    checker.check("Message", &added.await.json());
     checker.check(
         "Cluster",
         &server.call("GET", "/v1/cluster", None).await.json(),

@@ -1,0 +1,116 @@
+//! `cluster snapshot|restore|recover|wipe`.
+
+use std::fs::File;
+use std::io::{Write, copy, stdout};
+use std::path::Path;
+use std::process::ExitCode;
+
+use ::cluster::rescue::{self, Rescued};
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::check::load;
+use super::client::Client;
+use super::{Files, Remote};
+use crate::node::registry_options;
+
+/// Saves a snapshot: under another name first, and checked before it gets its own.
+pub(super) fn snapshot(file: &Path, remote: &Remote) -> anyhow::Result<ExitCode> {
+    let client = Client::new(remote);
+    let mut from = client.download(&client.url_of_all(&["v1", "cluster", "snapshot"], &[]))?;
+    let mut name = file.as_os_str().to_owned();
+    name.push(".part");
+    let part = Path::new(&name);
+    let place = || format!("cannot write {}", part.display());
+    let mut out = File::create(part).with_context(place)?;
+    let bytes = copy(&mut from, &mut out).context("the snapshot broke off")?;
+    out.sync_all().with_context(place)?;
+    let checked = rescue::verify(File::open(part).with_context(place)?);
+    let (revision, instances) =
+        checked.context("the snapshot did not come whole; take it again")?;
+    std::fs::rename(part, file).with_context(|| format!("cannot write {}", file.display()))?;
+    if remote.json {
+        let said = json!({ "revision": revision.0, "instances": instances, "bytes": bytes });
+        writeln!(stdout(), "{said}")?;
+    } else {
+        let file = file.display();
+        writeln!(
+            stdout(),
+            "revision {revision} with {instances} instances is in {file}, {bytes} bytes"
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn restore(file: &Path, files: &Files) -> anyhow::Result<ExitCode> {
+    let config = load(files)?.config;
+    let options = registry_options(&config)?;
+    let from = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let restored = rescue::restore(&options, from).context("nothing was restored")?;
+    tell(&restored, "is in")?;
+    next_steps(config.cluster.is_some())
+}
+
+pub(super) fn recover(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
+    if !yes {
+        bail!(
+            "this makes the node a cluster of its own. If its others run on, there are two, which both take writes: stop them \
+             first, and empty them afterwards. Say so with --yes"
+        );
+    }
+    let config = load(files)?.config;
+    let recovered = rescue::recover(&registry_options(&config)?).context("nothing was changed")?;
+    tell(&recovered, "goes on from")?;
+    for name in &recovered.left_out {
+        writeln!(stdout(), "{name} does not belong to it any more")?;
+    }
+    next_steps(true)
+}
+
+pub(super) fn wipe(files: &Files, yes: bool) -> anyhow::Result<ExitCode> {
+    if !yes {
+        bail!(
+            "this moves aside all that the node has, votes and all. Other nodes must have it, or a snapshot. Say so with --yes"
+        );
+    }
+    let config = load(files)?.config;
+    let aside = rescue::wipe(&config.node.data_dir)?;
+    let mut out = stdout();
+    writeln!(
+        out,
+        "the node's data is in {} now; remove it when it is not needed",
+        aside.display()
+    )?;
+    if config.cluster.is_some() {
+        writeln!(
+            out,
+            "if the node belongs to a cluster still: `pointsman cluster remove NAME` at another node; then start it, and \
+             `pointsman cluster promote NAME`"
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(rescued: &Rescued, what: &str) -> anyhow::Result<()> {
+    let Rescued {
+        revision,
+        instances,
+        ..
+    } = rescued;
+    writeln!(
+        stdout(),
+        "the data directory {what} revision {revision}, with {instances} instances"
+    )?;
+    Ok(())
+}
+
+fn next_steps(cluster: bool) -> anyhow::Result<ExitCode> {
+    if cluster {
+        writeln!(
+            stdout(),
+            "the node is the only one of its cluster: start it; then start others with empty data directories, which join it as \
+             observers, and `pointsman cluster promote` them one by one"
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
