@@ -232,7 +232,7 @@ impl Visit {
         self.instance
             .ledger
             .arrival((id, self.instance.number), |arrival| {
-                arrival.got = Some(got)
+                arrival.got = Some(got);
             });
         whole
     }

@@ -81,7 +81,7 @@ impl Visit {
         self.instance
             .ledger
             .arrival((id, self.instance.number), |arrival| {
-                arrival.deed = Some(deed)
+                arrival.deed = Some(deed);
             });
     }
 
