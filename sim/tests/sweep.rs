@@ -28,7 +28,7 @@ fn every_property_holds_on_every_seed() {
     }
 }
 
-const EXERCISED: [&str; 33] = [
+const EXERCISED: [&str; 35] = [
     "client BadChunk",
     "client BigHead",
     "client Garbage",
@@ -51,6 +51,8 @@ const EXERCISED: [&str; 33] = [
     "deed Tunnelled",
     "deed Unasked",
     "drain at work",
+    "hedge",
+    "hedge that won",
     "informational answer",
     "instance closes an idle connection",
     "outcome Cut",

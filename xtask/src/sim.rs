@@ -1,6 +1,6 @@
 //! `cargo xtask sim [--quick]`, `cargo xtask sim cluster [--seeds N|FIRST..END | --seed SEED]`.
 
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 
 use crate::fail;
 use crate::project::{Project, cargo};
@@ -12,11 +12,13 @@ const SEEDS: &str = "1000";
 
 /// Runs what is asked for.
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
+    let seeds =
+        |seeds: &str| cluster(project, seeds).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS);
     match args {
-        ["cluster"] => cluster(project, &format!("0..{SEEDS}")),
-        ["cluster", "--seeds", range] if range.contains("..") => cluster(project, range),
-        ["cluster", "--seeds", count] => cluster(project, &format!("0..{count}")),
-        ["cluster", "--seed", seed] => cluster(project, seed),
+        ["cluster"] => seeds(&format!("0..{SEEDS}")),
+        ["cluster", "--seeds", range] if range.contains("..") => seeds(range),
+        ["cluster", "--seeds", count] => seeds(&format!("0..{count}")),
+        ["cluster", "--seed", seed] => seeds(seed),
         ["cluster", ..] => fail(
             "cargo xtask sim cluster [--seeds N|FIRST..END | --seed SEED]: the last tells what happens",
         ),
@@ -25,7 +27,7 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
 }
 
 /// Simulates a cluster and its misfortunes. The simulation is a test of the crate: it needs disks that fail.
-fn cluster(project: &Project, seeds: &str) -> ExitCode {
+fn cluster(project: &Project, seeds: &str) -> Result<(), String> {
     let status = cargo()
         .args([
             "test",
@@ -38,7 +40,16 @@ fn cluster(project: &Project, seeds: &str) -> ExitCode {
         .env("SIMULATE", seeds)
         .current_dir(&project.root)
         .status();
-    succeeded(status)
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("the simulation failed: {status}")),
+        Err(e) => Err(format!("cargo does not start: {e}")),
+    }
+}
+
+/// A cluster, with as many seeds as tests have time for.
+pub(crate) fn cluster_briefly(project: &Project) -> Result<(), String> {
+    cluster(project, "0..500")
 }
 
 /// Simulates balancing rules, prints the tables and writes the report below `target`.
@@ -55,10 +66,6 @@ fn balance(project: &Project, args: &[&str]) -> ExitCode {
         .arg(report)
         .current_dir(&project.root)
         .status();
-    succeeded(status)
-}
-
-fn succeeded(status: std::io::Result<ExitStatus>) -> ExitCode {
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => fail(&format!("the simulation failed: {status}")),

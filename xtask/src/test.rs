@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::conformance;
 use crate::project::{Project, cargo, items};
+use crate::sim;
 use crate::tidy;
 use crate::tools::{self, Tool};
 
@@ -82,6 +83,11 @@ const STEPS: &[Step] = &[
             "balance",
             "--check",
         ]),
+    ),
+    step(
+        "simulation of a cluster",
+        Only::Package("pointsman-cluster"),
+        Run::Task(sim::cluster_briefly),
     ),
     step(
         "fuzzing, briefly",

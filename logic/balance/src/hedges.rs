@@ -65,6 +65,9 @@ impl Hedges {
     /// A request begins: how long it may take until a second one is sent; `None` while too little is known.
     pub fn begin(&mut self, hedging: &Hedging) -> Option<Duration> {
         self.tokens = (self.tokens + f32::from(hedging.budget) / 100.0).min(BURST);
+        if hedging.delay.is_some() {
+            return hedging.delay;
+        }
         if self.total < ENOUGH {
             return None;
         }
@@ -128,6 +131,7 @@ mod tests {
         quantile: 95,
         budget: 5,
         min_delay: Duration::from_millis(1),
+        delay: None,
     };
 
     fn millis(ms: f64) -> Duration {
@@ -158,6 +162,15 @@ mod tests {
             before <= millis(2.5) && after >= millis(50.0),
             "{before:?} {after:?}"
         );
+    }
+
+    #[test]
+    fn a_time_that_is_given_needs_nothing_to_be_learned() {
+        let given = Hedging {
+            delay: Some(millis(50.0)),
+            ..HEDGING
+        };
+        assert_eq!(Hedges::default().begin(&given), Some(millis(50.0)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use model::Hedging;
 
 use crate::declare::{declare, resolved};
 use crate::reader::Reader;
-use crate::rule::default;
+use crate::rule::{absent, default};
 use crate::text::Percent;
 use crate::top::{DAY, millis};
 use crate::tree::Node;
@@ -26,6 +26,8 @@ declare! {
         /// No second one is sent sooner than this.
         // Below, differences are the machine's and the network's.
         min_delay: Duration => default(millis(1)).within(Duration::ZERO..=DAY),
+        /// A second one is sent after this time instead, whatever others take.
+        delay: Option<Duration> => absent("it is learned: see quantile").if_given_within(Duration::ZERO..=DAY),
     }
 }
 
@@ -39,6 +41,7 @@ impl Resolved for Hedging {
             quantile: keys.quantile.0,
             budget: keys.budget.0,
             min_delay: keys.min_delay,
+            delay: keys.delay,
         })
     }
 
@@ -47,6 +50,7 @@ impl Resolved for Hedging {
             quantile: Percent(self.quantile),
             budget: Percent(self.budget),
             min_delay: self.min_delay,
+            delay: self.delay,
         }
     }
 }

@@ -9,4 +9,6 @@ pub struct Hedging {
     pub budget: u8,
     /// And no sooner than this.
     pub min_delay: Duration,
+    /// After this time instead, whatever others take.
+    pub delay: Option<Duration>,
 }

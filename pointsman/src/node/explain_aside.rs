@@ -33,9 +33,12 @@ impl Shared {
             false => None,
         };
         if let Some(hedging) = &service.balancing.hedging {
-            let quantile = hedging.quantile;
+            let long = match hedging.delay {
+                Some(delay) => format!("{delay:?}"),
+                None => format!("{} % of requests do", hedging.quantile),
+            };
             lines.push(format!(
-                "a second instance is asked when the first takes longer than {quantile} % of requests do"
+                "a second instance is asked when the first takes longer than {long}"
             ));
         }
         let aside = route.aside.as_deref();

@@ -287,7 +287,7 @@ impl Files {
 
 /// The log being applied to a registry.
 struct Replay {
-    /// The node that the directory belongs to; none if it has always been alone.
+    /// Whose it is; none for a node that is alone.
     node: Option<u64>,
     registry: Registry,
     history: History,
@@ -555,7 +555,7 @@ impl Replay {
         }
     }
 
-    /// In a cluster of one, what is on disk is committed.
+    /// In a cluster of one, what is on disk is committed; but not on an observer's, which may have what that one has lost.
     fn finish(&mut self) {
         if self.is_alone()
             && let Some(last) = self.replica.last
@@ -564,7 +564,7 @@ impl Replay {
         }
     }
 
-    /// Whether there is one voter, by the last entry so far that says who belongs to the cluster.
+    /// Whether this is the only voter, by the last entry so far that says who belongs to the cluster.
     fn is_alone(&self) -> bool {
         let mut tail = self.replica.tail.iter().rev();
         let last = tail.find_map(|e| match &e.payload {
@@ -572,12 +572,12 @@ impl Replay {
             _ => None,
         });
         let known = self.replica.membership.as_ref().map(|(_, known)| known);
-        // An observer may have what the only voter has lost.
-        let only = |voter: u64| self.node.is_none_or(|node| node == voter);
-        last.or(known).is_none_or(|m| match &*m.voters {
-            [voters] => voters.len() == 1 && voters.iter().all(|voter| only(*voter)),
-            _ => false,
-        })
+        last.or(known)
+            .is_none_or(|m| match (&*m.voters, self.node) {
+                ([only], Some(node)) => only.len() == 1 && only.contains(&node),
+                ([only], None) => only.len() == 1,
+                _ => false,
+            })
     }
 
     fn apply(&mut self, node: u64, command: &Command) {

@@ -224,12 +224,16 @@ impl Visit {
                 .await?;
             whole = reader.is_whole().then_some(());
             let got = reader.message.body.len() as u64;
-            self.instance.ledger.uploaded(id, got);
+            self.instance
+                .ledger
+                .uploaded((id, self.instance.number), got);
         }
         let got = got_of(&reader.message);
         self.instance
             .ledger
-            .arrival(id, |arrival| arrival.got = Some(got));
+            .arrival((id, self.instance.number), |arrival| {
+                arrival.got = Some(got);
+            });
         whole
     }
 }

@@ -143,6 +143,9 @@ pub struct Ledger {
     lines: Option<Vec<String>>,
 }
 
+/// A request, and the instance where it arrived: at two at a time, if it is hedged.
+pub type At = (u64, (usize, usize));
+
 /// The ledger, as everybody in a run shares it.
 #[derive(Clone)]
 pub struct Shared(Rc<RefCell<Ledger>>);
@@ -178,19 +181,20 @@ impl Shared {
         self.with(|ledger| ledger.violations.push(what));
     }
 
-    /// Writes into the latest arrival of `id`.
-    pub fn arrival(&self, id: u64, f: impl FnOnce(&mut Arrival)) {
+    /// Writes into the latest arrival of a request at an instance.
+    pub fn arrival(&self, (id, instance): At, f: impl FnOnce(&mut Arrival)) {
         self.with(|l| {
             l.arrivals
                 .get_mut(&id)
-                .and_then(|all| all.last_mut())
+                .and_then(|all| all.iter_mut().rfind(|a| a.instance == instance))
                 .map(f)
         });
     }
 
     /// An instance has given so many bytes of its answer to `id` to the network.
-    pub fn sent(&self, id: u64, bytes: u64) {
-        self.arrival(id, |a| a.sent = bytes);
+    pub fn sent(&self, at: At, bytes: u64) {
+        let id = at.0;
+        self.arrival(at, |a| a.sent = bytes);
         self.with(|l| {
             // Who vanishes does not say what it has read.
             if let Some(taken) = l.taken.get(&id) {
@@ -200,8 +204,8 @@ impl Shared {
     }
 
     /// So many bytes of the body of `id` have arrived at an instance.
-    pub fn uploaded(&self, id: u64, bytes: u64) {
-        self.arrival(id, |a| a.uploaded = bytes);
+    pub fn uploaded(&self, at: At, bytes: u64) {
+        self.arrival(at, |a| a.uploaded = bytes);
     }
 
     /// A client has given so many bytes of the request `id` to the network.

@@ -65,10 +65,10 @@ impl Visit {
         } else {
             self.peer.say(bytes);
         }
-        let ledger = self.instance.ledger.clone();
+        let (ledger, at) = (self.instance.ledger.clone(), (id, self.instance.number));
         let deadline = self.peer.now() + PATIENCE;
         let woken = self.peer.until(deadline, |peer| {
-            ledger.sent(id, peer.sent - before);
+            ledger.sent(at, peer.sent - before);
             peer.has_said()
         });
         (woken.await == Woken::Enough && !self.peer.unheard).then_some(())
@@ -80,7 +80,9 @@ impl Visit {
         self.instance.ledger.cover(format!("deed {deed:?}"));
         self.instance
             .ledger
-            .arrival(id, |arrival| arrival.deed = Some(deed));
+            .arrival((id, self.instance.number), |arrival| {
+                arrival.deed = Some(deed);
+            });
     }
 
     /// One of the two ways to leave.

@@ -35,6 +35,8 @@ pub struct Service {
     pub retries: u8,
     /// How instances are chosen.
     pub policy: Policy,
+    /// After which time a second instance is asked, if one is.
+    pub hedges: Option<Duration>,
 }
 
 /// What an instance is like.
@@ -164,6 +166,7 @@ fn service(rng: &mut Rng, kind: bool) -> Service {
         policy: *rng
             .choice(&[Policy::Random, Policy::RoundRobin, Policy::LeastConn])
             .unwrap_or(&Policy::Random),
+        hedges: (rng.u8(..3) == 0).then(|| Duration::from_millis(rng.u64(1..400))),
     }
 }
 

@@ -284,6 +284,12 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
                 time: Duration::from_millis(300),
                 ..Ejecting::default()
             },
+            hedging: service.hedges.map(|delay| model::Hedging {
+                quantile: 95,
+                budget: 100,
+                min_delay: Duration::ZERO,
+                delay: Some(delay),
+            }),
             ..Balancing::default()
         },
         placement: None,

@@ -11,8 +11,8 @@ use super::found::Newcomer;
 use super::machine::Machine;
 use super::network::Network;
 use super::read::Reads;
-use super::types::Types;
-use super::{report, spawn};
+use super::report;
+use super::types::{Types, spawn};
 use crate::company::{Ask, Asked};
 use crate::node::Shared;
 

@@ -17,7 +17,7 @@ use crate::node::lock;
 use world::{Sums, World};
 
 /// Seeds that are tried unless told otherwise.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 24;
 
 /// Seeds are `SIMULATE=first..end`, or `SIMULATE=seed`; the second also tells what happens.
 #[test]

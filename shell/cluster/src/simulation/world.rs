@@ -20,7 +20,7 @@ use crate::storage::faulty::FaultyDisk;
 use crate::{ClusterOptions, Durability, Node, Options, store};
 
 /// How far clocks are moved at a time.
-const STEP: Duration = Duration::from_millis(2);
+const STEP: Duration = Duration::from_millis(4);
 /// How long misfortunes go on.
 const TROUBLE: Duration = Duration::from_secs(12);
 /// How long the cluster may take to be well again when they are over.

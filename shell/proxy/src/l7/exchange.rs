@@ -525,6 +525,8 @@ impl Session {
         let Some(line) = begun.told.line.take() else {
             return;
         };
+        // Of two at a time, the one that was begun later may be over first.
+        begun.told.tries.sort_by_key(|one| one.at);
         let endpoint = service
             .zip(ended.endpoint)
             .map(|(s, e)| (s, &s.endpoints[e]));

@@ -25,8 +25,10 @@ fn often(told: &Told, ledger: &Ledger, scene: &Scene) -> Option<String> {
     let ask = &told.ask;
     let times = ledger.arrivals.get(&ask.id).map_or(0, Vec::len);
     // A connection that was closed unused is not the instance's failure: its request goes out once more.
+    let service = &scene.services[ask.service];
+    let hedged = 1 + usize::from(service.hedges.is_some());
     let most = match ask.is_idempotent() {
-        true => 2 * (1 + usize::from(scene.services[ask.service].retries)),
+        true => 2 * hedged * (1 + usize::from(service.retries)),
         false => 1,
     };
     (times > most).then(|| {

@@ -26,24 +26,32 @@ pub(super) fn check(world: &World) -> Vec<String> {
     found
 }
 
-/// What is wrong with the attempts of one record: they come one after the other, within the request's time; whoever is followed
-/// by another came to nothing; what was sent to the same instance again is no attempt of its own.
+/// What is wrong with the attempts of one record: they come one after the other, or two at a time where one hedges the other,
+/// within the request's time; nothing follows an answer; what was sent to the same instance again is no attempt of its own.
 fn tries(record: &AccessRecord) -> Option<String> {
     let tries = &record.tries;
     let complain = |what: &str| Some(format!("attempts {what}: {record:?}"));
-    let again = tries.windows(2).filter(|two| {
-        two[0].instance == two[1].instance && ["stale", "refused"].contains(&two[0].ended)
+    let again = tries.iter().enumerate().filter(|(place, one)| {
+        let mut later = tries[place + 1..].iter();
+        ["stale", "refused"].contains(&one.ended) && later.any(|l| l.instance == one.instance)
     });
     if tries.len() - again.count() != usize::from(record.attempts) {
         return complain("are not as many as were counted");
     }
-    let one_by_one = |two: &[Try]| two[1].at >= two[0].at + two[0].duration;
-    if !tries.windows(2).all(one_by_one) {
-        return complain("overlap");
+    let end = |one: &Try| one.at + one.duration;
+    if !tries.is_sorted_by_key(|one| one.at) {
+        return complain("are not in order");
+    }
+    let with_others = |one: &Try| {
+        let under_way = |other: &&Try| other.at <= one.at && one.at < end(other);
+        tries.iter().filter(under_way).count()
+    };
+    if tries.iter().any(|one| with_others(one) > 2) {
+        return complain("are three at a time");
     }
     let begins = tries.first().is_none_or(|first| first.at == record.waited);
-    let ends = tries.last().map(|last| last.at + last.duration);
-    if !begins || record.waited > record.duration || ends.is_some_and(|end| end > record.duration) {
+    let late = tries.iter().any(|one| end(one) > record.duration);
+    if !begins || late || record.waited > record.duration {
         return complain("are not within the request's time");
     }
     let within = |one: &Try| {
@@ -53,7 +61,9 @@ fn tries(record: &AccessRecord) -> Option<String> {
     if !tries.iter().all(within) {
         return complain("took less time than their parts");
     }
-    let (last, before) = tries.split_last()?;
+    let mut told: Vec<&Try> = tries.iter().filter(|t| t.ended != "too_late").collect();
+    told.sort_by_key(|one| end(one));
+    let (last, before) = told.split_last()?;
     if before.iter().any(|one| one.ended == "ok") {
         return complain("go on after an answer");
     }
