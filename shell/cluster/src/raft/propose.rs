@@ -94,6 +94,7 @@ impl Proposer {
         let given_up = Instant::now() + PATIENCE;
         let mut sent = false;
         loop {
+            let before = sent;
             let tried = tokio::select! {
                 biased;
                 _ = &mut ended => return,
@@ -107,6 +108,11 @@ impl Proposer {
                 Tried::Taken => APPLY,
                 Tried::Failed => TRY_AGAIN,
                 Tried::Refused(why) => {
+                    // What was sent before may be in the log all the same.
+                    let why = match before {
+                        true => SubmitError::Interrupted,
+                        false => why,
+                    };
                     if let Some(mut waiting) = self.shared.pending.take(number) {
                         self.shared.refuse(std::mem::take(&mut waiting.jobs), &why);
                     }

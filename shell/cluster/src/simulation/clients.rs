@@ -314,7 +314,9 @@ async fn write(node: &Node, key: usize, call: Call) -> Known {
         }),
         Ok(other) => panic!("{other:?}"),
         // These say that nothing was written, and so nothing may have been.
-        Err(SubmitError::NoLeader | SubmitError::Overloaded) => Known::Never,
+        Err(SubmitError::NoLeader | SubmitError::Overloaded | SubmitError::NotWritten(_)) => {
+            Known::Never
+        }
         Err(_) => Known::Open(call),
     }
 }

@@ -363,7 +363,7 @@ impl World {
         self.sums.misfortunes += 1;
         let n = self.random.usize(..self.nodes.len());
         let other = (n + self.random.usize(1..self.nodes.len())) % self.nodes.len();
-        match self.random.u8(..14) {
+        match self.random.u8(..17) {
             0 => {
                 self.say(format_args!("{n} does not reach {other}"));
                 self.net.cut(n, other);
@@ -392,6 +392,20 @@ impl World {
                 self.nodes[n].frozen = Some(self.now + pause);
             }
             12 => {
+                let room = self.random.usize(..2_000);
+                self.say(format_args!("{n} has room for {room} bytes"));
+                self.nodes[n].disk.set_room(Some(room));
+            }
+            13 => {
+                self.say(format_args!("{n} has room again"));
+                self.nodes[n].disk.set_room(None);
+            }
+            14 => {
+                let syncs = self.random.u32(..20);
+                self.say(format_args!("the disk of {n} fails after {syncs} syncs"));
+                self.nodes[n].disk.fail_sync_after(Some(syncs));
+            }
+            15 => {
                 let slow = self.random.u64(500..300_000);
                 self.say(format_args!("{n} takes up to {slow} us to write"));
                 self.nodes[n].slow.store(slow, Relaxed);
@@ -437,6 +451,15 @@ impl World {
         self.net.set_slowest(Duration::from_millis(1));
         for n in 0..self.nodes.len() {
             self.nodes[n].slow.store(500, Relaxed);
+            self.nodes[n].disk.set_room(None);
+            self.nodes[n].disk.fail_sync_after(None);
+            // What failed to be synced is not trusted again before a restart.
+            if self
+                .node(n)
+                .is_some_and(|node| node.shared().fault_text().is_some())
+            {
+                self.end(n, false);
+            }
             // From the next step on, in which its clock jumps.
             self.nodes[n].frozen = self.nodes[n].frozen.map(|_| self.now);
             if self.nodes[n].running.is_none() {
