@@ -1,8 +1,9 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use model::Moment;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -13,6 +14,8 @@ use crate::node::Shared;
 
 /// How long until a full disk is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// A disk that takes longer for a write hangs.
+const HANGS: Duration = Duration::from_secs(1);
 
 /// Writes the journal, and says what is wrong when that fails.
 ///
@@ -21,8 +24,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Disk {
     pub(super) shared: Arc<Shared>,
     pub(super) journal: Arc<Journal>,
-    /// Something could not be written.
-    stalled: Arc<AtomicBool>,
+    state: Arc<State>,
     wake: mpsc::UnboundedSender<()>,
 }
 
@@ -33,13 +35,13 @@ impl Disk {
         let disk = Self {
             shared: Arc::clone(shared),
             journal: Arc::clone(journal),
-            stalled: Arc::default(),
+            state: Arc::default(),
             wake,
         };
         let writer = Writer {
             shared: Arc::clone(shared),
             journal: Arc::clone(journal),
-            stalled: Arc::clone(&disk.stalled),
+            state: Arc::clone(&disk.state),
         };
         match &shared.work {
             Work::Threads => {
@@ -62,13 +64,20 @@ impl Disk {
 
     /// Whether there is something that could not be written: then nothing new should be begun.
     pub(super) fn ready(&self) -> Result<(), SubmitError> {
-        if !self.stalled.load(Relaxed) || !self.journal.is_behind() {
+        if !self.state.refused.load(Relaxed) || !self.journal.is_behind() {
             return Ok(());
         }
         let why = self.shared.fault_text();
         Err(SubmitError::NotWritten(
             why.unwrap_or_else(|| "the disk is full".into()),
         ))
+    }
+
+    /// Whether it takes nothing, or has been writing for longer than any disk takes that is well.
+    pub(super) fn is_stalled(&self) -> bool {
+        let since = self.state.since.load(Relaxed);
+        let hangs = since > 0 && self.shared.now() > Moment::from_nanos(since) + HANGS;
+        hangs || self.state.refused.load(Relaxed)
     }
 
     /// Makes the journal's vote durable.
@@ -81,10 +90,19 @@ impl Disk {
     }
 }
 
+/// How writing goes.
+#[derive(Default)]
+struct State {
+    /// Something could not be written.
+    refused: AtomicBool,
+    /// When what is being written was begun, in nanoseconds; zero if nothing is.
+    since: AtomicU64,
+}
+
 struct Writer {
     shared: Arc<Shared>,
     journal: Arc<Journal>,
-    stalled: Arc<AtomicBool>,
+    state: Arc<State>,
 }
 
 impl Writer {
@@ -98,6 +116,8 @@ impl Writer {
             if more.is_none() {
                 return;
             }
+            let now = self.shared.now().as_nanos();
+            self.state.since.store(now.max(1), Relaxed);
             #[cfg(test)]
             if let Work::Later(wait) = &self.shared.work {
                 tokio::time::sleep(wait()).await;
@@ -116,7 +136,8 @@ impl Writer {
 
     fn try_write(&self) -> Result<(), SubmitError> {
         let written = self.journal.write();
-        self.stalled.store(written.is_err(), Relaxed);
+        self.state.since.store(0, Relaxed);
+        self.state.refused.store(written.is_err(), Relaxed);
         self.shared.written(written)
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::disk::Disk;
 use super::machine::Machine;
 use super::network::{Network, Use};
 use super::types::spawn;
@@ -59,6 +60,10 @@ pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Sh
         };
         shared.lead_in(leads_in);
         if metrics.changed().await.is_err() {
+            // Not because it was told to: then this has ended before.
+            if shared.fault_text().is_none() {
+                shared.fault("the node takes no more part in the cluster: restart it".into());
+            }
             return;
         }
     }
@@ -76,6 +81,21 @@ pub(super) async fn prove(
             let proven = timeout(Duration::from_secs(2), proof).await;
             let _ = answer.send(matches!(proven, Ok(Ok(_))));
         });
+    }
+}
+
+/// Sees to it that a node whose disk takes nothing leads nobody: without its clock it sends no heartbeats and wants no votes.
+///
+/// Nor does that clock tick on while the library waits for a vote to be written: what it is told meanwhile waits in a
+/// queue that has an end.
+pub(super) async fn resign(raft: Raft<Types, Machine>, disk: Disk) {
+    let mut stalled = false;
+    loop {
+        sleep(LOOK).await;
+        if stalled != disk.is_stalled() {
+            stalled = !stalled;
+            raft.runtime_config().tick(!stalled);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use model::Revision;
@@ -20,6 +20,9 @@ use crate::journal::Journal;
 use crate::node::{Shared, lock};
 use crate::snapshot;
 use crate::storage::Storage;
+
+/// How long until a snapshot that the leader has sent is tried to be written again.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 type Meta = SnapshotMeta<Term, u64, Member>;
 pub(super) type Snapshot = openraft::Snapshot<Term, u64, Member, SnapshotFile>;
@@ -97,13 +100,19 @@ impl RaftStateMachine<Types> for Machine {
         let (registry, mut origin) = *received;
         // Its place is in our log, and the vote our own.
         (origin.position, origin.vote) = self.journal.position(origin.entry);
-        let mut builder = Builder {
+        let builder = || Builder {
             registry: Some(registry.clone()),
             origin: origin.clone(),
             shared: Arc::clone(&self.shared),
             journal: Arc::clone(&self.journal),
         };
-        builder.write().await?;
+        // The library gives up a node that cannot, and a disk that is full has room again one day.
+        while let Err(e) = builder().write().await {
+            let fault = format!("writing a snapshot from the leader failed: {e}");
+            self.shared.fault(fault);
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        self.shared.healthy();
         self.applier.replace(registry, origin);
         Ok(())
     }

@@ -138,7 +138,8 @@ fn config() -> Config {
         max_in_snapshot_log_to_keep: u64::MAX,
         // A batch of each node is under way at a time.
         api_channel_size: Some(64),
-        notification_channel_size: Some(256),
+        // The library tells itself things by it, and would wait for itself for ever if it were full.
+        notification_channel_size: Some(65_536),
         state_machine_channel_size: Some(16),
         api_batch_capacity: 64,
         enable_pre_vote: Some(true),
@@ -177,6 +178,7 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
         spawn(take_snapshots(raft.clone(), Arc::clone(&shared))),
         spawn(lead::follow(node, raft.clone(), Arc::clone(&shared))),
         spawn(lead::prove(raft.clone(), doubts)),
+        spawn(lead::resign(raft.clone(), disk.clone())),
     ];
     let company = Company {
         node,

@@ -107,6 +107,8 @@ struct Machine {
     pace: f64,
     /// It does not run until then.
     frozen: Option<Duration>,
+    /// Its disk is full, or fails.
+    ails: bool,
     /// How long it takes to write, in microseconds.
     slow: Arc<AtomicU64>,
 }
@@ -137,6 +139,7 @@ impl World {
             running: None,
             pace: 0.98 + 0.04 * random.f64(),
             frozen: None,
+            ails: false,
             slow: Arc::new(AtomicU64::new(500)),
         };
         let nodes = (0..count).map(machine).collect();
@@ -238,12 +241,20 @@ impl World {
         };
         let storage = Arc::new(machine.disk.clone());
         let recovered = store::recover(storage, &machine.options, Box::new(secret));
-        let recovered = recovered.unwrap_or_else(|e| panic!("node {n} does not start: {e}"));
+        let recovered = match recovered {
+            Ok(recovered) => recovered,
+            // It is started again when the disk is well.
+            Err(_) if machine.ails => return,
+            Err(e) => panic!("node {n} does not start: {e}"),
+        };
         let seed = self.random.u64(..);
         let node = {
             let _now = runtime.enter();
-            let (node, parts, _) =
-                Node::prepare(recovered, &machine.options, ground).expect("a node");
+            let (node, parts, _) = match Node::prepare(recovered, &machine.options, ground) {
+                Ok(prepared) => prepared,
+                Err(_) if machine.ails => return,
+                Err(e) => panic!("node {n} does not start: {e}"),
+            };
             runtime.spawn(Clockwork::scope(seed, raft::simulated(parts)));
             runtime.spawn(keeper::simulated(Arc::clone(node.shared())));
             node
@@ -395,6 +406,7 @@ impl World {
                 let room = self.random.usize(..2_000);
                 self.say(format_args!("{n} has room for {room} bytes"));
                 self.nodes[n].disk.set_room(Some(room));
+                self.nodes[n].ails = true;
             }
             13 => {
                 self.say(format_args!("{n} has room again"));
@@ -404,9 +416,15 @@ impl World {
                 let syncs = self.random.u32(..20);
                 self.say(format_args!("the disk of {n} fails after {syncs} syncs"));
                 self.nodes[n].disk.fail_sync_after(Some(syncs));
+                self.nodes[n].ails = true;
             }
             15 => {
-                let slow = self.random.u64(500..300_000);
+                let most = if self.random.u8(..4) == 0 {
+                    9_000_000
+                } else {
+                    300_000
+                };
+                let slow = self.random.u64(500..most);
                 self.say(format_args!("{n} takes up to {slow} us to write"));
                 self.nodes[n].slow.store(slow, Relaxed);
             }
@@ -453,6 +471,7 @@ impl World {
             self.nodes[n].slow.store(500, Relaxed);
             self.nodes[n].disk.set_room(None);
             self.nodes[n].disk.fail_sync_after(None);
+            self.nodes[n].ails = false;
             // What failed to be synced is not trusted again before a restart.
             if self
                 .node(n)
