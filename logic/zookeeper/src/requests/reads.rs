@@ -46,13 +46,7 @@ impl Clients {
                 self.children(key, number, node, stat, world);
             }
             Request::GetAcl { path } => self.access_list(key, number, path, world)?,
-            // Where there is one node, nobody knows more than it does.
-            Request::Sync { path } if world.node.is_none() => {
-                self.reply(key, number, world, |out| out.text(path));
-            }
-            Request::Sync { path } => {
-                self.wait(key, AwaitedRequest::Sync(number, path.into()));
-            }
+            Request::Sync { path } => self.sync(key, number, path, world),
             Request::Ping => self.reply(key, number, world, |_| {}),
             Request::MultiRead(ops) => self.multi_read(key, number, ops, world)?,
             Request::Reconfig => return Err(ErrorCode::ReconfigDisabled.into()),
@@ -79,6 +73,14 @@ impl Clients {
             _ => return Err(ErrorCode::Unimplemented.into()),
         }
         Ok(())
+    }
+
+    fn sync(&mut self, key: Key, number: i32, path: &str, world: &World<'_>) {
+        match world.node {
+            // Where there is one node, nobody knows more than it does.
+            None => self.reply(key, number, world, |out| out.text(path)),
+            Some(_) => self.wait(key, AwaitedRequest::Sync(number, path.into())),
+        }
     }
 
     fn children(&mut self, key: Key, number: i32, node: &Znode, stat: bool, world: &World<'_>) {

@@ -112,11 +112,8 @@ impl Clients {
     pub(crate) fn go_on(&mut self, key: Key, world: &World<'_>) {
         let awaited = self.connection(key).and_then(|c| c.awaits.take());
         match awaited.map(|awaited| awaited.request) {
-            Some(AwaitedRequest::Find) => {
-                if !self.come_back(key, world) {
-                    self.turn_away(key);
-                }
-            }
+            Some(AwaitedRequest::Find) if !self.come_back(key, world) => self.turn_away(key),
+            Some(AwaitedRequest::Find) => {}
             Some(AwaitedRequest::Sync(number, path)) => {
                 self.reply(key, number, world, |out| out.text(&path));
             }
