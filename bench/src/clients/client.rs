@@ -128,3 +128,23 @@ fn dial(target: SocketAddr, number: usize) -> anyhow::Result<TcpStream> {
     connect(&socket, &target)?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_come_from_another_address_before_ports_of_one_are_used_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let numbers = [0, OF_AN_ADDRESS - 1, OF_AN_ADDRESS, 3 * OF_AN_ADDRESS];
+        let sources = numbers.map(|number| {
+            let stream = dial(target, number).unwrap();
+            stream.local_addr().unwrap().ip().to_string()
+        });
+        assert_eq!(
+            sources,
+            ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.4"]
+        );
+    }
+}

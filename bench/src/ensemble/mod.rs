@@ -144,7 +144,7 @@ impl Ensemble {
 
     /// What all nodes have used so far.
     pub(crate) fn cpu(&self) -> Cpu {
-        let used = self.processes().map(|pid| Cpu::of(pid));
+        let used = self.processes().map(Cpu::of);
         used.fold(Cpu::default(), |sum, cpu| sum + cpu)
     }
 

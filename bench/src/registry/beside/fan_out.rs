@@ -23,9 +23,9 @@ pub(super) fn run(
     // The most first: of memory, only what is taken for the first time is seen.
     for count in plan.watchers.iter().rev().copied() {
         println!("\none change to {count} watchers");
-        let allowed = machine::allow_descriptors(count as u64 + OTHERS)?;
-        if allowed < count as u64 + OTHERS {
-            println!("  left out: {allowed} open descriptors are too few (ulimit -Hn)");
+        let allowed = allow(count)?;
+        if allowed < count {
+            println!("  left out: open descriptors allow no more than {allowed} (ulimit -Hn)");
             continue;
         }
         let mut table = Table::new(&[
@@ -40,7 +40,7 @@ pub(super) fn run(
             match fan_out(*contender, ensembles, count, plan.changes) {
                 Ok(outcome) => {
                     table.row(outcome.row(contender.name()));
-                    measured.push(outcome.json(contender.name()));
+                    measured.push(outcome.json(&contender.name()));
                 }
                 Err(reason) => println!("  {} FAILED: {reason:#}", contender.name()),
             }
@@ -51,6 +51,12 @@ pub(super) fn run(
         }
     }
     Ok(measured.into())
+}
+
+/// Allows as many connections, if that can be; returns how many there may be.
+pub(super) fn allow(watchers: usize) -> anyhow::Result<usize> {
+    let descriptors = machine::allow_descriptors(watchers as u64 + OTHERS)?;
+    Ok(descriptors.saturating_sub(OTHERS) as usize)
 }
 
 struct Outcome {
@@ -113,7 +119,7 @@ impl Outcome {
         ]
     }
 
-    fn json(&self, name: String) -> Value {
+    fn json(&self, name: &str) -> Value {
         json!({
             "contender": name, "watchers": self.watchers, "told_ms": self.told_ms,
             "server_us_each": self.server_us, "clients_us_each": self.clients_us, "kib_each": self.kib,

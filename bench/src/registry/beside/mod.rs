@@ -51,7 +51,7 @@ const CONTENDERS: [Contender; 4] = [
     },
 ];
 
-/// As many as wait for each other in what warms up: a few of each session's requests are on their way.
+/// How many clients warm up.
 const WARMING: usize = 128;
 
 impl Plan {
@@ -110,6 +110,9 @@ pub(super) fn run(options: &Options, scratch: &Scratch) -> anyhow::Result<Value>
         "one thread of raw connections; a lone one talks to the leader, many are spread over all nodes".into(),
     ));
     report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
+    // Before anything starts: whatever does inherits the limit.
+    let most = plan.watchers.iter().max().copied().unwrap_or(0);
+    fan_out::allow(most)?;
     let mut measured = Map::new();
     for count in &options.nodes {
         let on = on(usize::from(*count), options, &plan, &products, scratch)?;

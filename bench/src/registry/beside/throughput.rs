@@ -89,13 +89,14 @@ fn able(
 ) -> anyhow::Result<Vec<Contender>> {
     let mut able = Vec::new();
     for contender in contenders {
-        let asked = kind == Kind::GetLinearizable && contender.protocol == Protocol::Native;
-        let mut client = contender.open(ensembles, 1)?;
-        match client.each(Ask::GetLinearizable(0)) {
-            Err(reason) if asked => println!("  {} is left out: {reason}", contender.name()),
-            _ => able.push(*contender),
+        if kind == Kind::GetLinearizable && contender.protocol == Protocol::Native {
+            let mut client = contender.open(ensembles, 1)?;
+            if let Err(reason) = client.each(Ask::GetLinearizable(0)) {
+                println!("  {} is left out: {reason}", contender.name());
+                continue;
+            }
         }
-        client.leave()?;
+        able.push(*contender);
     }
     Ok(able)
 }
