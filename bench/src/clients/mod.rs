@@ -28,8 +28,8 @@ pub(crate) const KEYS: u64 = 1_000;
 const VALUE: [u8; 100] = [7; 100];
 /// How long one thing may take until it is given up, unless the caller says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Connections opened at the same time: fewer than a server's queue for them holds.
-const AT_ONCE: usize = 64;
+/// Connections opened at the same time: fewer than a server's queue for them holds; Java's has 50 places.
+const AT_ONCE: usize = 32;
 /// How often sessions say that they are there: three times in what ZooKeeper allows at most.
 const PINGS: Duration = Duration::from_secs(10);
 
