@@ -32,22 +32,38 @@ pub(crate) fn scratch(directory: &Path) {
 
 /// The guard's own program.
 pub(crate) fn stand() {
-    let (mut left, mut directory) = (BTreeSet::new(), None);
-    for line in std::io::stdin().lines().map_while(Result::ok) {
-        let pid = line.get(1..).and_then(|pid| pid.parse().ok());
-        match (line.as_bytes().first(), pid) {
-            (Some(b'+'), Some(pid)) => drop(left.insert(pid)),
-            (Some(b'-'), Some(pid)) => drop(left.remove(&pid)),
-            _ => directory = Some(line),
-        }
-    }
-    let all: Vec<u32> = left.into_iter().flat_map(usage::tree).collect();
+    let left = left(std::io::stdin().lines().map_while(Result::ok));
+    let all: Vec<u32> = left.processes.into_iter().flat_map(usage::tree).collect();
     all.into_iter()
         .for_each(|pid| process::signal(pid, Signal::KILL));
-    if let Some(directory) = directory {
+    if let Some(directory) = left.directory {
         // Gone already if the benchmark has ended by itself.
         let _ = std::fs::remove_dir_all(directory);
     }
+}
+
+/// What a benchmark has left behind.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Left {
+    processes: BTreeSet<u32>,
+    directory: Option<String>,
+}
+
+/// Listens to all that is told.
+fn left(told: impl Iterator<Item = String>) -> Left {
+    let mut left = Left::default();
+    for line in told {
+        match (
+            line.get(..1),
+            line.get(1..).and_then(|pid| pid.parse().ok()),
+        ) {
+            (Some("+"), Some(pid)) => drop(left.processes.insert(pid)),
+            (Some("-"), Some(pid)) => drop(left.processes.remove(&pid)),
+            (Some("/"), _) => left.directory = Some(line),
+            _ => {}
+        }
+    }
+    left
 }
 
 fn tell(line: &str) {
@@ -66,4 +82,19 @@ fn start() -> std::io::Result<Option<ChildStdin>> {
     command.arg("guard").process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::null());
     Ok(command.spawn()?.stdin.take())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_not_ended_is_left() {
+        let told = ["/tmp/scratch", "+12", "+13", "-12", "+14", "", "+1x"];
+        let right = Left {
+            processes: [13, 14].into(),
+            directory: Some("/tmp/scratch".into()),
+        };
+        assert_eq!(left(told.into_iter().map(Into::into)), right);
+    }
 }

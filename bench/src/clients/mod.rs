@@ -225,6 +225,21 @@ impl Clients {
         self.hear(0, Client::is_answered)
     }
 
+    /// Makes all keys.
+    pub(crate) fn make_keys(&mut self) -> anyhow::Result<()> {
+        // The first by itself: it makes what the others are below of.
+        self.clients[0].ask(&[Ask::Make(0)])?;
+        self.hear(0, Client::is_answered)?;
+        let mut keys = 1..KEYS;
+        while !keys.is_empty() {
+            for (client, key) in self.clients.iter_mut().zip(&mut keys) {
+                client.ask(&[Ask::Make(key)])?;
+            }
+            self.hear(0, Client::is_answered)?;
+        }
+        Ok(())
+    }
+
     /// Ends sessions, of which a server would otherwise think for a while yet.
     pub(crate) fn leave(mut self) -> anyhow::Result<()> {
         if self.protocol != Protocol::ZooKeeper {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::clients::{Ask, Clients, KEYS, Kind, Protocol};
+use crate::clients::{Ask, Clients, Kind, Protocol};
 use crate::ensemble::{Ensemble, Product};
 use crate::scratch::Scratch;
 use crate::{machine, report};
@@ -98,8 +98,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 /// Makes the nodes, and lets the server's compiler see what will be asked of it.
 fn prepare(server: &Ensemble, time: Duration) -> anyhow::Result<()> {
-    let mut maker = open(server, 1)?;
-    (0..KEYS).try_for_each(|key| maker.each(Ask::Make(key)))?;
+    open(server, 1)?.make_keys()?;
     let mut clients = open(server, 128)?;
     for kind in [Kind::Create, Kind::Mixed, Kind::Get] {
         clients.run(kind, 4, time / 3)?;

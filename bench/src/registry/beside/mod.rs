@@ -51,6 +51,8 @@ const CONTENDERS: [Contender; 4] = [
     },
 ];
 
+/// How many clients make the keys.
+const MAKING: usize = 32;
 /// How many clients warm up.
 const WARMING: usize = 128;
 
@@ -210,8 +212,11 @@ impl Contender {
 
     /// Makes the keys.
     fn prepare(self, ensembles: &[Ensemble]) -> anyhow::Result<()> {
+        let mut makers = self.open(ensembles, MAKING)?;
+        makers.make_keys()?;
+        makers.leave()?;
+        // What will be watched is there before.
         let mut maker = self.open(ensembles, 1)?;
-        (0..KEYS).try_for_each(|key| maker.each(Ask::Make(key)))?;
         maker.each(Ask::Change)?;
         maker.leave()
     }
