@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::clients::{Protocol, word};
+use crate::clients::{Clients, Protocol, word};
 use crate::process::Running;
 use crate::scratch::Scratch;
 use crate::usage::{Cpu, Memory};
 
 /// How long a node may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a session may take to open while it is tried whether one does.
+const TRIAL: Duration = Duration::from_secs(2);
 /// Connections that pointsman's nodes take. ZooKeeper and etcd have no limit of their own, or it is lifted.
 const CONNECTIONS: u64 = 120_000;
 
@@ -173,7 +175,7 @@ impl Node {
     }
 
     fn is_ready(&self, product: Product) -> bool {
-        match (product, self.http, self.sessions) {
+        let answers = match (product, self.http, self.sessions) {
             (Product::Pointsman, Some(api), _) => {
                 read(api, "/readyz").is_ok() && self.leads(product).is_ok()
             }
@@ -182,7 +184,9 @@ impl Node {
             }
             (_, _, Some(at)) => word(at, "srvr").is_ok_and(|answer| answer.contains("Mode: ")),
             _ => false,
-        }
+        };
+        // A node may lead already, or follow, and not take clients yet.
+        answers && self.sessions.is_none_or(|at| takes_sessions(at).is_ok())
     }
 
     fn leads(&self, product: Product) -> anyhow::Result<bool> {
@@ -195,6 +199,10 @@ impl Node {
             _ => false,
         })
     }
+}
+
+fn takes_sessions(at: SocketAddr) -> anyhow::Result<()> {
+    Clients::open_within(TRIAL, Protocol::ZooKeeper, &[at], 1)?.leave()
 }
 
 fn read(at: SocketAddr, path: &str) -> anyhow::Result<String> {
