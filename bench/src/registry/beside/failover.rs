@@ -23,6 +23,8 @@ const STAGGER: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How soon it does so when it was refused.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between one and the next, so that a node that starts takes no time from another's election.
+const REST: Duration = Duration::from_secs(1);
 /// How long there may be no leader.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -65,7 +67,7 @@ fn kill(
     protocol: Protocol,
     scratch: &Scratch,
 ) -> anyhow::Result<Duration> {
-    ensemble.wait()?;
+    std::thread::sleep(REST);
     let leader = ensemble.leader().context("nobody leads")?;
     let mut left = ensemble.addresses(protocol);
     left.remove(leader);
@@ -100,6 +102,7 @@ fn kill(
         Ok(first - began)
     });
     ensemble.restart(leader, scratch)?;
+    ensemble.wait()?;
     outcome
 }
 
