@@ -51,6 +51,14 @@ impl Client {
         self.sent.is_empty()
     }
 
+    /// Whether the server has not closed the connection.
+    pub(super) fn is_open(&self) -> bool {
+        match self.stream.peek(&mut [0]) {
+            Ok(read) => read > 0,
+            Err(e) => e.kind() == ErrorKind::WouldBlock,
+        }
+    }
+
     /// Waits for nothing any more.
     pub(super) fn forget(&mut self) {
         self.sent.clear();

@@ -217,6 +217,11 @@ impl Clients {
         Ok(outcome)
     }
 
+    /// Whether no server has closed a connection.
+    pub(crate) fn is_open(&self) -> bool {
+        self.clients.iter().all(Client::is_open)
+    }
+
     /// Everybody asks one thing.
     pub(crate) fn each(&mut self, ask: Ask) -> anyhow::Result<()> {
         for client in &mut self.clients {

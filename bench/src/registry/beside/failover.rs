@@ -15,14 +15,13 @@ use crate::ensemble::Ensemble;
 use crate::report::{Table, quantile};
 use crate::scratch::Scratch;
 
-/// Writers at each node that is left. They begin one after the other, so that it matters little that a write may be lost
-/// which was passed on to a leader that is dead already.
-const WRITERS: usize = 4;
-const STAGGER: Duration = Duration::from_millis(25);
-/// How long a writer waits until it tries another connection.
+/// How often somebody begins to write, by turns at each node that is left, whatever became of the writes before: some may be lost
+/// that were passed on to a leader that is dead already.
+const EVERY: Duration = Duration::from_millis(10);
+/// As many as there need be so that each has its turn again when it gives up.
+const WRITERS: u32 = 50;
+/// How long a writer waits for an answer: `EVERY` times `WRITERS`.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How soon it does so when it was refused.
-const PAUSE: Duration = Duration::from_millis(10);
 /// Between one and the next, so that a node that starts takes no time from another's election.
 const REST: Duration = Duration::from_secs(1);
 /// How long there may be no leader.
@@ -71,20 +70,19 @@ fn kill(
     let leader = ensemble.leader().context("nobody leads")?;
     let mut left = ensemble.addresses(protocol);
     left.remove(leader);
-    let writers = WRITERS * left.len();
     let (acknowledged, news) = channel();
-    let (begin, over) = (Barrier::new(writers + 1), AtomicBool::new(false));
+    let (begin, over) = (Barrier::new(WRITERS as usize + 1), AtomicBool::new(false));
     let outcome = std::thread::scope(|scope| {
-        for number in 0..writers {
-            let (address, acknowledged) = (left[number % left.len()], acknowledged.clone());
+        for number in 0..WRITERS {
+            let (address, acknowledged) =
+                (left[number as usize % left.len()], acknowledged.clone());
             let (begin, over) = (&begin, &over);
             scope.spawn(move || {
                 // Connected long before, as clients are.
                 let client = open(protocol, address).ok();
                 begin.wait();
                 begin.wait();
-                std::thread::sleep(STAGGER * number as u32);
-                if let Some(at) = write(client, protocol, address, over) {
+                if let Some(at) = write(client, protocol, address, number, over) {
                     // Only the first is listened to.
                     let _ = acknowledged.send(at);
                 }
@@ -110,23 +108,27 @@ fn open(protocol: Protocol, address: SocketAddr) -> anyhow::Result<Clients> {
     Clients::open_within(PATIENCE, protocol, &[address], 1)
 }
 
-/// Writes until it is acknowledged, or another's is.
+/// Writes, whenever it is this writer's turn, until one is acknowledged, this one's or another's.
 fn write(
     mut client: Option<Clients>,
     protocol: Protocol,
     address: SocketAddr,
+    number: u32,
     over: &AtomicBool,
 ) -> Option<Instant> {
-    while !over.load(Relaxed) {
-        if let Some(open) = &mut client
-            && open.each(Ask::Set(0)).is_ok()
-        {
+    let mut turn = Instant::now() + EVERY * number;
+    loop {
+        std::thread::sleep(turn.saturating_duration_since(Instant::now()));
+        if over.load(Relaxed) {
+            return None;
+        }
+        let begun = client.take().filter(Clients::is_open);
+        let mut open = begun.or_else(|| open(protocol, address).ok());
+        if open.as_mut().is_some_and(|c| c.each(Ask::Set(0)).is_ok()) {
             return Some(Instant::now());
         }
-        client = open(protocol, address).ok();
-        if client.is_none() {
-            std::thread::sleep(PAUSE);
+        while turn < Instant::now() {
+            turn += PATIENCE;
         }
     }
-    None
 }
