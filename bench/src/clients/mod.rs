@@ -251,7 +251,13 @@ impl Clients {
             return Ok(());
         }
         self.leaving = true;
-        self.each(Ask::Leave)
+        for client in &mut self.clients {
+            if client.ask(&[Ask::Leave]).is_err() {
+                epoll::delete(&self.epoll, &client.stream)?;
+                client.forget();
+            }
+        }
+        self.hear(0, Client::is_answered)
     }
 
     /// Waits until everybody has heard of one change more.

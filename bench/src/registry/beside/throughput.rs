@@ -50,16 +50,23 @@ pub(super) fn run(
         );
         let able = able(contenders, ensembles, kind)?;
         for contender in able.iter().filter(|_| warmed != Some(kind)) {
-            contender.warm(ensembles, kind, plan.warm_up)?;
+            if let Err(reason) = contender.warm(ensembles, kind, plan.warm_up) {
+                println!("  {} FAILED to warm up: {reason:#}", contender.name());
+            }
         }
         warmed = Some(kind);
         let mut results: Vec<Result> = able.into_iter().map(Result::new).collect();
         for _ in 0..plan.rounds {
             for result in &mut results {
-                let round = round(result.contender, ensembles, plan, (kind, clients))?;
-                result.rounds.push(round);
+                match round(result.contender, ensembles, plan, (kind, clients)) {
+                    Ok(round) => result.rounds.push(round),
+                    Err(reason) => {
+                        println!("  {} FAILED a round: {reason:#}", result.contender.name());
+                    }
+                }
             }
         }
+        results.retain(|result| !result.rounds.is_empty());
         print(&results);
         results
             .iter()
