@@ -26,24 +26,27 @@ pub(crate) fn pin(cpus: &[usize]) -> anyhow::Result<()> {
 
 /// Raises the limit of open descriptors, for this process and those it starts.
 pub(crate) fn raise_limits() -> anyhow::Result<()> {
-    let now = getrlimit(Resource::Nofile);
-    if now.current.is_none_or(|n| n >= DESCRIPTORS) {
-        return Ok(());
-    }
-    let maximum = now.maximum.map(|n| n.max(DESCRIPTORS));
-    let current = Some(DESCRIPTORS);
-    let wanted = Rlimit { current, maximum };
-    // Beyond the hard limit only root may go; up to it everybody.
-    if setrlimit(Resource::Nofile, wanted).is_err() {
-        let current = now.maximum;
-        setrlimit(Resource::Nofile, Rlimit { current, ..now })?;
-    }
-    let reached = getrlimit(Resource::Nofile).current;
+    let reached = allow_descriptors(DESCRIPTORS)?;
     ensure!(
-        reached.is_none_or(|n| n >= AT_LEAST),
-        "{reached:?} open descriptors are too few: raise the hard limit to {DESCRIPTORS} (ulimit -Hn)"
+        reached >= AT_LEAST,
+        "{reached} open descriptors are too few: raise the hard limit to {DESCRIPTORS} (ulimit -Hn)"
     );
     Ok(())
+}
+
+/// Raises the limit of open descriptors as far as it goes towards `wanted`; returns where it is then.
+pub(crate) fn allow_descriptors(wanted: u64) -> anyhow::Result<u64> {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_some_and(|n| n < wanted) {
+        let maximum = now.maximum.map(|n| n.max(wanted));
+        let current = Some(wanted);
+        // Beyond the hard limit only root may go; up to it everybody.
+        if setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_err() {
+            let current = now.maximum;
+            setrlimit(Resource::Nofile, Rlimit { current, ..now })?;
+        }
+    }
+    Ok(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
 /// Names and values that figures depend on.

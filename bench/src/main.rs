@@ -3,6 +3,9 @@
 
 mod api;
 mod balance;
+mod clients;
+mod ensemble;
+mod guard;
 mod http;
 mod load;
 mod machine;
@@ -47,6 +50,9 @@ enum Bench {
     Udp(udp::Options),
     /// ZooKeeper's protocol, beside ZooKeeper
     Zookeeper(zookeeper::Options),
+    /// Ends what an interrupted benchmark has left running
+    #[command(hide = true)]
+    Guard,
     /// The instance behind UDP proxies
     #[command(hide = true)]
     UdpEcho(udp::EchoOptions),
@@ -73,6 +79,10 @@ fn main() -> anyhow::Result<()> {
         Bench::Route(options) => route::run(&options),
         Bench::Udp(options) => udp::run(&options),
         Bench::Zookeeper(options) => zookeeper::run(&options),
+        Bench::Guard => {
+            guard::stand();
+            Ok(())
+        }
         Bench::UdpEcho(options) => udp::echo(&options),
         Bench::Origin(options) => origin::run(&options),
         Bench::Relay(options) => relay::run(&options),

@@ -3,11 +3,21 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, ensure};
 
-/// The release binary: `POINTSMAN_BIN`, or built now.
+/// The release binary: `POINTSMAN_BIN`, or built when this is called first.
 pub(crate) fn binary() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(built) = BUILT.get() {
+        return Ok(built.clone());
+    }
+    let built = build()?;
+    Ok(BUILT.get_or_init(|| built).clone())
+}
+
+fn build() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("POINTSMAN_BIN") {
         return Ok(path.into());
     }

@@ -1,17 +1,17 @@
 //! The processes that are measured.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::machine;
 use crate::scratch::Scratch;
-use crate::usage;
+use crate::{guard, machine, usage};
 
 /// How long a process may take to listen, or to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +45,7 @@ impl Running {
         let child = spawned
             .expect("starting a process does not panic")
             .with_context(|| format!("{name} does not start"))?;
+        guard::begun(child.id());
         Ok(Self {
             name: name.into(),
             child,
@@ -61,15 +62,21 @@ impl Running {
     pub(crate) fn wait_for(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(address).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}: {}", self.name, self.printed());
-            }
+            self.check()?;
             if Instant::now() > deadline {
                 bail!("{} does not listen on {address}", self.name);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// Fails if it has ended by itself.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}: {}", self.name, self.printed()),
+        }
     }
 
     /// What it has printed so far.
@@ -82,10 +89,8 @@ impl Running {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
-}
 
-impl Drop for Running {
-    fn drop(&mut self) {
+    fn stop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
             return;
         }
@@ -104,7 +109,15 @@ impl Drop for Running {
     }
 }
 
-fn signal(pid: u32, signal: Signal) {
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+        guard::ended(self.pid());
+    }
+}
+
+/// Sends a signal to one process.
+pub(crate) fn signal(pid: u32, signal: Signal) {
     // One that has ended meanwhile needs no signal.
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
@@ -119,4 +132,17 @@ pub(crate) fn interrupt(child: &Child) {
 /// An address on loopback that nobody listens on just now.
 pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// An address on loopback that nobody listens on just now, and that no connection is made from: whoever is killed can listen
+/// there again. The kernel takes ports for connections from above.
+pub(crate) fn lasting_address() -> std::io::Result<SocketAddr> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 10_000;
+    loop {
+        let port = 10_000 + (first + NEXT.fetch_add(1, Relaxed)) % 20_000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port as u16)) {
+            return listener.local_addr();
+        }
+    }
 }

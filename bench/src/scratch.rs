@@ -10,6 +10,7 @@ impl Scratch {
         let name = format!("pointsman-bench-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)?;
+        crate::guard::scratch(&path);
         Ok(Self(path))
     }
 

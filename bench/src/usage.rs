@@ -16,11 +16,15 @@ pub(crate) struct Cpu {
 impl Cpu {
     /// What process `pid` has used so far.
     pub(crate) fn of(pid: u32) -> Self {
+        let each = tree(pid).into_iter().map(Self::of_one);
+        each.fold(Self::default(), |sum, cpu| sum + cpu)
+    }
+
+    /// What process `pid` has used without its children.
+    pub(crate) fn of_one(pid: u32) -> Self {
         let mut sum = Self::default();
-        for process in tree(pid) {
-            for thread in entries(&format!("/proc/{process}/task")) {
-                sum.add(&format!("/proc/{process}/task/{thread}"));
-            }
+        for thread in entries(&format!("/proc/{pid}/task")) {
+            sum.add(&format!("/proc/{pid}/task/{thread}"));
         }
         sum
     }

@@ -6,7 +6,7 @@ use http::h1::{BodyDecoder, Limits, MethodKind, parse_response};
 
 /// The answers on one connection, as far as they have been read.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// The beginning of a head.
     held: Vec<u8>,
     /// The body that is being read, its status, and whether the connection ends with it.
@@ -16,7 +16,7 @@ pub(super) struct Answers {
 impl Answers {
     /// Takes in what was read; appends the status of each answer that is now complete. Returns whether the server says that it
     /// will close the connection.
-    pub(super) fn take(&mut self, read: &mut [u8], statuses: &mut Vec<u16>) -> io::Result<bool> {
+    pub(crate) fn take(&mut self, read: &mut [u8], statuses: &mut Vec<u16>) -> io::Result<bool> {
         if self.held.is_empty() {
             return self.read(read, statuses);
         }

@@ -19,6 +19,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
+pub(crate) use answers::Answers;
 use connection::Connection;
 
 /// What load to make.

@@ -1,5 +1,7 @@
-//! `registry`: what the registry does over HTTP. The load generator shares the cores with it, and is shown beside it.
+//! `registry`: what the registry does over HTTP, and beside etcd and ZooKeeper. The load generator shares the cores with it,
+//! and is shown beside it.
 
+mod beside;
 mod fleet;
 mod node;
 mod phase;
@@ -9,8 +11,8 @@ mod watchers;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use serde_json::{Value, json};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
 
 use crate::load::{Pace, Plan};
 use crate::scratch::Scratch;
@@ -23,18 +25,65 @@ pub(crate) struct Options {
     /// How many instances to register
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     instances: u64,
-    /// How many watch one service
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=11_000))]
+    /// How many watch one thing at most; more than 10,000 need as many open descriptors (ulimit -Hn)
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     watchers: u64,
     /// Seconds of heartbeats, and of lookups
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// On how many nodes pointsman, etcd and ZooKeeper are measured beside each other
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 3], value_parser = nodes)]
+    nodes: Vec<u8>,
+    /// How often each of them has its turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Seconds of each turn
+    #[arg(long, default_value_t = 2.0)]
+    round_seconds: f64,
+    /// Seconds for which each is warmed up for a kind of request
+    #[arg(long, default_value_t = 8.0)]
+    warm_up: f64,
+    /// How often a leader is killed
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    kills: u64,
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
     /// A short run, to see that everything works
     #[arg(long)]
     quick: bool,
     /// Also write everything to this file, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Pointsman's own API on one node: registrations, heartbeats, lookups, watchers, memory, cold start
+    Api,
+    /// Reads beside etcd and ZooKeeper
+    Reads,
+    /// Writes beside etcd and ZooKeeper
+    Writes,
+    /// One change to many, beside etcd and ZooKeeper
+    Watchers,
+    /// From a leader's death to the next write, beside etcd and ZooKeeper
+    Failover,
+}
+
+impl Options {
+    fn measures(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+fn nodes(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("must be 1 or 3".into()),
+    }
 }
 
 /// Many: each waits for the disk, so as many as there are connections share one sync.
@@ -47,60 +96,78 @@ const PIPELINE: usize = 4;
 const CHANGES: usize = 30;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let fleet = Fleet::of(if options.quick {
-        50_000
-    } else {
-        options.instances
-    });
-    let watchers = if options.quick {
-        1_000
-    } else {
-        options.watchers
-    };
-    let seconds = if options.quick { 2.0 } else { options.seconds };
     let scratch = Scratch::new()?;
-    let binary = pointsman::binary()?;
-    let configuration = node::configuration(&scratch)?;
-    let facts = describe(
-        &fleet,
-        &pointsman::version(&binary),
-        &configuration.text,
-        &scratch,
-    );
-    let node = Node::start(&binary, &configuration, &scratch)?;
-    let idle = node.memory().resident;
-
-    let results = json!({
-        "registrations": register(&node, &fleet)?,
-        "memory": remember(&node, &fleet, idle),
-        "heartbeats": beat(&node, &fleet, seconds)?,
-        "lookups": look(&node, &fleet, seconds)?,
-        "watchers": watchers::run(&node, watchers as usize, CHANGES)?,
-        "restart": restart::run(node, &binary, &configuration, &scratch)?,
-    });
+    let mut facts = machine::facts();
+    facts.push((
+        "placement",
+        "servers and the load generator share all cores".into(),
+    ));
+    facts.push(("disk", scratch.filesystem()));
+    println!("registry: what the registry does over HTTP, and beside etcd and ZooKeeper");
+    report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
+    let mut results = Map::new();
+    if options.measures(Part::Api) {
+        results = api(options, &scratch)?;
+    }
+    if options.only.iter().any(|part| *part != Part::Api) || options.only.is_empty() {
+        results.insert("beside".into(), beside::run(options, &scratch)?);
+    }
+    let facts = facts.into_iter().map(|(n, v)| (n.to_owned(), json!(v)));
+    let facts: Map<_, _> = facts.collect();
     let measured = json!({ "bench": "registry", "facts": facts, "results": results });
     report::write(options.json.as_deref(), &measured)
 }
 
-fn describe(fleet: &Fleet, version: &str, configuration: &str, scratch: &Scratch) -> Value {
-    let mut facts = machine::facts();
-    facts.push(("pointsman", version.into()));
-    facts.push((
-        "placement",
-        "pointsman and the load generator share all cores".into(),
-    ));
-    facts.push(("disk", scratch.filesystem()));
-    facts.push(("instances", fleet.describe()));
-    println!("registry: what the registry does over HTTP");
+/// Pointsman's own API, on one node.
+fn api(options: &Options, scratch: &Scratch) -> anyhow::Result<Map<String, Value>> {
+    let fleet = Fleet::of(if options.quick {
+        10_000
+    } else {
+        options.instances
+    });
+    let seconds = if options.quick { 1.0 } else { options.seconds };
+    // One thread follows them over HTTP, from one address, which has no more ports.
+    let watchers = if options.quick {
+        500
+    } else {
+        options.watchers.min(11_000)
+    };
+    let binary = pointsman::binary()?;
+    let configuration = node::configuration(scratch)?;
+    let facts = describe(&fleet, &pointsman::version(&binary), &configuration.text);
+    let node = Node::start(&binary, &configuration, scratch)?;
+    let idle = node.memory().resident;
+    let results = [
+        ("facts", facts),
+        ("registrations", register(&node, &fleet)?),
+        ("memory", remember(&node, &fleet, idle)),
+        ("heartbeats", beat(&node, &fleet, seconds)?),
+        ("lookups", look(&node, &fleet, seconds)?),
+        (
+            "watchers",
+            watchers::run(&node, watchers as usize, CHANGES)?,
+        ),
+        (
+            "restart",
+            restart::run(node, &binary, &configuration, scratch)?,
+        ),
+    ];
+    let results = results.map(|(name, value)| (name.to_owned(), value));
+    Ok(results.into_iter().collect())
+}
+
+fn describe(fleet: &Fleet, version: &str, configuration: &str) -> Value {
+    println!("\npointsman's API");
+    let facts = [
+        ("pointsman", version.to_owned()),
+        ("instances", fleet.describe()),
+    ];
     report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
     configuration
         .lines()
         .for_each(|line| println!("  | {line}"));
-    facts
-        .iter()
-        .map(|(n, v)| ((*n).to_owned(), json!(v)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    let facts = facts.map(|(name, value)| (name.to_owned(), json!(value)));
+    facts.into_iter().collect::<Map<_, _>>().into()
 }
 
 fn register(node: &Node, fleet: &Fleet) -> anyhow::Result<Value> {

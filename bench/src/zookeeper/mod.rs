@@ -1,19 +1,16 @@
 //! `zookeeper`: the same requests to pointsman and to a real ZooKeeper, one after the other, on the same disk, both with
 //! every write synced. The clients share the cores with the server.
 
-mod load;
-mod server;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::clients::{Ask, Clients, Kind, Protocol};
+use crate::ensemble::{Ensemble, Product};
 use crate::scratch::Scratch;
 use crate::{machine, report};
-use load::{Kind, Load, NODES, VALUE, create, get, set};
-use server::Server;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -64,9 +61,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "the server and its clients share all cores".into(),
     ));
     report::print_facts(facts.iter().map(|(name, value)| (*name, &**value)));
-    let mut servers = vec![Server::pointsman(&scratch)?];
-    if !options.alone {
-        servers.push(Server::zookeeper(&scratch)?);
+    let mut servers = Vec::new();
+    for product in [Product::Pointsman, Product::ZooKeeper] {
+        if product != Product::Pointsman && options.alone {
+            continue;
+        }
+        if let Some(reason) = product.missing() {
+            println!("  left out: {reason}");
+            continue;
+        }
+        let mut server = Ensemble::start(product, 1, &scratch)?;
+        server.wait()?;
+        servers.push(server);
     }
     for server in &servers {
         prepare(server, Duration::from_secs_f64(options.warm_up))?;
@@ -91,75 +97,72 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Makes the nodes, and lets the server's compiler see what will be asked of it.
-fn prepare(server: &Server, time: Duration) -> anyhow::Result<()> {
-    let mut load = Load::open(server.address, 1)?;
-    for path in ["/bench", "/made"] {
-        load.each(1, &create(path, b"", 0))?;
-    }
-    for number in 0..NODES {
-        let path = format!("/bench/n-{number:010}");
-        load.each(1, &create(&path, &VALUE, 0))?;
-    }
-    let mut load = Load::open(server.address, 128)?;
+fn prepare(server: &Ensemble, time: Duration) -> anyhow::Result<()> {
+    open(server, 1)?.make_keys()?;
+    let mut clients = open(server, 128)?;
     for kind in [Kind::Create, Kind::Mixed, Kind::Get] {
-        load.run(kind, 4, time / 3)?;
+        clients.run(kind, 4, time / 3)?;
     }
     Ok(())
 }
 
+fn open(server: &Ensemble, count: usize) -> anyhow::Result<Clients> {
+    let addresses = server.addresses(Protocol::ZooKeeper);
+    Clients::open(Protocol::ZooKeeper, &addresses, count)
+}
+
 fn measure(
-    server: &Server,
+    server: &Ensemble,
     kind: Kind,
     sessions: usize,
     pipeline: usize,
     seconds: f64,
 ) -> anyhow::Result<Value> {
-    let mut load = Load::open(server.address, sessions)?;
+    let mut clients = open(server, sessions)?;
     let before = server.cpu();
-    let outcome = load.run(kind, pipeline, Duration::from_secs_f64(seconds))?;
+    let outcome = clients.run(kind, pipeline, Duration::from_secs_f64(seconds))?;
     let used = server.cpu().since(before).total;
     let each = used.as_secs_f64() * 1e6 / outcome.answered.max(1) as f64;
-    let rate = outcome.answered as f64 / outcome.took.as_secs_f64();
-    let quantile = |q| Duration::from_nanos(outcome.latency.value_at_quantile(q));
-    let (p50, p99) = (quantile(0.5), quantile(0.99));
+    let rate = outcome.per_second();
+    let (p50, p99) = (outcome.quantile(0.5), outcome.quantile(0.99));
     println!(
         "  {:<14} {rate:>9.0}/s  {each:>6.1} µs of CPU each  p50 {p50:>9.1?}  p99 {p99:>9.1?}{}",
-        server.name,
+        server.product.name(),
         match outcome.failed {
             0 => String::new(),
             n => format!("  ERRORS: {n}"),
         }
     );
     Ok(json!({
-        "server": server.name, "kind": format!("{kind:?}"), "sessions": sessions, "pipeline": pipeline,
+        "server": server.product.name(), "kind": format!("{kind:?}"), "sessions": sessions, "pipeline": pipeline,
         "per_second": rate, "cpu_us": each, "p50_us": p50.as_micros() as u64, "p99_us": p99.as_micros() as u64,
         "errors": outcome.failed,
     }))
 }
 
 /// What idle sessions cost, and how long one change takes to reach all of them.
-fn fan_out(server: &Server, watchers: usize) -> anyhow::Result<Value> {
-    let before = server.memory().resident;
-    let mut load = Load::open(server.address, watchers)?;
-    load.each(4, &get("/bench", true))?;
-    let memory = server.memory().resident;
+fn fan_out(server: &Ensemble, watchers: usize) -> anyhow::Result<Value> {
+    let before = server.resident();
+    let mut clients = open(server, watchers)?;
+    clients.each(Ask::Watch)?;
+    let memory = server.resident();
     let each = memory.saturating_sub(before) as f64 / watchers as f64;
-    let mut changer = Load::open(server.address, 1)?;
+    let mut changer = open(server, 1)?;
     let mut times = Vec::new();
     for _ in 0..7 {
         let began = Instant::now();
-        changer.each(5, &set("/bench", b"x"))?;
-        load.hear_events()?;
+        changer.each(Ask::Change)?;
+        clients.hear_change()?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
-        load.each(4, &get("/bench", true))?;
+        clients.each(Ask::Watch)?;
     }
     let middle = report::median(times.clone());
     println!(
         "  {:<14} all told after {middle:.1} ms (median of {times:.0?}); {each:.2} KiB a session, {} MiB in all",
-        server.name,
+        server.product.name(),
         memory >> 10
     );
     Ok(json!({
-        "server": server.name, "watchers": watchers, "told_ms": middle, "kib_each": each, "resident_kib": memory,
+        "server": server.product.name(), "watchers": watchers, "told_ms": middle, "kib_each": each, "resident_kib": memory,
     }))
 }

@@ -283,14 +283,20 @@ async fn a_node_joins_as_an_observer_is_promoted_and_removed() {
     observer.submit(register("through")).await.unwrap();
     observer.catch_up().await.unwrap();
     assert_eq!(observer.leader().as_deref(), Some(&*nodes.leader().await));
-    assert_eq!(nodes.voters("n0"), ["n0", "n1", "n2"]);
+    until("it knows who votes", || {
+        nodes.voters("n0") == ["n0", "n1", "n2"]
+    })
+    .await;
     let promote = || Change::Promote { name: "n3".into() };
     let said = observer.change_cluster(promote()).await.unwrap();
     assert!(
         said.contains("one of 4, which survive the loss of 1"),
         "{said}"
     );
-    assert_eq!(nodes.voters("n3"), ["n0", "n1", "n2", "n3"]);
+    until("it knows who votes", || {
+        nodes.voters("n3") == ["n0", "n1", "n2", "n3"]
+    })
+    .await;
     // The leader itself, by way of another.
     let leader = nodes.leader().await;
     let asked = nodes.other_than(&leader);
@@ -344,7 +350,10 @@ async fn a_voter_that_lost_its_disk_takes_no_part_until_it_was_removed() {
     until("it is taken in again", || has(&nodes.running["n0"], "a")).await;
     let promote = Change::Promote { name: "n0".into() };
     nodes.running["n0"].change_cluster(promote).await.unwrap();
-    assert_eq!(nodes.voters("n0"), ["n0", "n1", "n2"]);
+    until("it knows who votes", || {
+        nodes.voters("n0") == ["n0", "n1", "n2"]
+    })
+    .await;
     assert_eq!(nodes.running["n0"].trouble(), None);
     assert_eq!(nodes.running["n0"].notes(), Vec::<String>::new());
 }
@@ -389,7 +398,7 @@ async fn what_would_leave_no_majority_is_refused_and_so_is_who_is_not_there() {
         .change_cluster(add("n3", &address, false))
         .await
         .unwrap();
-    assert_eq!(nodes.voters("n3").len(), 3);
+    until("it knows that it votes", || nodes.voters("n3").len() == 3).await;
     // Whoever comes back finds itself out.
     nodes.start(dead);
     until("it knows", || {
@@ -443,7 +452,10 @@ async fn a_node_with_a_stale_configuration_follows_the_cluster_and_says_so() {
         notes.contains("n3 is no member, n1 belongs to it, too"),
         "{notes}"
     );
-    assert_eq!(nodes.voters("n2"), ["n0", "n1", "n2"]);
+    until("it knows who votes", || {
+        nodes.voters("n2") == ["n0", "n1", "n2"]
+    })
+    .await;
 }
 
 impl Nodes {
