@@ -1,152 +1,16 @@
 //! Several nodes in one process: who belongs to them, who leads, and what may be relied on when they are read.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cluster::{ClusterOptions, Durability, Node, Options, ReadError};
-use model::{Host, Instance, ServiceKey, Timestamp, Weight};
+use cluster::{Node, ReadError};
 use registry::Command;
 use registry::replication::Change;
 
-/// Long enough for a busy machine; nothing waits for it to pass.
-const SOON: Duration = Duration::from_secs(30);
-
-/// Nodes, running or not, and where they are.
-struct Nodes {
-    directory: PathBuf,
-    addresses: BTreeMap<String, String>,
-    running: BTreeMap<String, Node>,
-}
-
-impl Nodes {
-    /// `n0` to `n2` begin a cluster; there are addresses for `n3` and `n4` too.
-    fn three(test: &str) -> Self {
-        let unique = format!("pointsman-{test}-{}", std::process::id());
-        let directory = std::env::temp_dir().join(unique);
-        let _ = std::fs::remove_dir_all(&directory);
-        let bound: Vec<TcpListener> = (0..5)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let addresses = bound.iter().enumerate().map(|(i, listener)| {
-            let address = listener.local_addr().unwrap().to_string();
-            (format!("n{i}"), address)
-        });
-        let mut nodes = Self {
-            directory,
-            addresses: addresses.collect(),
-            running: BTreeMap::new(),
-        };
-        drop(bound);
-        for name in ["n0", "n1", "n2"] {
-            nodes.start(name);
-        }
-        nodes
-    }
-
-    fn start(&mut self, name: &str) {
-        let founders = self.addresses.iter().take(3);
-        let peers = founders.map(|(n, a)| (n.clone(), a.clone())).collect();
-        self.open(name, peers, Vec::new());
-    }
-
-    /// Starts a node that joins by asking this one.
-    fn join(&mut self, name: &str, member: &str) {
-        let member = self.addresses[member].clone();
-        self.open(name, BTreeMap::new(), vec![member]);
-    }
-
-    fn open(&mut self, name: &str, peers: BTreeMap<String, String>, join: Vec<String>) {
-        let mut options = Options::new(Durability::Disk(self.directory.join(name)));
-        options.cluster = Some(ClusterOptions {
-            node: name.into(),
-            name: "test".into(),
-            token: "a secret of the test".into(),
-            bind: self.addresses[name].parse().unwrap(),
-            peers,
-            join,
-            address: self.addresses[name].clone(),
-            tls: None,
-        });
-        let node = Node::open(&options).unwrap();
-        self.running.insert(name.into(), node);
-    }
-
-    fn stop(&mut self, name: &str) {
-        self.running.remove(name).unwrap().shutdown();
-    }
-
-    /// Loses a stopped node's disk.
-    fn lose_disk(&self, name: &str) {
-        std::fs::remove_dir_all(self.directory.join(name)).unwrap();
-    }
-
-    async fn leader(&self) -> String {
-        let mut found = None;
-        until("a leader that all know", || {
-            let mut leaders = self.running.values().map(|node| node.status().leader);
-            found = leaders.next().flatten();
-            let running = found
-                .as_ref()
-                .is_some_and(|name| self.running.contains_key(name));
-            running && leaders.all(|leader| leader == found)
-        })
-        .await;
-        found.unwrap()
-    }
-
-    fn other_than(&self, name: &str) -> String {
-        let mut others = self.running.keys();
-        others.find(|other| **other != name).unwrap().clone()
-    }
-
-    /// The voters, as a node knows them.
-    fn voters(&self, name: &str) -> Vec<String> {
-        let nodes = self.running[name].status().nodes;
-        let voters = nodes.into_iter().filter(|node| node.votes);
-        voters.map(|node| node.name).collect()
-    }
-}
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        self.running.values().for_each(Node::shutdown);
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < SOON, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn key() -> ServiceKey {
-    ServiceKey::in_default("shop".parse().unwrap())
-}
+use crate::nodes::{Nodes, key, until};
 
 fn register(id: &str) -> Command {
-    Command::Register {
-        key: key(),
-        instance: Box::new(Instance {
-            id: id.parse().unwrap(),
-            host: Host::Ip("10.0.0.1".parse().unwrap()),
-            port: 80.try_into().unwrap(),
-            weight: Weight(1),
-            tier: 0,
-            zone: None,
-            tags: Box::default(),
-            metadata: None,
-            lease: None,
-            check: None,
-            enabled: true,
-            drain: false,
-        }),
-        at: Timestamp(1),
-    }
+    crate::nodes::register(id, 1, None)
 }
 
 fn has(node: &Node, id: &str) -> bool {

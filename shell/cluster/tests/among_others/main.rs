@@ -1,0 +1,5 @@
+//! Several nodes in one process, over loopback.
+
+mod company;
+mod nodes;
+mod several;
