@@ -96,8 +96,9 @@ enum OnLock {
     Read(Option<i64>),
     /// A session was heard, or its client was told that it is over.
     Heard(i64, bool),
-    /// A session ends: by its owner's wish, or because nobody hears of it any more.
-    End(i64),
+    /// A session ends: by its owner's wish, or because nobody hears of it any more. Whether anybody could see that by more than
+    /// the lock being free.
+    End(i64, bool),
 }
 
 impl Model for Lock {
@@ -118,8 +119,10 @@ impl Model for Lock {
             OnLock::Read(owner) if owner != self.owner => return None,
             OnLock::Heard(session, alive) if alive == self.over.contains(&session) => return None,
             OnLock::Read(_) | OnLock::Heard(..) => {}
-            OnLock::End(session) => {
-                next.over.insert(session);
+            OnLock::End(session, seen) => {
+                if seen {
+                    next.over.insert(session);
+                }
                 next.owner = self.owner.filter(|owner| *owner != session);
             }
         }
@@ -268,8 +271,8 @@ fn sequential_nodes_are_linearizable_while_the_node_is_killed() {
     assert_explained(Sequence(0), &calls);
 }
 
-/// Without the ends of sessions that were heard later: they did not happen, for the session was alive. (Each of them would be
-/// one more thing to try at every step.)
+/// Without the ends of sessions that were heard later: they did not happen, for the session was alive. And without what
+/// nobody could see of others. (Each of them would be one more thing to try at every step.)
 fn without_refuted_ends(mut calls: Vec<Recorded<OnLock>>) -> Vec<Recorded<OnLock>> {
     let mut heard = std::collections::BTreeMap::new();
     for call in calls.iter().filter(|c| c.ended.is_some()) {
@@ -278,8 +281,30 @@ fn without_refuted_ends(mut calls: Vec<Recorded<OnLock>>) -> Vec<Recorded<OnLock
             *last = call.begun.max(*last);
         }
     }
+    let told: BTreeSet<i64> = calls
+        .iter()
+        .filter_map(|call| match call.call {
+            OnLock::Heard(session, false) | OnLock::Create(session, None) => Some(session),
+            _ => None,
+        })
+        .collect();
+    let held: BTreeSet<i64> = calls
+        .iter()
+        .filter_map(|call| match call.call {
+            OnLock::Create(session, Some(true)) => Some(session),
+            _ => None,
+        })
+        .collect();
+    for call in &mut calls {
+        if let OnLock::End(session, seen) = &mut call.call {
+            *seen = told.contains(session);
+        }
+    }
     calls.retain(|call| match call.call {
-        OnLock::End(session) if call.ended.is_none() => {
+        OnLock::End(session, seen) if call.ended.is_none() && !seen && !held.contains(&session) => {
+            false
+        }
+        OnLock::End(session, _) if call.ended.is_none() => {
             heard.get(&session).is_none_or(|heard| *heard < call.begun)
         }
         _ => true,
@@ -338,7 +363,7 @@ fn contend(
     let password = zookeeper.password.clone();
     *held = Some(Contender { session, password });
     // Nobody hears of the session from then on, unless its client comes back.
-    let silent = || history.lost(history.now(), OnLock::End(session));
+    let silent = || history.lost(history.now(), OnLock::End(session, true));
     for _ in 0..20 {
         let begun = history.now();
         zookeeper.send(1, &zk_create("/lock", b"", 1));
@@ -371,8 +396,8 @@ fn contend(
         let begun = history.now();
         zookeeper.send(-11, &[]);
         match zookeeper.answer() {
-            Some((_, (0, _))) => history.answered(begun, OnLock::End(session)),
-            _ => history.lost(begun, OnLock::End(session)),
+            Some((_, (0, _))) => history.answered(begun, OnLock::End(session, true)),
+            _ => history.lost(begun, OnLock::End(session, true)),
         }
     } else {
         silent();
