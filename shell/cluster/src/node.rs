@@ -113,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) progress: OnceLock<Progress>,
     started: Instant,
     pub(crate) work: Work,
+    /// The thread that writes the log of one among others: the files are its own until it has ended.
+    pub(crate) disk_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What this node knows of the cluster.
@@ -569,6 +571,7 @@ impl Shared {
             closing: AtomicBool::new(false),
             started: Instant::now(),
             work: Work::Threads,
+            disk_thread: Mutex::default(),
         }
     }
 

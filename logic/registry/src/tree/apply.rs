@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use super::{AccessList, Data, Mode, Znode};
 use super::{
-    Identity, Kind, NodeChange, Op, Outcome, Owner, Permission, Refusal, Session, SessionId, Tree,
-    TreeCommand, TreeEvent, TreeReply, Zxid, edit::Made, node::Record, path,
+    Identity, Kind, NOWHERE, NodeChange, Op, Outcome, Owner, Permission, Refusal, Session,
+    SessionId, Tree, TreeCommand, TreeEvent, TreeReply, Zxid, edit::Made, node::Record, path,
 };
 
 /// Nodes that servers keep for themselves and that stay.
@@ -105,7 +105,7 @@ impl Tree {
         match self.session(session) {
             // What a client asked of the node that it was with before: it has been told that nobody knows what became of
             // it, and may have asked again.
-            Some(of) if of.node != node => Err(Refusal::SessionMoved),
+            Some(of) if node != NOWHERE && of.node != node => Err(Refusal::SessionMoved),
             Some(_) => Ok(By { session, who, at }),
             None => Err(Refusal::SessionExpired),
         }

@@ -427,3 +427,35 @@ fn sums_stay_true_whatever_is_done() {
     speaker.tree().root.sum("", &mut counted);
     assert_eq!(speaker.tree().totals(), counted);
 }
+
+#[test]
+fn a_node_that_is_the_only_one_left_may_go_on_with_anybodys_session() {
+    let mut registry = Registry::default();
+    let session = SessionId(5);
+    let open = TreeCommand::Open {
+        session,
+        password: [1; 16],
+        timeout: 1_000,
+    };
+    let check = TreeCommand::One {
+        session,
+        who: Arc::new([]),
+        at: Timestamp(0),
+        op: Op::Check {
+            path: "/".into(),
+            version: -1,
+        },
+    };
+    let mut give = |node, command: &TreeCommand| {
+        let revision = registry.revision().next();
+        let command = Command::Tree(command.clone());
+        match registry.apply_from(node, revision, &command).reply {
+            Reply::Tree(_, TreeReply::One(outcome)) => outcome.err(),
+            _ => None,
+        }
+    };
+    assert_eq!(give(10, &open), None);
+    assert_eq!(give(10, &check), None);
+    assert_eq!(give(11, &check), Some(Refusal::SessionMoved));
+    assert_eq!(give(NOWHERE, &check), None);
+}

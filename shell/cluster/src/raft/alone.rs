@@ -18,6 +18,7 @@ use crate::SubmitError;
 use crate::apply::Applier;
 use crate::journal::Written;
 use crate::log::Frame;
+use crate::member::LONE_NODE;
 use crate::node::{Shared, lock, secret};
 use crate::queue::{Job, Message, TAKE, batches};
 use crate::store::Store;
@@ -106,7 +107,8 @@ impl Alone {
         };
         let first = self.begins_with.clone().map(|membership| (id, membership));
         id.index += u64::from(first.is_some());
-        let batch = batch_of(self.lead.node, self.number, &jobs);
+        // Nobody in particular, also where it was one of several once: sessions that were another's are its own now.
+        let batch = batch_of(LONE_NODE, self.number, &jobs);
         if let Err(why) = self.write(first.as_ref(), (id, &batch)) {
             return self.shared.refuse(jobs, &why);
         }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::SubmitError;
 use crate::ground::Work;
 use crate::journal::Journal;
-use crate::node::Shared;
+use crate::node::{Shared, lock};
 
 /// How long until a full disk is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -49,7 +49,8 @@ impl Disk {
                     .enable_time()
                     .build()?;
                 let thread = std::thread::Builder::new().name("disk".into());
-                thread.spawn(move || timers.block_on(writer.run(woken)))?;
+                let thread = thread.spawn(move || timers.block_on(writer.run(woken)))?;
+                *lock(&shared.disk_thread) = Some(thread);
             }
             #[cfg(test)]
             Work::Later(_) => drop(super::spawn(writer.run(woken))),

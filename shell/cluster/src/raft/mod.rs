@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::company::Asked;
 use crate::journal::Journal;
-use crate::node::Shared;
+use crate::node::{Shared, lock};
 use crate::peers::{self, Identity, Listener, Opening};
 use crate::queue::Message;
 use crate::store::{self, Store};
@@ -88,6 +88,9 @@ pub(crate) fn run(mut parts: Parts) {
         Ok(runtime) => runtime.block_on(take_part(parts, journal, entrance)),
         Err(e) => Err(e.to_string()),
     };
+    // Whoever gave it work went with the runtime. A panic there has been reported.
+    let disk = lock(&shared.disk_thread).take();
+    let _ = disk.map(std::thread::JoinHandle::join);
     if let Err(why) = ended {
         shared.fault(why);
     }
