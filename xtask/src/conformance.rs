@@ -50,9 +50,25 @@ cargo xtask conformance testssl
     testssl.sh against a listener with TLS (needs testssl.sh)
 cargo xtask conformance websocket [--compression]
     Autobahn's fuzzing client through both, its cases compared with those without pointsman (needs wstest)
-cargo xtask conformance zookeeper [OPERATIONS [SEED]]
-    kazoo's and Curator's own tests against pointsman; a Dubbo provider and consumer; ZooKeeper's shell against both; an import from a real ZooKeeper; then so many random operations (100,000 unless told otherwise) to it and to a
-    real ZooKeeper, every answer and every event compared";
+cargo xtask conformance zookeeper [PART...]
+    All of these parts, or those that are named (needs Java, Maven for two of them, and ZooKeeper itself):
+    kazoo, kazoo-ensemble   kazoo's own tests against one node, and against three
+    curator                 Curator's own tests; half an hour
+    dubbo                   a provider and a consumer find each other, and a listener finds the provider
+    import                  what a real ZooKeeper holds, taken over
+    shell                   every command of zkCli.sh, against both
+    OPERATIONS[@SEED]       so many random operations (100000) to both, every answer and every event compared";
+
+/// The parts of ZooKeeper's conformance, unless some are named.
+const PARTS: [&str; 7] = [
+    "kazoo",
+    "kazoo-ensemble",
+    "curator",
+    "dubbo",
+    "import",
+    "shell",
+    "100000",
+];
 
 /// Runs what the arguments name.
 pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
@@ -67,17 +83,58 @@ pub(crate) fn run(project: &Project, args: &[&str]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let operations = more.first().copied().unwrap_or("100000");
-    let seed = more.get(1).copied().unwrap_or("1");
-    let done = tools::ensure(ZOOKEEPER)
-        .and_then(|()| kazoo(project, "1"))
-        .and_then(|()| kazoo(project, "3"))
-        .and_then(|()| curator(project))
-        .and_then(|()| dubbo(project))
-        .and_then(|()| script(project, "importing.py", &[]))
-        .and_then(|()| script(project, "shell.py", &[]))
-        .and_then(|()| script(project, "differential.py", &[operations, seed]));
-    ended(done)
+    match more.iter().find(|part| !is_part(part)) {
+        None => ended(zookeeper(project, more)),
+        Some(_) => {
+            println!("{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_part(name: &str) -> bool {
+    PARTS.contains(&name) || operations(name).is_some()
+}
+
+/// How many operations, and by which seed.
+fn operations(part: &str) -> Option<(u64, u64)> {
+    let (operations, seed) = part.split_once('@').unwrap_or((part, "1"));
+    Some((operations.parse().ok()?, seed.parse().ok()?))
+}
+
+/// Runs all parts, whatever becomes of each: they take long, and say different things.
+fn zookeeper(project: &Project, parts: &[&str]) -> Result<(), String> {
+    tools::ensure(ZOOKEEPER)?;
+    let parts = if parts.is_empty() { &PARTS } else { parts };
+    let mut failed = Vec::new();
+    for part in parts {
+        println!("zookeeper: {part}");
+        if let Err(why) = zookeeper_part(project, part) {
+            println!("zookeeper: {part}: {why}");
+            failed.push(*part);
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(format!("not as it should be: {}", failed.join(", "))),
+    }
+}
+
+fn zookeeper_part(project: &Project, part: &str) -> Result<(), String> {
+    match part {
+        "kazoo" => kazoo(project, "1"),
+        "kazoo-ensemble" => kazoo(project, "3"),
+        // Its classes are listed in its project.
+        "curator" => maven(project, "curator", "test").map(drop),
+        "dubbo" => dubbo(project),
+        "import" => script(project, "importing.py", &[]),
+        "shell" => script(project, "shell.py", &[]),
+        random => {
+            let (operations, seed) = operations(random).ok_or("no such part")?;
+            let (operations, seed) = (operations.to_string(), seed.to_string());
+            script(project, "differential.py", &[&operations, &seed])
+        }
+    }
 }
 
 fn ended(done: Result<(), String>) -> ExitCode {
@@ -154,11 +211,6 @@ fn kazoo(project: &Project, nodes: &str) -> Result<(), String> {
         .env("POINTSMAN_NODES", nodes)
         .env("POINTSMAN", binary);
     succeed(&mut tests)
-}
-
-/// Curator's own tests; the classes are listed in its project.
-fn curator(project: &Project) -> Result<(), String> {
-    maven(project, "curator", "test").map(drop)
 }
 
 /// A provider and a consumer of Dubbo find each other, and a listener finds the provider.
