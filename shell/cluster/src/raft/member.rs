@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use model::{InstanceId, ServiceKey};
 use openraft::Raft;
@@ -12,6 +13,7 @@ use registry::replication::{
     Ballot, Batch as Encoded, Change, EntryId, Message, Proposer, Request, Response, Vote, commands,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 use super::change::Changes;
 use super::disk::Disk;
@@ -23,6 +25,12 @@ use crate::peers::{Answers, Handler, Peer};
 use crate::raft::spawn;
 use crate::snapshot;
 use crate::storage::{File, Storage};
+
+/// How long a batch waits for another leader, if the disk of this one takes nothing: less than those who sent it wait for an
+/// answer, and more than it takes to notice and to elect.
+const RELIEF: Duration = Duration::from_millis(1_400);
+/// How often is looked meanwhile.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where a snapshot is put that comes from the leader.
 pub(crate) const INCOMING: &str = "snapshot.incoming";
@@ -251,8 +259,8 @@ impl Replica {
 
     /// Puts a batch of another node into the log.
     async fn propose(&self, batch: Arc<Batch>) -> Response {
-        if let Err(why) = self.disk.ready() {
-            return refused(false, &why);
+        if let Err(refusal) = self.room().await {
+            return refusal;
         }
         let (node, proposer) = (batch.node, batch.proposer);
         if self.is_applied(node, proposer) {
@@ -270,6 +278,21 @@ impl Replica {
             true => Response::Done,
             false => refused(true, &"this node does not lead"),
         }
+    }
+
+    /// Waits for a disk that takes nothing, as long as this node leads: another takes the lead for that reason.
+    async fn room(&self) -> Result<(), Response> {
+        let given_up = Instant::now() + RELIEF;
+        while let Err(why) = self.disk.ready() {
+            if !self.shared.leads() {
+                return Err(refused(true, &"this node does not lead"));
+            }
+            if Instant::now() >= given_up {
+                return Err(refused(false, &why));
+            }
+            sleep(TRY_AGAIN).await;
+        }
+        Ok(())
     }
 
     fn is_applied(&self, node: u64, proposer: Proposer) -> bool {

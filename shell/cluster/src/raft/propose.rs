@@ -3,6 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Raft, ServerState};
 use registry::replication::{Proposer as Number, Request, Response};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -129,7 +131,7 @@ impl Proposer {
     }
 
     async fn attempt(&self, batch: &Arc<Batch>, sent: &mut bool) -> Tried {
-        let metrics = self.raft.server_metrics();
+        let mut metrics = self.raft.server_metrics();
         let (state, leader) = {
             let metrics = metrics.borrow_watched();
             let members = metrics.membership_config.membership();
@@ -156,7 +158,12 @@ impl Proposer {
         batch.encoded().encode(&mut bytes);
         let link = self.network.link(leader, &member, Use::Questions);
         *sent = true;
-        match link.ask(Request::Propose(&bytes), ANSWER).await {
+        let response = tokio::select! {
+            biased;
+            response = link.ask(Request::Propose(&bytes), ANSWER) => response,
+            () = followed(&mut metrics, leader) => return Tried::Failed,
+        };
+        match response {
             Ok(Response::Done) => Tried::Taken,
             Ok(Response::Refused {
                 passing: false,
@@ -165,6 +172,17 @@ impl Proposer {
             _ => Tried::Failed,
         }
     }
+}
+
+/// Ends when another leads: one that is cut off, or whose disk takes nothing, may never answer.
+async fn followed(metrics: &mut WatchReceiverOf<Types, RaftServerMetrics<Types>>, leader: u64) {
+    while metrics.changed().await.is_ok() {
+        let known = metrics.borrow_watched().current_leader;
+        if known.is_some_and(|known| known != leader) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// All jobs as one batch.

@@ -58,3 +58,10 @@ fn whatever_happens_the_cluster_keeps_its_promises() {
     eprintln!("{sums}; {:.1?}", began.elapsed());
     sums.assert_something_happened();
 }
+
+#[test]
+fn what_others_pass_on_to_a_leader_whose_disk_is_full_waits_for_the_next_leader() {
+    for seed in 0..4 {
+        World::new(seed, false).fill_a_leader();
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use fastrand::Rng;
+use futures_util::FutureExt;
 use linear::{History, explain};
 use model::Moment;
 use registry::snapshot;
@@ -180,6 +181,37 @@ impl World {
         self.judge();
         self.sums.leaders = self.leaders.len() as u64;
         self.sums
+    }
+
+    /// The disk of a leader is filled up, while a client of another node writes.
+    pub(super) fn fill_a_leader(mut self) {
+        for n in 0..self.nodes.len() {
+            self.start(n);
+        }
+        self.begin();
+        let leads = |world: &Self, n: usize| world.node(n).is_some_and(Node::leads);
+        let leader = (0..self.nodes.len()).find(|n| leads(&self, *n));
+        let leader = leader.expect("a leader");
+        let running = self.nodes[(leader + 1) % self.nodes.len()].running.as_ref();
+        let running = running.expect("it runs");
+        let (node, number) = (running.node.clone(), running.node.number());
+        let command = clients::create(number.expect("one of several"), KEYS);
+        let writing = running.runtime.spawn(async move {
+            for _ in 0..100 {
+                node.submit(command.clone()).await.expect("written");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        self.nodes[leader].disk.set_room(Some(1_000));
+        let end = self.now + RECOVERY;
+        while !writing.is_finished() && self.now < end {
+            self.step(false);
+        }
+        let written = writing.now_or_never().expect("writes end");
+        written.unwrap_or_else(|e| panic!("seed {}: {e}", self.seed));
+        // The former one does not know: it cannot vote for another before it can write that down.
+        let mut others = (0..self.nodes.len()).filter(|n| *n != leader);
+        assert!(others.any(|n| leads(&self, n)), "another leads");
     }
 
     fn say(&self, what: impl fmt::Display) {
