@@ -1,11 +1,13 @@
 //! Writers, one at each node, who show for how long nothing can be written.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::caller::Caller;
+use crate::ground::Place;
 use crate::histories::Books;
 use crate::nodes::Site;
 
@@ -16,7 +18,7 @@ const FILL: usize = 1_500;
 
 /// When writes were sent, and acknowledged.
 #[derive(Default)]
-pub(crate) struct Pulse(Mutex<Vec<(Instant, Instant)>>);
+pub(crate) struct Pulse(Mutex<Vec<(Instant, Instant, Place)>>);
 
 impl Pulse {
     /// Writes at one node until it is over.
@@ -31,7 +33,10 @@ impl Pulse {
             let answer = caller.call(site, "PUT", &path, &body.to_string());
             match answer {
                 Ok(answer) if answer.status < 300 => {
-                    self.0.lock().expect("times").push((begun, Instant::now()));
+                    self.0
+                        .lock()
+                        .expect("times")
+                        .push((begun, Instant::now(), site.place));
                     std::thread::sleep(PAUSE);
                 }
                 _ => std::thread::sleep(5 * PAUSE),
@@ -42,7 +47,7 @@ impl Pulse {
     /// How many writes were acknowledged that were sent after `then`.
     pub(crate) fn since(&self, then: Instant) -> usize {
         let times = self.0.lock().expect("times");
-        times.iter().filter(|(begun, _)| *begun > then).count()
+        times.iter().filter(|(begun, _, _)| *begun > then).count()
     }
 
     /// The longest time without an acknowledgement that has to do with what was between `from` and `to`.
@@ -50,7 +55,7 @@ impl Pulse {
         let times = self.0.lock().expect("times");
         let mut at: Vec<Instant> = times
             .iter()
-            .map(|(_, acknowledged)| *acknowledged)
+            .map(|(_, acknowledged, _)| *acknowledged)
             .collect();
         at.sort_unstable();
         let pairs = at.windows(2).filter(|pair| pair[1] > from && pair[0] < to);
@@ -58,11 +63,21 @@ impl Pulse {
         pairs.map(gap).max().unwrap_or_default()
     }
 
+    /// How many writes each node has acknowledged that were sent and answered meanwhile.
+    pub(crate) fn by_node(&self, from: Instant, to: Instant) -> BTreeMap<Place, usize> {
+        let times = self.0.lock().expect("times");
+        let mut counts = BTreeMap::new();
+        for (_, _, place) in times.iter().filter(|(a, b, _)| *a > from && *b < to) {
+            *counts.entry(*place).or_default() += 1;
+        }
+        counts
+    }
+
     /// How long after `then` the first write was acknowledged that was sent after it.
     pub(crate) fn first_after(&self, then: Instant) -> Option<Duration> {
         let times = self.0.lock().expect("times");
-        let after = times.iter().filter(|(begun, _)| *begun > then);
-        after.map(|(_, acknowledged)| *acknowledged - then).min()
+        let after = times.iter().filter(|(begun, _, _)| *begun > then);
+        after.map(|(_, acknowledged, _)| *acknowledged - then).min()
     }
 
     /// Forgets them; returns how many there were.

@@ -246,8 +246,10 @@ fn round(
         false => clients.pulse.first_after(mended).unwrap_or(STALLED),
     };
     println!(
-        "         nothing written for {window:.0?}; well again {:.1?} after it was mended",
-        mended.elapsed()
+        "         nothing written for {} ms; well again {} ms after it was mended; writes meanwhile {:?}",
+        window.as_millis(),
+        mended.elapsed().as_millis(),
+        clients.pulse.by_node(begun, over)
     );
     report.add(faults, window);
     Ok(())

@@ -116,6 +116,7 @@ impl Way {
             disk: self.identity.disk,
             to: self.to,
             to_disk: self.to_disk,
+            format: self.identity.format,
         };
         let mut frame = frames::begin();
         hello.encode(&mut frame);
