@@ -24,8 +24,7 @@ mod traffic;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str =
-    "cargo xtask faults [--minutes N | --seconds N] [--nodes 3|5] [--seed S] [--only FAULT]";
+const USAGE: &str = "cargo xtask faults [--minutes N | --seconds N] [--nodes 3|5] [--seed S] [--only FAULT] [--hold SECONDS]";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -36,6 +35,8 @@ pub(crate) struct Asked {
     seed: u64,
     /// Only faults whose names have this in them.
     only: Option<String>,
+    /// For how many seconds each lasts; otherwise the seed says it.
+    hold: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +61,7 @@ fn read(args: &[String]) -> Option<Asked> {
         nodes: 3,
         seed: 0,
         only: None,
+        hold: None,
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -69,6 +71,7 @@ fn read(args: &[String]) -> Option<Asked> {
             "--seconds" => asked.time = Duration::from_secs(value.parse().ok()?),
             "--nodes" => asked.nodes = value.parse().ok().filter(|n| [3, 5].contains(n))?,
             "--seed" => asked.seed = value.parse().ok()?,
+            "--hold" => asked.hold = Some(value.parse().ok()?),
             "--only" => asked.only = Some(value.clone()),
             _ => return None,
         }
@@ -88,6 +91,9 @@ impl Asked {
         ];
         if let Some(only) = &self.only {
             args.extend(["--only".into(), only.clone()]);
+        }
+        if let Some(hold) = self.hold {
+            args.extend(["--hold".into(), hold.to_string()]);
         }
         args
     }

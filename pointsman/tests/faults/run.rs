@@ -167,7 +167,8 @@ fn faults(
         if nodes.count() == 5 && now[0].may_be_one_of_two() {
             now.extend(bag.pop_if(|second| second.may_be_one_of_two()));
         }
-        let duration = Duration::from_millis(random.u64(1_500..5_000));
+        let drawn = Duration::from_millis(random.u64(1_500..5_000));
+        let duration = asked.hold.map_or(drawn, Duration::from_secs);
         round(&now, duration, nodes, books, clients, report, &mut random)?;
         let ended = books.turn();
         let (calls, open) = ended.counts();
@@ -239,6 +240,7 @@ fn round(
     done.iter().for_each(|fault| fault.mend(nodes));
     let mended = Instant::now();
     let leader = nodes.until_well()?;
+    let well = mended.elapsed();
     clients.leases.verify(nodes.site(leader))?;
     leases::until_ended(nodes.site(leader), &silent)?;
     let window = match majority {
@@ -248,7 +250,7 @@ fn round(
     println!(
         "         nothing written for {} ms; well again {} ms after it was mended; writes meanwhile {:?}",
         window.as_millis(),
-        mended.elapsed().as_millis(),
+        well.as_millis(),
         clients.pulse.by_node(begun, over)
     );
     report.add(faults, window);
