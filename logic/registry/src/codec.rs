@@ -28,7 +28,7 @@ pub enum DecodeError {
     },
     /// Written by another version.
     #[error(
-        "is of encoding version {0}, and this program reads versions 1 to 4: it was written by a newer one"
+        "is of encoding version {0}, and this program reads versions 1 to {known}: it was written by a newer one", known = crate::FORMAT
     )]
     Version(u8),
     /// Longer than a command may be.

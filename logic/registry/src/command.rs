@@ -34,6 +34,10 @@ const WITH_GRPC: u8 = 5;
 /// Sessions of the tree move from node to node.
 const WITH_MOVES: u8 = 6;
 
+/// The latest format of commands and snapshots that this program reads and writes. Nodes tell it each other: what is written
+/// in a cluster must be read by all of them.
+pub const FORMAT: u8 = WITH_MOVES;
+
 /// A change to the registry, as it is written to the log. Times and decisions are in it: applying it
 /// consults nothing but the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +128,7 @@ impl Command {
     /// Appends its encoding to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut w = Writer::new(out);
-        let version = self.version();
+        let version = self.format();
         w.byte(version);
         match self {
             Self::Register { key, instance, at } => {
@@ -180,7 +184,7 @@ impl Command {
         }
         let mut r = Reader::new(bytes);
         let version = r.byte()?;
-        if !(VERSION..=WITH_MOVES).contains(&version) {
+        if !(VERSION..=FORMAT).contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let command = match r.byte()? {
@@ -224,7 +228,8 @@ impl Command {
 }
 
 impl Command {
-    fn version(&self) -> u8 {
+    /// The oldest format that can say it, which is the one that it is written in.
+    pub fn format(&self) -> u8 {
         let new = match self {
             Self::Register { instance, .. } if has_grpc_check(instance) => return WITH_GRPC,
             Self::Register { instance, .. } if instance.tier != 0 => return WITH_TIERS,

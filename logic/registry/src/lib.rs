@@ -20,7 +20,7 @@ mod tests;
 pub mod tree;
 
 pub use codec::DecodeError;
-pub use command::{Command, LeaseRef, MAX_BATCH, MAX_COMMAND, Patch, Verdict};
+pub use command::{Command, FORMAT, LeaseRef, MAX_BATCH, MAX_COMMAND, Patch, Verdict};
 pub use event::{Applied, Change, Committed, Event, Heartbeat, Registration, Reply};
 pub use history::{Compacted, History};
 pub use leases::Leases;

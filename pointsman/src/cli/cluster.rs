@@ -192,11 +192,12 @@ fn show(answer: &Value) -> anyhow::Result<()> {
     }
     writeln!(
         out,
-        "leader {}, term {}; seen from {}, at revision {}",
+        "leader {}, term {}; seen from {}, at revision {}, in format {}",
         text(&answer["leader"]),
         answer["term"],
         text(&answer["node"]),
-        answer["revision"]
+        answer["revision"],
+        answer["format"]
     )?;
     let rows: Vec<_> = nodes(answer)
         .map(|node| {
@@ -217,12 +218,14 @@ fn show(answer: &Value) -> anyhow::Result<()> {
                 seconds(&node["age_ms"]),
                 size(&node["disk_used"]),
                 size(&node["disk_free"]),
+                text(&node["version"]),
+                number(&node["format"], ""),
                 health(node).into(),
             ]
         })
         .collect();
     let heading = [
-        "NODE", "ADDRESS", "ROLE", "BEHIND", "LAG", "DATA", "FREE", "HEALTH",
+        "NODE", "ADDRESS", "ROLE", "BEHIND", "LAG", "DATA", "FREE", "VERSION", "FORMAT", "HEALTH",
     ];
     table(&heading, &rows)?;
     Ok(())
@@ -305,6 +308,20 @@ fn advice(answer: &Value) -> Vec<String> {
         {
             let free = size(&node["disk_free"]);
             advice.push(format!("the disk of {name} is nearly full ({free} free): make room, or it will take no writes"));
+        }
+    }
+    let latest = nodes(answer)
+        .filter_map(|node| node["format"].as_u64())
+        .max();
+    for node in nodes(answer) {
+        if let (Some(format), Some(latest)) = (node["format"].as_u64(), latest)
+            && format < latest
+        {
+            advice.push(format!(
+                "{} has a program that reads format {format} at most, so that nothing is written that takes format {latest}: \
+                 start the newer one there",
+                node["name"].as_str().unwrap_or("-")
+            ));
         }
     }
     let voters = nodes(answer).filter(|node| node["votes"] == true).count();

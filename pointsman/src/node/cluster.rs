@@ -52,6 +52,7 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
         join: cluster.join.iter().map(ToString::to_string).collect(),
         address,
         tls: tls.context("[cluster]: the other nodes cannot be spoken to")?,
+        format: registry::FORMAT,
     }))
 }
 
@@ -111,6 +112,7 @@ pub(super) async fn view(registry: &Node) -> Cluster {
             revision: Some(report.revision).filter(|_| !report.version.is_empty()),
             disk_free: report.free,
             disk_used: report.used,
+            format: Some(report.format).filter(|_| !report.version.is_empty()),
             version: Some(String::from(report.version)).filter(|version| !version.is_empty()),
             fault: report.fault.or(report.trouble).map(String::from),
         }
@@ -122,6 +124,7 @@ pub(super) async fn view(registry: &Node) -> Cluster {
         revision: status.revision,
         applied: status.applied,
         age_ms: status.age_ms,
+        format: status.format,
         nodes: nodes.collect(),
         fault: status.fault,
         refused: status.refused,

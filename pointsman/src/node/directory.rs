@@ -120,6 +120,7 @@ pub(super) fn refused(why: &SubmitError) -> Refused {
         SubmitError::ReadOnly { .. } => Reason::ReadOnly,
         SubmitError::NoLeader => Reason::NoLeader,
         SubmitError::Interrupted => Reason::Interrupted,
+        SubmitError::TooNew { .. } => Reason::TooNew,
         SubmitError::Closed => Reason::Closing,
     };
     Refused {

@@ -342,6 +342,8 @@ pub(crate) fn registry_options(config: &Config) -> anyhow::Result<replicas::Opti
     let mut options = replicas::Options::new(durability);
     options.cluster = cluster::options(config)?;
     options.snapshot_after = config.registry.snapshot_bytes.0;
+    // What a snapshot makes unneeded is removed by whole segments.
+    options.segment_size = options.segment_size.min(options.snapshot_after);
     Ok(options)
 }
 

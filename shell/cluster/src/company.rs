@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use model::{InstanceId, Moment, ServiceKey};
@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Instances that may wait to be looked at.
 const SUSPECTS: usize = 1_024;
+
+/// Nodes whose formats are remembered: more than a cluster has.
+const MET: usize = 1_024;
 
 /// Why a read was refused that was to be newer than what this node can answer for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -58,6 +61,10 @@ pub(crate) struct Company {
     pub(crate) name: Box<str>,
     /// The data directory; see [`registry::replication::Member::disk`].
     pub(crate) disk: u64,
+    /// The latest format that this node reads.
+    pub(crate) format: u8,
+    /// Those that others have said they read, by node and data directory, as they came last.
+    formats: Mutex<BTreeMap<(u64, u64), u8>>,
     /// Whom the configuration names.
     pub(crate) peers: BTreeMap<String, String>,
     pub(crate) directory: Option<PathBuf>,
@@ -65,6 +72,8 @@ pub(crate) struct Company {
     fresh: AtomicU64,
     /// What keeps this node from taking part, and what to do.
     trouble: Mutex<Option<Box<str>>>,
+    /// Its disk takes nothing, so that another node is to lead.
+    pub(crate) resigns: AtomicBool,
     asks: mpsc::UnboundedSender<Ask>,
     confirms: mpsc::UnboundedSender<Confirm>,
     /// Instances that other nodes saw failing, and whoever looks at them.
@@ -117,10 +126,13 @@ impl Company {
         let company = Self {
             name: cluster.map_or("", |c| &c.node).into(),
             disk,
+            format: cluster.map_or(registry::FORMAT, |c| c.format),
+            formats: Mutex::default(),
             peers: cluster.map(|c| c.peers.clone()).unwrap_or_default(),
             directory,
             fresh: AtomicU64::new(0),
             trouble: Mutex::default(),
+            resigns: AtomicBool::new(false),
             asks,
             confirms,
             suspects,
@@ -131,6 +143,21 @@ impl Company {
             confirms: confirmed,
         };
         (company, asked)
+    }
+
+    /// A node has come, and said what it reads.
+    pub(crate) fn met(&self, node: u64, disk: u64, format: u8) {
+        let mut formats = lock(&self.formats);
+        // Strangers may come too, any number of them: those that are no members are forgotten.
+        if formats.len() >= MET {
+            formats.clear();
+        }
+        formats.insert((node, disk), format);
+    }
+
+    /// What a node reads, by its own word; none if it has not come since this one started.
+    pub(crate) fn format_of(&self, node: u64, disk: u64) -> Option<u8> {
+        lock(&self.formats).get(&(node, disk)).copied()
     }
 
     /// These are to be looked at, here. Beyond what waits already they are forgotten: their turn comes anyway.

@@ -490,6 +490,7 @@ fn what_is_on_the_disk_of_an_only_voter_is_committed_and_on_that_of_its_observer
         name: name.into(),
         address: "127.0.0.1:1".into(),
         disk: 1,
+        format: 0,
     };
     let (voter, observer) = (node_number("n1"), node_number("n2"));
     let mut membership = Membership::of_one(voter, member("n1"));

@@ -36,6 +36,17 @@ pub enum SubmitError {
         "it is not known whether it was written: the cluster has lost its leader meanwhile; look, and try again"
     )]
     Interrupted,
+    /// It can only be said in a format that not all nodes of the cluster read.
+    #[error(
+        "it takes format {needed}, and a node of the cluster reads none later than {written}: start this version of the \
+         program on all nodes first; `pointsman cluster status` shows which have another"
+    )]
+    TooNew {
+        /// The oldest format that can say it.
+        needed: u8,
+        /// The latest that all nodes read.
+        written: u8,
+    },
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Closed,

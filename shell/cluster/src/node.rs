@@ -198,6 +198,10 @@ impl Node {
         let entrance = entrance.transpose()?;
         let (doubts, doubted) = mpsc::unbounded_channel();
         let (company, asked) = Company::new(options, member.disk);
+        let format = company.format;
+        if cluster.is_some() && !origin.membership.nodes.is_empty() {
+            queue.write_format(origin.membership.format().min(format));
+        }
         let state = State {
             registry: recovered.registry,
             history: recovered.history,
@@ -233,6 +237,7 @@ impl Node {
                 token: cluster.map_or("", |c| &c.token).into(),
                 node,
                 disk: member.disk,
+                format,
                 tls: cluster.and_then(|c| c.tls.clone()),
                 transport: ground.transport,
             },

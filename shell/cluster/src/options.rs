@@ -48,6 +48,9 @@ pub struct ClusterOptions {
     pub address: String,
     /// How connections are protected.
     pub tls: Option<PeerTls>,
+    /// The latest format of commands and snapshots that this node says it reads: [`registry::FORMAT`], but for one that
+    /// stands for an older program.
+    pub format: u8,
 }
 
 /// How connections between nodes are protected: both sides show a certificate of the same authority.

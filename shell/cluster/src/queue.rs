@@ -1,8 +1,9 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use registry::replication::push_command;
-use registry::{Command, Committed, MAX_COMMAND, Registry};
+use registry::{Command, Committed, FORMAT, MAX_COMMAND, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use crate::SubmitError;
@@ -23,6 +24,8 @@ pub(crate) struct Queue {
     room: Arc<Semaphore>,
     limit: u32,
     wait: Duration,
+    /// The latest format that all nodes read.
+    format: Arc<AtomicU8>,
 }
 
 /// What the writer is told.
@@ -111,8 +114,28 @@ impl Queue {
             room: Arc::new(Semaphore::new(limit as usize)),
             limit,
             wait,
+            format: Arc::new(AtomicU8::new(FORMAT)),
         };
         (queue, receiver)
+    }
+
+    /// From here on, nothing is taken that takes a later format to be said.
+    pub(crate) fn write_format(&self, format: u8) {
+        self.format.store(format, Relaxed);
+    }
+
+    /// The latest format that may be written.
+    pub(crate) fn format(&self) -> u8 {
+        self.format.load(Relaxed)
+    }
+
+    /// Whether all nodes read these.
+    pub(crate) fn admit(&self, commands: &[Command]) -> Result<(), SubmitError> {
+        let written = self.format();
+        match commands.iter().map(Command::format).max() {
+            Some(needed) if needed > written => Err(SubmitError::TooNew { needed, written }),
+            _ => Ok(()),
+        }
     }
 
     /// Commits commands together, once there is room.
@@ -120,7 +143,7 @@ impl Queue {
         &self,
         commands: Vec<Command>,
     ) -> Result<Vec<Committed>, SubmitError> {
-        let records = encode(&commands)?;
+        let records = self.encode(&commands)?;
         let cost = (records.len() as u32)
             .saturating_add(OVERHEAD)
             .min(self.limit);
@@ -135,7 +158,7 @@ impl Queue {
         command: Command,
         done: Done,
     ) -> Result<(), Box<(Command, Done, SubmitError)>> {
-        let records = match encode(std::slice::from_ref(&command)) {
+        let records = match self.encode(std::slice::from_ref(&command)) {
             Ok(records) => records,
             Err(why) => return Err(Box::new((command, done, why))),
         };
@@ -164,7 +187,7 @@ impl Queue {
 
     /// Commits commands of the node's own; the caller waits for the answer, on a thread that may.
     pub(crate) fn submit_own(&self, commands: Vec<Command>) -> Result<Answered, SubmitError> {
-        let records = encode(&commands)?;
+        let records = self.encode(&commands)?;
         self.send(commands, records, None)
     }
 
@@ -189,6 +212,11 @@ impl Queue {
             Ok(room) => room.map_err(|_| SubmitError::Closed),
             Err(_) => Err(SubmitError::Overloaded),
         }
+    }
+
+    fn encode(&self, commands: &[Command]) -> Result<Vec<u8>, SubmitError> {
+        self.admit(commands)?;
+        encode(commands)
     }
 
     fn send(

@@ -195,6 +195,7 @@ fn of_one(cluster: &ClusterOptions, card: &Card) -> Membership {
         name: card.name.clone(),
         address: (&*cluster.address).into(),
         disk: card.disk,
+        format: cluster.format,
     };
     Membership::of_one(node_number(&cluster.node), member)
 }

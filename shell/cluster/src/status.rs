@@ -29,6 +29,8 @@ pub struct Status {
     pub last: u64,
     /// How many milliseconds ago what is applied here was sure to be all there was; none if it never was.
     pub age_ms: Option<u64>,
+    /// The latest format of commands and snapshots that all nodes read, which is written.
+    pub format: u8,
     /// All nodes, by name.
     pub nodes: Vec<NodeStatus>,
     /// What is wrong with the disk here, if anything is.
@@ -105,6 +107,7 @@ impl Node {
             applied: origin.entry.index,
             last,
             age_ms: shared.age().map(|age| age.as_millis() as u64),
+            format: shared.queue.format(),
             nodes,
             fault: lock(&shared.fault).as_deref().map(Into::into),
             refused: lock(&shared.peer_refused).as_deref().map(Into::into),
@@ -132,6 +135,7 @@ impl Shared {
             used: directory.and_then(used),
             fault: lock(&self.fault).as_deref().map(Into::into),
             trouble: self.company.trouble(),
+            format: self.company.format,
         }
     }
 }

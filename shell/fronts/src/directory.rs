@@ -95,6 +95,8 @@ pub struct Cluster {
     pub applied: u64,
     /// How many milliseconds ago what is read there was sure to be all there was; none if nobody has confirmed that.
     pub age_ms: Option<u64>,
+    /// The latest format of commands and snapshots that is written: all nodes read it.
+    pub format: u8,
     /// All nodes, by name.
     pub nodes: Vec<ClusterNode>,
     /// What is wrong with the disk there, if anything is.
@@ -132,6 +134,8 @@ pub struct ClusterNode {
     pub disk_used: Option<u64>,
     /// The program's version.
     pub version: Option<String>,
+    /// The latest format of commands and snapshots that it reads.
+    pub format: Option<u8>,
     /// What is wrong with its disk, or keeps it from taking part.
     pub fault: Option<String>,
 }
@@ -179,6 +183,8 @@ pub enum Reason {
     NoLeader,
     /// It is not known whether it was written: the cluster has lost its leader meanwhile.
     Interrupted,
+    /// Nodes with older programs could not read it. Nothing was written.
+    TooNew,
     /// What is read here may be older than demanded.
     Stale,
     /// The cluster was not changed.

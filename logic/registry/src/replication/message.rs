@@ -29,6 +29,8 @@ pub struct Hello {
     pub to: u64,
     /// The data directory that is meant; zero for any. Then nothing may be asked but [`Request::Who`] and to be taken in.
     pub to_disk: u64,
+    /// The latest [format](crate::FORMAT) that whoever speaks reads.
+    pub format: u8,
 }
 
 /// What one node asks of another.
@@ -166,9 +168,10 @@ impl Hello {
         w.number(self.disk);
         w.number(self.to);
         w.number(self.to_disk);
+        w.byte(self.format);
     }
 
-    /// Reads what [`Hello::encode`] wrote.
+    /// Reads what [`Hello::encode`] wrote. What a later program says behind that is passed over.
     ///
     /// # Errors
     ///
@@ -183,8 +186,8 @@ impl Hello {
             disk: r.number()?,
             to: r.number()?,
             to_disk: r.number()?,
+            format: r.byte()?,
         };
-        r.finish()?;
         Ok(hello)
     }
 }
@@ -334,6 +337,13 @@ impl<'a> Request<'a> {
     }
 }
 
+/// With its length in front: what later programs say besides is passed over by earlier ones.
+fn open_ended(w: &mut Writer<'_>, write: impl FnOnce(&mut Writer<'_>)) {
+    let mut bytes = Vec::new();
+    write(&mut Writer::new(&mut bytes));
+    w.bytes(&bytes);
+}
+
 fn encode_entries(entries: &[(EntryId, Body<'_>)], out: &mut Vec<u8>) {
     Writer::new(out).number(entries.len() as u64);
     let mut bytes = Vec::new();
@@ -393,7 +403,7 @@ impl Response {
             }
             Self::Standing(standing) => {
                 w.byte(8);
-                standing.encode(w);
+                open_ended(w, |w| standing.encode(w));
             }
             Self::Reached { index, age } => {
                 w.byte(9);
@@ -406,7 +416,7 @@ impl Response {
             }
             Self::Report(report) => {
                 w.byte(11);
-                report.encode(w);
+                open_ended(w, |w| report.encode(w));
             }
             Self::Refused { passing, why } => {
                 w.byte(7);
@@ -432,13 +442,13 @@ impl Response {
                 passing: r.flag()?,
                 why: r.text()?,
             },
-            8 => Self::Standing(Box::new(Standing::decode(r)?)),
+            8 => Self::Standing(Box::new(Standing::decode(&mut Reader::new(r.bytes()?))?)),
             9 => Self::Reached {
                 index: r.number()?,
                 age: r.number()?,
             },
             10 => Self::Said(r.text()?),
-            11 => Self::Report(Box::new(Report::decode(r)?)),
+            11 => Self::Report(Box::new(Report::decode(&mut Reader::new(r.bytes()?))?)),
             _ => return Err(fault),
         })
     }

@@ -50,7 +50,14 @@ pub struct Member {
     /// Drawn when its data directory was begun: with another one it has forgotten what it promised, and is another node.
     /// Zero for a node without others.
     pub disk: u64,
+    /// The latest [format](crate::FORMAT) that its program reads; zero if it has not said so.
+    pub format: u8,
 }
+
+/// What members read of whom nobody has said it: memberships did not at first.
+const UNSAID: u8 = 6;
+/// Stands where the number of sets of voters is in memberships that do not say what their members read: there are two at most.
+const WITH_FORMATS: u64 = 3;
 
 /// Who belongs to the cluster, and who votes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +114,15 @@ impl Membership {
         found.map(|(node, member)| (*node, member))
     }
 
+    /// The latest format that all members read, so that it may be written.
+    pub fn format(&self) -> u8 {
+        let said = self.nodes.values().map(|member| match member.format {
+            0 => UNSAID,
+            format => format,
+        });
+        said.min().unwrap_or(UNSAID)
+    }
+
     /// Whether a node votes.
     pub fn votes(&self, node: u64) -> bool {
         self.voters.iter().any(|set| set.contains(&node))
@@ -118,6 +134,7 @@ impl Membership {
     }
 
     pub(crate) fn encode(&self, w: &mut Writer<'_>) {
+        w.number(WITH_FORMATS);
         w.number(self.voters.len() as u64);
         for set in &self.voters {
             w.number(set.len() as u64);
@@ -129,13 +146,20 @@ impl Membership {
             w.text(&member.name);
             w.text(&member.address);
             w.number(member.disk);
+            w.byte(member.format);
         }
     }
 
     pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let fault = r.fault("a membership");
-        let voters: Vec<BTreeSet<u64>> =
-            r.list(|r| Ok(r.list(Reader::number)?.into_iter().collect()))?;
+        let first = r.number()?;
+        let formats = first == WITH_FORMATS;
+        let sets = if formats { r.number()? } else { first };
+        if sets > 2 {
+            return Err(fault);
+        }
+        let set = |r: &mut Reader<'_>| Ok(r.list(Reader::number)?.into_iter().collect());
+        let voters: Vec<BTreeSet<u64>> = (0..sets).map(|_| set(r)).collect::<Result<_, _>>()?;
         let nodes: BTreeMap<u64, Member> = r
             .list(|r| {
                 let node = r.number()?;
@@ -143,6 +167,7 @@ impl Membership {
                     name: r.text()?,
                     address: r.text()?,
                     disk: r.number()?,
+                    format: if formats { r.byte()? } else { 0 },
                 };
                 Ok((node, member))
             })?
@@ -151,8 +176,7 @@ impl Membership {
         let known = |set: &BTreeSet<u64>| set.iter().all(|node| nodes.contains_key(node));
         let short =
             |member: &Member| member.name.len() <= MAX_TEXT && member.address.len() <= MAX_TEXT;
-        let sound = voters.len() <= 2
-            && voters.iter().all(|set| !set.is_empty() && known(set))
+        let sound = voters.iter().all(|set| !set.is_empty() && known(set))
             && nodes.len() <= MAX_NODES
             && nodes.values().all(short);
         match sound {

@@ -97,6 +97,8 @@ pub struct Standing {
     pub founders: Vec<Box<str>>,
     /// Who belongs to its cluster, as far as it knows, and the entry that says so.
     pub membership: Option<(EntryId, Membership)>,
+    /// The latest [format](crate::FORMAT) that it reads.
+    pub format: u8,
 }
 
 impl Standing {
@@ -109,6 +111,7 @@ impl Standing {
             since.encode(w);
             membership.encode(w);
         });
+        w.byte(self.format);
     }
 
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -118,6 +121,7 @@ impl Standing {
             blank: r.flag()?,
             founders: r.list(Reader::text)?,
             membership: r.option(|r| Ok((EntryId::decode(r)?, Membership::decode(r)?)))?,
+            format: r.byte()?,
         })
     }
 }
@@ -143,6 +147,8 @@ pub struct Report {
     pub fault: Option<Box<str>>,
     /// What keeps it from taking part.
     pub trouble: Option<Box<str>>,
+    /// The latest [format](crate::FORMAT) that it reads.
+    pub format: u8,
 }
 
 impl Report {
@@ -157,6 +163,7 @@ impl Report {
         for text in [&self.fault, &self.trouble] {
             w.option(text.as_deref(), Writer::text);
         }
+        w.byte(self.format);
     }
 
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -170,6 +177,7 @@ impl Report {
             used: r.option(Reader::number)?,
             fault: r.option(Reader::text)?,
             trouble: r.option(Reader::text)?,
+            format: r.byte()?,
         })
     }
 }

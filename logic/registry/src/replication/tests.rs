@@ -12,6 +12,7 @@ fn membership() -> Membership {
         name: name.into(),
         address: format!("{name}:7071").into(),
         disk: u64::MAX - 1,
+        format: crate::FORMAT,
     };
     Membership {
         voters: vec![BTreeSet::from([1, 2]), BTreeSet::from([2, u64::MAX])],
@@ -133,6 +134,7 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
         blank: true,
         founders: vec!["a".into(), "d".into()],
         membership: Some((id(4, 10), membership())),
+        format: 7,
     };
     let report = Report {
         version: "1".into(),
@@ -144,6 +146,7 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
         used: None,
         fault: Some("full".into()),
         trouble: None,
+        format: 7,
     };
     let responses = [
         Response::Done,
@@ -187,11 +190,15 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
         disk: 3,
         to: 2,
         to_disk: u64::MAX,
+        format: 7,
     };
     let mut bytes = Vec::new();
     hello.encode(&mut bytes);
-    assert_eq!(Hello::decode(&bytes), Ok(hello));
+    assert_eq!(Hello::decode(&bytes), Ok(hello.clone()));
     assert!(Hello::decode(&bytes[..bytes.len() - 1]).is_err());
+    // What a later program says besides is its own business.
+    bytes.extend_from_slice(b"more");
+    assert_eq!(Hello::decode(&bytes), Ok(hello));
 }
 
 #[test]
@@ -217,6 +224,24 @@ fn a_membership_whose_voters_are_no_nodes_is_refused() {
         wrong.write(&mut bytes);
         assert!(Membership::read(&bytes).is_err());
     }
+}
+
+/// As the first programs of clusters wrote them.
+#[test]
+fn a_membership_that_does_not_say_what_its_members_read_is_read() {
+    let old = b"\x01\x02\x01\x02\x02\x01\x01a\x03a:1\x09\x02\x01b\x03b:1\x0a";
+    let mut read = Membership::read(old).unwrap();
+    let formats = |m: &Membership| m.nodes.values().map(|n| n.format).collect::<Vec<_>>();
+    assert_eq!((read.voters.len(), formats(&read)), (1, vec![0, 0]));
+    // All of them read what there was when memberships began to say it.
+    assert_eq!(read.format(), 6);
+    read.nodes.get_mut(&1).unwrap().format = 9;
+    assert_eq!(read.format(), 6);
+    read.nodes.get_mut(&2).unwrap().format = 8;
+    assert_eq!(read.format(), 8);
+    let mut again = Vec::new();
+    read.write(&mut again);
+    assert_eq!(Membership::read(&again), Ok(read));
 }
 
 #[test]

@@ -7,13 +7,18 @@ use registry::replication::{Hello, MAX_MESSAGE, Message, PROTOCOL, Request, Resp
 use thiserror::Error;
 use tokio::io::{BufReader, split};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{CONNECT, Identity, Stream, frames};
 use crate::raft::spawn;
 
 /// Requests that may wait to be sent to a node.
 const QUEUE: usize = 64;
+/// A connection on which nothing has come for so long, while an answer was waited for in vain, is given up. What was cut off for
+/// a minute is otherwise silent for another: TCP waits twice as long before each further try.
+const SILENT: Duration = Duration::from_secs(1);
+/// How long a message may take to leave: the longest, at 5 Mbit/s. Whoever was cut off with its buffers full takes nothing.
+const SEND: Duration = Duration::from_secs(10);
 /// How long nothing is tried after a connection failed.
 const BACKOFF: Duration = Duration::from_millis(50);
 
@@ -116,6 +121,7 @@ impl Way {
             disk: self.identity.disk,
             to: self.to,
             to_disk: self.to_disk,
+            format: self.identity.format,
         };
         let mut frame = frames::begin();
         hello.encode(&mut frame);
@@ -152,26 +158,37 @@ async fn exchange(
             }
         }
     });
-    let mut waiting = HashMap::from([(first.0, first.2)]);
+    let mut waiting = HashMap::from([(first.0, (first.2, Instant::now()))]);
+    let mut heard = Instant::now();
     let mut next = Some(first.1);
     let ended = loop {
-        if let Some(frame) = next.take()
-            && let Err(e) = frames::send(&mut out, &frame).await
-        {
-            break Err(e);
+        if let Some(frame) = next.take() {
+            let sent = timeout(SEND, frames::send(&mut out, &frame)).await;
+            if let Err(e) = sent.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+                break Err(e);
+            }
         }
         tokio::select! {
             biased;
             request = queue.recv() => match request {
                 Some((number, frame, answer)) => {
-                    waiting.insert(number, answer);
+                    let now = Instant::now();
+                    // Whoever is willing to wait longer says so by waiting.
+                    let in_vain = |(answer, sent): &(Answer, Instant)| {
+                        answer.is_closed() && *sent >= heard && now - *sent > SILENT
+                    };
+                    if waiting.values().any(in_vain) {
+                        break Err(std::io::ErrorKind::TimedOut.into());
+                    }
+                    waiting.insert(number, (answer, now));
                     next = Some(frame);
                 }
                 None => break Ok(()),
             },
             answer = answers.recv() => match answer {
                 Some((number, response)) => {
-                    if let Some(answer) = waiting.remove(&number) {
+                    heard = Instant::now();
+                    if let Some((answer, _)) = waiting.remove(&number) {
                         let _ = answer.send(Ok(response));
                     }
                 }
@@ -181,4 +198,89 @@ async fn exchange(
     };
     reading.abort();
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::super::{Opening, Transport};
+    use super::*;
+
+    /// Every connection leads to a node that greets. From then on the first one carries nothing any more, and nobody is told.
+    #[derive(Default)]
+    struct OnceLost(AtomicUsize);
+
+    impl Transport for OnceLost {
+        fn connect(&self, _: &str) -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>> {
+            let lost = self.0.fetch_add(1, Relaxed) == 0;
+            let (ours, theirs) = duplex(1 << 20);
+            tokio::spawn(answer(theirs, lost));
+            let connected: std::io::Result<Box<dyn Stream>> = Ok(Box::new(ours));
+            async { connected }.boxed()
+        }
+
+        fn listen(&self, _: SocketAddr) -> std::io::Result<Opening> {
+            Err(std::io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    async fn answer(mut stream: DuplexStream, lost: bool) {
+        let done = |number| {
+            let mut frame = frames::begin();
+            Message::Response(number, Response::Done).encode(&mut frame);
+            frames::finish(frame)
+        };
+        let limit = frames::MAX_GREETING;
+        while let Ok(Some(message)) = frames::receive(&mut stream, limit).await {
+            let number = match Message::decode(&message) {
+                Ok(Message::Request(number, Request::Who)) => number,
+                _ => 0,
+            };
+            // The greeting is no message: its protocol stands where their kind does.
+            if (Hello::decode(&message).is_ok_and(|hello| &*hello.token == "t") || !lost)
+                && frames::send(&mut stream, &done(number)).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_gone_silent_is_given_up_for_another() {
+        crate::raft::Clockwork::scope(1, silent_once()).await;
+    }
+
+    async fn silent_once() {
+        let transport = Arc::new(OnceLost::default());
+        let identity = Identity {
+            cluster: "c".into(),
+            token: "t".into(),
+            node: 1,
+            disk: 1,
+            format: 1,
+            tls: None,
+            transport: Arc::clone(&transport) as Arc<dyn Transport>,
+        };
+        let link = Link::new(identity, (2, 2), "anywhere");
+        let patience = Duration::from_millis(700);
+        let mut tries = 0;
+        while link.ask(Request::Who, patience).await.is_err() {
+            tries += 1;
+            assert!(tries < 10, "it waits for the first connection for ever");
+        }
+        assert_eq!(transport.0.load(Relaxed), 2);
+        // One that is well is kept, whoever has no more patience.
+        for _ in 0..20 {
+            let _ = timeout(Duration::ZERO, link.ask(Request::Who, patience)).await;
+            tokio::time::sleep(patience).await;
+            assert!(link.ask(Request::Who, patience).await.is_ok());
+        }
+        assert_eq!(transport.0.load(Relaxed), 2);
+    }
 }

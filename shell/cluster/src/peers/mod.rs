@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) node: u64,
     /// The node's data directory; see [`registry::replication::Member::disk`].
     pub(crate) disk: u64,
+    /// The latest format that this node reads.
+    pub(crate) format: u8,
     pub(crate) tls: Option<PeerTls>,
     pub(crate) transport: Arc<dyn Transport>,
 }

@@ -20,6 +20,8 @@ pub(crate) struct Peer {
     pub(crate) node: u64,
     /// Its data directory.
     pub(crate) disk: u64,
+    /// The latest format that it reads.
+    pub(crate) format: u8,
     /// Whether it means this node with the data directory that it has, and not whoever is there.
     pub(crate) means_us: bool,
 }
@@ -34,6 +36,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
         message: Vec<u8>,
         answers: Answers,
     ) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// A node has come.
+    fn met(&self, peer: Peer);
 
     /// A connection of this node has ended.
     fn lost(&self, from: u64);
@@ -85,6 +90,7 @@ async fn connection<H: Handler>(
 ) {
     match timeout(CONNECT, greet(stream, &from, &identity)).await {
         Ok(Ok((stream, from))) => {
+            handler.met(from);
             // Whatever ended it, it has ended.
             let _ = converse(stream, from, &handler).await;
             handler.lost(from.node);
@@ -123,6 +129,7 @@ async fn greet(
             let peer = Peer {
                 node: hello.node,
                 disk: hello.disk,
+                format: hello.format,
                 means_us: hello.to == identity.node && hello.to_disk == identity.disk,
             };
             return Ok((stream, peer));

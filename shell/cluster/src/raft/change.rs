@@ -155,6 +155,7 @@ impl Changes {
             {
                 // If it fails, it is tried again.
                 let _ = self.finish_begun().await;
+                let _ = self.note_formats().await;
             }
         }
     }
@@ -166,6 +167,29 @@ impl Changes {
             _ => {
                 let to_the_new = ChangeMembers::AddVoterIds(BTreeSet::new());
                 agreed(self.raft.change_membership(to_the_new, false)).await
+            }
+        }
+    }
+
+    /// Notes in the membership what members read who have come with another program. It is kept there because whoever leads
+    /// next must know it of those, too, that are away.
+    async fn note_formats(&self) -> Result<(), ChangeError> {
+        let company = &self.shared.company;
+        let said = |id: u64, member: &Member| match id == self.node {
+            true => Some(company.format),
+            false => company.format_of(id, member.disk),
+        };
+        let mut nodes = self.members().nodes;
+        nodes.retain(|id, member| {
+            let before = member.format;
+            member.format = said(*id, member).unwrap_or(before);
+            member.format != before
+        });
+        match nodes.is_empty() {
+            true => Ok(()),
+            false => {
+                let noted = ChangeMembers::SetNodes(nodes);
+                agreed(self.raft.change_membership(noted, true)).await
             }
         }
     }
@@ -219,6 +243,7 @@ impl Changes {
             name: name.into(),
             address: address.into(),
             disk: standing.disk,
+            format: standing.format,
         };
         let added = self.raft.add_learner(number, member, false);
         agreed(added).await?;

@@ -99,6 +99,7 @@ pub(super) async fn standing(raft: &Raft<Types, Machine>, shared: &Shared) -> St
         blank: !begun,
         founders: company.peers.keys().map(|name| (&**name).into()).collect(),
         membership,
+        format: company.format,
     }
 }
 
@@ -182,17 +183,19 @@ impl Newcomer {
         if founders.first().is_some_and(|first| *first != company.name) {
             return None;
         }
-        let mut disks: BTreeMap<&str, u64> = BTreeMap::new();
-        disks.extend(others.iter().map(|other| (&*other.name, other.disk)));
-        disks.insert(&company.name, company.disk);
+        let mut known: BTreeMap<&str, (u64, u8)> = BTreeMap::new();
+        known.extend(others.iter().map(|o| (&*o.name, (o.disk, o.format))));
+        known.insert(&company.name, (company.disk, company.format));
         let members: BTreeMap<u64, Member> = company
             .peers
             .iter()
             .filter_map(|(name, address)| {
+                let (disk, format) = *known.get(&**name)?;
                 let member = Member {
                     name: (&**name).into(),
                     address: (&**address).into(),
-                    disk: *disks.get(&**name)?,
+                    disk,
+                    format,
                 };
                 Some((node_number(name), member))
             })

@@ -1,6 +1,7 @@
 //! Who leads, and what depends on it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::{InstanceId, ServiceKey};
@@ -47,6 +48,11 @@ pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Sh
             known.term = term;
             known.leader = now.current_leader;
             known.membership = membership(now.membership_config.membership());
+            // Those of a node that is being taken in are not known to it yet.
+            if !known.membership.nodes.is_empty() {
+                let format = known.membership.format().min(shared.company.format);
+                shared.queue.write_format(format);
+            }
             let leader = now
                 .current_leader
                 .and_then(|id| known.membership.nodes.get(&id));
@@ -72,9 +78,14 @@ pub(super) async fn follow(node: u64, raft: Raft<Types, Machine>, shared: Arc<Sh
 /// Answers whether this node still leads, by asking a majority.
 pub(super) async fn prove(
     raft: Raft<Types, Machine>,
+    shared: Arc<Shared>,
     mut asked: UnboundedReceiver<oneshot::Sender<bool>>,
 ) {
     while let Some(answer) = asked.recv().await {
+        if shared.company.resigns.load(Relaxed) {
+            let _ = answer.send(false);
+            continue;
+        }
         let raft = raft.clone();
         spawn(async move {
             let proof = raft.ensure_linearizable(ReadPolicy::ReadIndex);
@@ -95,6 +106,8 @@ pub(super) async fn resign(raft: Raft<Types, Machine>, disk: Disk) {
         if stalled != disk.is_stalled() {
             stalled = !stalled;
             raft.runtime_config().tick(!stalled);
+            // A majority that is asked whether this node leads would take that for a sign of life, and wait on for it.
+            disk.shared.company.resigns.store(stalled, Relaxed);
         }
     }
 }

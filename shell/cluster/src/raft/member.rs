@@ -96,8 +96,12 @@ impl Handler for Replica {
             }
             Request::Propose(batch) => {
                 let batch = Encoded::decode(batch).map_err(io::Error::other)?;
-                // What cannot be applied must not get into the log.
-                commands(batch.commands).map_err(io::Error::other)?;
+                // What cannot be applied must not get into the log; not here, and not at nodes with older programs.
+                let given = commands(batch.commands).map_err(io::Error::other)?;
+                if let Err(why) = self.shared.queue.admit(&given) {
+                    answers.send(number, refused(false, &why)).await;
+                    return Ok(());
+                }
                 let batch = Arc::new(Batch::read(batch));
                 spawn(async move {
                     let response = self.propose(batch).await;
@@ -122,6 +126,10 @@ impl Handler for Replica {
         };
         answers.send(number, response).await;
         Ok(())
+    }
+
+    fn met(&self, peer: Peer) {
+        self.shared.company.met(peer.node, peer.disk, peer.format);
     }
 
     fn lost(&self, from: u64) {
@@ -182,7 +190,7 @@ impl Replica {
             Question::Reach { .. } if !read::knows(&self.shared, from.node, from.disk) => {
                 refused(false, &self.not_ours(from))
             }
-            Question::Reach { prove } => match read::reach(&self.raft, prove).await {
+            Question::Reach { prove } => match read::reach(&self.raft, &self.shared, prove).await {
                 Ok((index, age)) => Response::Reached {
                     index,
                     // Rounded up: nothing may seem younger than it is.

@@ -180,7 +180,7 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
     let mut tasks = vec![
         spawn(take_snapshots(raft.clone(), Arc::clone(&shared))),
         spawn(lead::follow(node, raft.clone(), Arc::clone(&shared))),
-        spawn(lead::prove(raft.clone(), doubts)),
+        spawn(lead::prove(raft.clone(), Arc::clone(&shared), doubts)),
         spawn(lead::resign(raft.clone(), disk.clone())),
     ];
     let company = Company {

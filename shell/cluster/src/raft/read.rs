@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::Moment;
@@ -49,8 +50,12 @@ enum Unknown {
 /// have led.
 pub(super) async fn reach(
     raft: &Raft<Types, Machine>,
+    shared: &Shared,
     prove: bool,
 ) -> Result<(u64, Duration), Box<str>> {
+    if shared.company.resigns.load(Relaxed) {
+        return Err("the disk of this node takes nothing, and another is to lead".into());
+    }
     // Before the entry is looked at: what was committed by then is up to that entry.
     let (acknowledged, sole) = {
         let metrics = raft.metrics();
@@ -145,7 +150,7 @@ impl Reads {
             (metrics.state, leader)
         };
         if state == ServerState::Leader {
-            let reached = reach(&self.raft, prove).await;
+            let reached = reach(&self.raft, &self.shared, prove).await;
             return reached.map_err(|_| Unknown::NoAnswer);
         }
         let leader: Option<(u64, Member)> = leader.filter(|(id, _)| *id != self.shared.node);

@@ -606,6 +606,7 @@ fn options(n: usize, address: &str, peers: &BTreeMap<String, String>, chance: u6
         join: Vec::new(),
         address: address.into(),
         tls: None,
+        format: registry::FORMAT,
     };
     Options {
         segment_size: 1 << (11 + chance % 4),

@@ -1,5 +1,6 @@
 //! Several nodes in one process, over loopback.
 
 mod company;
+mod formats;
 mod nodes;
 mod several;

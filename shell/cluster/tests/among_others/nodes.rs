@@ -50,6 +50,11 @@ impl Nodes {
         nodes
     }
 
+    /// Nodes that are started from now on have these options.
+    pub(crate) fn tune(&mut self, tune: fn(&mut Options)) {
+        self.tune = tune;
+    }
+
     pub(crate) fn start(&mut self, name: &str) {
         self.open(name, self.founders(), Vec::new());
     }
@@ -86,6 +91,7 @@ impl Nodes {
             join,
             address: self.addresses[name].clone(),
             tls: None,
+            format: registry::FORMAT,
         });
         (self.tune)(&mut options);
         options

@@ -123,6 +123,11 @@ impl From<Refused> for Box<Problem> {
                 return Problem::new(status, "cluster-unchanged", title, refused.detail);
             }
             Reason::Interrupted => (busy, "interrupted", "It may have been written, or not", 1),
+            Reason::TooNew => {
+                let status = StatusCode::CONFLICT;
+                let title = "Not all nodes of the cluster could read it";
+                return Problem::new(status, "older-nodes", title, refused.detail);
+            }
             // Another node may be there at once, and this one in seconds.
             Reason::Closing => (busy, "closing", "The node is shutting down", 2),
         };

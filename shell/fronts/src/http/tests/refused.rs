@@ -530,6 +530,7 @@ async fn a_registry_that_refuses_says_why_and_when_to_try_again() {
         (Reason::NoLeader, 503, "no-leader", Some("1")),
         (Reason::Interrupted, 503, "interrupted", Some("1")),
         (Reason::Closing, 503, "closing", Some("2")),
+        (Reason::TooNew, 409, "older-nodes", None),
         (Reason::TooLarge, 413, "too-large", None),
     ] {
         let detail = "the disk is full".to_owned();
