@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::crowd::Crowds;
 use crate::node::{Shared, lock};
 use crate::{Durability, Node, Options, Status};
 
@@ -65,6 +66,8 @@ pub(crate) struct Company {
     fresh: AtomicU64,
     /// What keeps this node from taking part, and what to do.
     trouble: Mutex<Option<Box<str>>>,
+    /// The clients that this node and the others serve.
+    pub(crate) crowds: Crowds,
     asks: mpsc::UnboundedSender<Ask>,
     confirms: mpsc::UnboundedSender<Confirm>,
     /// Instances that other nodes saw failing, and whoever looks at them.
@@ -121,6 +124,7 @@ impl Company {
             directory,
             fresh: AtomicU64::new(0),
             trouble: Mutex::default(),
+            crowds: Crowds::default(),
             asks,
             confirms,
             suspects,
