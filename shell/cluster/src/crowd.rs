@@ -126,6 +126,11 @@ impl Node {
         neighbours
     }
 
+    /// What this node is called; empty if it is alone.
+    pub fn name(&self) -> &str {
+        &self.shared().company.name
+    }
+
     /// The number of the node that leads, as far as this one knows.
     pub fn led_by(&self) -> Option<u64> {
         let shared: &Arc<Shared> = self.shared();
