@@ -82,6 +82,7 @@ impl Scene {
                 draw: &draw,
                 pulse: &|_| None,
                 node: None,
+                passes_on: &|_, _, _| false,
                 in_touch: true,
             };
             match bytes.take() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use model::{Endpoint, Incarnation, InstanceId, Moment, ServiceTable};
 
+use crate::share::{BEGINS, ENDS, Share};
 use crate::stage::{self, Tier};
 
 /// From one look at the spread to the next.
@@ -16,11 +17,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Nothing is moved until the instances have been the same for so long: during a rolling restart every move would be
 /// made again.
 const QUIET: Duration = Duration::from_secs(5);
-
-/// Moving begins when an instance has more than so many times its share, or its share is so many times what it has: of
-/// many, none has much more when one is empty. It ends when all are closer than that. In between, chance is left alone.
-const BEGINS: f64 = 1.10;
-const ENDS: f64 = 1.02;
 
 /// So many seconds' worth of connections may be closed and not back yet. Clients that back off before they connect again
 /// would otherwise make the shares of all look smaller, and more be closed.
@@ -58,10 +54,9 @@ pub struct Respread {
 struct Member(InstanceId, Incarnation, u16);
 
 /// An endpoint's connections beside its share of them.
-struct Share {
+struct Part {
     endpoint: usize,
-    open: f64,
-    target: f64,
+    share: Share,
 }
 
 impl Respread {
@@ -91,18 +86,18 @@ impl Respread {
         }
         // Who was closed and will be back counts, or all would seem to have too many in the meantime.
         let expected = 1.0 + self.away / self.open.max(1.0);
-        let shares: Vec<Share> = tiers
+        let parts: Vec<Part> = tiers
             .iter()
-            .flat_map(|tier| shares(service, tier, expected))
+            .flat_map(|tier| parts(service, tier, expected))
             .collect();
-        self.turn(service, &shares);
+        self.turn(service, &parts);
         if !self.moving {
             return Vec::new();
         }
         let second = self.open * rate;
         self.allowance = (self.allowance + second).min(second.max(1.0));
         let room = (second * AWAY).max(1.0) - self.away;
-        let surplus = surplus(&shares, self.allowance.min(room).max(0.0) as u32);
+        let surplus = surplus(&parts, self.allowance.min(room).max(0.0) as u32);
         self.allowance -= surplus
             .iter()
             .map(|s| f64::from(s.connections))
@@ -149,14 +144,15 @@ impl Respread {
         now.since(self.changed) < QUIET || now < started
     }
 
-    fn turn(&mut self, service: &ServiceTable, shares: &[Share]) {
+    fn turn(&mut self, service: &ServiceTable, parts: &[Part]) {
+        let is_off = |times, least| parts.iter().any(|p| p.share.is_off(times, least));
         match self.moving {
-            true => self.moving = shares.iter().any(|s| s.is_off(ENDS, 1.0)),
+            true => self.moving = is_off(ENDS, 1.0),
             // With less than two too many, a move helps nobody.
-            false if shares.iter().any(|s| s.is_off(BEGINS, 1.5)) => {
+            false if is_off(BEGINS, 1.5) => {
                 self.moving = true;
                 self.allowance = 0.0;
-                let least: f64 = shares.iter().map(|s| s.excess().floor()).sum();
+                let least: f64 = parts.iter().map(|p| p.share.excess().floor()).sum();
                 service.least_moves.add(least as u64);
             }
             false => {}
@@ -164,23 +160,9 @@ impl Respread {
     }
 }
 
-impl Share {
-    fn is_off(&self, times: f64, connections: f64) -> bool {
-        let (more, less) = match self.open > self.target {
-            true => (self.open, self.target),
-            false => (self.target, self.open),
-        };
-        more > less * times && more - less >= connections
-    }
-
-    fn excess(&self) -> f64 {
-        (self.open - self.target).max(0.0)
-    }
-}
-
 /// The shares of a tier's endpoints, where so many times what is open is expected. Tiers keep what they have: what
 /// spills over is theirs who have room.
-fn shares(service: &ServiceTable, tier: &Tier, expected: f64) -> Vec<Share> {
+fn parts(service: &ServiceTable, tier: &Tier, expected: f64) -> Vec<Part> {
     let of = |number: &u32| &service.endpoints[*number as usize];
     let open = |e: &Endpoint| f64::from(e.connections.open());
     let weight: f64 = tier
@@ -189,17 +171,19 @@ fn shares(service: &ServiceTable, tier: &Tier, expected: f64) -> Vec<Share> {
         .map(|n| f64::from(of(n).weight.0))
         .sum();
     let all: f64 = tier.endpoints.iter().map(|n| open(of(n))).sum();
-    let share = |number: &u32| Share {
+    let part = |number: &u32| Part {
         endpoint: *number as usize,
-        open: open(of(number)),
-        target: all * expected * f64::from(of(number).weight.0) / weight,
+        share: Share {
+            open: open(of(number)),
+            target: all * expected * f64::from(of(number).weight.0) / weight,
+        },
     };
-    tier.endpoints.iter().map(share).collect()
+    tier.endpoints.iter().map(part).collect()
 }
 
 /// Who gives up how many, of `most` together: each as its excess is to that of all, so that all are done at once.
-fn surplus(shares: &[Share], most: u32) -> Vec<Surplus> {
-    let all: f64 = shares.iter().map(Share::excess).sum();
+fn surplus(parts: &[Part], most: u32) -> Vec<Surplus> {
+    let all: f64 = parts.iter().map(|part| part.share.excess()).sum();
     if most == 0 || all < 1.0 {
         return Vec::new();
     }
@@ -208,14 +192,14 @@ fn surplus(shares: &[Share], most: u32) -> Vec<Surplus> {
     // What rounding leaves over is carried to the next: over the ticks nobody gives more than its part.
     let mut carried = 0.0;
     let mut surplus = Vec::new();
-    for share in shares {
+    for Part { endpoint, share } in parts {
         carried += share.excess() * part;
         let connections = (carried as u32).min(share.excess() as u32).min(rest);
         if connections > 0 {
             carried -= f64::from(connections);
             rest -= connections;
             surplus.push(Surplus {
-                endpoint: share.endpoint,
+                endpoint: *endpoint,
                 connections,
             });
         }

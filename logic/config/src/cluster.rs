@@ -29,6 +29,12 @@ pub struct Cluster {
     pub join: Vec<Box<str>>,
     /// Where the others reach this node, if not by `peers` or `bind`.
     pub advertise: Option<Box<str>>,
+    /// Where clients reach this node's API, if not by the API's address.
+    pub advertise_api: Option<Box<str>>,
+    /// Whether clients that hold connections are spread over the nodes.
+    pub spread: bool,
+    /// This node's part of them is as its weight is to those of all.
+    pub weight: u16,
     /// The secret that they share.
     pub token: Secret,
     /// Files with this node's certificate, its key, and the authority that has signed those of all nodes.
@@ -51,6 +57,16 @@ declare! {
         join: Option<Vec<Box<str>>> => absent("a cluster begins with peers").restart(),
         /// Where the others reach this node, as `"host:port"`.
         advertise: Option<Box<str>> => absent("its entry in peers; with join, bind").restart(),
+        /// Where clients reach this node's API, as `"host:port"`: other nodes send them there.
+        advertise_api: Option<Box<str>> => absent("api.bind; if that is any address, its port at the host of this node's entry in peers"),
+        /// Whether this node sends clients on that hold connections, ZooKeeper's and watches, when it has more than its share of
+        /// them: one in a hundred each second, at rest, once the nodes have been the same for a while.
+        // Both kinds of clients connect again by themselves, as they must whenever a node is restarted; without it, the node that was
+        // restarted has nobody until others are.
+        spread: bool => default(true),
+        /// This node's share of clients that hold connections, and of subscribers' names, is as its weight is to those of all
+        /// nodes. `0` gives all of them away, before the node is stopped, say.
+        weight: u16 => default(100u16).within(0..=10_000),
         /// A secret of at least 16 characters that all nodes share; whoever does not know it is refused.
         token: Secret => required().restart(),
         /// A PEM file with this node's certificate, which names the host in its entry of `peers`. With it the connections
@@ -105,6 +121,9 @@ impl Resolved for Cluster {
             peers,
             join: keys.join.unwrap_or_default(),
             advertise: keys.advertise,
+            advertise_api: keys.advertise_api,
+            spread: keys.spread,
+            weight: keys.weight,
             token: keys.token,
             tls,
         })
@@ -121,6 +140,9 @@ impl Resolved for Cluster {
             peers: Some(self.peers.clone()).filter(|peers| !peers.is_empty()),
             join: Some(self.join.clone()).filter(|join| !join.is_empty()),
             advertise: self.advertise.clone(),
+            advertise_api: self.advertise_api.clone(),
+            spread: self.spread,
+            weight: self.weight,
             token: self.token.clone(),
             cert,
             key,
@@ -140,6 +162,7 @@ fn check_addresses(keys: &ClusterKeys, cx: &mut Reader<'_, '_>) {
     for (key, addresses) in [
         ("join", keys.join.as_deref().unwrap_or_default()),
         ("advertise", keys.advertise.as_slice()),
+        ("advertise_api", keys.advertise_api.as_slice()),
     ] {
         if !addresses.iter().all(|address| is_address(address)) {
             let path = format!("{}.{key}", cx.path());

@@ -28,7 +28,7 @@ pub struct Clients {
     pub(crate) limits: Limits,
     pub(crate) slab: Slab<Connection>,
     pub(crate) watches: Watches,
-    sessions: BTreeMap<SessionId, Key>,
+    pub(crate) sessions: BTreeMap<SessionId, Key>,
     /// There may be connections without a session, that may read.
     pub(crate) has_readers: bool,
     generation: u32,
@@ -644,6 +644,11 @@ impl Clients {
 }
 
 impl Key {
+    pub(crate) fn new(index: usize, generation: u32) -> Self {
+        let index = index as u32;
+        Self { index, generation }
+    }
+
     /// Its place; no two connections at a time have the same.
     pub fn index(self) -> u32 {
         self.index

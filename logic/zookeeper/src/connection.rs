@@ -63,6 +63,9 @@ pub struct World<'a> {
     pub pulse: &'a dyn Fn(SessionId) -> Option<Pulse>,
     /// Which of several nodes this is; none if there is only one.
     pub node: Option<u64>,
+    /// Whether a client is to look for another node than this, where others have more room: by its session, its timeout in
+    /// milliseconds and the node that the session is at.
+    pub passes_on: &'a dyn Fn(SessionId, u32, u64) -> bool,
     /// Whether this node hears of what the others do. If not, sessions may have ended that it takes for living.
     pub in_touch: bool,
 }
@@ -106,6 +109,10 @@ pub(crate) struct Connection {
     pub(crate) peer: IpAddr,
     pub(crate) port: u16,
     pub(crate) opened: Moment,
+    /// When it last asked for something, pings aside.
+    pub(crate) asked: Moment,
+    /// It has come back to a session that no other node has had meanwhile.
+    pub(crate) back: bool,
     pub(crate) session: SessionId,
     pub(crate) password: Password,
     pub(crate) timeout: u32,
@@ -142,6 +149,8 @@ impl Connection {
             peer,
             port,
             opened: now,
+            asked: now,
+            back: false,
             session: SessionId::default(),
             password: Password::default(),
             timeout: 0,

@@ -13,6 +13,7 @@ pub mod layout;
 mod reply;
 mod requests;
 mod sasl;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod watches;
@@ -22,5 +23,6 @@ pub use access::digest;
 pub use clients::{Clients, Counters, Key, Standing, Take};
 pub use connection::{Limits, World};
 pub use requests::Ticket;
+pub use spread::{Candidate, Sendings};
 pub use watches::WatchCounts;
 pub use words::{ConnectionFacts, Ensemble, Facts, Member, figures, release, text};

@@ -1,4 +1,4 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -9,6 +9,7 @@ use wire::zookeeper::{Fields, Frame, frame};
 use super::*;
 
 mod several;
+mod spread;
 
 /// A registry and the clients of one thread, driven as the shell drives them.
 struct Scene {
@@ -18,6 +19,8 @@ struct Scene {
     drawn: Cell<u64>,
     node: Option<u64>,
     in_touch: bool,
+    now: Moment,
+    sendings: RefCell<Sendings>,
 }
 
 /// An answer or event as a client sees it: number, transaction, error, and the body.
@@ -42,27 +45,33 @@ impl Scene {
             drawn: Cell::new(7),
             node: None,
             in_touch: true,
+            now: Moment::ZERO,
+            sendings: RefCell::default(),
         }
     }
 
     fn accept(&mut self) -> Key {
         let peer: SocketAddr = "127.0.0.1:5000".parse().unwrap();
-        self.clients.accept(peer, Moment::ZERO)
+        self.clients.accept(peer, self.now)
     }
 
     fn receive(&mut self, key: Key, bytes: &[u8]) {
-        let drawn = &self.drawn;
+        let (drawn, sendings) = (&self.drawn, &self.sendings);
+        let now = self.now;
         let draw = || {
             drawn.set(drawn.get() + 1);
             drawn.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)
         };
         let world = World {
             registry: &self.registry,
-            now: Moment::ZERO,
+            now,
             wall: Timestamp(1_000),
             draw: &draw,
             pulse: &|_| None,
             node: self.node,
+            passes_on: &|session, timeout, node| {
+                sendings.borrow_mut().passes_on(session, timeout, node, now)
+            },
             in_touch: self.in_touch,
         };
         match bytes {

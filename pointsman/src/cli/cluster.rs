@@ -62,6 +62,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Show which node serves all subscribers that go by a name
+    Home {
+        /// The name
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Save all that is registered in a file, with checksums
     Snapshot {
         /// The file
@@ -138,6 +145,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             let url = client.url_of_all(&["v1", "cluster", "transfer"], &to);
             done(remote, &client.post(&url)?)
         }
+        Command::Home { name, remote } => home(name, remote),
         Command::Snapshot { file, remote } => cluster_data::snapshot(file, remote),
         Command::Restore { file, files, json } => cluster_data::restore(file, files, *json),
         Command::Recover { files, yes, json } => cluster_data::recover(files, *yes, *json),
@@ -149,6 +157,21 @@ fn done(remote: &Remote, answer: &Value) -> anyhow::Result<ExitCode> {
     match remote.json {
         true => writeln!(stdout(), "{answer}")?,
         false => writeln!(stdout(), "{}", answer["message"].as_str().unwrap_or("done"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn home(name: &str, remote: &Remote) -> anyhow::Result<ExitCode> {
+    let client = Client::new(remote);
+    let answer = client.read(&client.url_of_all(&["v1", "cluster", "home"], &[("name", name)]))?;
+    if remote.json {
+        writeln!(stdout(), "{answer}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let api = answer["api"].as_str();
+    match answer["node"].as_str().filter(|node| !node.is_empty()) {
+        Some(node) => writeln!(stdout(), "{node}  {}", api.unwrap_or("-"))?,
+        None => writeln!(stdout(), "this node, which is alone")?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -218,17 +241,26 @@ fn show(answer: &Value) -> anyhow::Result<()> {
                 seconds(&node["age_ms"]),
                 size(&node["disk_used"]),
                 size(&node["disk_free"]),
+                clients(node),
                 text(&node["version"]),
-                number(&node["format"], ""),
                 health(node).into(),
             ]
         })
         .collect();
     let heading = [
-        "NODE", "ADDRESS", "ROLE", "BEHIND", "LAG", "DATA", "FREE", "VERSION", "FORMAT", "HEALTH",
+        "NODE", "ADDRESS", "ROLE", "BEHIND", "LAG", "DATA", "FREE", "CLIENTS", "VERSION", "HEALTH",
     ];
     table(&heading, &rows)?;
     Ok(())
+}
+
+/// Sessions of ZooKeeper's clients, and watches.
+fn clients(node: &Value) -> String {
+    match (node["sessions"].as_u64(), node["watches"].as_u64()) {
+        (Some(sessions), Some(watches)) => format!("{sessions} + {watches}"),
+        (None, Some(watches)) => watches.to_string(),
+        _ => "-".into(),
+    }
 }
 
 fn health(node: &Value) -> &'static str {

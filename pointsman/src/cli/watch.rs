@@ -15,6 +15,9 @@ use super::output::Palette;
 pub(crate) struct Options {
     /// The service
     service: String,
+    /// Watch at the node that serves all subscribers of this name
+    #[arg(long, value_name = "NAME")]
+    home: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -24,12 +27,21 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let client = Client::new(&options.remote);
-    let url = client.url(&["v1", "services", &options.service, "watch"], &[]);
+    let home: Vec<_> = options.home.iter().map(|n| ("home", n.as_str())).collect();
+    let url = client.url(&["v1", "services", &options.service, "watch"], &home);
     let mut last: Option<String> = None;
     // The first time a node that is not there is the user's to know; later it may be restarting.
     let mut stream = client.stream(&url, None)?;
     loop {
-        follow(stream, &mut last, options.remote.json)?;
+        let elsewhere = follow(stream, &mut last, options.remote.json)?;
+        // To where it was sent, if that answers; if not, the node that was named first knows where to.
+        if let Some(api) = elsewhere {
+            let there = url.replacen(options.remote.api.trim_end_matches('/'), &api, 1);
+            if let Ok(found) = client.stream(&there, last.as_deref()) {
+                stream = found;
+                continue;
+            }
+        }
         stream = loop {
             std::thread::sleep(PAUSE);
             if let Ok(stream) = client.stream(&url, last.as_deref()) {
@@ -39,15 +51,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints events until the stream ends. Fails when they cannot be printed.
-fn follow(stream: impl io::Read, last: &mut Option<String>, json: bool) -> io::Result<()> {
+/// Prints events until the stream ends; returns the URL of the API to go on at, if it was sent there. Fails when they cannot be
+/// printed.
+fn follow(
+    stream: impl io::Read,
+    last: &mut Option<String>,
+    json: bool,
+) -> io::Result<Option<String>> {
     let (mut event, mut data) = (String::new(), String::new());
     for line in BufReader::new(stream).lines() {
-        let Ok(line) = line else { return Ok(()) };
+        let Ok(line) = line else { return Ok(None) };
         match line.split_once(": ") {
             Some(("event", name)) => event = name.into(),
             Some(("id", id)) => *last = Some(id.into()),
             Some(("data", text)) => data.push_str(text),
+            _ if event == "elsewhere" && line.is_empty() => {
+                let data: Value = serde_json::from_str(&data).unwrap_or_default();
+                return Ok(data["api"].as_str().map(str::to_owned));
+            }
             _ if line.is_empty() && !data.is_empty() => {
                 match json {
                     true => writeln!(stdout(), "{data}")?,
@@ -58,7 +79,7 @@ fn follow(stream: impl io::Read, last: &mut Option<String>, json: bool) -> io::R
             _ => {}
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn print(event: &str, data: &Value) -> io::Result<()> {

@@ -99,8 +99,11 @@ pub(super) async fn view(registry: &Node) -> Cluster {
     let status = registry.overview().await;
     let alone = status.node.is_empty();
     let nodes = status.nodes.into_iter().filter(|_| !alone);
+    let neighbours = registry.neighbours();
     let nodes = nodes.map(|node| {
         let report = node.report.unwrap_or_default();
+        let crowd = neighbours.iter().find(|n| *n.name == *node.name);
+        let crowd = crowd.map(|neighbour| &neighbour.crowd);
         ClusterNode {
             answers: !report.version.is_empty(),
             name: node.name,
@@ -113,6 +116,11 @@ pub(super) async fn view(registry: &Node) -> Cluster {
             disk_free: report.free,
             disk_used: report.used,
             format: Some(report.format).filter(|_| !report.version.is_empty()),
+            sessions: crowd.and_then(|crowd| Some(crowd.sessions?.open)),
+            watches: crowd.map(|crowd| crowd.watches.open),
+            api: crowd
+                .filter(|crowd| !crowd.api.is_empty())
+                .map(|crowd| format!("http://{}", crowd.api)),
             version: Some(String::from(report.version)).filter(|version| !version.is_empty()),
             fault: report.fault.or(report.trouble).map(String::from),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::cluster::{ReadError, SubmitError};
 use fronts::{
-    Changes, Closed, Cluster, Demand, Directory, Freshness, Pending, Pieces, Reason, Refused,
+    Changes, Closed, Cluster, Demand, Directory, Freshness, Home, Pending, Pieces, Reason, Refused,
 };
 use model::{InstanceId, Revision, ServiceKey};
 use registry::replication::Change;
@@ -71,6 +71,10 @@ impl Directory for Local {
 
     fn cluster(&self) -> Pending<'_, Cluster> {
         Box::pin(super::cluster::view(&self.0.registry))
+    }
+
+    fn home(&self, name: &str) -> Home {
+        self.0.home(name)
     }
 
     fn change_cluster(&self, change: Change) -> Pending<'_, Result<String, Refused>> {

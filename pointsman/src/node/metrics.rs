@@ -32,7 +32,41 @@ pub(super) fn render(shared: &Shared) -> String {
     super::traces::metrics(&shared.trace_counts, &mut out);
     registry(shared, &mut out);
     zookeeper(shared, &mut out);
+    guests(shared, &mut out);
     out.finish()
+}
+
+fn guests(shared: &Shared, out: &mut Exposition) {
+    let guests = &shared.guests;
+    let name = "pointsman_watches";
+    out.metric(name, Kind::Gauge, "Watches of services by the native API.");
+    out.sample(name, &[], guests.watchers.count() as u64);
+    let neighbours = shared.registry.neighbours();
+    if neighbours.is_empty() {
+        return;
+    }
+    let name = "pointsman_cluster_clients";
+    let help = "Clients that hold connections, by node, as the nodes have told each other.";
+    out.metric(name, Kind::Gauge, help);
+    for node in &neighbours {
+        let labels = |kind| [("node", &*node.name), ("kind", kind)];
+        if let Some(sessions) = node.crowd.sessions {
+            out.sample(name, &labels("sessions"), sessions.open);
+        }
+        out.sample(name, &labels("watches"), node.crowd.watches.open);
+    }
+    let name = "pointsman_clients_sent_away_total";
+    let help =
+        "Connections closed for their clients to go to another node, with more room or their home.";
+    out.metric(name, Kind::Counter, help);
+    let moved = &guests.moved;
+    for (kind, count) in [
+        ("sessions", &moved.sessions),
+        ("watches", &moved.watches),
+        ("home", &moved.home),
+    ] {
+        out.sample(name, &[("kind", kind)], count.value());
+    }
 }
 
 fn zookeeper(shared: &Shared, out: &mut Exposition) {

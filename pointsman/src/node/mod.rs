@@ -17,6 +17,7 @@ mod metrics_aside;
 mod names;
 mod project;
 mod session_key;
+mod spread;
 mod statics;
 mod tables;
 mod tls;
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     picks: Picks,
     lost_records: Arc<Counter>,
     trace_counts: Arc<TraceCounts>,
+    guests: spread::Guests,
     /// Set once ZooKeeper's clients are served.
     zookeeper: OnceLock<zookeeper::Watched>,
     /// What the handshakes of its clients go by.
@@ -140,6 +142,7 @@ impl Node {
             picks: Picks::default(),
             lost_records,
             trace_counts,
+            guests: spread::Guests::new(&config),
             zookeeper: OnceLock::new(),
             zookeeper_tls: watch::Sender::default(),
         });
@@ -411,6 +414,7 @@ fn serve_api(
     let backend = fronts::http::Backend {
         directory: Arc::new(Local(shared.clone())),
         traffic: shared.clone(),
+        watchers: shared.guests.watchers.clone(),
     };
     tokio::spawn(async move {
         let stopped = async {
@@ -439,6 +443,7 @@ fn spawn_tasks(
         tokio::spawn(cluster::tell_notes(shared.clone())),
         tokio::spawn(cluster::check_anew(shared.clone())),
         tokio::spawn(cluster::hurry_suspected(shared.clone())),
+        tokio::spawn(shared.clone().spread_clients()),
         tokio::spawn(files::watch(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::cluster::NodeStatus;
 use config::{Config, Zookeeper};
 use fronts::Refused;
-use fronts::zookeeper::{Done, Figures, Front, Options, Secure, Store, serve_admin};
+use fronts::zookeeper::{Done, Figures, Front, Guests, Options, Secure, Store, serve_admin};
 use model::{Moment, Secret};
 use registry::tree::{Observer, Pulse, SessionId, Tree, TreeEvent};
 use registry::{Command, Registry};
@@ -39,6 +39,7 @@ struct Local {
 /// What metrics read.
 pub(super) struct Watched {
     pub(super) figures: Figures,
+    pub(super) guests: Guests,
     pub(super) projection: Arc<Projection>,
 }
 
@@ -188,6 +189,7 @@ pub(super) fn start(
     let front = Front::start(bound.clients, secure, Arc::new(store), options)?;
     let _ = shared.zookeeper.set(Watched {
         figures: front.figures(),
+        guests: front.guests(),
         projection: projection.clone(),
     });
     let projecting = tokio::spawn(project::run(shared.clone(), projection));

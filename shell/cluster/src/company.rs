@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::crowd::Crowds;
 use crate::node::{Shared, lock};
 use crate::{Durability, Node, Options, Status};
 
@@ -74,6 +75,8 @@ pub(crate) struct Company {
     trouble: Mutex<Option<Box<str>>>,
     /// Its disk takes nothing, so that another node is to lead.
     pub(crate) resigns: AtomicBool,
+    /// The clients that this node and the others serve.
+    pub(crate) crowds: Crowds,
     asks: mpsc::UnboundedSender<Ask>,
     confirms: mpsc::UnboundedSender<Confirm>,
     /// Instances that other nodes saw failing, and whoever looks at them.
@@ -133,6 +136,7 @@ impl Company {
             fresh: AtomicU64::new(0),
             trouble: Mutex::default(),
             resigns: AtomicBool::new(false),
+            crowds: Crowds::default(),
             asks,
             confirms,
             suspects,

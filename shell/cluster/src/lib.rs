@@ -6,6 +6,7 @@ mod card;
 mod company;
 #[cfg(test)]
 mod crash_tests;
+mod crowd;
 mod error;
 mod export;
 mod ground;
@@ -31,6 +32,7 @@ mod storage;
 mod store;
 
 pub use company::{ChangeError, ReadError};
+pub use crowd::Neighbour;
 pub use error::{OpenError, SubmitError};
 pub use export::Pieces;
 pub use hub::{Closed, ServiceWatch};

@@ -48,6 +48,9 @@ pub trait Directory: Send + Sync + 'static {
     /// How the cluster looks from this node, by what its nodes say.
     fn cluster(&self) -> Pending<'_, Cluster>;
 
+    /// The node that a subscriber's name belongs to.
+    fn home(&self, name: &str) -> Home;
+
     /// Changes who belongs to the cluster, or who leads it; returns what there is to say about it.
     fn change_cluster(&self, change: Change) -> Pending<'_, Result<String, Refused>>;
 
@@ -61,6 +64,19 @@ pub trait Directory: Send + Sync + 'static {
 
 /// What a snapshot is made of, in order; an error ends it.
 pub type Pieces = tokio::sync::mpsc::Receiver<std::io::Result<Vec<u8>>>;
+
+/// The node that a name belongs to, so that all who go by it meet there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    /// The node's name; empty for a node that is alone.
+    pub node: String,
+    /// The URL of its API, if that is known.
+    pub api: Option<String>,
+    /// Whether it is the node that says so.
+    pub here: bool,
+    /// The node that says so.
+    pub from: String,
+}
 
 /// How far what is read at a node can be relied on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,6 +148,12 @@ pub struct ClusterNode {
     pub disk_free: Option<u64>,
     /// Bytes that its log and snapshots take.
     pub disk_used: Option<u64>,
+    /// Sessions of ZooKeeper's clients that it serves; none if it serves none, or has not been heard of.
+    pub sessions: Option<u64>,
+    /// Watches of services that it serves.
+    pub watches: Option<u64>,
+    /// The URL of its API, if that is known.
+    pub api: Option<String>,
     /// The program's version.
     pub version: Option<String>,
     /// The latest format of commands and snapshots that it reads.

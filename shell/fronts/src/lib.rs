@@ -7,8 +7,8 @@ mod traffic;
 pub mod zookeeper;
 
 pub use directory::{
-    Changes, Closed, Cluster, ClusterNode, Demand, Directory, Freshness, Pending, Pieces, Reason,
-    Refused,
+    Changes, Closed, Cluster, ClusterNode, Demand, Directory, Freshness, Home, Pending, Pieces,
+    Reason, Refused,
 };
 pub use traffic::{
     Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing, Traffic,

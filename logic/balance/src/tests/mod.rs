@@ -7,6 +7,7 @@ mod policies;
 mod queue;
 mod respread;
 mod retries;
+mod spread;
 mod stages;
 mod survival;
 

@@ -625,6 +625,11 @@ fn what_is_wrong_with_a_cluster_is_said_at_once() {
             "is of another form",
         ),
         (
+            "peers = { a = \"a:1\" }\nadvertise_api = \"http://a\"",
+            "is of another form",
+        ),
+        ("peers = { a = \"a:1\" }\nweight = 10001", "10000"),
+        (
             "peers = { a = \"a:1\" }\n[node]\nname = \"b\"",
             "is not in [cluster] peers (a)",
         ),

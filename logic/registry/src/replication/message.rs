@@ -2,7 +2,7 @@
 
 use model::{InstanceId, ServiceKey};
 
-use super::{Body, Change, EntryId, Report, Standing, Vote};
+use super::{Body, Change, Crowd, EntryId, Heard, Report, Standing, Vote};
 use crate::codec::{DecodeError, Reader, Writer};
 
 /// The version of this protocol. A node refuses to talk to another version.
@@ -86,6 +86,8 @@ pub enum Request<'a> {
     Reach {
         /// Whether a majority has to confirm first that it leads.
         prove: bool,
+        /// Now and then, the clients of the node that asks: then those of all nodes are said with the answer.
+        crowd: Option<Crowd>,
     },
     /// Change who belongs to the cluster, or who leads. Asked of the leader.
     Change(Change),
@@ -134,6 +136,8 @@ pub enum Response {
         index: u64,
         /// Milliseconds.
         age: u64,
+        /// The clients of the other nodes, if those of the asker were told.
+        crowds: Vec<Heard>,
     },
     /// Done, with something to say to people.
     Said(Box<str>),
@@ -284,9 +288,10 @@ impl<'a> Request<'a> {
                 sessions.iter().for_each(|session| w.number(*session));
             }
             Self::Who => w.byte(8),
-            Self::Reach { prove } => {
+            Self::Reach { prove, crowd } => {
                 w.byte(9);
                 w.flag(*prove);
+                w.option(crowd.as_ref(), |w, crowd| crowd.encode(w));
             }
             Self::Change(change) => {
                 w.byte(10);
@@ -328,7 +333,10 @@ impl<'a> Request<'a> {
                 sessions: r.list(Reader::number)?,
             },
             8 => Self::Who,
-            9 => Self::Reach { prove: r.flag()? },
+            9 => Self::Reach {
+                prove: r.flag()?,
+                crowd: r.option(Crowd::decode)?,
+            },
             10 => Self::Change(Change::decode(r)?),
             11 => Self::Report,
             12 => Self::Suspect(r.list(|r| Ok((r.key()?, r.name()?)))?),
@@ -405,10 +413,12 @@ impl Response {
                 w.byte(8);
                 open_ended(w, |w| standing.encode(w));
             }
-            Self::Reached { index, age } => {
+            Self::Reached { index, age, crowds } => {
                 w.byte(9);
                 w.number(*index);
                 w.number(*age);
+                w.number(crowds.len() as u64);
+                crowds.iter().for_each(|heard| heard.encode(w));
             }
             Self::Said(text) => {
                 w.byte(10);
@@ -446,6 +456,7 @@ impl Response {
             9 => Self::Reached {
                 index: r.number()?,
                 age: r.number()?,
+                crowds: r.list(Heard::decode)?,
             },
             10 => Self::Said(r.text()?),
             11 => Self::Report(Box::new(Report::decode(&mut Reader::new(r.bytes()?))?)),

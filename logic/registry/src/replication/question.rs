@@ -1,6 +1,7 @@
-//! What nodes ask each other besides what agreeing takes: who they are, how they are, and who is to belong to the cluster.
+//! What nodes ask each other besides what agreeing takes: who they are, how they are, whom they serve, and who is to belong to
+//! the cluster.
 
-use super::{EntryId, Membership};
+use super::{EntryId, MAX_TEXT, Membership};
 use crate::codec::{DecodeError, Reader, Writer};
 
 /// A change of who belongs to the cluster, or of who leads it.
@@ -178,6 +179,98 @@ impl Report {
             fault: r.option(Reader::text)?,
             trouble: r.option(Reader::text)?,
             format: r.byte()?,
+        })
+    }
+}
+
+/// The clients that a node serves by connections that last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Crowd {
+    /// Drawn when the node started.
+    pub run: u64,
+    /// Its part of all of them is as its weight is to those of all nodes.
+    pub weight: u16,
+    /// Where clients reach its API, `host:port`; empty if that is not known.
+    pub api: Box<str>,
+    /// Connections with sessions of the tree; none if it does not serve any.
+    pub sessions: Option<Lasting>,
+    /// Watches of services by the native API.
+    pub watches: Lasting,
+}
+
+/// Connections of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lasting {
+    /// How many there are.
+    pub open: u64,
+    /// How many were closed a moment ago, for their clients to go to other nodes.
+    pub leaving: u64,
+}
+
+/// A node's crowd, and how old that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The node.
+    pub node: u64,
+    /// Milliseconds ago.
+    pub age: u64,
+    /// What it has said.
+    pub crowd: Crowd,
+}
+
+impl Crowd {
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        w.number(self.run);
+        w.number(self.weight.into());
+        w.text(&self.api);
+        w.option(self.sessions, |w, sessions| sessions.encode(w));
+        self.watches.encode(w);
+    }
+
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let fault = r.fault("whom a node serves, with an address of 255 bytes at most");
+        let crowd = Self {
+            run: r.number()?,
+            weight: r.short()?,
+            api: r.text()?,
+            sessions: r.option(Lasting::decode)?,
+            watches: Lasting::decode(r)?,
+        };
+        match crowd.api.len() <= MAX_TEXT {
+            true => Ok(crowd),
+            false => Err(fault),
+        }
+    }
+}
+
+impl Lasting {
+    fn encode(self, w: &mut Writer<'_>) {
+        w.number(self.open);
+        w.number(self.leaving);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        // More than four thousand million are no connections, and could not be added up.
+        let mut count = || Ok(r.number()?.min(u32::MAX.into()));
+        Ok(Self {
+            open: count()?,
+            leaving: count()?,
+        })
+    }
+}
+
+impl Heard {
+    pub(super) fn encode(&self, w: &mut Writer<'_>) {
+        w.number(self.node);
+        w.number(self.age);
+        self.crowd.encode(w);
+    }
+
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            node: r.number()?,
+            age: r.number()?,
+            crowd: Crowd::decode(r)?,
         })
     }
 }

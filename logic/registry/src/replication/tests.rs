@@ -85,6 +85,16 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
     };
     let key = model::ServiceKey::in_default("shop".parse().unwrap());
     let entry = (id(4, 10), Body::Membership(membership()));
+    let crowd = Crowd {
+        run: u64::MAX,
+        weight: 100,
+        api: "a:7070".into(),
+        sessions: Some(Lasting {
+            open: 1 << 20,
+            leaving: 7,
+        }),
+        watches: Lasting::default(),
+    };
     let requests = [
         Request::Append {
             vote,
@@ -111,7 +121,14 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
             sessions: vec![1, u64::MAX],
         },
         Request::Who,
-        Request::Reach { prove: true },
+        Request::Reach {
+            prove: true,
+            crowd: None,
+        },
+        Request::Reach {
+            prove: false,
+            crowd: Some(crowd.clone()),
+        },
         Request::Change(Change::Add {
             name: "d".into(),
             address: "d:7071".into(),
@@ -163,7 +180,15 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
             why: "no leader".into(),
         },
         Response::Standing(Box::new(standing)),
-        Response::Reached { index: 9, age: 75 },
+        Response::Reached {
+            index: 9,
+            age: 75,
+            crowds: vec![Heard {
+                node: u64::MAX,
+                age: 900,
+                crowd,
+            }],
+        },
         Response::Said("done".into()),
         Response::Report(Box::new(report)),
     ];

@@ -52,9 +52,15 @@ impl Clients {
             return true;
         };
         let rest = &body[8..];
-        let waits = connection.in_flight > 0;
+        let (in_flight, reader) = (connection.in_flight, connection.reader);
+        let waits = in_flight > 0;
         let op = OpCode::of(code);
-        if connection.reader && op.is_some_and(|op| is_write(op) || op == OpCode::Sync) {
+        if op != Some(OpCode::Ping)
+            && let Some(connection) = self.connection(key)
+        {
+            connection.asked = world.now;
+        }
+        if reader && op.is_some_and(|op| is_write(op) || op == OpCode::Sync) {
             self.count_request(key);
             match op {
                 Some(OpCode::CloseSession) => self.end(key),
@@ -63,7 +69,7 @@ impl Clients {
             return true;
         }
         let writes = op.is_some_and(is_write);
-        if waits && (!writes || connection.in_flight >= self.limits.in_flight) {
+        if waits && (!writes || in_flight >= self.limits.in_flight) {
             return false;
         }
         let request = op.map(|op| (op, Request::read(op, rest)));

@@ -83,8 +83,9 @@ impl Clients {
             return false;
         };
         connection.timeout = session.timeout;
-        let (session, by) = (session.id, session.node);
+        let (session, timeout, by) = (session.id, session.timeout, session.node);
         match world.node {
+            Some(node) if node != by && (world.passes_on)(session, timeout, by) => self.end(key),
             Some(node) if node != by => {
                 if let Some(connection) = self.connection(key) {
                     connection.phase = Phase::Opening;
@@ -92,6 +93,9 @@ impl Clients {
                 self.submit(key, TreeCommand::Move { session }, Ticket::Move);
             }
             _ => {
+                if let Some(connection) = self.connection(key) {
+                    connection.back = true;
+                }
                 self.welcome(key);
                 self.attach(key, world);
                 self.count_answer(key);

@@ -10,7 +10,8 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use registry::replication::{
-    Ballot, Batch as Encoded, Change, EntryId, Message, Proposer, Request, Response, Vote, commands,
+    Ballot, Batch as Encoded, Change, Crowd, EntryId, Heard, Message, Proposer, Request, Response,
+    Vote, commands,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -147,6 +148,7 @@ enum Question {
     Who,
     Reach {
         prove: bool,
+        crowd: Option<Crowd>,
     },
     Change(Change),
     Report,
@@ -165,7 +167,10 @@ fn question(request: &Request<'_>, from: Peer) -> Option<Question> {
         Request::Who => Some(Question::Who),
         Request::Change(change @ Change::Add { .. }) => Some(Question::Change(change.clone())),
         _ if !from.means_us => Some(Question::NotOfUs),
-        Request::Reach { prove } => Some(Question::Reach { prove: *prove }),
+        Request::Reach { prove, crowd } => Some(Question::Reach {
+            prove: *prove,
+            crowd: crowd.clone(),
+        }),
         Request::Change(change) => Some(Question::Change(change.clone())),
         Request::Report => Some(Question::Report),
         Request::Transfer { vote, to, last } => Some(Question::Transfer {
@@ -190,14 +195,18 @@ impl Replica {
             Question::Reach { .. } if !read::knows(&self.shared, from.node, from.disk) => {
                 refused(false, &self.not_ours(from))
             }
-            Question::Reach { prove } => match read::reach(&self.raft, &self.shared, prove).await {
-                Ok((index, age)) => Response::Reached {
-                    index,
-                    // Rounded up: nothing may seem younger than it is.
-                    age: age.as_micros().div_ceil(1_000) as u64,
-                },
-                Err(why) => refused(true, &why),
-            },
+            Question::Reach { prove, crowd } => {
+                let crowds = self.tell_crowds(from, crowd);
+                match read::reach(&self.raft, &self.shared, prove).await {
+                    Ok((index, age)) => Response::Reached {
+                        index,
+                        // Rounded up: nothing may seem younger than it is.
+                        age: age.as_micros().div_ceil(1_000) as u64,
+                        crowds,
+                    },
+                    Err(why) => refused(true, &why),
+                }
+            }
             Question::Change(change) => {
                 let made = match self.changes.leads() {
                     true => self.changes.make(change).await,
@@ -226,6 +235,16 @@ impl Replica {
                 refused(false, &"this may be asked by members of the cluster only")
             }
         }
+    }
+
+    /// Notes whom a node serves, if it says so; then it is told whom the others do.
+    fn tell_crowds(&self, from: Peer, crowd: Option<Crowd>) -> Vec<Heard> {
+        let Some(crowd) = crowd else {
+            return Vec::new();
+        };
+        let (shared, now) = (&self.shared, self.shared.now());
+        shared.company.crowds.note(from.node, now, crowd);
+        shared.company.crowds.heard(shared.node, from.node, now)
     }
 
     fn suspect(&self, instances: Vec<(ServiceKey, InstanceId)>) -> Response {

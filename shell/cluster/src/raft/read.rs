@@ -156,8 +156,15 @@ impl Reads {
         let leader: Option<(u64, Member)> = leader.filter(|(id, _)| *id != self.shared.node);
         let (leader, member) = leader.ok_or(Unknown::NoAnswer)?;
         let link = self.network.link(leader, &member, Use::Questions);
-        match link.ask(Request::Reach { prove }, PATIENCE).await {
-            Ok(Response::Reached { index, age }) => Ok((index, Duration::from_millis(age))),
+        let asked = self.shared.now();
+        // Those who wait to read wait for no more than that.
+        let crowds = &self.shared.company.crowds;
+        let crowd = (!prove).then(|| crowds.to_tell(asked)).flatten();
+        match link.ask(Request::Reach { prove, crowd }, PATIENCE).await {
+            Ok(Response::Reached { index, age, crowds }) => {
+                self.shared.note_crowds(asked, crowds);
+                Ok((index, Duration::from_millis(age)))
+            }
             Ok(Response::Refused {
                 passing: false,
                 why,

@@ -15,7 +15,7 @@ use super::input::Input;
 use super::instances::{incomplete, parse};
 use super::json::Node;
 use super::problem::Problem;
-use super::values::{flag, line};
+use super::values::{flag, line, subscriber};
 use super::{Api, Shared};
 
 /// The longest name or address of a node, in bytes.
@@ -93,6 +93,21 @@ pub(crate) async fn transfer(
     let to = input.parameter("to").map(String::into_boxed_str);
     input.finish()?;
     api.change(Change::Transfer { to }).await
+}
+
+/// `GET /v1/cluster/home`: the node that a subscriber's name belongs to.
+pub(crate) async fn home(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
+    let name = input.optional("name", subscriber);
+    if name.is_none() && input.faults.is_empty() {
+        input
+            .faults
+            .parameter("name", "is missing: whose home is it?");
+    }
+    input.finish()?;
+    let name = name.ok_or_else(incomplete)?;
+    let home = api.directory.home(&name);
+    let found = value!({ "name": name, "node": home.node, "api": home.api, "here": home.here });
+    Ok(api.seen(json(StatusCode::OK, &found)))
 }
 
 /// `GET /v1/cluster/snapshot`: a copy of everything, to be kept elsewhere.

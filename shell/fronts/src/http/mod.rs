@@ -27,6 +27,7 @@ mod tutorial;
 mod values;
 mod view;
 mod watch;
+mod watchers;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use forward::Forwarder;
 
 pub use options::Options;
 pub use serve::serve;
+pub use watchers::{Elsewhere, Watchers};
 
 /// What the API answers from.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct Backend {
     pub directory: Arc<dyn Directory>,
     /// The data plane.
     pub traffic: Arc<dyn Traffic>,
+    /// Where watches are entered, for them to be sent to other nodes.
+    pub watchers: Arc<Watchers>,
 }
 
 /// What the handlers share.
@@ -61,6 +65,7 @@ struct Api {
     options: Options,
     room: Room,
     feeds: Arc<Feeds>,
+    watchers: Arc<Watchers>,
     forwarder: Forwarder,
     /// Merging metadata reads before it writes; two at once could lose one.
     merging: tokio::sync::Mutex<()>,
@@ -74,7 +79,7 @@ type Entry = (&'static str, fn() -> MethodRouter<Arc<Api>>);
 type Shared = axum::extract::State<Arc<Api>>;
 
 /// Every path there is. `openapi.json` describes the same; a test compares them.
-const ROUTES: [Entry; 21] = [
+const ROUTES: [Entry; 22] = [
     ("/v1/services", || get(services::list)),
     ("/v1/services/{service}", || get(services::show)),
     ("/v1/services/{service}/watch", || get(watch::watch)),
@@ -98,6 +103,7 @@ const ROUTES: [Entry; 21] = [
         post(cluster::promote)
     }),
     ("/v1/cluster/transfer", || post(cluster::transfer)),
+    ("/v1/cluster/home", || get(cluster::home)),
     ("/v1/cluster/snapshot", || get(cluster::snapshot)),
     ("/register", || post(tutorial::register)),
     ("/query", || get(tutorial::query)),
@@ -125,6 +131,7 @@ impl Api {
         Self {
             feeds: Feeds::new(Arc::clone(&backend.directory), closing.clone()),
             directory: backend.directory,
+            watchers: backend.watchers,
             traffic: backend.traffic,
             forwarder: Forwarder::new(options.forward_timeout),
             options,

@@ -39,6 +39,14 @@ pub(crate) fn line(node: &Node<'_>, limit: usize) -> Result<Box<str>, String> {
     }
 }
 
+/// The name that a subscriber goes by.
+pub(crate) fn subscriber(text: &str) -> Result<Box<str>, String> {
+    match text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
+        true => Err("must have 1 to 255 bytes, without control characters".into()),
+        false => Ok(text.into()),
+    }
+}
+
 /// `true` or `false`.
 pub(crate) fn flag(node: &Node<'_>) -> Result<bool, String> {
     match node {

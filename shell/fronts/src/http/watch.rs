@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -17,20 +17,34 @@ use super::feed::{Feed, Frame};
 use super::input::Input;
 use super::instances::incomplete;
 use super::problem::Problem;
+use super::values::subscriber;
+use super::watchers::Guest;
 use super::{Api, Shared};
 use crate::{Reason, Refused};
 
 const ALIVE: Bytes = Bytes::from_static(b":\n\n");
 
 /// `GET /v1/services/{service}/watch`
-pub(crate) async fn watch(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
+pub(crate) async fn watch(
+    State(api): Shared,
+    uri: Uri,
+    mut input: Input,
+) -> Result<Response, Box<Problem>> {
     let key = input.service_key();
     let last = last_event(&mut input);
     let demand = input.demand();
+    let name = input.optional("home", subscriber);
+    let passed_on = input.parameter("from").is_some();
     input.finish()?;
     let Some(key) = key else {
         return Err(incomplete());
     };
+    // Once is enough: if two nodes do not agree for a moment, one of them serves it.
+    if let Some(name) = name.as_deref().filter(|_| !passed_on)
+        && let Some(redirection) = api.homewards(name, &uri)
+    {
+        return Ok(redirection);
+    }
     api.meet(demand).await?;
     let Some((feed, frames)) = api.feeds.subscribe(&key) else {
         return Err(Box::<Problem>::from(Refused {
@@ -39,11 +53,15 @@ pub(crate) async fn watch(State(api): Shared, mut input: Input) -> Result<Respon
         }));
     };
     let (position, first) = begin(&api, &key, &feed, last);
+    let guest = api.watchers.enter(&key, name, last);
     let watcher = Watcher {
+        key,
         feed,
         frames,
         position,
         first,
+        guest,
+        over: false,
     };
     let events = stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
@@ -91,12 +109,31 @@ fn last_event(input: &mut Input) -> Option<Revision> {
     number.map(Revision)
 }
 
+impl Api {
+    /// A redirection to the node that a subscriber's name is at home at, if that is another one.
+    fn homewards(&self, name: &str, uri: &Uri) -> Option<Response> {
+        let home = self.directory.home(name);
+        let api = home.api.filter(|_| !home.here)?;
+        let query = uri.query().unwrap_or_default();
+        let from: String = form_urlencoded::byte_serialize(home.from.as_bytes()).collect();
+        let location = format!("{api}{}?{query}&from={from}", uri.path());
+        let location = HeaderValue::try_from(location).ok()?;
+        let headers = [(header::LOCATION, location)];
+        let response = (StatusCode::TEMPORARY_REDIRECT, headers).into_response();
+        Some(self.seen(response))
+    }
+}
+
 struct Watcher {
+    key: ServiceKey,
     feed: Arc<Feed>,
     frames: Receiver<Frame>,
     /// What it has been sent.
     position: Revision,
     first: Option<Bytes>,
+    guest: Guest,
+    /// It was sent to another node.
+    over: bool,
 }
 
 impl Watcher {
@@ -105,8 +142,20 @@ impl Watcher {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
+        if self.over {
+            return None;
+        }
         loop {
-            match self.frames.recv().await {
+            let frame = tokio::select! {
+                biased;
+                to = self.guest.sent() => {
+                    self.over = true;
+                    self.guest.ended(&self.key, self.position);
+                    return Some(to.event());
+                }
+                frame = self.frames.recv() => frame,
+            };
+            match frame {
                 Ok(Frame::Changes(chunk)) => {
                     if let Some(bytes) = chunk.after(self.position) {
                         self.position = chunk.last();

@@ -1,6 +1,7 @@
 //! ZooKeeper's protocol: threads that carry bytes between clients and [`zookeeper::Clients`], which decides.
 
 mod admin;
+mod guests;
 mod shard;
 mod socket;
 mod subject;
@@ -8,8 +9,8 @@ mod tls;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::{FourLetterWord, Moment};
@@ -18,10 +19,11 @@ use registry::{Command, Committed, Registry};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use zookeeper::{Counters, Ensemble, Facts, Limits, WatchCounts, text};
+use zookeeper::{Counters, Ensemble, Facts, Limits, Sendings, WatchCounts, text};
 
 use crate::Refused;
 pub use admin::serve as serve_admin;
+pub use guests::Guests;
 use shard::{Arrival, Shard};
 
 /// What is called with a command's answer, while nobody can read yet what it did.
@@ -112,6 +114,8 @@ pub(crate) struct Common {
     bind: SocketAddr,
     secure: Option<SocketAddr>,
     others: std::sync::OnceLock<Vec<Arc<Shard>>>,
+    /// Who was sent to other nodes.
+    sendings: Mutex<Sendings>,
 }
 
 /// Who sees the tree's changes: every thread's clients may watch them.
@@ -137,6 +141,7 @@ impl Front {
             store,
             options,
             others: std::sync::OnceLock::new(),
+            sendings: Mutex::default(),
         });
         let mut shards = Vec::with_capacity(threads);
         let mut inboxes = Vec::with_capacity(threads);
@@ -178,6 +183,11 @@ impl Front {
     /// Where its figures can be read from, for metrics.
     pub fn figures(&self) -> Figures {
         Figures(Arc::clone(&self.common))
+    }
+
+    /// Its clients, to be sent to other nodes.
+    pub fn guests(&self) -> Guests {
+        Guests(Arc::clone(&self.common))
     }
 
     pub(crate) fn common(&self) -> &Arc<Common> {

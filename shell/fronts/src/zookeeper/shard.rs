@@ -284,6 +284,7 @@ impl Local {
                 draw: &draw,
                 pulse: &|session| store.pulse(session),
                 node,
+                passes_on: &|session, timeout, node| self.common.passes_on(session, timeout, node),
                 in_touch,
             };
             let mut clients = self.shard.clients();

@@ -119,6 +119,18 @@ impl Directory for Memory {
         Box::pin(async { cluster })
     }
 
+    /// Names that begin with "far" are at home at another node.
+    fn home(&self, name: &str) -> crate::Home {
+        let here = !name.starts_with("far");
+        let node = if here { "n1" } else { "n2" };
+        crate::Home {
+            node: node.into(),
+            api: Some(format!("http://{node}.example:7070")),
+            here,
+            from: "n1".into(),
+        }
+    }
+
     fn freshness(&self) -> crate::Freshness {
         crate::Freshness {
             age: *self.age.lock().unwrap(),

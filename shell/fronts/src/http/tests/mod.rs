@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Backend, Options, serve};
+use super::{Backend, Options, Watchers, serve};
 use memory::Memory;
 use wire::Answer;
 
@@ -31,6 +31,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) watchers: Arc<Watchers>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -44,9 +45,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let memory = Memory::new(history);
+        let watchers: Arc<Watchers> = Arc::default();
         let backend = Backend {
             directory: memory.clone(),
             traffic: memory.clone(),
+            watchers: watchers.clone(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(serve(listener, backend, options, async {
@@ -55,6 +58,7 @@ impl Server {
         Self {
             address,
             memory,
+            watchers,
             stop: Some(stop),
             task,
         }

@@ -270,6 +270,7 @@ async fn every_field_of_an_answer_is_described_and_nothing_else_is() {
         ("Picked", "/v1/pick/shop"),
         ("Explanation", "/v1/explain?url=shop:80"),
         ("TutorialInstances", "/query?service_name=shop"),
+        ("Home", "/v1/cluster/home?name=checkout"),
         ("Status", "/healthz"),
         ("Status", "/readyz"),
         ("Problem", "/v1/pick/none"),

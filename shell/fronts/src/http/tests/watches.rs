@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::wire::Watch;
 use super::{Options, Server};
+use crate::http::Elsewhere;
 
 const TARGET: &str = "/v1/services/shop/watch";
 
@@ -179,4 +180,59 @@ async fn a_shutdown_ends_watches() {
     server.shut_down();
     assert!(watch.next().await.is_none());
     server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_sent_elsewhere_ends_with_where_and_goes_on_there_where_it_was() {
+    let server = Server::start().await;
+    server.put("shop", "a").await;
+    let mut watch = Watch::open(server.address, TARGET, None).await;
+    let named = format!("{TARGET}?home=checkout");
+    let mut at_home = Watch::open(server.address, &named, None).await;
+    for watch in [&mut watch, &mut at_home] {
+        assert_eq!(watch.next().await.unwrap().id, Some(1));
+    }
+    assert_eq!(server.watchers.count(), 2);
+    let to = Elsewhere {
+        node: "n2".into(),
+        api: "10.0.0.2:7070".into(),
+    };
+    // A watch that has just come is left alone, and one by name always.
+    assert_eq!(server.watchers.send_away(vec![to.clone(); 2]), 0);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(server.watchers.send_away(vec![to.clone(); 2]), 1);
+    let last = watch.next().await.unwrap();
+    assert_eq!((&*last.event, last.id), ("elsewhere", None));
+    let data = json!({ "node": "n2", "api": "http://10.0.0.2:7070" });
+    assert_eq!(last.data, data);
+    assert!(watch.next().await.is_none());
+    server.put("shop", "b").await;
+    assert_eq!(at_home.next().await.unwrap().id, Some(2));
+    let mut again = Watch::open(server.address, TARGET, Some(1)).await;
+    assert_eq!(again.next().await.unwrap().id, Some(2));
+    // Its home has changed.
+    let far = |name: &str| (name == "checkout").then(|| to.clone());
+    assert_eq!(server.watchers.send_home(9, &far), 1);
+    assert_eq!(&*at_home.next().await.unwrap().event, "elsewhere");
+}
+
+#[tokio::test]
+async fn a_subscriber_whose_home_is_another_node_is_told_where_and_once() {
+    let server = Server::start().await;
+    let target = format!("{TARGET}?namespace=default&home=far%26away");
+    let answer = server.call("GET", &target, None).await;
+    assert_eq!(answer.status, 307);
+    let location = format!("http://n2.example:7070{target}&from=n1");
+    assert_eq!(answer.header("location"), Some(&*location));
+    let target = format!("{target}&from=n2");
+    let mut served = Watch::open(server.address, &target, None).await;
+    assert_eq!(&*served.next().await.unwrap().event, "snapshot");
+    let home = server.call("GET", "/v1/cluster/home?name=far", None).await;
+    let said =
+        json!({ "name": "far", "node": "n2", "api": "http://n2.example:7070", "here": false });
+    assert_eq!(home.json(), said);
+    assert_eq!(
+        server.call("GET", "/v1/cluster/home", None).await.status,
+        400
+    );
 }
