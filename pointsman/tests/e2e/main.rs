@@ -14,6 +14,7 @@ mod command_line;
 mod deadline;
 mod explain;
 mod filters;
+mod given_certificates;
 mod grpc;
 mod hedge;
 mod hostile;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod certificates;
 mod check;
 mod cluster;
 mod decisions;
@@ -74,7 +75,7 @@ type Entry = (&'static str, fn() -> MethodRouter<Arc<Api>>);
 type Shared = axum::extract::State<Arc<Api>>;
 
 /// Every path there is. `openapi.json` describes the same; a test compares them.
-const ROUTES: [Entry; 21] = [
+const ROUTES: [Entry; 23] = [
     ("/v1/services", || get(services::list)),
     ("/v1/services/{service}", || get(services::show)),
     ("/v1/services/{service}/watch", || get(watch::watch)),
@@ -99,6 +100,10 @@ const ROUTES: [Entry; 21] = [
     }),
     ("/v1/cluster/transfer", || post(cluster::transfer)),
     ("/v1/cluster/snapshot", || get(cluster::snapshot)),
+    ("/v1/certificates", || get(certificates::list)),
+    ("/v1/certificates/{certificate}", || {
+        put(certificates::set).delete(certificates::remove)
+    }),
     ("/register", || post(tutorial::register)),
     ("/query", || get(tutorial::query)),
     ("/load_balance", || post(tutorial::load_balance)),
