@@ -35,6 +35,7 @@ mod retries;
 mod routes;
 mod shared;
 mod shutdown;
+mod smuggling;
 mod split;
 mod start;
 mod tcp;
