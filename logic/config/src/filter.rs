@@ -1,4 +1,5 @@
-//! `[listener.NAME.route.filters]`: what is done with a route's requests and answers on the way.
+//! `[listener.NAME.route.filters]`: what is done with a route's requests and answers on the way; and `[listener.NAME.filters]`,
+//! which holds for all routes of a listener that do not say otherwise.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ use crate::value::Resolved;
 /// What is done with a route's requests and answers on the way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filters {
+    /// Whether it takes nothing over from its listener's.
+    pub alone: bool,
     /// Who may, by address.
     pub access: Access,
     /// Which pages of other sites may read answers.
@@ -52,6 +55,9 @@ pub struct Filters {
 declare! {
     /// What is done with the route's requests and answers on the way, in the order of docs/filters.md.
     pub(crate) struct FilterKeys {
+        /// Whether the keys that a route does not have are taken from its listener's `filters`.
+        // What is written once for all should hold for a route that is added later, too.
+        inherit: bool => default(true),
         /// Networks that clients must be in; all others get 403. Behind one of `trusted_peers`, the client is whom it names.
         allow: Vec<Network> => default(Vec::new()),
         /// Networks that clients must not be in.
@@ -118,7 +124,69 @@ impl Resolved for Filters {
     type Keys = FilterKeys;
 
     fn resolve(keys: FilterKeys, _: &Node, _: &mut Reader<'_, '_>) -> Option<Self> {
-        Some(Self {
+        Some(keys.into())
+    }
+
+    fn keys(&self) -> FilterKeys {
+        FilterKeys {
+            inherit: !self.alone,
+            allow: self.access.allow.clone(),
+            deny: self.access.deny.clone(),
+            cors: self.cors.clone(),
+            rate_limit: self.rate_limits.clone(),
+            max_body: self.max_body,
+            basic_auth: self.basic_auth.clone(),
+            concurrency: self.concurrency.clone(),
+            host: self.host.clone().map(FieldTemplate),
+            rewrite: self.rewrite.clone(),
+            request_headers: self.request_headers.clone(),
+            compress: self.compress.clone(),
+            bandwidth: self.bandwidth,
+            error_page: self.error_pages.clone(),
+            response_headers: self.response_headers.clone(),
+        }
+    }
+}
+
+impl Filters {
+    /// Takes over from the listener's filters what the route does not say itself; `says` tells whether it has a key.
+    pub(crate) fn inherit(&mut self, listener: &Self, says: impl Fn(&str) -> bool) {
+        if self.alone {
+            return;
+        }
+        let mut own = self.keys();
+        macro_rules! take_over {
+            ($($key:ident),+) => {
+                // Each key by name, so that none that is added is forgotten. A rewrite goes by a route's path: listeners have none.
+                let FilterKeys { inherit: _, rewrite: _, $($key),+ } = listener.keys();
+                $(if !says(stringify!($key)) {
+                    own.$key = $key;
+                })+
+            };
+        }
+        take_over!(
+            allow,
+            deny,
+            cors,
+            rate_limit,
+            max_body,
+            basic_auth,
+            concurrency,
+            host,
+            request_headers,
+            compress,
+            bandwidth,
+            error_page,
+            response_headers
+        );
+        *self = own.into();
+    }
+}
+
+impl From<FilterKeys> for Filters {
+    fn from(keys: FilterKeys) -> Self {
+        Self {
+            alone: !keys.inherit,
             access: Access {
                 allow: keys.allow,
                 deny: keys.deny,
@@ -135,25 +203,6 @@ impl Resolved for Filters {
             bandwidth: keys.bandwidth,
             error_pages: keys.error_page,
             response_headers: keys.response_headers,
-        })
-    }
-
-    fn keys(&self) -> FilterKeys {
-        FilterKeys {
-            allow: self.access.allow.clone(),
-            deny: self.access.deny.clone(),
-            cors: self.cors.clone(),
-            rate_limit: self.rate_limits.clone(),
-            max_body: self.max_body,
-            basic_auth: self.basic_auth.clone(),
-            concurrency: self.concurrency.clone(),
-            host: self.host.clone().map(FieldTemplate),
-            rewrite: self.rewrite.clone(),
-            request_headers: self.request_headers.clone(),
-            compress: self.compress.clone(),
-            bandwidth: self.bandwidth,
-            error_page: self.error_pages.clone(),
-            response_headers: self.response_headers.clone(),
         }
     }
 }

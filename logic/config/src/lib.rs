@@ -70,7 +70,7 @@ pub use text::{
     AccessFormat, ClientAuth, Durability, InstanceProtocol, LogTarget, Misdirected, PerTime,
     Percent, Protocol, Scheme, TlsVersion, TraceContext,
 };
-pub use tls::{Certificate, ListenerTls, ServiceTls};
+pub use tls::{Certificate, CertificateSource, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
 
 use crate::expand::Expander;

@@ -59,6 +59,8 @@ pub struct Listener {
     pub misdirected: Misdirected,
     /// Who says which trace a request belongs to.
     pub trace_context: TraceContext,
+    /// What holds for the routes that do not say otherwise; it is in theirs already.
+    pub filters: Filters,
     /// Limits of its connections, if it speaks TCP.
     pub tcp: TcpLimits,
     /// Limits of its sessions, if it speaks UDP.
@@ -119,6 +121,9 @@ declare! {
         tcp: TcpLimits => section(),
         /// Limits of a `udp` listener's sessions.
         udp: UdpLimits => section(),
+        /// What is done with requests and answers on the way, by all routes that do not say otherwise: each key holds where a route's
+        /// `filters` do not have it. `rewrite` is for routes only.
+        filters: Filters => section(),
         /// What to match, and what to do then. The most specific route wins: exact host (or server name)
         /// before suffix before any, then exact path before regular expressions before longest prefix, then who wants
         /// more of the request; for TCP and UDP a protocol before none, and the smaller network before the larger.
@@ -215,13 +220,14 @@ impl Resolved for Listener {
             }
         }
         let as_written = routes.len();
+        hand_down(&keys.filters, &mut routes, cx);
         if let Some(service) = keys.service {
             routes.push(Route {
                 name: cx.name().into(),
                 host: HostPattern::Any,
                 path: PathPattern::Prefix("/".into()),
                 conditions: Conditions::default(),
-                filters: Filters::default(),
+                filters: keys.filters.clone(),
                 stream: StreamMatch::ANYTHING,
                 priority: Priority::Normal,
                 action: RouteAction::Service(View {
@@ -264,6 +270,7 @@ impl Resolved for Listener {
             grpc_web: keys.grpc_web,
             trace_context: keys.trace_context,
             misdirected: keys.misdirected,
+            filters: keys.filters,
             tcp: keys.tcp,
             udp: keys.udp,
         })
@@ -287,10 +294,35 @@ impl Resolved for Listener {
             grpc_web: self.grpc_web,
             trace_context: self.trace_context,
             misdirected: self.misdirected,
+            filters: self.filters.clone(),
             tcp: self.tcp,
             udp: self.udp,
             route: self.routes.clone(),
         }
+    }
+}
+
+/// Gives the listener's filters to the routes that do not say otherwise.
+fn hand_down(filters: &Filters, routes: &mut [Route], cx: &mut Reader<'_, '_>) {
+    let path = cx.path().to_owned();
+    let hint = "write it into the filters of the routes that it is for";
+    for (key, wrong, what) in [
+        (
+            "rewrite",
+            filters.rewrite.is_some(),
+            "goes by a route's path",
+        ),
+        ("inherit", filters.alone, "is for a route to say"),
+    ] {
+        if wrong {
+            let key = format!("{path}.filters.{key}");
+            cx.at_key(Severity::Error, &key, what, hint);
+        }
+    }
+    for (n, route) in routes.iter_mut().enumerate() {
+        let own = format!("{path}.route[{}].filters", n + 1);
+        let says = |key: &str| cx.place_of(&format!("{own}.{key}")).is_some();
+        route.filters.inherit(filters, says);
     }
 }
 

@@ -107,6 +107,10 @@ fn write_table(out: &mut String, path: &str, keys: &[ShownKey]) {
             (Some(Shown::Leaf(value) | Shown::Secret(value)), _) => {
                 out.push_str(&format!("{} = {value}\n", key_name(&key.name)));
             }
+            // Said, too: a route without any may be one that takes none over from its listener.
+            (Some(Shown::Many(tables)), _) if tables.is_empty() => {
+                out.push_str(&format!("{} = []\n", key_name(&key.name)));
+            }
             (None, Some(meaning)) => out.push_str(&format!("# {}: {meaning}\n", key.name)),
             _ => {}
         }

@@ -142,6 +142,7 @@ const LISTENER_KEYS: &[(&str, &[Protocol])] = &[
     ("grpc_web", HTTP),
     ("trace_context", HTTP),
     ("misdirected", HTTP),
+    ("filters", HTTP),
     (
         "accept_proxy",
         &[Protocol::Http, Protocol::Https, Protocol::Tcp],

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use model::CertificateName;
+
 use crate::declare::{declare, resolved};
 use crate::fault::Severity;
 use crate::reader::Reader;
@@ -24,13 +26,38 @@ pub struct ListenerTls {
     pub client_auth: Option<(ClientAuth, PathBuf)>,
 }
 
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Where they are.
+    pub source: CertificateSource,
+    /// A file with the OCSP answer (DER) that is sent along.
+    pub ocsp: Option<PathBuf>,
+}
+
+/// Where a certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// In two files of PEM, the certificate's with those that lead from it towards a root.
+    Files {
+        /// The certificate's.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+    /// The node is given them through its API, under this name.
+    Given(CertificateName),
+}
+
 declare! {
-    /// A certificate and its key.
-    pub struct Certificate {
+    /// A certificate and its key: `cert` and `key`, or a `name`.
+    pub(crate) struct CertificateKeys {
         /// A PEM file: the certificate first, then those that lead from it towards a root.
-        cert: PathBuf => required(),
+        cert: Option<PathBuf> => absent("only with a name"),
         /// A PEM file with the private key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
-        key: PathBuf => required(),
+        key: Option<PathBuf> => absent("only with a name"),
+        /// The name under which the node is given certificate and key, by `pointsman certificate set`.
+        name: Option<CertificateName> => absent("only with cert and key"),
         /// A file with the OCSP answer (DER) that is sent along.
         ocsp: Option<PathBuf> => absent("none is sent"),
     }
@@ -53,6 +80,41 @@ declare! {
         client_auth: Option<ClientAuth> => absent("they are not asked for one"),
         /// A PEM file with the authorities that sign clients' certificates.
         client_ca: Option<PathBuf> => absent("only without client_auth"),
+    }
+}
+
+resolved!(Certificate);
+
+impl Resolved for Certificate {
+    type Keys = CertificateKeys;
+
+    fn resolve(keys: CertificateKeys, node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        let source = match (keys.cert, keys.key, keys.name) {
+            (Some(cert), Some(key), None) => CertificateSource::Files { cert, key },
+            (None, None, Some(name)) => CertificateSource::Given(name),
+            _ => {
+                let what = "is not one of cert with key, and name";
+                let hint = "write cert = \"…\" and key = \"…\", or name = \"…\" for one that the node is given by `pointsman certificate set`";
+                cx.error(node.at, what, hint);
+                return None;
+            }
+        };
+        let ocsp = keys.ocsp;
+        Some(Self { source, ocsp })
+    }
+
+    fn keys(&self) -> CertificateKeys {
+        let (cert, key, name) = match self.source.clone() {
+            CertificateSource::Files { cert, key } => (Some(cert), Some(key), None),
+            CertificateSource::Given(name) => (None, None, Some(name)),
+        };
+        let ocsp = self.ocsp.clone();
+        CertificateKeys {
+            cert,
+            key,
+            name,
+            ocsp,
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub use limit::{
     Concurrency, ConcurrencyLimit, Excess, KeySlot, KeyTable, LimitKey, Rate, RateLimit,
 };
 pub use moment::{Moment, Timestamp};
-pub use name::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
+pub use name::{CertificateName, InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 pub use network::Network;
 pub use password::{BasicAuth, Hashed, Users};
 pub use persistence::{Cookie, PersistBy, Persistence, Persisting, SameSite};

@@ -114,6 +114,10 @@ name! {
     InstanceId
 }
 name! {
+    /// The name of a certificate that a node was given.
+    CertificateName
+}
+name! {
     /// A separate world of services: two namespaces share no names.
     Namespace
 }

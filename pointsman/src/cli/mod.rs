@@ -1,5 +1,6 @@
 //! The command line.
 
+mod certificate;
 mod check;
 mod client;
 mod cluster;
@@ -49,6 +50,9 @@ enum Command {
     Instance(instance::Command),
     /// Print a service's changes as they happen
     Watch(watch::Options),
+    /// Give the node certificates, and look at those that it has
+    #[command(subcommand)]
+    Certificate(certificate::Command),
     /// Look at the cluster, change who belongs to it, and rescue it
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -102,6 +106,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Service(command) => lookup::run(&command),
         Command::Instance(command) => instance::run(command),
         Command::Watch(options) => watch::run(&options),
+        Command::Certificate(command) => certificate::run(&command),
         Command::Cluster(command) => cluster::run(&command),
         Command::Explain(options) => lookup::explain(&options),
         Command::Import(command) => import::run(&command),

@@ -109,7 +109,7 @@ impl Node {
             .map_err(|cause| proxy::BindError { address, cause })
             .context("the API cannot be served")?;
         let zookeeper = zookeeper::bind(&config).context("ZooKeeper's clients cannot be served")?;
-        let certificates = Certificates::default().follow(&config)?;
+        let certificates = Certificates::at(&config.node.data_dir).follow(&config)?;
         let files = Files::default().follow(&config)?;
         let registry = open_registry(&config)?;
         let session_key = session_key::session_key(&config)?;
@@ -219,6 +219,9 @@ impl Node {
             let mut held = self.shared.certificates();
             let before = std::mem::replace(&mut *held, certificates);
             self.shared.publish_tls(&held, Some(&before));
+            for note in held.missing_notes() {
+                eprintln!("pointsman: {note}");
+            }
             before
         };
         // Bound before anything else: an address that is taken must leave everything as it was.

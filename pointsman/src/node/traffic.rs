@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use balance::{Balancer, Context, Standing, standing};
-use fronts::{Choice, Explanation, NoInstance, PassedOver, Question, Standing as Stands, Traffic};
+use fronts::{
+    CertificateRefused, Choice, Explanation, NoInstance, PassedOver, Question, SeenCertificate,
+    Standing as Stands, Traffic,
+};
 use model::{
-    Endpoint, InstanceId, ListenerTable, Revision, Role, RoutingTable, ServiceTable, Speaks, View,
+    CertificateName, Endpoint, InstanceId, ListenerTable, Revision, Role, RoutingTable,
+    ServiceTable, Speaks, View,
 };
 use registry::{Record, Service};
 
@@ -95,6 +99,23 @@ impl Traffic for Shared {
             None => Ok(()),
             Some(fault) => Err(format!("the registry takes no writes: {fault}")),
         }
+    }
+
+    fn certificates(&self) -> Vec<SeenCertificate> {
+        self.seen_certificates()
+    }
+
+    fn set_certificate(
+        &self,
+        name: &CertificateName,
+        certificate: &str,
+        key: &str,
+    ) -> Result<(bool, SeenCertificate), CertificateRefused> {
+        Shared::set_certificate(self, name, certificate, key)
+    }
+
+    fn remove_certificate(&self, name: &CertificateName) -> Result<bool, CertificateRefused> {
+        Shared::remove_certificate(self, name)
     }
 }
 

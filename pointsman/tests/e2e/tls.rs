@@ -27,8 +27,8 @@ pub(crate) struct Authority {
 
 /// A certificate and its key, both PEM.
 pub(crate) struct Identity {
-    cert: String,
-    key: String,
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
@@ -66,7 +66,7 @@ impl Authority {
         self.signed_with(key, &CertificateParams::new(names).unwrap())
     }
 
-    fn signed(&self, params: &CertificateParams) -> Identity {
+    pub(crate) fn signed(&self, params: &CertificateParams) -> Identity {
         self.signed_with(&KeyPair::generate().unwrap(), params)
     }
 

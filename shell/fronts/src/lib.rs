@@ -11,5 +11,6 @@ pub use directory::{
     Reason, Refused,
 };
 pub use traffic::{
-    Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question, Standing, Traffic,
+    CertificateRefused, Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question,
+    SeenCertificate, Standing, Traffic,
 };

@@ -1,9 +1,11 @@
 //! What fronts ask of the data plane.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
-use model::{Endpoint, Health, InstanceId, Role, ServiceKey, View};
+use model::{CertificateName, Endpoint, Health, InstanceId, Role, ServiceKey, View};
 use serde::Serialize;
+use thiserror::Error;
 
 /// The data plane's decisions and numbers.
 pub trait Traffic: Send + Sync + 'static {
@@ -29,6 +31,58 @@ pub trait Traffic: Send + Sync + 'static {
     ///
     /// What is missing, in words.
     fn ready(&self) -> Result<(), String>;
+
+    /// Every certificate that this node shows to others, or was given, or is to be given. Reads files.
+    fn certificates(&self) -> Vec<SeenCertificate>;
+
+    /// Gives the node a certificate, PEM, with those that lead from it to a root, and its key. Whoever's configuration names it uses it
+    /// from then on, after a restart too; nobody's connection ends. Writes files. Returns whether there was none of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateRefused`] says why not; what was there before stays.
+    fn set_certificate(
+        &self,
+        name: &CertificateName,
+        certificate: &str,
+        key: &str,
+    ) -> Result<(bool, SeenCertificate), CertificateRefused>;
+
+    /// Has the node forget a certificate that it was given; false if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateRefused`] says why not.
+    fn remove_certificate(&self, name: &CertificateName) -> Result<bool, CertificateRefused>;
+}
+
+/// A certificate as others may know it: without its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenCertificate {
+    /// The name under which the node is given it; none for one from a file of the configuration's.
+    pub name: Option<CertificateName>,
+    /// The configuration's file.
+    pub file: Option<String>,
+    /// The hosts that it is for.
+    pub hosts: Vec<String>,
+    /// The last second at which it is good; none as long as there is none of the name.
+    pub expires: Option<SystemTime>,
+    /// Who shows it to others: `listener web`.
+    pub used_by: Vec<String>,
+}
+
+/// Why a node does not take a certificate, or keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CertificateRefused {
+    /// It cannot be used, and why.
+    #[error("{0}")]
+    Unusable(String),
+    /// The configuration names it for these.
+    #[error("it is used by {}: take it out of the configuration first", .0.join(", "))]
+    InUse(Vec<String>),
+    /// The disk did not take it.
+    #[error("{0}")]
+    NotWritten(String),
 }
 
 /// Why no instance could be chosen.

@@ -74,6 +74,24 @@ fn tls_that_cannot_work_is_refused() {
             "has no meaning with protocol = \"https\"",
         ),
         (tls(", client_auth = \"required\""), "nobody signs"),
+        (
+            listener(
+                "service = \"a\"\nprotocol = \"https\"\ntls = { certificates = [{ cert = \"a\" }] }",
+            ),
+            "is not one of cert with key, and name",
+        ),
+        (
+            listener(
+                "service = \"a\"\nprotocol = \"https\"\ntls = { certificates = [{ name = \"a\", key = \"b\" }] }",
+            ),
+            "is not one of cert with key, and name",
+        ),
+        (
+            listener(
+                "service = \"a\"\nprotocol = \"https\"\ntls = { certificates = [{ name = \"../a\" }] }",
+            ),
+            "has '/' in it",
+        ),
         (tls(", client_ca = \"c\""), "not asked for certificates"),
         (tls(", min_version = \"1.1\""), "1.1"),
         (service("tls = { cert = \"a\" }"), "one of cert and key"),
@@ -554,6 +572,47 @@ fn filters_that_cannot_work_are_refused() {
         "path = \"/\"\nservice = \"a\"\nfilters.rewrite = { prefix = \"/\" }",
     ));
     assert!(exact.contains("has no path_prefix"), "{exact}");
+}
+
+#[test]
+fn routes_have_what_their_listener_says_unless_they_say_otherwise() {
+    let text = listener(
+        "filters = { max_body = \"1MiB\", deny = [\"10.0.0.0/8\"], compress = {}, rate_limit = [{ rate = \"1/s\" }] }\n\
+         service = \"rest\"\n\
+         route = [\n\
+         { path = \"/all\", service = \"a\" },\n\
+         { path = \"/own\", service = \"a\", filters = { max_body = \"2MiB\", deny = [], rate_limit = [] } },\n\
+         { path = \"/none\", service = \"a\", filters = { inherit = false, host = \"h\" } },\n\
+         ]",
+    );
+    let config = parse_one(&text).unwrap().config;
+    let seen: Vec<_> = config.listener["web"]
+        .routes
+        .iter()
+        .map(|route| {
+            let filters = &route.filters;
+            let mib = filters.max_body.map(|size| size.0 >> 20);
+            let (deny, rates) = (filters.access.deny.len(), filters.rate_limits.len());
+            (mib, deny, rates, filters.compress.is_some())
+        })
+        .collect();
+    let all = (Some(1), 1, 1, true);
+    assert_eq!(seen, [all, (Some(2), 0, 0, true), (None, 0, 0, false), all]);
+    // Written out, it means the same.
+    let again = parse_one(&config.to_toml()).unwrap().config;
+    assert_eq!(again, config, "{}", config.to_toml());
+    for (keys, why) in [
+        ("rewrite = { path = \"/\" }", "goes by a route's path"),
+        ("inherit = false", "is for a route to say"),
+        ("max_bodi = 1", "did you mean max_body?"),
+    ] {
+        let fault = one(&listener(&format!("service = \"a\"\nfilters.{keys}")));
+        assert!(fault.contains(why), "{fault}");
+    }
+    let fault = one(&listener(
+        "service = \"a\"\nprotocol = \"tcp\"\nfilters.max_body = \"1MiB\"",
+    ));
+    assert!(fault.contains("has no meaning with protocol"), "{fault}");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    ByteSize, InstanceId, Namespace, Period, RetryOn, ServiceKey, ServiceName, StatusRange,
+    ByteSize, CertificateName, InstanceId, Namespace, Period, RetryOn, ServiceKey, ServiceName,
+    StatusRange,
 };
 use serde_json::{Value as Json, json};
 
@@ -154,6 +155,18 @@ impl Text for ServiceKey {
 }
 
 impl Text for InstanceId {
+    const EXPECTED: &'static str = "a name";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        named(text)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for CertificateName {
     const EXPECTED: &'static str = "a name";
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::cluster::PeerTls;
 use anyhow::{Context, anyhow, bail};
-use config::{Certificate, ClientAuth, Protocol, ServiceTls, TlsVersion};
+use config::{ClientAuth, Protocol, ServiceTls, TlsVersion};
 use proxy::InstanceTls;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -23,7 +23,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::names::ByName;
-use super::{ListenerSettings, Made, Shown};
+use super::{Files, ListenerSettings, Made, Shown};
 
 /// The largest file: the bundle of all public authorities is a twentieth of it.
 const MAX_FILE: u64 = 4 << 20;
@@ -31,14 +31,23 @@ const MAX_FILE: u64 = 4 << 20;
 /// What a listener needs. Every one has tickets of its own: a session begun at one listener, or with other
 /// certificates or another authority of clients, is not resumed; within a listener rustls resumes only for the same
 /// server name.
-pub(super) fn listener(
-    (tls, protocol, http2): &ListenerSettings,
-) -> anyhow::Result<Made<Arc<ServerConfig>>> {
+pub(super) fn listener(settings: &ListenerSettings) -> anyhow::Result<Made<Arc<ServerConfig>>> {
+    let ListenerSettings {
+        tls,
+        protocol,
+        http2,
+        certificates,
+    } = settings;
     let mut by_name = ByName::default();
-    let mut shown = Vec::new();
-    for files in &tls.certificates {
-        let (certificate, names, seen) = certified(files)?;
-        by_name.add(&names, &Arc::new(certificate));
+    let (mut shown, mut missing) = (Vec::new(), Vec::new());
+    for files in certificates {
+        if let Some(name) = files.given.as_ref().filter(|_| !files.cert.exists()) {
+            // Not a fault: the node has to serve before anybody can give it one.
+            missing.push(name.clone());
+            continue;
+        }
+        let (certificate, seen) = certified(files)?;
+        by_name.add(&seen.names, &Arc::new(certificate));
         shown.push(seen);
     }
     let versions = match tls.min_version {
@@ -73,19 +82,18 @@ pub(super) fn listener(
         _ => tls.alpn.iter().map(|name| name.as_bytes().into()).collect(),
     };
     let value = Arc::new(config);
-    Ok(Made { value, shown })
+    Ok(Made {
+        value,
+        shown,
+        missing,
+    })
 }
 
 /// What connections between nodes of a cluster need: both sides show a certificate that the cluster's authority has
 /// signed.
 pub(in crate::node) fn peers([cert, key, ca]: &[PathBuf; 3]) -> anyhow::Result<PeerTls> {
-    let files = Certificate {
-        cert: cert.clone(),
-        key: key.clone(),
-        ocsp: None,
-    };
     // For the errors that it finds.
-    certified(&files)?;
+    certified(&Files::of(cert, key))?;
     let roots = Arc::new(authorities(ca)?);
     let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
     let server = ServerConfig::builder_with_provider(provider())
@@ -140,13 +148,8 @@ pub(super) fn service(tls: &ServiceTls) -> anyhow::Result<Made<InstanceTls>> {
     let config = match &tls.identity {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => {
-            let files = Certificate {
-                cert: cert.clone(),
-                key: key.clone(),
-                ocsp: None,
-            };
             // For the errors that it finds.
-            let (_, _, seen) = certified(&files)?;
+            let (_, seen) = certified(&Files::of(cert, key))?;
             shown.push(seen);
             builder.with_client_auth_cert(chain(cert)?, private_key(key)?)?
         }
@@ -158,40 +161,82 @@ pub(super) fn service(tls: &ServiceTls) -> anyhow::Result<Made<InstanceTls>> {
         many: Arc::new(many),
         server_name: server_name.transpose()?,
     };
-    Ok(Made { value, shown })
+    let missing = Vec::new();
+    Ok(Made {
+        value,
+        shown,
+        missing,
+    })
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// A certificate with its key, the names in it, and what is told of it.
-fn certified(files: &Certificate) -> anyhow::Result<(CertifiedKey, Vec<String>, Shown)> {
-    let chain = chain(&files.cert)?;
-    let file = files.cert.display();
-    let (names, not_after) = read_certificate(&chain[0])
-        .with_context(|| format!("{file}: the first certificate cannot be read; make it anew"))?;
-    let key = private_key(&files.key)?;
-    let key_file = files.key.display();
+/// A certificate with its key, and what is told of it.
+fn certified(files: &Files) -> anyhow::Result<(CertifiedKey, Shown)> {
+    let (cert, key) = (read(&files.cert)?, read(&files.key)?);
+    let (cert_file, key_file) = (files.cert.display(), files.key.display());
+    let (mut certified, shown) = pair(
+        (&cert, &cert_file.to_string()),
+        (&key, &key_file.to_string()),
+        files,
+    )?;
+    if let Some(ocsp) = &files.ocsp {
+        certified.ocsp = Some(read(ocsp)?);
+    }
+    Ok((certified, shown))
+}
+
+/// What is told of a certificate that can be used.
+pub(super) fn shown(files: &Files) -> anyhow::Result<Shown> {
+    certified(files).map(|(_, shown)| shown)
+}
+
+/// A certificate that somebody gives: PEM with the key in it. It must be good now; what is told of it.
+pub(super) fn given(pem: &[u8], files: &Files) -> anyhow::Result<Shown> {
+    if pem.len() as u64 > MAX_FILE {
+        bail!("it is longer than any certificate should be (4 MiB)");
+    }
+    let (_, shown) = pair((pem, "certificate"), (pem, "key"), files)?;
+    let now = SystemTime::now();
+    if shown.has_expired(now) {
+        bail!("the certificate has expired: clients would refuse it");
+    }
+    if shown.not_before > now {
+        bail!("the certificate is not good yet: clients would refuse it; look at the clocks");
+    }
+    Ok(shown)
+}
+
+/// A certificate and its key as they are read, each with what it is called in errors.
+fn pair(
+    (cert, cert_name): (&[u8], &str),
+    (key, key_name): (&[u8], &str),
+    files: &Files,
+) -> anyhow::Result<(CertifiedKey, Shown)> {
+    let chain = certificates(cert, cert_name)?;
+    let shown = read_certificate(&chain[0], files).with_context(|| {
+        format!("{cert_name}: the first certificate cannot be read; make it anew")
+    })?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|fault| {
+        anyhow!("{key_name} has no private key in it that can be used: {fault}; it should be PEM, not encrypted")
+    })?;
     let key = provider()
         .key_provider
         .load_private_key(key)
         .with_context(|| {
-            format!("{key_file}: no key of a kind that is known (RSA, ECDSA, Ed25519)")
+            format!("{key_name}: no key of a kind that is known (RSA, ECDSA, Ed25519)")
         })?;
-    let mut certified = CertifiedKey::new(chain, key);
+    let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(|_| {
-        anyhow!("{key_file} is not the key of the certificate in {file}: the two files must belong together")
+        anyhow!("{key_name} is not the key of the certificate in {cert_name}: the two must belong together")
     })?;
-    if let Some(ocsp) = &files.ocsp {
-        certified.ocsp = Some(read(ocsp)?);
-    }
-    let file = files.cert.clone();
-    Ok((certified, names, Shown { file, not_after }))
+    Ok((certified, shown))
 }
 
-/// The names in a certificate, and the last second at which it is good.
-fn read_certificate(der: &[u8]) -> anyhow::Result<(Vec<String>, SystemTime)> {
+/// What a certificate says of itself.
+fn read_certificate(der: &[u8], files: &Files) -> anyhow::Result<Shown> {
     let (_, certificate) = X509Certificate::from_der(der)?;
     let names = certificate.subject_alternative_name()?;
     let names = names.iter().flat_map(|names| &names.value.general_names);
@@ -199,9 +244,15 @@ fn read_certificate(der: &[u8]) -> anyhow::Result<(Vec<String>, SystemTime)> {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
     });
-    let not_after = certificate.validity().not_after.timestamp().max(0);
-    let not_after = UNIX_EPOCH + Duration::from_secs(not_after as u64);
-    Ok((names.collect(), not_after))
+    let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64);
+    let validity = certificate.validity();
+    Ok(Shown {
+        file: files.cert.clone(),
+        given: files.given.clone(),
+        names: names.collect(),
+        not_before: time(validity.not_before.timestamp()),
+        not_after: time(validity.not_after.timestamp()),
+    })
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -224,15 +275,15 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 fn chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let bytes = read(path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    certificates(&read(path)?, &path.display().to_string())
+}
+
+fn certificates(pem: &[u8], name: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => bail!(
-            "{} has no certificate in it: it should be PEM",
-            path.display()
-        ),
-        Err(fault) => bail!("{} is no PEM: {fault}", path.display()),
+        Ok(_) => bail!("{name} has no certificate in it: it should be PEM"),
+        Err(fault) => bail!("{name} is no PEM: {fault}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod load;
 mod names;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
-use config::{Config, ListenerTls, Protocol, ServiceTls};
-use model::ServiceKey;
+use config::{CertificateSource, Config, ListenerTls, Protocol, ServiceTls};
+use model::{CertificateName, ServiceKey};
 use proxy::{InstanceTls, TlsTable};
 use rustls::ServerConfig;
 use telemetry::{Exposition, Kind};
@@ -39,6 +40,8 @@ pub(super) struct Certificates {
     zookeeper: Option<Entry<ListenerSettings, Arc<ServerConfig>>>,
     /// Changed files that could not be used.
     failures: u64,
+    /// The node's data directory, below which those are that it is given.
+    data: PathBuf,
 }
 
 /// What was made from settings and the files that they name.
@@ -56,14 +59,49 @@ struct Entry<S, M> {
 struct Made<M> {
     value: M,
     shown: Vec<Shown>,
+    /// Those that the node is yet to be given.
+    missing: Vec<CertificateName>,
 }
 
 /// A certificate that is shown to others.
 #[derive(Clone)]
 struct Shown {
     file: PathBuf,
+    /// The name under which the node was given it, if it was.
+    given: Option<CertificateName>,
+    /// Those that it is for.
+    names: Vec<String>,
+    /// The first second at which it is good.
+    not_before: SystemTime,
     /// The last second at which it is good.
     not_after: SystemTime,
+}
+
+impl Shown {
+    fn has_expired(&self, now: SystemTime) -> bool {
+        self.not_after < now
+    }
+}
+
+/// Where a certificate and its key are.
+#[derive(Clone, Debug, PartialEq)]
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+    ocsp: Option<PathBuf>,
+    /// The name under which the node is given it.
+    given: Option<CertificateName>,
+}
+
+impl Files {
+    fn of(cert: &Path, key: &Path) -> Self {
+        Self {
+            cert: cert.into(),
+            key: key.into(),
+            ocsp: None,
+            given: None,
+        }
+    }
 }
 
 /// What a file looks like from outside.
@@ -86,16 +124,42 @@ trait Settings: Clone + PartialEq {
     fn load(&self) -> anyhow::Result<Made<Self::Made>>;
 }
 
-/// What a listener's TLS is made from, beside the files: the protocols that it offers go by what it speaks, and by whether that may be HTTP/2.
-type ListenerSettings = (ListenerTls, Protocol, bool);
+/// What a listener's TLS is made from: the protocols that it offers go by what it speaks, and by whether that may be HTTP/2.
+#[derive(Clone, PartialEq)]
+struct ListenerSettings {
+    tls: ListenerTls,
+    protocol: Protocol,
+    http2: bool,
+    certificates: Vec<Files>,
+}
+
+impl ListenerSettings {
+    /// With what the node is given below `data`.
+    fn new(tls: &ListenerTls, protocol: Protocol, http2: bool, data: &Path) -> Self {
+        let files = |certificate: &config::Certificate| {
+            let files = match &certificate.source {
+                CertificateSource::Files { cert, key } => Files::of(cert, key),
+                CertificateSource::Given(name) => store::files(data, name),
+            };
+            let ocsp = certificate.ocsp.clone();
+            Files { ocsp, ..files }
+        };
+        Self {
+            certificates: tls.certificates.iter().map(files).collect(),
+            tls: tls.clone(),
+            protocol,
+            http2,
+        }
+    }
+}
 
 impl Settings for ListenerSettings {
     type Made = Arc<ServerConfig>;
 
     fn files(&self) -> Vec<&Path> {
-        let certificates = self.0.certificates.iter();
+        let certificates = self.certificates.iter();
         let files = certificates.flat_map(|c| [Some(&c.cert), Some(&c.key), c.ocsp.as_ref()]);
-        let ca = self.0.client_auth.as_ref().map(|(_, ca)| ca);
+        let ca = self.tls.client_auth.as_ref().map(|(_, ca)| ca);
         files.chain([ca]).flatten().map(PathBuf::as_path).collect()
     }
 
@@ -142,8 +206,28 @@ impl<S: Settings> Entry<S, S::Made> {
         }
         self.prints = prints;
         let loaded = self.settings.load();
+        let loaded = loaded.and_then(|new| self.made.replaced_by(new));
         self.stale = loaded.is_err();
         Some(loaded.map(|made| self.made = made))
+    }
+}
+
+impl<M> Made<M> {
+    /// What follows it: `new`, unless that has expired and this has not.
+    fn replaced_by(&self, new: Self) -> anyhow::Result<Self> {
+        let now = SystemTime::now();
+        let good = |file: &Path| {
+            let before = self.shown.iter().find(|shown| shown.file == file);
+            before.is_some_and(|shown| !shown.has_expired(now))
+        };
+        let worse = new
+            .shown
+            .iter()
+            .find(|s| s.has_expired(now) && good(&s.file));
+        match worse {
+            None => Ok(new),
+            Some(shown) => bail!("the certificate in {} has expired", shown.file.display()),
+        }
     }
 }
 
@@ -152,6 +236,14 @@ fn prints(settings: &impl Settings) -> Vec<Print> {
 }
 
 impl Certificates {
+    /// None yet, of a node with this data directory.
+    pub(super) fn at(data: &Path) -> Self {
+        Self {
+            data: data.into(),
+            ..Self::default()
+        }
+    }
+
     /// What a configuration needs; what is loaded already is taken from here.
     ///
     /// # Errors
@@ -159,12 +251,13 @@ impl Certificates {
     pub(super) fn follow(&self, config: &Config) -> anyhow::Result<Self> {
         let mut new = Self {
             failures: self.failures,
-            ..Self::default()
+            ..Self::at(&self.data)
         };
         let mut faults = Vec::new();
         for (name, listener) in &config.listener {
             let Some(tls) = &listener.tls else { continue };
-            let settings = (tls.clone(), listener.protocol, listener.http2.enabled);
+            let http2 = listener.http2.enabled;
+            let settings = ListenerSettings::new(tls, listener.protocol, http2, &self.data);
             match Entry::new(settings, self.listeners.get(name)) {
                 Ok(entry) => drop(new.listeners.insert(name.clone(), entry)),
                 Err(fault) => faults.push(format!("listener {name}: {fault:#}")),
@@ -180,7 +273,7 @@ impl Certificates {
         let zookeeper = config.front.zookeeper.as_ref();
         if let Some(tls) = zookeeper.and_then(|front| front.tls.as_ref()) {
             // Bytes both ways, as far as TLS is concerned.
-            let settings = (tls.clone(), Protocol::Tcp, false);
+            let settings = ListenerSettings::new(tls, Protocol::Tcp, false, &self.data);
             match Entry::new(settings, self.zookeeper.as_ref()) {
                 Ok(entry) => new.zookeeper = Some(entry),
                 Err(fault) => faults.push(format!("front zookeeper: {fault:#}")),
@@ -256,7 +349,7 @@ impl Certificates {
     /// Warnings of certificates that end soon, or have ended.
     pub(super) fn ending(&self) -> Vec<String> {
         let now = SystemTime::now();
-        let mut notes = Vec::new();
+        let mut notes = self.missing_notes();
         for (whose, shown) in self.shown() {
             let file = shown.file.display();
             match shown.not_after.duration_since(now) {
@@ -271,6 +364,27 @@ impl Certificates {
             }
         }
         notes
+    }
+
+    /// Warnings of certificates that the node is yet to be given.
+    pub(super) fn missing_notes(&self) -> Vec<String> {
+        let note = |(whose, name): (String, &CertificateName)| {
+            format!(
+                "WARNING: {whose}: there is no certificate {name} yet: give it by `pointsman certificate set {name} --certificate FILE --key FILE`"
+            )
+        };
+        self.missing().map(note).collect()
+    }
+
+    /// Those that the node is yet to be given, with whose they are.
+    fn missing(&self) -> impl Iterator<Item = (String, &CertificateName)> {
+        let listeners = self.listeners.iter();
+        let listeners = listeners.map(|(name, e)| (format!("listener {name}"), e));
+        let front = self.zookeeper.iter().map(|e| (FRONT.to_owned(), e));
+        listeners.chain(front).flat_map(|(whose, e)| {
+            let missing = e.made.missing.iter();
+            missing.map(move |name| (whose.clone(), name))
+        })
     }
 
     /// The certificates shown, with whose they are.

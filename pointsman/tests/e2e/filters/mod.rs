@@ -5,6 +5,7 @@ mod auth;
 mod bandwidth;
 mod compress;
 mod cors;
+mod everywhere;
 mod headers;
 mod limits;
 mod pages;

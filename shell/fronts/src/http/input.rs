@@ -6,7 +6,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use model::{InstanceId, NameError, Namespace, ServiceKey, ServiceName};
+use model::{CertificateName, InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 
 use super::fault::{Faults, clip, unknown};
 use super::problem::Problem;
@@ -64,6 +64,11 @@ impl Input {
     /// The instance named in the path.
     pub(crate) fn instance_id(&mut self) -> Option<InstanceId> {
         self.in_path("id")
+    }
+
+    /// The certificate named in the path.
+    pub(crate) fn certificate_name(&mut self) -> Option<CertificateName> {
+        self.in_path("certificate")
     }
 
     /// The node named in the path.

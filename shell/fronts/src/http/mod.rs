@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod certificates;
 mod check;
 mod cluster;
 mod decisions;
@@ -79,7 +80,7 @@ type Entry = (&'static str, fn() -> MethodRouter<Arc<Api>>);
 type Shared = axum::extract::State<Arc<Api>>;
 
 /// Every path there is. `openapi.json` describes the same; a test compares them.
-const ROUTES: [Entry; 22] = [
+const ROUTES: [Entry; 24] = [
     ("/v1/services", || get(services::list)),
     ("/v1/services/{service}", || get(services::show)),
     ("/v1/services/{service}/watch", || get(watch::watch)),
@@ -105,6 +106,10 @@ const ROUTES: [Entry; 22] = [
     ("/v1/cluster/transfer", || post(cluster::transfer)),
     ("/v1/cluster/home", || get(cluster::home)),
     ("/v1/cluster/snapshot", || get(cluster::snapshot)),
+    ("/v1/certificates", || get(certificates::list)),
+    ("/v1/certificates/{certificate}", || {
+        put(certificates::set).delete(certificates::remove)
+    }),
     ("/register", || post(tutorial::register)),
     ("/query", || get(tutorial::query)),
     ("/load_balance", || post(tutorial::load_balance)),

@@ -165,7 +165,8 @@ impl Session {
             at: self.worker.now(),
             method: request.kind,
             version: request.version,
-            keep_alive: request.keep_alive,
+            // What is sent behind a CONNECT that is declined may have been meant for the tunnel, and be somebody else's.
+            keep_alive: request.keep_alive && request.kind != h1::MethodKind::Connect,
             call: Call::of(request, &plan, (listener, snapshot), self.worker.now()),
             body,
             streamed: false,

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use model::{
-    Endpoint, EndpointStats, Health, Host, InstanceId, Moment, Revision, ServiceKey, View,
+    CertificateName, Endpoint, EndpointStats, Health, Host, InstanceId, Moment, Revision,
+    ServiceKey, View,
 };
 use registry::leases::{MassLoss, Renewal};
 use registry::replication::Change;
@@ -15,8 +16,8 @@ use registry::{
 use tokio::sync::watch;
 
 use crate::{
-    Changes, Choice, Closed, Directory, ExplainedRoute, Explanation, NoInstance, PassedOver,
-    Pending, Question, Refused, Standing, Traffic,
+    CertificateRefused, Changes, Choice, Closed, Directory, ExplainedRoute, Explanation,
+    NoInstance, PassedOver, Pending, Question, Refused, SeenCertificate, Standing, Traffic,
 };
 
 pub(crate) struct Memory {
@@ -30,6 +31,7 @@ pub(crate) struct Memory {
     pub(crate) not_ready: Mutex<Option<String>>,
     /// How old it says that it is.
     pub(crate) age: Mutex<Option<Duration>>,
+    certificates: Mutex<Vec<SeenCertificate>>,
 }
 
 impl Memory {
@@ -44,6 +46,7 @@ impl Memory {
             stats: Mutex::default(),
             not_ready: Mutex::default(),
             age: Mutex::new(Some(Duration::from_millis(75))),
+            certificates: Mutex::default(),
         })
     }
 
@@ -275,6 +278,51 @@ impl Traffic for Memory {
         match self.not_ready.lock().unwrap().clone() {
             Some(why) => Err(why),
             None => Ok(()),
+        }
+    }
+
+    fn certificates(&self) -> Vec<SeenCertificate> {
+        self.certificates.lock().unwrap().clone()
+    }
+
+    /// The key of a good one is `b`.
+    fn set_certificate(
+        &self,
+        name: &CertificateName,
+        certificate: &str,
+        key: &str,
+    ) -> Result<(bool, SeenCertificate), CertificateRefused> {
+        if key != "b" {
+            let why = "key is not the key of the certificate".into();
+            return Err(CertificateRefused::Unusable(why));
+        }
+        let seen = SeenCertificate {
+            name: Some(name.clone()),
+            file: None,
+            hosts: vec![certificate.into()],
+            expires: Some(SystemTime::UNIX_EPOCH),
+            used_by: vec!["listener web".into()],
+        };
+        let mut all = self.certificates.lock().unwrap();
+        let before = all.len();
+        all.retain(|seen| seen.name.as_ref() != Some(name));
+        let new = all.len() == before;
+        all.push(seen.clone());
+        Ok((new, seen))
+    }
+
+    fn remove_certificate(&self, name: &CertificateName) -> Result<bool, CertificateRefused> {
+        let mut all = self.certificates.lock().unwrap();
+        let named = |seen: &SeenCertificate| seen.name.as_ref() == Some(name);
+        match all.iter().position(named) {
+            Some(_) if name.as_str() == "used" => {
+                Err(CertificateRefused::InUse(vec!["listener web".into()]))
+            }
+            Some(place) => {
+                all.remove(place);
+                Ok(true)
+            }
+            None => Ok(false),
         }
     }
 }

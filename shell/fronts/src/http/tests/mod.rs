@@ -1,6 +1,7 @@
 //! Real sockets against a registry in memory.
 
 mod calls;
+mod certificates;
 mod forwarding;
 mod hostile;
 pub(crate) mod memory;

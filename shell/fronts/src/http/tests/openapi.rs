@@ -45,6 +45,7 @@ fn example(path: &str) -> String {
     path.replace("{service}", "shop")
         .replace("{id}", "a")
         .replace("{name}", "n4")
+        .replace("{certificate}", "shop")
 }
 
 /// The names that an answer lists as known in its complaint about `qqqq`.
@@ -157,7 +158,7 @@ async fn every_field_of_a_request_is_described_and_nothing_else_is() {
             }
         }
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 11);
 }
 
 /// Checks values against their schemas, and keeps which properties have been seen.
@@ -331,10 +332,18 @@ async fn every_field_of_an_answer_is_described_and_nothing_else_is() {
     checker.check("NodeAddition", &addition);
     let added = server.call("PUT", "/v1/cluster/nodes/n4", Some(addition));
     checker.check("Message", &added.await.json());
+    let given = json!({ "certificate": "a", "key": "b" });
+    checker.check("CertificateGiven", &given);
+    let target = "/v1/certificates/shop";
+    let set = server.call("PUT", target, Some(given)).await;
+    checker.check("Certificate", &set.json());
+    let all = server.get("/v1/certificates").await;
+    checker.check("CertificateList", &all.json());
     checker.check(
         "Cluster",
         &server.call("GET", "/v1/cluster", None).await.json(),
     );
+    let target = "/v1/services/shop/instances/a";
     *server.memory.refuse.lock().unwrap() = Some(Refused {
         reason: Reason::Overloaded,
         detail: "no".into(),
