@@ -7,9 +7,11 @@ use super::frame::{Frame, SEGMENT_HEADER, VERSION, segment_header};
 use super::scan::Scan;
 use crate::storage::{File, Storage};
 
-/// How many zeros are asked for at a time. Each time costs a sync what it costs a file to grow: with one for
-/// thousands of small frames, nothing.
-const RESERVE: u64 = 1 << 20;
+/// How many zeros are asked for at a time: few enough that the sync that writes them too is not much later than others, and enough
+/// for a thousand small frames.
+const RESERVE: u64 = 256 << 10;
+/// A frame that is larger is not worth being written twice, as zeros and as itself.
+const LARGE: u64 = 64 << 10;
 
 /// The log's files, the last of them open for appending.
 ///
@@ -208,7 +210,7 @@ impl Log {
     /// none, the file grows as it is written, and a disk that is full says so when it is.
     fn reserve(&mut self, bytes: u64) {
         let needed = self.len + bytes;
-        if needed > self.reserved {
+        if needed > self.reserved && bytes <= LARGE {
             self.reserved = (needed + RESERVE).min(self.segment_size).max(needed);
             let _ = self.file.reserve(self.reserved);
         }

@@ -182,7 +182,7 @@ async fn followed(metrics: &mut WatchReceiverOf<Types, RaftServerMetrics<Types>>
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// All jobs as one batch.

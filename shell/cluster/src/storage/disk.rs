@@ -1,14 +1,18 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FlockOperation, flock, fstatfs};
 
 use super::{File, Storage};
 use crate::OpenError;
 
 const LOCK: &str = "lock";
+/// What is written of zeros at a time.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// File systems that write everything to another place (linux/magic.h, and OpenZFS): btrfs, bcachefs, ZFS.
+const COPYING: [u64; 3] = [0x9123_683e, 0xca45_1a4e, 0x2fc1_2fc1];
 
 /// A directory on a disk, locked against other nodes for as long as this lives.
 #[derive(Debug)]
@@ -16,7 +20,15 @@ pub(crate) struct Disk {
     path: PathBuf,
     /// The directory itself, to be synced.
     directory: fs::File,
+    /// Whether what is written again is written where it was.
+    in_place: bool,
     _lock: fs::File,
+}
+
+/// A file on a disk.
+struct Open {
+    file: fs::File,
+    in_place: bool,
 }
 
 impl Disk {
@@ -34,9 +46,11 @@ impl Disk {
         create_directory(path).map_err(io("create the data directory", path))?;
         let directory = fs::File::open(path).map_err(io("open the data directory", path))?;
         let lock = lock(path)?;
+        let kind = fstatfs(&directory).map(|found| found.f_type as u64);
         Ok(Self {
             path: path.to_owned(),
             directory,
+            in_place: kind.is_ok_and(|kind| !COPYING.contains(&kind)),
             _lock: lock,
         })
     }
@@ -116,13 +130,19 @@ impl Storage for Disk {
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut options = options();
         options.create(true).truncate(true);
-        Ok(Box::new(options.open(self.path.join(name))?))
+        Ok(Box::new(Open {
+            file: options.open(self.path.join(name))?,
+            in_place: self.in_place,
+        }))
     }
 
     fn open(&self, name: &str, at: u64) -> io::Result<Box<dyn File>> {
         let mut file = options().open(self.path.join(name))?;
         file.seek(SeekFrom::Start(at))?;
-        Ok(Box::new(file))
+        Ok(Box::new(Open {
+            file,
+            in_place: self.in_place,
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -138,21 +158,30 @@ impl Storage for Disk {
     }
 }
 
-impl File for fs::File {
+impl File for Open {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+        self.file.write_all(bytes)
     }
 
+    /// Zeros that are written, for blocks that are only allocated (fallocate) are noted as written once they are: that makes a
+    /// sync write the file system's own log as well, whenever there is a new block among what it syncs. Measured (ext4, virtio):
+    /// 4,000 bytes took 35 instead of 56 µs of CPU, and 0.10 instead of 0.19 ms.
     fn reserve(&mut self, len: u64) -> io::Result<()> {
-        Ok(fallocate(&*self, FallocateFlags::empty(), 0, len)?)
+        let mut end = self.file.metadata()?.len();
+        while end < len && self.in_place {
+            let zeros = ZEROS.len().min((len - end) as usize);
+            self.file.write_all_at(&ZEROS[..zeros], end)?;
+            end += zeros as u64;
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.set_len(len)?;
-        self.seek(SeekFrom::Start(len)).map(drop)
+        self.file.set_len(len)?;
+        self.file.seek(SeekFrom::Start(len)).map(drop)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 }

@@ -32,7 +32,7 @@ pub(crate) trait Storage: Send + Sync {
 pub(crate) trait File: Send {
     /// Writes behind what was written before; when it fails, some of the bytes may be there.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes it at least `len` long, with zeros. Not every file system can, and a full disk cannot.
+    /// Makes it at least `len` long, with zeros, if that makes writes to them cheaper. A full disk cannot.
     fn reserve(&mut self, len: u64) -> io::Result<()>;
     /// Cuts off everything from `len` on, and writes on from there.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
