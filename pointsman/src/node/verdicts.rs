@@ -10,26 +10,28 @@ use tokio::time::Instant;
 
 use super::Shared;
 
-/// Who has doubted itself believes itself for so long. Should everything really be down, every node doubts it once at the
-/// most until that is written.
-const BELIEF: Duration = Duration::from_secs(600);
+/// Whoever has doubted itself believes itself for so long, and until it finds something well again: if a service is really down,
+/// every node doubts it once at the most until that is written.
+const BELIEF: Duration = Duration::from_secs(30);
 
 /// Verdicts of the checks go into the registry: those of the node that leads. The others check too, and so know what holds
 /// when one of them takes the lead, and ask whoever leads to look, too; but two that see an instance from different places
 /// would contradict each other for ever.
 pub(super) async fn take(shared: Arc<Shared>, mut reports: health::Reports) {
-    let mut doubted: Option<Instant> = None;
+    let (mut doubted, mut well_since): (Option<Instant>, bool) = (None, false);
     while let Some(verdicts) = reports.recv().await {
-        let believes = doubted.is_some_and(|then| then.elapsed() < BELIEF);
+        well_since |= verdicts.iter().any(|v| v.health == Health::Passing);
+        let believes = doubted.is_some_and(|then| then.elapsed() < BELIEF || !well_since);
         if shared.registry.leads()
             // It has others.
             && shared.registry.leader().is_some()
             && !believes
-            && shared.registry.read(|registry| nobody_is_well(registry, &verdicts))
+            && shared.registry.read(|registry| most_are_down(registry, &verdicts))
         {
-            doubted = Some(Instant::now());
+            (doubted, well_since) = (Some(Instant::now()), false);
             eprintln!(
-                "pointsman: the checks of this node find no instance well at all: another one is to lead, and to look for itself"
+                "pointsman: the checks of this node find most instances of a service down: another node is to lead, and to look for \
+                 itself"
             );
             shared.registry.hand_over().await;
         }
@@ -47,30 +49,31 @@ pub(super) async fn take(shared: Arc<Shared>, mut reports: health::Reports) {
     }
 }
 
-/// Whether, with these verdicts, all instances that are checked are down, of several. A leader that sees that is more
-/// likely cut off from all of them than all of them are down; and what it writes, all nodes would go by.
-fn nobody_is_well(registry: &Registry, verdicts: &[Verdict]) -> bool {
-    let found: BTreeMap<(&ServiceKey, &InstanceId), Health> = verdicts
-        .iter()
-        .map(|verdict| ((&verdict.key, &verdict.id), verdict.health))
-        .collect();
-    if found.values().all(|health| *health != Health::Critical) {
-        return false;
+/// Whether, with these verdicts, most instances of a service that are checked are down, of several. A leader that sees that is
+/// as likely cut off from them as they are down; and what it writes, all nodes go by.
+fn most_are_down(registry: &Registry, verdicts: &[Verdict]) -> bool {
+    let mut found: BTreeMap<&ServiceKey, BTreeMap<&InstanceId, Health>> = BTreeMap::new();
+    for verdict in verdicts {
+        let service = found.entry(&verdict.key).or_default();
+        service.insert(&verdict.id, verdict.health);
     }
-    let mut checked = 0;
-    for service in registry.services() {
-        for record in service.instances() {
-            if record.instance.check.is_none() {
-                continue;
-            }
-            checked += 1;
-            let found = found.get(&(&service.key, &record.instance.id));
-            if *found.unwrap_or(&record.check_health) != Health::Critical {
-                return false;
-            }
+    // What is well again is no reason to doubt.
+    found.retain(|_, service| service.values().any(|health| *health == Health::Critical));
+    found.iter().any(|(key, found)| {
+        let Some(service) = registry.service(key) else {
+            return false;
+        };
+        let checked = service.instances().filter(|r| r.instance.check.is_some());
+        let (mut whole, mut down) = (0_usize, 0);
+        for record in checked {
+            let health = found
+                .get(&record.instance.id)
+                .unwrap_or(&record.check_health);
+            whole += 1;
+            down += usize::from(*health == Health::Critical);
         }
-    }
-    checked > 1
+        whole > 1 && 2 * down > whole
+    })
 }
 
 #[cfg(test)]
@@ -126,29 +129,29 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_nobody_well_doubts_it_and_whoever_finds_one_does_not() {
+    fn a_leader_that_finds_most_of_a_service_down_doubts_it_and_one_that_finds_few_does_not() {
         let mut registry = Registry::default();
         register(&mut registry, "a", true);
-        let lost = [found(&registry, "a", Health::Critical)];
+        let down = |registry: &Registry, id| found(registry, id, Health::Critical);
         // One by itself may well be down.
-        assert!(!nobody_is_well(&registry, &lost));
-        register(&mut registry, "b", true);
+        assert!(!most_are_down(&registry, &[down(&registry, "a")]));
+        for id in ["b", "c", "d"] {
+            register(&mut registry, id, true);
+        }
         register(&mut registry, "unchecked", false);
-        let well = Command::SetHealth(vec![found(&registry, "b", Health::Passing)]);
-        registry.apply(registry.revision().next(), &well);
-        assert!(!nobody_is_well(&registry, &lost));
-        let both = [lost[0].clone(), found(&registry, "b", Health::Critical)];
-        assert!(nobody_is_well(&registry, &both));
-        // The second, once the first is known to be lost.
-        registry.apply(
-            registry.revision().next(),
-            &Command::SetHealth(lost.to_vec()),
-        );
-        assert!(nobody_is_well(&registry, &both[1..]));
-        assert!(!nobody_is_well(
+        let two = ["a", "b"].map(|id| down(&registry, id));
+        assert!(!most_are_down(&registry, &two));
+        let third = down(&registry, "c");
+        let three = [&two[..], std::slice::from_ref(&third)].concat();
+        assert!(most_are_down(&registry, &three));
+        // One after the other, too; and what is found well is no reason.
+        let first = Command::SetHealth(two.to_vec());
+        registry.apply(registry.revision().next(), &first);
+        assert!(most_are_down(&registry, &[third]));
+        assert!(!most_are_down(
             &registry,
-            &[found(&registry, "a", Health::Passing)]
+            &[found(&registry, "d", Health::Passing)]
         ));
-        assert!(!nobody_is_well(&registry, &[]));
+        assert!(!most_are_down(&registry, &[]));
     }
 }
