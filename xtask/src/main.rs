@@ -3,6 +3,7 @@
 mod bench;
 mod conformance;
 mod docs;
+mod faults;
 mod project;
 mod sim;
 mod test;
@@ -20,6 +21,8 @@ cargo xtask docs              write docs/configuration.md anew
 cargo xtask sim [--quick]     simulate balancing rules; writes target/sim/balance.html
 cargo xtask sim cluster [--seeds N]
                               simulate a cluster and what may happen to it
+cargo xtask faults [--minutes N] [--nodes 3|5] [--seed S]
+                              real nodes, killed, frozen, cut off, short of disk
 cargo xtask bench NAME ARGS   run a benchmark of the bench package, in release
 cargo xtask conformance NAME  clients and test suites of others against the program";
 
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&project),
         ["docs"] => docs::run(&project),
         ["sim", args @ ..] => sim::run(&project, args),
+        ["faults", args @ ..] => faults::run(&project, args),
         ["bench", args @ ..] => bench::run(&project, args),
         ["conformance", args @ ..] => conformance::run(&project, args),
         [] | ["help" | "--help" | "-h"] => {

@@ -4,6 +4,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::conformance;
+use crate::faults;
 use crate::project::{Project, cargo, items};
 use crate::sim;
 use crate::tidy;
@@ -33,6 +34,8 @@ enum Run {
     Cargo(&'static [&'static str]),
     /// A function of the project.
     Task(fn(&Project) -> Result<(), String>),
+    /// The same, which may find that the machine cannot do it, and says why.
+    IfPossible(fn(&Project) -> Result<Option<String>, String>),
     Tidy,
 }
 
@@ -136,6 +139,12 @@ const STEPS: &[Step] = &[
             "--nocapture",
             "--test-threads=1",
         ]),
+    },
+    Step {
+        name: "real faults, briefly",
+        needs: faults::TOOLS,
+        only: Only::TestTarget("pointsman", "faults"),
+        run: Run::IfPossible(faults::briefly),
     },
     Step {
         name: "real databases",
@@ -253,6 +262,13 @@ fn perform(project: &Project, run: &Run) -> Outcome {
         Run::Task(task) => {
             return match task(project) {
                 Ok(()) => Outcome::Passed,
+                Err(why) => Outcome::Failed(why),
+            };
+        }
+        Run::IfPossible(task) => {
+            return match task(project) {
+                Ok(None) => Outcome::Passed,
+                Ok(Some(why)) => Outcome::Skipped(why),
                 Err(why) => Outcome::Failed(why),
             };
         }

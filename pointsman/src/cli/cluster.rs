@@ -342,20 +342,7 @@ fn advice(answer: &Value) -> Vec<String> {
             advice.push(format!("the disk of {name} is nearly full ({free} free): make room, or it will take no writes"));
         }
     }
-    let latest = nodes(answer)
-        .filter_map(|node| node["format"].as_u64())
-        .max();
-    for node in nodes(answer) {
-        if let (Some(format), Some(latest)) = (node["format"].as_u64(), latest)
-            && format < latest
-        {
-            advice.push(format!(
-                "{} has a program that reads format {format} at most, so that nothing is written that takes format {latest}: \
-                 start the newer one there",
-                node["name"].as_str().unwrap_or("-")
-            ));
-        }
-    }
+    advice.extend(older_programs(answer));
     let voters = nodes(answer).filter(|node| node["votes"] == true).count();
     if voters == 2 {
         advice.push("two voters survive the loss of none: add a third".into());
@@ -364,6 +351,21 @@ fn advice(answer: &Value) -> Vec<String> {
         advice.push(format!("{refused}: compare [cluster] on the two nodes"));
     }
     advice
+}
+
+/// Which nodes have a program that is older than that of others.
+fn older_programs(answer: &Value) -> Vec<String> {
+    let formats = nodes(answer).filter_map(|node| node["format"].as_u64());
+    let latest = formats.max().unwrap_or(0);
+    let older = nodes(answer).filter_map(|node| {
+        let format = node["format"].as_u64().filter(|format| *format < latest)?;
+        let name = node["name"].as_str().unwrap_or("-");
+        Some(format!(
+            "{name} has a program that reads format {format} at most, so that nothing is written that takes format {latest}: \
+             start the newer one there"
+        ))
+    });
+    older.collect()
 }
 
 fn nodes(answer: &Value) -> impl Iterator<Item = &Value> {

@@ -23,6 +23,7 @@ mod tables;
 mod tls;
 mod traces;
 mod traffic;
+mod verdicts;
 mod zookeeper;
 
 use std::collections::BTreeMap;
@@ -436,7 +437,7 @@ fn spawn_tasks(
     let fresh = shared.clone();
     vec![
         tokio::spawn(follow::follow(shared.clone(), seen)),
-        tokio::spawn(take_verdicts(shared.clone(), reports)),
+        tokio::spawn(verdicts::take(shared.clone(), reports)),
         tokio::spawn(hurry_checks(shared.clone(), suspected)),
         tokio::spawn(confirm_losses(shared.clone())),
         tokio::spawn(compare_instances(shared.clone())),
@@ -450,25 +451,6 @@ fn spawn_tasks(
         tokio::spawn(files::watch(shared.clone())),
         tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
     ]
-}
-
-/// Verdicts of the checks go into the registry: those of the node that leads. The others check too, and so know what holds
-/// when one of them takes the lead, and ask whoever leads to look, too; but two that see an instance from different places
-/// would contradict each other for ever.
-async fn take_verdicts(shared: Arc<Shared>, mut reports: Reports) {
-    while let Some(verdicts) = reports.recv().await {
-        if !shared.registry.leads() {
-            let seen = verdicts
-                .into_iter()
-                .map(|verdict| (verdict.key, verdict.id));
-            shared.registry.suspect(seen.collect());
-            continue;
-        }
-        if let Err(fault) = shared.registry.verdicts(verdicts).await {
-            eprintln!("pointsman: verdicts of checks were not stored: {fault}");
-            shared.check_anew();
-        }
-    }
 }
 
 /// What a worker saw failing is probed at once.

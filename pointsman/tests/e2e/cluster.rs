@@ -149,10 +149,19 @@ fn three_nodes_of_one_configuration_answer_alike_and_say_how_they_are() {
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.status.success(), "{text}");
     assert!(text.contains(&format!("leader {leader}, term ")), "{text}");
+    assert!(
+        text.contains("VERSION") && text.contains("FORMAT"),
+        "{text}"
+    );
     let said = pointsman(["cluster", "status", "--json", "--api", &api]);
     let status: Value = serde_json::from_slice(&said.stdout).expect("JSON");
     assert_eq!(status["nodes"].as_array().map(Vec::len), Some(3));
     assert_eq!(status["leader"], leader);
+    // All have the same program: nothing is kept back.
+    let written = status["format"].as_u64().expect("a format");
+    for node in status["nodes"].as_array().expect("nodes") {
+        assert_eq!(node["format"], written, "{status}");
+    }
 }
 
 #[test]

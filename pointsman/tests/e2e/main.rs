@@ -24,6 +24,7 @@ mod limits;
 mod matches;
 mod mirror;
 mod observe;
+mod older;
 mod origins;
 mod persistence;
 mod policies;

@@ -60,8 +60,16 @@ pub(crate) enum Fault {
 pub(crate) struct Done {
     to: Vec<(What, Place)>,
     parted: Option<Place>,
-    /// Who is away, and the revision of what it has.
-    away: Option<(Place, u64)>,
+    away: Option<Away>,
+}
+
+/// Somebody who is away until the log has been compacted.
+struct Away {
+    place: Place,
+    /// What it had registered, by its revision.
+    had: u64,
+    /// Its last snapshot.
+    snapshot: u64,
 }
 
 const WHATS: [What; 9] = [
@@ -161,16 +169,18 @@ impl Fault {
             }
             Self::Absence => {
                 to.push((What::Kill, follower));
-                away = Some((follower, newest_snapshot(nodes.data(follower))));
+                let had = nodes.site(follower).revision().unwrap_or(u64::MAX);
+                away = Some((follower, had));
             }
         }
         for (what, place) in &to {
             begin(*what, *place, nodes);
         }
-        // Of the killed one, what it had is known now.
-        if let Some((place, revision)) = &mut away {
-            *revision = newest_snapshot(nodes.data(*place)).max(*revision);
-        }
+        let away = away.map(|(place, had)| Away {
+            place,
+            had,
+            snapshot: newest_snapshot(nodes.data(place)),
+        });
         Done { to, parted, away }
     }
 }
@@ -183,7 +193,10 @@ impl Done {
 
     /// Waits until what it is to last for has come, if that is not just a time.
     pub(crate) fn last(&self, nodes: &Nodes) -> Result<(), String> {
-        let Some((place, had)) = self.away else {
+        let Some(Away {
+            place, snapshot, ..
+        }) = self.away
+        else {
             return Ok(());
         };
         let others = (1..=nodes.count()).filter(|other| *other != place);
@@ -197,7 +210,7 @@ impl Done {
                 taken.extend(
                     snapshots(nodes.data(*other))
                         .into_iter()
-                        .filter(|taken| *taken > had),
+                        .filter(|taken| *taken > snapshot),
                 );
             }
             if began.elapsed() > COMPACTION {
@@ -208,6 +221,24 @@ impl Done {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Whoever was away came back by a snapshot: it has applied fewer commands than it lacked.
+    pub(crate) fn verify(&self, nodes: &Nodes) -> Result<(), String> {
+        let Some(Away { place, had, .. }) = self.away else {
+            return Ok(());
+        };
+        let site = nodes.site(place);
+        let (revision, applied) = (
+            site.revision(),
+            site.metric("pointsman_registry_commands_total"),
+        );
+        match (revision, applied) {
+            (Some(revision), Some(applied)) if applied < revision.saturating_sub(had) => Ok(()),
+            found => Err(format!(
+                "n{place} was away from revision {had} on, and has come back by the log, command by command: {found:?}"
+            )),
+        }
     }
 
     /// Undoes it.

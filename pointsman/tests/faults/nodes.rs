@@ -53,6 +53,21 @@ impl Site {
         name(self.place)
     }
 
+    /// The last command that it has applied.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.cluster()?["revision"].as_u64()
+    }
+
+    /// One of its metrics.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        let answer = Caller::default().call(self, "GET", "/metrics", "").ok()?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.parse::<f64>().ok().map(|value| value as u64)
+    }
+
     /// What it says about the cluster.
     fn cluster(&self) -> Option<Value> {
         let answer = Caller::default()

@@ -241,6 +241,7 @@ fn round(
     let mended = Instant::now();
     let leader = nodes.until_well()?;
     let well = mended.elapsed();
+    done.iter().try_for_each(|fault| fault.verify(nodes))?;
     clients.leases.verify(nodes.site(leader))?;
     leases::until_ended(nodes.site(leader), &silent)?;
     let window = match majority {

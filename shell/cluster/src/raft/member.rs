@@ -21,6 +21,7 @@ use super::disk::Disk;
 use super::machine::{Machine, SnapshotFile, snapshot_of};
 use super::types::{Ended, Proposal, Types, entry_id, log_id, raft_vote, vote};
 use super::{Batch, Entry, found, read, report};
+use crate::SubmitError;
 use crate::node::{Shared, lock};
 use crate::peers::{Answers, Handler, Peer};
 use crate::raft::spawn;
@@ -95,21 +96,16 @@ impl Handler for Replica {
             Request::Propose(_) if !read::knows(&self.shared, from.node, from.disk) => {
                 refused(false, &self.not_ours(from))
             }
-            Request::Propose(batch) => {
-                let batch = Encoded::decode(batch).map_err(io::Error::other)?;
-                // What cannot be applied must not get into the log; not here, and not at nodes with older programs.
-                let given = commands(batch.commands).map_err(io::Error::other)?;
-                if let Err(why) = self.shared.queue.admit(&given) {
-                    answers.send(number, refused(false, &why)).await;
+            Request::Propose(batch) => match self.admitted(batch)? {
+                Ok(batch) => {
+                    spawn(async move {
+                        let response = self.propose(batch).await;
+                        answers.send(number, response).await;
+                    });
                     return Ok(());
                 }
-                let batch = Arc::new(Batch::read(batch));
-                spawn(async move {
-                    let response = self.propose(batch).await;
-                    answers.send(number, response).await;
-                });
-                return Ok(());
-            }
+                Err(why) => refused(false, &why),
+            },
             Request::Renew {
                 instances,
                 sessions,
@@ -282,6 +278,14 @@ impl Replica {
             Ok(AppendEntriesResponse::HigherVote(higher)) => Response::HigherVote(vote(&higher)),
             Err(e) => refused(false, &e),
         }
+    }
+
+    /// Reads a batch of another node: what cannot be applied, here or at nodes with older programs, must not get into the log.
+    fn admitted(&self, batch: &[u8]) -> io::Result<Result<Arc<Batch>, SubmitError>> {
+        let batch = Encoded::decode(batch).map_err(io::Error::other)?;
+        let given = commands(batch.commands).map_err(io::Error::other)?;
+        let admitted = self.shared.queue.admit(&given);
+        Ok(admitted.map(|()| Arc::new(Batch::read(batch))))
     }
 
     /// Puts a batch of another node into the log.

@@ -65,3 +65,13 @@ fn what_others_pass_on_to_a_leader_whose_disk_is_full_waits_for_the_next_leader(
         World::new(seed, false).fill_a_leader();
     }
 }
+
+#[test]
+fn a_change_of_voters_is_finished_by_the_next_leader_if_its_own_ends_in_the_middle() {
+    let ended: Vec<Option<bool>> = (0..40)
+        .map(|seed| World::new(seed, false).interrupted_change())
+        .collect();
+    // The first step may be lost with its leader, too: then nothing has changed.
+    let finished = ended.iter().filter(|ended| **ended == Some(true)).count();
+    assert!(finished > 3, "{ended:?}");
+}

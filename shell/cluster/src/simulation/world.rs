@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+mod change;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

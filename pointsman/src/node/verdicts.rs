@@ -1,0 +1,157 @@
+//! What checks have found, on its way into the registry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Health, InstanceId, ServiceKey};
+use registry::{Registry, Verdict};
+use tokio::time::Instant;
+
+use super::Shared;
+
+/// Whoever has doubted itself believes itself for so long, and until it finds something well again: if a service is really down,
+/// every node doubts it once at the most until that is written.
+const BELIEF: Duration = Duration::from_secs(30);
+
+/// Verdicts of the checks go into the registry: those of the node that leads. The others check too, and so know what holds
+/// when one of them takes the lead, and ask whoever leads to look, too; but two that see an instance from different places
+/// would contradict each other for ever.
+pub(super) async fn take(shared: Arc<Shared>, mut reports: health::Reports) {
+    let (mut doubted, mut well_since): (Option<Instant>, bool) = (None, false);
+    while let Some(verdicts) = reports.recv().await {
+        well_since |= verdicts.iter().any(|v| v.health == Health::Passing);
+        let believes = doubted.is_some_and(|then| then.elapsed() < BELIEF || !well_since);
+        if shared.registry.leads()
+            // It has others.
+            && shared.registry.leader().is_some()
+            && !believes
+            && shared.registry.read(|registry| most_are_down(registry, &verdicts))
+        {
+            (doubted, well_since) = (Some(Instant::now()), false);
+            eprintln!(
+                "pointsman: the checks of this node find most instances of a service down: another node is to lead, and to look for \
+                 itself"
+            );
+            shared.registry.hand_over().await;
+        }
+        if !shared.registry.leads() {
+            let seen = verdicts
+                .into_iter()
+                .map(|verdict| (verdict.key, verdict.id));
+            shared.registry.suspect(seen.collect());
+            continue;
+        }
+        if let Err(fault) = shared.registry.verdicts(verdicts).await {
+            eprintln!("pointsman: verdicts of checks were not stored: {fault}");
+            shared.check_anew();
+        }
+    }
+}
+
+/// Whether, with these verdicts, most instances of a service that are checked are down, of several. A leader that sees that is
+/// as likely cut off from them as they are down; and what it writes, all nodes go by.
+fn most_are_down(registry: &Registry, verdicts: &[Verdict]) -> bool {
+    let mut found: BTreeMap<&ServiceKey, BTreeMap<&InstanceId, Health>> = BTreeMap::new();
+    for verdict in verdicts {
+        let service = found.entry(&verdict.key).or_default();
+        service.insert(&verdict.id, verdict.health);
+    }
+    // What is well again is no reason to doubt.
+    found.retain(|_, service| service.values().any(|health| *health == Health::Critical));
+    found.iter().any(|(key, found)| {
+        let Some(service) = registry.service(key) else {
+            return false;
+        };
+        let checked = service.instances().filter(|r| r.instance.check.is_some());
+        let (mut whole, mut down) = (0_usize, 0);
+        for record in checked {
+            let health = found
+                .get(&record.instance.id)
+                .unwrap_or(&record.check_health);
+            whole += 1;
+            down += usize::from(*health == Health::Critical);
+        }
+        whole > 1 && 2 * down > whole
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{CheckKind, CheckSpec, Host, Incarnation, Instance, Timestamp, Weight};
+    use registry::Command;
+
+    use super::*;
+
+    fn key() -> ServiceKey {
+        ServiceKey::in_default("shop".parse().unwrap())
+    }
+
+    fn register(registry: &mut Registry, id: &str, checked: bool) {
+        let check = CheckSpec {
+            kind: CheckKind::Tcp,
+            port: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 1,
+        };
+        let instance = Box::new(Instance {
+            id: id.parse().unwrap(),
+            host: Host::Ip("10.0.0.1".parse().unwrap()),
+            port: 80.try_into().unwrap(),
+            weight: Weight(1),
+            tier: 0,
+            zone: None,
+            tags: Box::default(),
+            metadata: None,
+            lease: None,
+            check: checked.then(|| Box::new(check)),
+            enabled: true,
+            drain: false,
+        });
+        let (key, at) = (key(), Timestamp(1));
+        let command = Command::Register { key, instance, at };
+        registry.apply(registry.revision().next(), &command);
+    }
+
+    fn found(registry: &Registry, id: &str, health: Health) -> Verdict {
+        let id: InstanceId = id.parse().unwrap();
+        let record = registry.instance(&key(), &id).unwrap();
+        Verdict {
+            key: key(),
+            incarnation: Incarnation(record.incarnation.0),
+            id,
+            health,
+            role: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_leader_that_finds_most_of_a_service_down_doubts_it_and_one_that_finds_few_does_not() {
+        let mut registry = Registry::default();
+        register(&mut registry, "a", true);
+        let down = |registry: &Registry, id| found(registry, id, Health::Critical);
+        // One by itself may well be down.
+        assert!(!most_are_down(&registry, &[down(&registry, "a")]));
+        for id in ["b", "c", "d"] {
+            register(&mut registry, id, true);
+        }
+        register(&mut registry, "unchecked", false);
+        let two = ["a", "b"].map(|id| down(&registry, id));
+        assert!(!most_are_down(&registry, &two));
+        let third = down(&registry, "c");
+        let three = [&two[..], std::slice::from_ref(&third)].concat();
+        assert!(most_are_down(&registry, &three));
+        // One after the other, too; and what is found well is no reason.
+        let first = Command::SetHealth(two.to_vec());
+        registry.apply(registry.revision().next(), &first);
+        assert!(most_are_down(&registry, &[third]));
+        assert!(!most_are_down(
+            &registry,
+            &[found(&registry, "d", Health::Passing)]
+        ));
+        assert!(!most_are_down(&registry, &[]));
+    }
+}
