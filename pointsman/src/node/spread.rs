@@ -29,6 +29,8 @@ pub(super) struct Guests {
     run: u64,
     /// Where clients reach the API, `host:port`; empty if that is not known.
     api: Box<str>,
+    /// Whether ZooKeeper's clients may know other nodes.
+    serves_others: bool,
     /// The nodes that have names, as of the last look.
     homes: Mutex<Vec<Neighbour>>,
     pub(super) moved: Moved,
@@ -59,6 +61,7 @@ impl Guests {
             watchers: Arc::default(),
             run: fastrand::u64(..),
             api: advertised(config).unwrap_or_default(),
+            serves_others: serves_others(config),
             homes: Mutex::default(),
             moved: Moved::default(),
         }
@@ -87,19 +90,43 @@ fn advertised(config: &Config) -> Option<Box<str>> {
         return Some(api.clone());
     }
     let bind = config.api.bind;
+    match bind.ip() {
+        ip if ip.is_unspecified() => Some(format!("{}:{}", host(config)?, bind.port()).into()),
+        ip if !is_reached(ip, config) => None,
+        _ => Some(bind.to_string().into()),
+    }
+}
+
+/// Whether clients of ZooKeeper's protocol may come from other machines, and so may know other nodes.
+fn serves_others(config: &Config) -> bool {
+    let front = config.front.zookeeper.as_ref();
+    front.is_some_and(|front| {
+        let secure = front.tls.as_ref().map(|_| front.tls_bind);
+        let mut binds = secure.into_iter().chain([front.bind]);
+        binds.any(|bind| is_reached(bind.ip(), config))
+    })
+}
+
+/// Whether clients that reach an address here reach others in the same way: those of a loopback address are on this machine, and
+/// would find no other node there but those that are, too.
+fn is_reached(ip: IpAddr, config: &Config) -> bool {
+    let host = host(config).unwrap_or_default();
+    let own = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    !ip.is_loopback() || host == "localhost" || own.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Where the other nodes reach this one, without the port.
+fn host(config: &Config) -> Option<String> {
+    let cluster = config.cluster.as_ref()?;
     let name = cluster::node_name(config);
     let own = cluster.peers.get(name.as_str());
     let own = cluster.advertise.as_ref().or(own);
     let host = own.and_then(|at| Some(at.rsplit_once(':')?.0));
-    let host = host.map_or_else(|| cluster.bind.ip().to_string(), ToOwned::to_owned);
-    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let on_loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
-    match bind.ip() {
-        ip if ip.is_unspecified() => Some(format!("{host}:{}", bind.port()).into()),
-        // Clients of other machines would find themselves there.
-        ip if ip.is_loopback() && !on_loopback => None,
-        _ => Some(bind.to_string().into()),
-    }
+    let bound = || match cluster.bind.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    Some(host.map_or_else(bound, ToOwned::to_owned))
 }
 
 impl Shared {
@@ -136,7 +163,8 @@ impl Shared {
                 let cluster = tables.config().cluster.as_ref();
                 cluster.map_or((false, 0), |c| (c.spread, c.weight))
             };
-            let sessions = self.zookeeper.get().map(|front| Lasting {
+            let front = self.zookeeper.get().filter(|_| self.guests.serves_others);
+            let sessions = front.map(|front| Lasting {
                 open: front.guests.count() as u64,
                 leaving: looks.sessions.leaving(),
             });
@@ -155,8 +183,11 @@ impl Shared {
             if spreads {
                 self.spread_sessions(own, &mut looks, &neighbours);
                 self.spread_watches(own, &mut looks, &neighbours);
-            } else if let Some(front) = self.zookeeper.get() {
-                front.guests.pass_on_from(Vec::new());
+            } else {
+                looks = Looks::default();
+                if let Some(front) = self.zookeeper.get() {
+                    front.guests.pass_on_from(Vec::new());
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -197,7 +228,11 @@ impl Shared {
             (looks.homes, looks.since) = (homes, 0);
             looks.misplaced = watchers.misplaced(&home);
         }
-        let served = served(neighbours, |crowd| Some(crowd.watches));
+        // Nobody could be told where a node is whose address is not known; and whose clients come from its own machine only, they
+        // would not get away.
+        let served = served(neighbours, |crowd| {
+            Some(crowd.watches).filter(|_| !crowd.api.is_empty())
+        });
         let who = (own, self.registry.led_by());
         let misplaced = looks.misplaced as u64;
         let orders = looks.watches.handle_timeout(who, &served, misplaced, now());
@@ -230,4 +265,63 @@ fn served(neighbours: &[Neighbour], of: impl Fn(&Crowd) -> Option<Lasting>) -> V
         })
     };
     neighbours.iter().filter_map(served).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> Config {
+        let text = format!(
+            "[node]\nname = \"a\"\n[cluster]\nbind = \"127.0.0.1:1\"\ntoken = \"0123456789abcdef\"\n{more}"
+        );
+        let source = config::Source {
+            name: "test".into(),
+            text,
+        };
+        let parsed = config::parse(&[source], &|_| None);
+        parsed.unwrap_or_else(|faults| panic!("{faults}")).config
+    }
+
+    #[test]
+    fn an_api_is_advertised_where_clients_of_all_nodes_reach_it() {
+        let far = "peers = { a = \"10.0.0.1:7071\" }\n";
+        let near = "peers = { a = \"127.0.0.1:7071\" }\n";
+        for (more, said) in [
+            (
+                format!("{far}[api]\nbind = \"0.0.0.0:70\""),
+                Some("10.0.0.1:70"),
+            ),
+            (
+                format!("{far}[api]\nbind = \"10.1.0.1:70\""),
+                Some("10.1.0.1:70"),
+            ),
+            (format!("{far}[api]\nbind = \"127.0.0.1:70\""), None),
+            (
+                format!("{near}[api]\nbind = \"127.0.0.1:70\""),
+                Some("127.0.0.1:70"),
+            ),
+            (format!("{far}advertise_api = \"a:7\""), Some("a:7")),
+            (
+                "peers = { a = \"[::1]:7071\" }\n[api]\nbind = \"[::]:70\"".into(),
+                Some("[::1]:70"),
+            ),
+        ] {
+            assert_eq!(advertised(&config(&more)).as_deref(), said, "{more}");
+        }
+    }
+
+    #[test]
+    fn sessions_of_clients_on_this_machine_alone_are_not_counted() {
+        let front = |peer: &str, bind: &str| {
+            let more = format!(
+                "peers = {{ a = \"{peer}:7071\" }}\n[front.zookeeper]\nbind = \"{bind}:2181\""
+            );
+            serves_others(&config(&more))
+        };
+        assert!(front("10.0.0.1", "0.0.0.0"));
+        assert!(!front("10.0.0.1", "127.0.0.1"));
+        assert!(front("127.0.0.1", "127.0.0.1"));
+        assert!(front("localhost", "127.0.0.1"));
+    }
 }

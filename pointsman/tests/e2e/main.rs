@@ -10,6 +10,7 @@ mod cluster_checks;
 mod cluster_members;
 mod cluster_reads;
 mod cluster_rescue;
+mod cluster_spread;
 mod command_line;
 mod deadline;
 mod explain;

@@ -248,12 +248,8 @@ impl<'a> Request<'a> {
                 w.option(*committed, |w, id| id.encode(w));
                 encode_entries(entries, out);
             }
-            Self::Vote(ballot) => {
-                w.byte(2);
-                ballot.encode(&mut w);
-            }
-            Self::PreVote(ballot) => {
-                w.byte(3);
+            Self::Vote(ballot) | Self::PreVote(ballot) => {
+                w.byte(2 + u8::from(matches!(self, Self::PreVote(_))));
                 ballot.encode(&mut w);
             }
             Self::Transfer { vote, to, last } => {

@@ -192,7 +192,7 @@ pub struct Crowd {
     pub weight: u16,
     /// Where clients reach its API, `host:port`; empty if that is not known.
     pub api: Box<str>,
-    /// Connections with sessions of the tree; none if it does not serve any.
+    /// Connections with sessions of the tree; none if it does not serve any, or its own machine's only.
     pub sessions: Option<Lasting>,
     /// Watches of services by the native API.
     pub watches: Lasting,

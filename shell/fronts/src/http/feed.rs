@@ -267,6 +267,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::num::NonZeroU16;
+
+    use model::{Host, Instance, Timestamp, Weight};
+    use registry::Command;
+
     use super::*;
     use crate::http::tests::memory::Memory;
 
@@ -311,6 +317,47 @@ mod tests {
         closing.send_replace(true);
         assert!(matches!(frames.recv().await, Ok(Frame::End)));
         assert!(feeds.subscribe(&key()).is_none());
+    }
+
+    fn registration() -> Command {
+        Command::Register {
+            key: key(),
+            instance: Box::new(Instance {
+                id: "a".parse().unwrap(),
+                host: Host::Ip([10, 0, 0, 1].into()),
+                port: NonZeroU16::MIN,
+                weight: Weight::default(),
+                zone: None,
+                tags: Box::default(),
+                metadata: None,
+                lease: None,
+                check: None,
+                enabled: true,
+                drain: false,
+                tier: 0,
+            }),
+            at: Timestamp(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_encoded_once_however_many_watch() {
+        let (closing, closed) = watch::channel(false);
+        let memory = Memory::new(10);
+        let feeds = Feeds::new(memory.clone(), closed);
+        let mut watchers: Vec<_> = (0..100).map(|_| feeds.subscribe(&key()).unwrap()).collect();
+        memory.apply(&registration());
+        let mut places = BTreeSet::new();
+        for (feed, frames) in &mut watchers {
+            let Ok(Frame::Changes(chunk)) = frames.recv().await else {
+                panic!("no change");
+            };
+            places.insert(chunk.after(Revision(0)).unwrap().as_ptr());
+            places.insert(feed.snapshot().1.as_ptr());
+        }
+        // The change, and the snapshot.
+        assert_eq!(places.len(), 2);
+        drop(closing);
     }
 
     #[test]

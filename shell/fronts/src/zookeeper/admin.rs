@@ -48,7 +48,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "start the node with the copy as its data directory",
     ),
     ("set_trace_mask", "nothing is traced"),
-    ("shed", "clients move when the node stops"),
+    (
+        "shed",
+        "nodes of a cluster send clients on by themselves; all of them go with cluster.weight = 0",
+    ),
     (
         "snapshot",
         "they are made by themselves; stop the node and copy its data directory",
