@@ -128,13 +128,10 @@ fn turn<P: Process>(
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 let mut outcome = Ok(());
                 while let Some(record) = traffic.next_record() {
-                    match record {
-                        Ok(record) => {
-                            discard += record.discard;
-                            sink.put(record.payload);
-                        }
-                        Err(fault) => outcome = Err(fault),
-                    }
+                    outcome = outcome.and(record).map(|record| {
+                        discard += record.discard;
+                        sink.put(record.payload);
+                    });
                 }
                 // Whoever has something to say goes on: what can be said is known when everything has been looked at.
                 over = sink.is_full() && matches!(say, Say::Nothing);
@@ -165,21 +162,25 @@ fn turn<P: Process>(
         };
         turn.used += discard;
         if let Err(fault) = outcome {
-            // The alert that says what is wrong. No step further: a machine that failed looks at nothing again.
-            while machine.is_full() {
-                let state = machine.process(&mut input[turn.used..]).state;
-                let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
-                    break;
-                };
-                if sealed.encode(&mut data).is_err() {
-                    break;
-                }
-            }
+            last_words(machine, &mut input[turn.used..], sealed);
             turn.fault = Some(fault);
             return turn;
         }
         if over {
             return turn;
+        }
+    }
+}
+
+/// Seals the alert that says what is wrong, and takes no step further: a machine that failed looks at nothing again.
+fn last_words<P: Process>(machine: &mut P, input: &mut [u8], sealed: &mut Sealed) {
+    while machine.is_full() {
+        let state = machine.process(input).state;
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
+            return;
+        };
+        if sealed.encode(&mut data).is_err() {
+            return;
         }
     }
 }
