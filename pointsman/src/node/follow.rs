@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use config::Config;
 use health::Target;
 use model::{Revision, ServiceKey};
 use registry::{Change, Event, Record};
 
 use super::Shared;
+use super::files::Files;
 use super::tables::Tables;
 
 /// After each round there is a pause as long as the round took, so that a storm of registrations into one
@@ -91,6 +93,15 @@ impl Shared {
     fn publish(&self, tables: &Tables) {
         let table = tables.table(self.registry.revision());
         self.proxy.publish(Arc::new(table));
+    }
+
+    /// Goes by another configuration from the next publication on. Its services' tables are made at once: whoever publishes before
+    /// everything is made anew, because an instance came, say, must find all that the routes name.
+    pub(super) fn configure(&self, config: &Arc<Config>, files: Files) {
+        let mut tables = self.tables();
+        tables.configure(config, files);
+        let keys: BTreeSet<_> = tables.service_keys().cloned().collect();
+        self.make_anew(&mut tables, keys.iter());
     }
 
     /// Makes everything anew: all tables, all checks.

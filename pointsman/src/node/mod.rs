@@ -216,6 +216,8 @@ impl Node {
         // Before anything says that TLS is spoken; what was needed before is there as long as the next change.
         let certificates = self.shared.certificates().follow(&new)?;
         let files = old_files.follow(&new)?;
+        // Who is to be sent requests is there before the first of them comes, and who was is until the last one has come.
+        self.shared.add_statics(&new).await?;
         let before = {
             let mut held = self.shared.certificates();
             let before = std::mem::replace(&mut *held, certificates);
@@ -226,15 +228,17 @@ impl Node {
             before
         };
         // Bound before anything else: an address that is taken must leave everything as it was.
-        self.shared.tables().configure(&new, files);
+        self.shared.configure(&new, files);
         if let Err(fault) = self.shared.bind_listeners(&new) {
-            self.shared.tables().configure(&old, old_files);
+            self.shared.configure(&old, old_files);
             self.shared.publish_tls(&before, None);
             *self.shared.certificates() = before;
             self.shared.refresh_all();
+            self.shared.sync_statics(&old).await?;
             return Err(fault);
         }
-        self.shared.sync_statics(&new).await?;
+        self.shared.refresh_all();
+        self.shared.remove_statics(&new).await?;
         self.shared.sync_checks(&old, &new).await?;
         self.shared.refresh_all();
         Ok(changes)

@@ -17,12 +17,16 @@ const SOURCE: (&str, &str) = ("pointsman.source", "configuration");
 impl Shared {
     /// Registers the configuration's instances, and removes those that a former one named.
     pub(super) async fn sync_statics(&self, config: &Config) -> anyhow::Result<()> {
+        self.add_statics(config).await?;
+        self.remove_statics(config).await
+    }
+
+    /// Registers the configuration's instances.
+    pub(super) async fn add_statics(&self, config: &Config) -> anyhow::Result<()> {
         let at = now();
-        let mut wanted = BTreeSet::new();
         let mut commands = Vec::new();
         for (key, service) in &config.service {
             for instance in &service.instances {
-                wanted.insert((key.clone(), instance.id.clone()));
                 let instance = marked(instance, service);
                 if !self.registry.read(|r| r.is_same(key, &instance)) {
                     let (key, instance) = (key.clone(), Box::new(instance));
@@ -30,11 +34,21 @@ impl Shared {
                 }
             }
         }
-        let gone = self
-            .statics()
-            .into_iter()
-            .filter(|name| !wanted.contains(name));
-        commands.extend(gone.map(|(key, id)| Command::Deregister { key, id }));
+        self.submit_all(commands).await
+    }
+
+    /// Removes the instances that a former configuration named, and this one does not.
+    pub(super) async fn remove_statics(&self, config: &Config) -> anyhow::Result<()> {
+        let named = |(key, id): &(ServiceKey, InstanceId)| {
+            let service = config.service.get(key);
+            service.is_some_and(|service| service.instances.iter().any(|i| i.id == *id))
+        };
+        let gone = self.statics().into_iter().filter(|name| !named(name));
+        let gone = gone.map(|(key, id)| Command::Deregister { key, id });
+        self.submit_all(gone.collect()).await
+    }
+
+    async fn submit_all(&self, commands: Vec<Command>) -> anyhow::Result<()> {
         for command in commands {
             let stored = self.registry.submit(command).await;
             stored.context("the configuration's instances could not be registered")?;

@@ -42,6 +42,7 @@ mod split;
 mod start;
 mod tcp;
 mod tls;
+mod tls_policy;
 mod tracing;
 mod udp;
 mod upgrade;

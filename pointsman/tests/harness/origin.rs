@@ -1,5 +1,6 @@
 //! Services behind the node.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -35,7 +36,8 @@ pub(crate) struct Reply {
 
 struct Life {
     over: Arc<AtomicBool>,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
+    /// Those that are open, by number.
+    streams: Arc<Mutex<BTreeMap<usize, TcpStream>>>,
     thread: JoinHandle<()>,
 }
 
@@ -76,11 +78,12 @@ impl Origin {
     pub(crate) fn start(&mut self) {
         let listener = until("the origin's port", || TcpListener::bind(self.address).ok());
         self.address = listener.local_addr().expect("an address");
-        let (over, streams) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let over = Arc::new(AtomicBool::new(false));
+        let streams: Arc<Mutex<BTreeMap<usize, TcpStream>>> = Arc::default();
         let (serve, heard) = (self.serve.clone(), self.heard.clone());
         let (ended, open) = (over.clone(), Arc::clone(&streams));
         let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (number, stream) in listener.incoming().enumerate() {
                 if ended.load(Relaxed) {
                     return;
                 }
@@ -88,15 +91,16 @@ impl Origin {
                 let Ok(copy) = stream.try_clone() else {
                     continue;
                 };
-                let open: &Mutex<Vec<TcpStream>> = &open;
-                open.lock().unwrap().push(copy);
+                let open = open.clone();
+                open.lock().unwrap().insert(number, copy);
                 // An answer that is held back for the last one's acknowledgement takes 40 ms.
                 stream.set_nodelay(true).expect("a socket");
                 let (serve, heard) = (serve.clone(), heard.clone());
                 std::thread::spawn(move || {
-                    let (copy, ahead) = (stream.try_clone(), Vec::new());
+                    let ahead = Vec::new();
                     serve(Connection { stream, ahead }, &heard);
                     // The one that is kept to be cut off would keep it open.
+                    let copy = open.lock().unwrap().remove(&number);
                     let _ = copy.map(|copy| copy.shutdown(Shutdown::Both));
                 });
             }
@@ -115,7 +119,7 @@ impl Origin {
             // Wakes the thread that accepts.
             let _ = TcpStream::connect(self.address);
             let _ = life.thread.join();
-            for stream in life.streams.lock().unwrap().drain(..) {
+            for stream in std::mem::take(&mut *life.streams.lock().unwrap()).values() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }

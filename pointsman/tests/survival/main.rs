@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod changes;
 mod clock;
 mod crash;
 mod cuts;

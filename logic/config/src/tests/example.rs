@@ -72,6 +72,7 @@ fn examples_of_the_documentation_parse() {
             include_str!("../../../../docs/observability.md"),
             2,
         ),
+        ("tls.md", include_str!("../../../../docs/tls.md"), 5),
         ("routes.md", include_str!("../../../../docs/routes.md"), 1),
         ("cluster.md", include_str!("../../../../docs/cluster.md"), 2),
         (

@@ -255,7 +255,16 @@ fn next(connection: &mut Connection) -> Result<Option<(String, Vec<u8>)>, String
             return Err(odd("an odd name"));
         }
         // Servers that make variables of fields take these for the same.
-        let name = name.to_ascii_lowercase().replace_underscores();
+        let name: Vec<u8> = name
+            .iter()
+            .map(|b| {
+                if *b == b'_' {
+                    b'-'
+                } else {
+                    b.to_ascii_lowercase()
+                }
+            })
+            .collect();
         match &*name {
             b"host" => hosts += 1,
             b"content-length" => {
@@ -272,7 +281,7 @@ fn next(connection: &mut Connection) -> Result<Option<(String, Vec<u8>)>, String
                 }
                 chunked = true;
             }
-            b"upgrade" if value.to_ascii_lowercase() == b"h2c" => return Err(odd("h2c")),
+            b"upgrade" if value.eq_ignore_ascii_case(b"h2c") => return Err(odd("h2c")),
             b"http2-settings" | b"proxy-connection" | b"keep-alive" => {
                 return Err(odd("a field of the connection"));
             }
@@ -288,21 +297,6 @@ fn next(connection: &mut Connection) -> Result<Option<(String, Vec<u8>)>, String
     }
     let body = exactly(connection, length.unwrap_or(0));
     Ok(body.map(|body| (path, body)))
-}
-
-trait Underscores {
-    fn replace_underscores(self) -> Self;
-}
-
-impl Underscores for Vec<u8> {
-    fn replace_underscores(mut self) -> Self {
-        for byte in &mut self {
-            if *byte == b'_' {
-                *byte = b'-';
-            }
-        }
-        self
-    }
 }
 
 fn chunks(connection: &mut Connection) -> Result<Option<Vec<u8>>, String> {

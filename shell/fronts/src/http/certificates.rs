@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use model::CertificateName;
 use serde::Serialize;
 use serde_json::json as value;
 
@@ -24,7 +25,7 @@ use crate::{CertificateRefused, SeenCertificate, Traffic};
 /// `GET /v1/certificates`: all of them, and who uses them.
 pub(crate) async fn list(State(api): Shared, input: Input) -> Result<Response, Box<Problem>> {
     input.finish()?;
-    let seen = api.on_files(|traffic| traffic.certificates()).await?;
+    let seen = api.on_files(<dyn Traffic>::certificates).await?;
     let views: Vec<_> = seen.iter().map(View::of).collect();
     Ok(json(StatusCode::OK, &value!({ "certificates": views })))
 }
@@ -106,7 +107,7 @@ impl<'a> View<'a> {
     fn of(seen: &'a SeenCertificate) -> Self {
         let time = |at: SystemTime| Some(jiff::Timestamp::try_from(at).ok()?.to_string());
         Self {
-            name: seen.name.as_ref().map(|name| name.as_str()),
+            name: seen.name.as_ref().map(CertificateName::as_str),
             file: seen.file.as_deref(),
             hosts: &seen.hosts,
             expires: seen.expires.and_then(time),

@@ -18,6 +18,7 @@ mod join;
 mod memory;
 mod mux;
 mod reactor;
+mod records;
 mod sock;
 mod splice;
 mod timers;

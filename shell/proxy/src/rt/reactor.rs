@@ -15,6 +15,7 @@ use slab::Slab;
 use super::diag::Diag;
 use super::epoll::Epoll;
 use super::memory::Network;
+use super::records::Sealed;
 use super::timers::Timers;
 
 /// A task's slot and which of the slot's occupants it is.
@@ -100,6 +101,8 @@ pub struct Reactor {
     soon: RefCell<VecDeque<(Moment, TaskId)>>,
     /// Where TLS reads to: one buffer for all of a worker's connections, made when the first needs it.
     pub(super) ciphertext: RefCell<Vec<u8>>,
+    /// Where TLS seals, in the same way.
+    pub(super) sealed: RefCell<Sealed>,
     pub(super) diag: Diag,
 }
 
@@ -138,6 +141,7 @@ impl Reactor {
             fired: RefCell::default(),
             soon: RefCell::default(),
             ciphertext: RefCell::default(),
+            sealed: RefCell::default(),
             diag: Diag::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -15,8 +15,7 @@ use rustix::net::sockopt::{
     set_socket_linger, set_socket_reuseaddr, set_tcp_nodelay, socket_error,
 };
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType,
-    acceptfrom_with, ipproto,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
 };
 
 use super::memory::EndId;
@@ -215,36 +214,26 @@ impl Sock {
 
     fn send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
         let n = match &self.tls {
-            None => self.send_raw(bytes.len(), |end| match end {
-                End::Kernel(fd) => rustix::net::send(fd, bytes, flags),
-                End::Memory(end) => self.network().send(*end, bytes),
-                End::Stream(part) => part.send(bytes, flags.contains(SendFlags::MORE)),
-            })?,
+            None => self.send_bytes(bytes, flags)?,
             Some(tls) => tls.send(self, bytes, flags.contains(SendFlags::MORE))?,
         };
         self.sent.set(self.sent.get() + n as u64);
         Ok(n)
     }
 
-    /// Sends records as the connection itself is to carry them.
-    pub(super) fn send_raw_vectored(
-        &self,
-        parts: &[IoSlice<'_>],
-        flags: SendFlags,
-    ) -> io::Result<usize> {
-        let len = parts.iter().map(|part| part.len()).sum();
-        self.send_raw(len, |end| match end {
-            End::Kernel(fd) => {
-                let mut control = SendAncillaryBuffer::default();
-                rustix::net::sendmsg(fd, parts, &mut control, flags)
-            }
-            End::Memory(end) => {
-                let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-                self.network().send(*end, &whole)
-            }
-            // Streams carry no TLS of their own.
-            End::Stream(_) => Err(Errno::OPNOTSUPP),
+    /// Sends bytes as the connection itself is to carry them.
+    #[inline]
+    pub(super) fn send_bytes(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        self.send_raw(bytes.len(), |end| match end {
+            End::Kernel(fd) => rustix::net::send(fd, bytes, flags),
+            End::Memory(end) => self.network().send(*end, bytes),
+            End::Stream(part) => part.send(bytes, flags.contains(SendFlags::MORE)),
         })
+    }
+
+    /// Whether the connection itself takes bytes, as far as is known without asking.
+    pub(super) fn takes_raw(&self) -> bool {
+        self.reactor.writable(self.token)
     }
 
     #[inline]

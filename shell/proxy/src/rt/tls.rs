@@ -6,17 +6,18 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Read, Write};
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use rustix::net::SendFlags;
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::{
-    ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection,
-};
+use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
+use super::records::{Machine, Say, Sink};
 use super::sock::{End, Sock};
 
 /// Ciphertext read at a time: two full records, as with the bytes of plain bodies.
@@ -25,8 +26,12 @@ pub(super) const CIPHERTEXT: usize = 32 * 1024;
 /// What records, their headers and their tags may add to plaintext that is waited for.
 const OVERHEAD: usize = 512;
 
-/// Ciphertext that is held at the most until the kernel takes it.
-const UNSENT: usize = 64 * 1024;
+/// Ciphertext that is kept for what it is a part of: a handshake's message in as many records as it likes. A message alone may have as
+/// much, by rustls's limit; one of a byte a record would cost twenty times that.
+const MOST_AHEAD: usize = 64 * 1024;
+
+/// Plaintext that is sealed at a time.
+const CHUNK: usize = 64 * 1024;
 
 /// Reads that bring no plaintext (tickets, key updates, empty records) before others get their turn.
 const FRUITLESS: usize = 8;
@@ -35,12 +40,21 @@ const FRUITLESS: usize = 8;
 pub(super) struct Tls(RefCell<State>, Option<Arc<ClientConfig>>);
 
 struct State {
-    connection: Connection,
-    /// Ciphertext that has arrived and was not looked at, from `used` on.
+    machine: Machine,
+    /// Ciphertext that has arrived and is wanted still: the beginning of a record, or of a message in the middle of being put together.
     ahead: Vec<u8>,
-    used: usize,
-    /// Bytes of plaintext to be read.
-    plaintext: usize,
+    /// Whether some of that was not looked at yet.
+    unseen: bool,
+    /// Plaintext, from `given` on to be read.
+    plain: Vec<u8>,
+    given: usize,
+    /// Sealed records, from `gone` on to be sent. What is said of the connection alone waits there for what is sent next, or for the
+    /// task to wait.
+    unsent: Vec<u8>,
+    gone: usize,
+    /// The name that the client asked for; behind a handshake, in a place of its own.
+    asked: Option<Arc<Asked>>,
+    server_name: Option<Box<str>>,
     /// Whether a byte of plaintext is on its way that the task does not know to be sent.
     owed: bool,
     /// Whether our side has ended.
@@ -49,8 +63,9 @@ struct State {
     ends: bool,
     aborts: bool,
     over: Over,
-    /// How the peer broke the protocol, for whoever explains it.
+    /// How the peer broke the protocol, for whoever explains it. The machine must not be asked again.
     fault: Option<Box<rustls::Error>>,
+    failed: bool,
 }
 
 /// What becomes of reading when the plaintext that is there has been read.
@@ -90,8 +105,16 @@ impl Sock {
         config: Arc<ServerConfig>,
         ahead: Vec<u8>,
     ) -> io::Result<()> {
-        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-        self.secure(connection.into(), None, ahead).await
+        // rustls tells the name to nobody but whoever chooses the certificate.
+        let asked = Arc::new(Asked {
+            chooses: config.cert_resolver.clone(),
+            name: OnceLock::new(),
+        });
+        let mut config = ServerConfig::clone(&config);
+        config.cert_resolver = asked.clone();
+        let machine = UnbufferedServerConnection::new(Arc::new(config));
+        let machine = Machine::Server(machine.map_err(io::Error::other)?);
+        self.secure(machine, Some(asked), None, ahead).await
     }
 
     /// Makes it the client's side of a TLS connection with the server of that name, waiting as long as the task's
@@ -105,29 +128,36 @@ impl Sock {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> io::Result<()> {
-        let connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-        self.secure(connection.into(), Some(config), Vec::new())
-            .await
+        let machine = UnbufferedClientConnection::new(config.clone(), name);
+        let machine = Machine::Client(machine.map_err(io::Error::other)?);
+        self.secure(machine, None, Some(config), Vec::new()).await
     }
 
     async fn secure(
         &mut self,
-        mut connection: Connection,
+        machine: Machine,
+        asked: Option<Arc<Asked>>,
         config: Option<Arc<ClientConfig>>,
         ahead: Vec<u8>,
     ) -> io::Result<()> {
-        connection.set_buffer_limit(Some(UNSENT));
         let state = RefCell::new(State {
-            connection,
+            machine,
             ahead,
-            used: 0,
-            plaintext: 0,
+            // Nothing, perhaps: a client speaks first.
+            unseen: true,
+            plain: Vec::new(),
+            given: 0,
+            unsent: Vec::new(),
+            gone: 0,
+            asked,
+            server_name: None,
             owed: false,
             closed: false,
             ends: false,
             aborts: false,
             over: Over::No,
             fault: None,
+            failed: false,
         });
         self.tls = Some(Box::new(Tls(state, config)));
         let sock = &*self;
@@ -151,13 +181,10 @@ impl Sock {
     /// What the handshake agreed upon; `None` for a plain connection.
     pub fn secured(&self) -> Option<Secured> {
         let state = self.tls.as_ref()?.0.borrow();
-        let connection = &state.connection;
+        let connection = state.machine.state();
         let certificate = connection.peer_certificates().and_then(<[_]>::first);
         Some(Secured {
-            server_name: match connection {
-                Connection::Server(server) => server.server_name().map(Box::from),
-                Connection::Client(_) => None,
-            },
+            server_name: state.server_name.clone(),
             alpn: connection.alpn_protocol().map(Box::from),
             certificate: certificate.map(|der| Box::from(&**der)),
             version: match connection.protocol_version() {
@@ -182,7 +209,7 @@ impl Sock {
     /// Whether a TLS handshake agreed that this protocol is spoken.
     pub fn is_agreed(&self, alpn: &[u8]) -> bool {
         let tls = self.tls.as_ref().map(|tls| tls.0.borrow());
-        tls.is_some_and(|state| state.connection.alpn_protocol() == Some(alpn))
+        tls.is_some_and(|state| state.machine.state().alpn_protocol() == Some(alpn))
     }
 
     /// Whether it carries TLS, or is carried by it.
@@ -194,24 +221,44 @@ impl Sock {
     }
 }
 
+/// Chooses a certificate as it was told, and keeps the name that was asked for.
+#[derive(Debug)]
+struct Asked {
+    chooses: Arc<dyn ResolvesServerCert>,
+    name: OnceLock<Box<str>>,
+}
+
+impl ResolvesServerCert for Asked {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = hello.server_name() {
+            self.name.get_or_init(|| name.into());
+        }
+        self.chooses.resolve(hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.chooses.only_raw_public_keys()
+    }
+}
+
 impl Tls {
     /// As [`Sock::try_recv`].
     pub(super) fn recv(&self, sock: &Sock, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let mut state = self.0.borrow_mut();
-        // An alert or a ticket may wait to leave.
-        let _ = state.flush(sock, SendFlags::empty());
-        let mut n = 0;
+        let mut n = state.give(buffer);
         for _ in 0..FRUITLESS {
-            n += state.take(&mut buffer[n..])?;
-            if n == buffer.len() || !state.more(sock, buffer.len() - n) {
+            if n == buffer.len() || !state.more(sock, buffer, &mut n) {
                 break;
             }
         }
-        n += state.take(&mut buffer[n..])?;
         match (n, state.over) {
             (0, Over::Ended) => Ok(Some(0)),
             (0, Over::Broken(kind)) => Err(kind.into()),
-            (0, Over::No) => Ok(None),
+            (0, Over::No) => {
+                // The task may wait now: an alert or a ticket must not wait with it.
+                let _ = state.flush(sock, SendFlags::empty());
+                Ok(None)
+            }
             (n, _) => Ok(Some(n)),
         }
     }
@@ -219,18 +266,18 @@ impl Tls {
     /// As [`Sock::try_send`]; `last` if our side ends with it.
     pub(super) fn send(&self, sock: &Sock, bytes: &[u8], last: bool) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
-        if !state.flush(sock, SendFlags::empty())? {
+        if (state.owed || bytes.is_empty()) && !state.flush(sock, SendFlags::empty())? {
             return Ok(0);
         }
         let mut taken = usize::from(state.owed && !bytes.is_empty());
         state.owed &= taken == 0;
         while taken < bytes.len() {
-            taken += state.connection.writer().write(&bytes[taken..])?;
-            let flags = match last && taken == bytes.len() {
-                true => state.close(),
-                false => SendFlags::empty(),
-            };
-            if !state.flush(sock, flags)? {
+            if !sock.takes_raw() {
+                return Ok(taken);
+            }
+            let chunk = &bytes[taken..][..CHUNK.min(bytes.len() - taken)];
+            taken += chunk.len();
+            if !state.say(sock, chunk, last && taken == bytes.len())? {
                 state.owed = true;
                 return Ok(taken - 1);
             }
@@ -241,15 +288,16 @@ impl Tls {
     /// Whether there is plaintext to read, or its end.
     pub(super) fn is_readable(&self, sock: &Sock) -> bool {
         let mut state = self.0.borrow_mut();
-        let _ = state.flush(sock, SendFlags::empty());
         for _ in 0..FRUITLESS {
-            if state.plaintext != 0 || state.over != Over::No {
+            if !state.plain.is_empty() || state.over != Over::No {
                 return true;
             }
-            if !state.more(sock, CIPHERTEXT) {
+            if !state.more(sock, &mut [], &mut 0) {
+                let _ = state.flush(sock, SendFlags::empty());
                 return state.over != Over::No;
             }
         }
+        let _ = state.flush(sock, SendFlags::empty());
         // More of it may wait in the kernel, which tells of it once. A peer that sends nothing but empty records must not
         // keep the others waiting.
         sock.reactor().wake_current();
@@ -266,7 +314,7 @@ impl Tls {
     /// Whether anything has arrived that was not read.
     pub(super) fn has_more(&self) -> bool {
         let state = self.0.borrow();
-        state.plaintext != 0 || state.used < state.ahead.len()
+        !state.plain.is_empty() || !state.ahead.is_empty()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -276,8 +324,7 @@ impl Tls {
     /// As [`Sock::shutdown_write`]. True if the connection below may end now; else it ends when all is sent.
     pub(super) fn shutdown(&self, sock: &Sock) -> bool {
         let mut state = self.0.borrow_mut();
-        let flags = state.close();
-        state.ends = !matches!(state.flush(sock, flags), Ok(true));
+        state.ends = !matches!(state.close(sock), Ok(true));
         !state.ends
     }
 
@@ -286,16 +333,15 @@ impl Tls {
     pub(super) fn abort(&self) -> bool {
         let mut state = self.0.borrow_mut();
         state.aborts = true;
-        !state.connection.is_handshaking()
+        !state.machine.state().is_handshaking()
     }
 
     /// The socket is dropped: the peer learns that nothing more comes, and that it has everything.
     pub(super) fn farewell(&self, sock: &Sock) {
         let mut state = self.0.borrow_mut();
-        let shaking = state.connection.is_handshaking();
+        let shaking = state.machine.state().is_handshaking();
         if !state.aborts && !shaking && !state.owed && !matches!(state.over, Over::Broken(_)) {
-            let flags = state.close();
-            let _ = state.flush(sock, flags);
+            let _ = state.close(sock);
         }
     }
 }
@@ -304,6 +350,12 @@ impl State {
     /// Goes on with the handshake as far as it can; `None`: more has to come, or to leave.
     fn shake_hands(&mut self, sock: &Sock) -> Option<io::Result<()>> {
         loop {
+            // What is said last waits for what is sent next, and leaves in one segment with it.
+            if self.over == Over::No && !self.machine.state().is_handshaking() {
+                let asked = self.asked.take();
+                self.server_name = asked.and_then(|asked| asked.name.get().cloned());
+                return Some(Ok(()));
+            }
             let flushed = self.flush(sock, SendFlags::empty());
             match (self.over, flushed) {
                 (Over::Broken(kind), _) => {
@@ -314,136 +366,174 @@ impl State {
                 }
                 (Over::Ended, _) => return Some(Err(io::ErrorKind::UnexpectedEof.into())),
                 (Over::No, Err(fault)) => return Some(Err(fault)),
-                (Over::No, Ok(_)) if !self.connection.is_handshaking() => return Some(Ok(())),
                 (Over::No, Ok(_)) => {}
             }
-            if !self.more(sock, CIPHERTEXT) && self.over == Over::No {
+            if !self.more(sock, &mut [], &mut 0) && self.over == Over::No {
                 return None;
             }
         }
     }
 
-    /// Moves plaintext out.
-    fn take(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut n = 0;
-        while self.plaintext != 0 && n < buffer.len() {
-            let read = self.connection.reader().read(&mut buffer[n..])?;
-            self.plaintext -= read;
-            n += read;
+    /// Hands out plaintext that is there.
+    fn give(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = &self.plain[self.given..];
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        self.given += n;
+        if self.given == self.plain.len() {
+            // Dropped, not kept: a connection at rest holds nothing.
+            (self.plain, self.given) = (Vec::new(), 0);
         }
-        Ok(n)
+        n
     }
 
-    /// Brings in more ciphertext, with about `most` bytes of plaintext in it, and opens it as far as the first plaintext.
-    /// False if there is none for now, or there will be none at all.
-    fn more(&mut self, sock: &Sock, most: usize) -> bool {
-        if self.over != Over::No || self.plaintext != 0 {
+    /// Brings in more ciphertext, with about as many bytes of plaintext in it as `buffer` has room for behind `n`, and opens it, a record
+    /// at least. False if there is none for now, or there will be none at all.
+    fn more(&mut self, sock: &Sock, buffer: &mut [u8], n: &mut usize) -> bool {
+        if self.over != Over::No {
             return false;
         }
-        if self.used < self.ahead.len() {
-            let ahead = std::mem::take(&mut self.ahead);
-            self.used += self.open(sock, &ahead[self.used..]);
-            match self.used < ahead.len() {
-                true => self.ahead = ahead,
-                // Dropped, not kept: a connection at rest holds nothing.
-                false => self.used = 0,
-            }
+        if self.unseen {
+            let mut ahead = std::mem::take(&mut self.ahead);
+            let used = self.open(sock, &mut ahead, buffer, n);
+            self.keep(ahead, used);
             return true;
         }
+        let kept = self.ahead.len();
         let mut scratch = sock.reactor().ciphertext.borrow_mut();
-        scratch.resize(CIPHERTEXT, 0);
-        let most = (most + OVERHEAD).min(CIPHERTEXT);
-        match sock.recv_raw(&mut scratch[..most]) {
+        if scratch.len() < kept + CIPHERTEXT {
+            scratch.resize(kept + CIPHERTEXT, 0);
+        }
+        let most = match buffer.len() - *n {
+            0 => CIPHERTEXT,
+            room => (room + OVERHEAD).min(CIPHERTEXT),
+        };
+        match sock.recv_raw(&mut scratch[kept..kept + most]) {
             Ok(None) => return false,
             Ok(Some(0)) => self.over = Over::Broken(io::ErrorKind::UnexpectedEof),
             Err(fault) => self.over = Over::Broken(fault.kind()),
-            Ok(Some(n)) => {
-                let used = self.open(sock, &scratch[..n]);
-                if used < n && self.over == Over::No {
-                    self.ahead.extend_from_slice(&scratch[used..n]);
-                }
+            Ok(Some(read)) => {
+                let all = &mut scratch[..kept + read];
+                all[..kept].copy_from_slice(&self.ahead);
+                let used = self.open(sock, all, buffer, n);
+                self.ahead.clear();
+                self.ahead.extend_from_slice(&all[used..]);
+                let ahead = std::mem::take(&mut self.ahead);
+                self.keep(ahead, 0);
             }
         }
         true
     }
 
-    /// Opens records until there is plaintext; says how many of the bytes that took.
-    fn open(&mut self, sock: &Sock, bytes: &[u8]) -> usize {
-        let mut rest = bytes;
-        while !rest.is_empty() && self.plaintext == 0 && self.over == Over::No {
-            if let ControlFlow::Break(over) = self.open_some(&mut rest) {
-                self.over = over;
-                // The alert that says what was wrong, if it can leave.
-                let _ = self.flush(sock, SendFlags::empty());
-            }
+    /// Keeps what of `ahead` is wanted still.
+    fn keep(&mut self, mut ahead: Vec<u8>, used: usize) {
+        // The machine counts on it as long as it is asked for anything, behind an end that nobody spoke of too.
+        if used == ahead.len() || self.failed || self.over == Over::Ended {
+            return;
         }
-        bytes.len() - rest.len()
+        ahead.drain(..used);
+        if ahead.len() > MOST_AHEAD {
+            self.failed = true;
+            self.over = Over::Broken(io::ErrorKind::InvalidData);
+            return;
+        }
+        self.ahead = ahead;
     }
 
-    fn open_some(&mut self, bytes: &mut &[u8]) -> ControlFlow<Over> {
-        let broken = ControlFlow::Break(Over::Broken(io::ErrorKind::InvalidData));
-        if !matches!(self.connection.read_tls(bytes), Ok(1..)) {
-            return broken;
-        }
-        let now = match self.connection.process_new_packets() {
-            Ok(now) => now,
-            Err(fault) => {
-                self.fault = Some(Box::new(fault));
-                return broken;
-            }
+    /// Opens records until there is no room for more plaintext, the last of them whole; says how many of the bytes that took.
+    fn open(&mut self, sock: &Sock, bytes: &mut [u8], buffer: &mut [u8], n: &mut usize) -> usize {
+        let mut sealed = sock.reactor().sealed.borrow_mut();
+        sealed.begin(&[], 0);
+        let mut sink = Sink {
+            room: &mut buffer[*n..],
+            len: 0,
+            rest: &mut self.plain,
         };
-        self.plaintext = now.plaintext_bytes_to_read();
-        match now.peer_has_closed() {
-            true => ControlFlow::Break(Over::Ended),
-            false => ControlFlow::Continue(()),
+        let turn = self
+            .machine
+            .turn(bytes, &mut sink, &mut sealed, Say::Nothing);
+        *n += sink.len;
+        self.unseen = !turn.whole;
+        self.unsent.extend_from_slice(sealed.bytes());
+        drop(sealed);
+        if turn.ended {
+            self.over = Over::Ended;
+        }
+        if let Some(fault) = turn.fault {
+            self.fails(fault);
+            // The alert that says what was wrong, if it can leave.
+            let _ = self.flush(sock, SendFlags::empty());
+        }
+        turn.used
+    }
+
+    fn fails(&mut self, fault: rustls::Error) {
+        (self.failed, self.unseen) = (true, false);
+        self.over = Over::Broken(io::ErrorKind::InvalidData);
+        self.fault = Some(Box::new(fault));
+    }
+
+    /// Seals and sends, behind what waits; `last` if our side ends with it. False if some of it waits now.
+    fn say(&mut self, sock: &Sock, bytes: &[u8], last: bool) -> io::Result<bool> {
+        if self.failed || self.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.closed = last;
+        let mut sealed = sock.reactor().sealed.borrow_mut();
+        sealed.begin(&self.unsent[self.gone..], bytes.len() + OVERHEAD);
+        let mut sink = Sink {
+            room: &mut [],
+            len: 0,
+            rest: &mut self.plain,
+        };
+        let what = match last {
+            true => Say::Last(bytes),
+            false => Say::Data(bytes),
+        };
+        // With what is kept: the machine remembers how far it was in that.
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let turn = self.machine.turn(&mut ahead, &mut sink, &mut sealed, what);
+        self.unseen = false;
+        if turn.ended {
+            self.over = Over::Ended;
+        }
+        self.keep(ahead, turn.used);
+        let failed = turn.fault.map(|fault| self.fails(fault)).is_some();
+        // The end of the connection below follows at once, and leaves in the same segment.
+        let flags = match last {
+            true => SendFlags::MORE | SendFlags::NOSIGNAL,
+            false => SendFlags::NOSIGNAL,
+        };
+        let sent = sock.send_bytes(sealed.bytes(), flags)?;
+        let rest = &sealed.bytes()[sent..];
+        (self.unsent, self.gone) = (rest.to_vec(), 0);
+        match failed {
+            true => Err(io::ErrorKind::InvalidData.into()),
+            false => Ok(self.unsent.is_empty()),
         }
     }
 
-    /// Ends our side, if it has not ended; returns how the end is best sent.
-    fn close(&mut self) -> SendFlags {
-        if !std::mem::replace(&mut self.closed, true) {
-            self.connection.send_close_notify();
+    /// Ends our side, if it has not ended. False if something waits.
+    fn close(&mut self, sock: &Sock) -> io::Result<bool> {
+        let silent = self.closed || self.failed || self.machine.state().is_handshaking();
+        match silent {
+            true => self.flush(sock, SendFlags::MORE),
+            false => self.say(sock, &[], true),
         }
-        // The end of the connection below follows at once, and leaves in the same segment.
-        SendFlags::MORE
     }
 
     /// Sends what waits. False if some still does.
     fn flush(&mut self, sock: &Sock, flags: SendFlags) -> io::Result<bool> {
-        while self.connection.wants_write() {
-            match self.connection.write_tls(&mut Wire { sock, flags }) {
-                Ok(_) => {}
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(fault) => return Err(fault),
+        while self.gone < self.unsent.len() {
+            match sock.send_bytes(&self.unsent[self.gone..], flags | SendFlags::NOSIGNAL)? {
+                0 => return Ok(false),
+                n => self.gone += n,
             }
         }
+        (self.unsent, self.gone) = (Vec::new(), 0);
         if std::mem::replace(&mut self.ends, false) {
             sock.shutdown_raw();
         }
         Ok(true)
-    }
-}
-
-/// The connection below, as rustls writes to it.
-struct Wire<'a> {
-    sock: &'a Sock,
-    flags: SendFlags,
-}
-
-impl Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
-        let flags = self.flags | SendFlags::NOSIGNAL;
-        match self.sock.send_raw_vectored(records, flags)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            n => Ok(n),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

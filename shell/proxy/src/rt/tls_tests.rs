@@ -35,12 +35,8 @@ impl Write for Dripping {
 
 type Peer = StreamOwned<ClientConnection, Dripping>;
 
-/// Runs `script` with our side of a connection after its handshake; the peer has a thread of its own.
-fn with_tls<T: Send + 'static>(
-    drip: usize,
-    peer: impl FnOnce(Peer) -> T + Send + 'static,
-    script: impl AsyncFnOnce(Sock, JoinHandle<T>) + 'static,
-) {
+/// What both sides need.
+fn configured() -> (Arc<ServerConfig>, ClientConnection) {
     let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
     let (cert, key) = (made.cert.der().clone(), made.signing_key.serialize_der());
     let mut roots = RootCertStore::empty();
@@ -57,17 +53,27 @@ fn with_tls<T: Send + 'static>(
         .with_no_client_auth()
         .with_single_cert(vec![cert], PrivateKeyDer::Pkcs8(key.into()))
         .unwrap();
+    let name = ServerName::try_from("a.example").unwrap();
+    let client = ClientConnection::new(Arc::new(client), name).unwrap();
+    (Arc::new(server), client)
+}
+
+/// Runs `script` with our side of a connection after its handshake; the peer has a thread of its own.
+fn with_tls<T: Send + 'static>(
+    drip: usize,
+    peer: impl FnOnce(Peer) -> T + Send + 'static,
+    script: impl AsyncFnOnce(Sock, JoinHandle<T>) + 'static,
+) {
+    let (server, client) = configured();
     with_reactor(async move |reactor| {
         let (mut sock, stream) = pair(&reactor);
         reactor.set_timeout(Duration::from_secs(20));
-        let name = ServerName::try_from("a.example").unwrap();
-        let client = ClientConnection::new(Arc::new(client), name).unwrap();
         let peer = std::thread::spawn(move || {
             let mut stream = StreamOwned::new(client, Dripping(stream, drip));
             stream.conn.complete_io(&mut stream.sock).unwrap();
             peer(stream)
         });
-        let shaken = sock.accept_tls(Arc::new(server), Vec::new()).await;
+        let shaken = sock.accept_tls(server, Vec::new()).await;
         shaken.unwrap();
         assert_eq!(
             sock.secured().unwrap().server_name.as_deref(),
@@ -166,5 +172,146 @@ fn an_end_without_a_word_is_a_break_and_what_came_before_is_read() {
             }
         };
         assert!(ended.is_err());
+    });
+}
+
+/// The next bytes that arrive, at least one; none at the end.
+async fn next(sock: &Sock, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match sock.try_recv(buffer)? {
+            Some(n) => return Ok(n),
+            None => sock.readable().await.unwrap(),
+        }
+    }
+}
+
+/// A handshake's first message in records of one byte each.
+fn crumbled(hello: &[u8]) -> Vec<u8> {
+    let records = hello[5..].iter();
+    records.flat_map(|&b| [22, 3, 1, 0, 1, b]).collect()
+}
+
+#[test]
+fn a_hello_in_records_of_a_byte_each_is_put_together() {
+    let (server, mut client) = configured();
+    with_reactor(async move |reactor| {
+        let (mut sock, mut stream) = pair(&reactor);
+        reactor.set_timeout(Duration::from_secs(20));
+        let peer = std::thread::spawn(move || {
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).unwrap();
+            for piece in crumbled(&hello).chunks(7) {
+                stream.write_all(piece).unwrap();
+            }
+            let mut stream = StreamOwned::new(client, stream);
+            stream.write_all(b"hello").unwrap();
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).unwrap();
+            answer
+        });
+        sock.accept_tls(server, Vec::new()).await.unwrap();
+        let secured = sock.secured().unwrap();
+        assert_eq!(secured.server_name.as_deref(), Some("a.example"));
+        let mut buffer = [0; 64];
+        assert_eq!(next(&sock, &mut buffer).await.unwrap(), 5);
+        assert_eq!(sock.try_send(&buffer[..5]).unwrap(), 5);
+        assert_eq!(&peer.join().unwrap(), b"hello");
+    });
+}
+
+#[test]
+fn a_message_that_takes_more_than_a_message_may_is_refused_and_forgotten() {
+    let (server, _) = configured();
+    with_reactor(async move |reactor| {
+        let (mut sock, mut stream) = pair(&reactor);
+        reactor.set_timeout(Duration::from_secs(20));
+        let peer = std::thread::spawn(move || {
+            // A hello of 65,000 bytes.
+            let hello = [&[22, 3, 1, 0, 0, 1, 0, 0xfd, 0xe8][..], &[0; 65_000]].concat();
+            let _ = stream.write_all(&crumbled(&hello));
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let refused = sock.accept_tls(server, Vec::new()).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        drop(sock);
+        peer.join().unwrap();
+    });
+}
+
+#[test]
+fn keys_change_in_the_middle_of_what_is_said() {
+    const TIMES: usize = 20;
+    let peer = |mut peer: Peer| {
+        for n in 0..TIMES {
+            peer.conn.refresh_traffic_keys().unwrap();
+            peer.write_all(&[n as u8; 100]).unwrap();
+            peer.flush().unwrap();
+            let mut back = [0; 100];
+            peer.read_exact(&mut back).unwrap();
+            assert_eq!(back, [n as u8; 100]);
+        }
+    };
+    // In pieces, so that an update of keys is not whole when it is looked at.
+    with_tls(3, peer, async |sock, peer| {
+        let mut buffer = [0; 100];
+        for _ in 0..TIMES {
+            let mut n = 0;
+            while n < 100 {
+                n += next(&sock, &mut buffer[n..]).await.unwrap();
+            }
+            assert_eq!(sock.try_send(&buffer).unwrap(), 100);
+        }
+        peer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_record_that_was_changed_on_its_way_ends_the_connection_and_says_why() {
+    let peer = |mut peer: Peer| {
+        peer.write_all(b"good").unwrap();
+        peer.flush().unwrap();
+        let mut bad = Vec::new();
+        peer.conn.writer().write_all(b"bad").unwrap();
+        peer.conn.write_tls(&mut bad).unwrap();
+        *bad.last_mut().unwrap() ^= 1;
+        peer.sock.0.write_all(&bad).unwrap();
+        peer.read_to_end(&mut Vec::new()).unwrap_err().to_string()
+    };
+    with_tls(4_096, peer, async |sock, peer| {
+        let mut buffer = [0; 64];
+        assert_eq!(next(&sock, &mut buffer).await.unwrap(), 4);
+        let broken = next(&sock, &mut buffer).await.unwrap_err();
+        assert_eq!(broken.kind(), io::ErrorKind::InvalidData);
+        assert!(sock.try_send(b"more").is_err());
+        drop(sock);
+        let told = peer.join().unwrap();
+        assert!(told.contains("BadRecordMac"), "{told}");
+    });
+}
+
+#[test]
+fn a_peer_that_has_said_that_it_ends_is_still_spoken_to() {
+    let peer = |mut peer: Peer| {
+        peer.write_all(b"all").unwrap();
+        peer.conn.send_close_notify();
+        peer.flush().unwrap();
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).unwrap();
+        answer
+    };
+    with_tls(4_096, peer, async |sock, peer| {
+        let mut buffer = [0; 64];
+        assert_eq!(next(&sock, &mut buffer).await.unwrap(), 3);
+        assert_eq!(next(&sock, &mut buffer).await.unwrap(), 0);
+        let answer = pattern(100_000);
+        let mut rest = &answer[..];
+        while !rest.is_empty() {
+            rest = &rest[sock.try_send(rest).unwrap()..];
+            if !rest.is_empty() {
+                sock.writable().await.unwrap();
+            }
+        }
+        sock.shutdown_write();
+        assert!(peer.join().unwrap() == answer);
     });
 }
