@@ -31,10 +31,6 @@ const RATE: f64 = 0.01;
 /// Less than so many connections too many, or too few, are no load, and moving them no relief.
 const LEAST: f64 = 8.0;
 
-/// Closed connections count for so many seconds as those of whoever closed them: clients wait up to a second before they connect
-/// again, and are told of as late. Without them the shares of all would look smaller, and more be closed than are too many.
-const ON_THEIR_WAY: usize = 3;
-
 /// So many seconds' worth of connections may be missing that were there in the last so many looks. Clients that do not find
 /// another node, or wait for long, are not followed by more.
 const MISSING: f64 = 3.0;
@@ -49,8 +45,6 @@ pub struct Served {
     pub run: u64,
     /// How many it serves.
     pub connections: u64,
-    /// How many it has closed a moment ago, for them to go elsewhere: [`Spread::leaving`].
-    pub leaving: u64,
     /// Its part of all of them is as its weight is to those of all.
     pub weight: u16,
     /// How old the figure is.
@@ -75,10 +69,8 @@ pub struct Spread {
     next: Moment,
     known: Known,
     changed: Moment,
-    /// How many connections there were at the last looks, those that were on their way among them.
+    /// How many connections there were at the last looks.
     totals: VecDeque<f64>,
-    /// How many were closed after each of the last looks.
-    closed: VecDeque<u64>,
     moving: bool,
     /// What this node may close by now, in connections; of those with a home elsewhere, and of the others.
     allowed: [f64; 2],
@@ -98,11 +90,6 @@ impl Spread {
         self.next
     }
 
-    /// How many were closed here a moment ago, and are on their way to other nodes.
-    pub fn leaving(&self) -> u64 {
-        self.closed.iter().sum()
-    }
-
     /// A look at what the nodes serve, if one is due: this one is `own`, and `misplaced` of its connections belong to another
     /// by name.
     pub fn handle_timeout(
@@ -120,8 +107,6 @@ impl Spread {
         let mut fresh: Vec<Served> = served.iter().copied().filter(|s| s.age <= OLD).collect();
         fresh.sort_unstable_by_key(|s| s.node);
         fresh.dedup_by_key(|s| s.node);
-        self.closed.push_front(0);
-        self.closed.truncate(ON_THEIR_WAY);
         self.see(leader, &fresh, now);
         let parts = self.parts(&fresh);
         let share = parts.iter().find(|(node, _)| *node == own);
@@ -138,7 +123,6 @@ impl Spread {
             _ => Vec::new(),
         };
         let passed = self.passed(own, &parts);
-        self.closed[0] = home + away.len() as u64;
         Some(Orders { home, away, passed })
     }
 
@@ -147,7 +131,7 @@ impl Spread {
             leader,
             nodes: fresh.iter().map(|s| (s.node, s.run, s.weight)).collect(),
         };
-        let all: u64 = fresh.iter().map(|s| s.connections + s.leaving).sum();
+        let all: u64 = fresh.iter().map(|s| s.connections).sum();
         let (before, all) = (self.total(), all as f64);
         let in_crowds = (all - before).abs() > (before * CROWD).max(LEAST);
         // A clock that stepped back would make it a long storm.
@@ -165,7 +149,8 @@ impl Spread {
         self.known.leader.is_none() || self.known.nodes.len() < 2 || now.since(self.changed) < QUIET
     }
 
-    /// All connections there are, those that are on their way among them.
+    /// All connections there are. Those that are on their way, one or two in a hundred, make all shares seem smaller, and as many more
+    /// are closed: not worth to be told of.
     fn total(&self) -> f64 {
         self.totals.front().copied().unwrap_or_default()
     }

@@ -116,8 +116,8 @@ pub(super) async fn view(registry: &Node) -> Cluster {
             disk_free: report.free,
             disk_used: report.used,
             format: Some(report.format).filter(|_| !report.version.is_empty()),
-            sessions: crowd.and_then(|crowd| Some(crowd.sessions?.open)),
-            watches: crowd.map(|crowd| crowd.watches.open),
+            sessions: crowd.and_then(|crowd| crowd.sessions),
+            watches: crowd.map(|crowd| crowd.watches),
             api: crowd
                 .filter(|crowd| !crowd.api.is_empty())
                 .map(|crowd| format!("http://{}", crowd.api)),

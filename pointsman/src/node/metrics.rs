@@ -51,9 +51,9 @@ fn guests(shared: &Shared, out: &mut Exposition) {
     for node in &neighbours {
         let labels = |kind| [("node", &*node.name), ("kind", kind)];
         if let Some(sessions) = node.crowd.sessions {
-            out.sample(name, &labels("sessions"), sessions.open);
+            out.sample(name, &labels("sessions"), sessions);
         }
-        out.sample(name, &labels("watches"), node.crowd.watches.open);
+        out.sample(name, &labels("watches"), node.crowd.watches);
     }
     let name = "pointsman_clients_sent_away_total";
     let help =

@@ -10,7 +10,7 @@ use config::Config;
 use fronts::Home;
 use fronts::http::{Elsewhere, Watchers};
 use model::{Counter, Moment};
-use registry::replication::{Crowd, Lasting};
+use registry::replication::Crowd;
 
 use super::{Shared, cluster};
 
@@ -164,19 +164,13 @@ impl Shared {
                 cluster.map_or((false, 0), |c| (c.spread, c.weight))
             };
             let front = self.zookeeper.get().filter(|_| self.guests.serves_others);
-            let sessions = front.map(|front| Lasting {
-                open: front.guests.count() as u64,
-                leaving: looks.sessions.leaving(),
-            });
+            let sessions = front.map(|front| front.guests.count() as u64);
             self.registry.set_crowd(Crowd {
                 run: self.guests.run,
                 weight,
                 api: self.guests.api.clone(),
                 sessions,
-                watches: Lasting {
-                    open: self.guests.watchers.count() as u64,
-                    leaving: looks.watches.leaving(),
-                },
+                watches: self.guests.watchers.count() as u64,
             });
             let neighbours = self.registry.neighbours();
             self.guests.set_homes(&neighbours);
@@ -252,14 +246,12 @@ fn now() -> Moment {
     proxy::now()
 }
 
-fn served(neighbours: &[Neighbour], of: impl Fn(&Crowd) -> Option<Lasting>) -> Vec<Served> {
+fn served(neighbours: &[Neighbour], of: impl Fn(&Crowd) -> Option<u64>) -> Vec<Served> {
     let served = |neighbour: &Neighbour| {
-        let Lasting { open, leaving } = of(&neighbour.crowd)?;
         Some(Served {
             node: neighbour.node,
             run: neighbour.crowd.run,
-            connections: open,
-            leaving,
+            connections: of(&neighbour.crowd)?,
             weight: neighbour.crowd.weight,
             age: neighbour.age,
         })

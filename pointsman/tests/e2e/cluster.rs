@@ -63,6 +63,11 @@ impl Cluster {
         self.nodes.insert(name, self.homes[name].start());
     }
 
+    /// Gives a running node another configuration, with something more in its last table; returns what it says about that.
+    pub(crate) fn reload(&self, name: &str, more: &str) -> String {
+        self.nodes[name].reload(&format!("{}{more}", self.config))
+    }
+
     /// A node of this home that is to be the first of a cluster.
     pub(crate) fn of_one(home: Home) -> Self {
         let at = free_address();

@@ -337,6 +337,15 @@ fn subscribers_of_one_name_meet_at_one_node_which_changes_only_if_that_node_goes
         assert_eq!(change.data["instance"]["id"], "a");
     }
     assert_eq!(cluster.nodes["n3"].metric("pointsman_watches"), 3.0);
+    // A node that is to have no clients has no names.
+    let said = cluster.reload("n2", "weight = 0\n");
+    assert!(said.contains("is in effect"), "{said}");
+    let lighter = homes(&cluster, 2);
+    for (name, at) in &before {
+        assert!((*at == "n2") != (lighter[name] == *at), "{name}");
+    }
+    cluster.reload("n2", "");
+    assert_eq!(homes(&cluster, 3), before);
     cluster.nodes.remove("n3").expect("it runs").kill();
     let without = homes(&cluster, 2);
     for (name, at) in &before {

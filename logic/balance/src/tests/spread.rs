@@ -46,8 +46,8 @@ struct Node {
     up: bool,
     orders: Orders,
     run: u64,
-    /// What it has told the others, and when, with how many are leaving; the last time and the one before.
-    told: [(u64, u64, u64); 2],
+    /// What it has told the others, and when; the last time and the one before.
+    told: [(u64, u64); 2],
 }
 
 impl Cluster {
@@ -59,7 +59,7 @@ impl Cluster {
             up: true,
             orders: Orders::default(),
             run: 0,
-            told: [(0, 0, 0); 2],
+            told: [(0, 0); 2],
         };
         let client = |_| {
             let mut list: Vec<usize> = (0..weights.len()).collect();
@@ -121,7 +121,7 @@ impl Cluster {
             // Each in its own part of a second.
             if self.nodes[node].up && (self.tick + node as u64).is_multiple_of(TICKS) {
                 self.nodes[node].told.rotate_right(1);
-                self.nodes[node].told[0] = (self.tick, count, self.nodes[node].spread.leaving());
+                self.nodes[node].told[0] = (self.tick, count);
                 self.look(node, count);
             }
         }
@@ -131,16 +131,15 @@ impl Cluster {
         let (tick, leader) = (self.tick, self.leader);
         let served = |(number, node): (usize, &Node)| {
             // What was told half a second ago has arrived.
-            let heard = node.told.iter().find(|(at, ..)| at + TICKS / 2 <= tick)?;
-            let (at, connections, leaving) = match number == own {
-                true => (tick, count, node.spread.leaving()),
+            let heard = node.told.iter().find(|(at, _)| at + TICKS / 2 <= tick)?;
+            let (at, connections) = match number == own {
+                true => (tick, count),
                 false => *heard,
             };
             Some(Served {
                 node: number as u64,
                 run: node.run,
                 connections,
-                leaving,
                 weight: node.weight,
                 age: Duration::from_secs(1) * (tick - at) as u32 / TICKS as u32,
             })
@@ -301,7 +300,6 @@ fn served(counts: &[u64]) -> Vec<Served> {
         node,
         run: 0,
         connections: *connections,
-        leaving: 0,
         weight: 100,
         age: Duration::ZERO,
     };

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::codec::{DecodeError, Reader, Writer};
 
 pub use message::{Ballot, Hello, MAX_ENTRIES, MAX_MESSAGE, Message, PROTOCOL, Request, Response};
-pub use question::{Change, Crowd, Heard, Lasting, Report, Standing};
+pub use question::{Change, Crowd, Heard, Report, Standing};
 pub use record::{Batch, Body, Proposer, Record, commands, push_command};
 
 /// The most nodes that a membership may name: more would not be a cluster that agrees on anything in time.

@@ -193,18 +193,9 @@ pub struct Crowd {
     /// Where clients reach its API, `host:port`; empty if that is not known.
     pub api: Box<str>,
     /// Connections with sessions of the tree; none if it does not serve any, or its own machine's only.
-    pub sessions: Option<Lasting>,
+    pub sessions: Option<u64>,
     /// Watches of services by the native API.
-    pub watches: Lasting,
-}
-
-/// Connections of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lasting {
-    /// How many there are.
-    pub open: u64,
-    /// How many were closed a moment ago, for their clients to go to other nodes.
-    pub leaving: u64,
+    pub watches: u64,
 }
 
 /// A node's crowd, and how old that is.
@@ -223,8 +214,8 @@ impl Crowd {
         w.number(self.run);
         w.number(self.weight.into());
         w.text(&self.api);
-        w.option(self.sessions, |w, sessions| sessions.encode(w));
-        self.watches.encode(w);
+        w.option(self.sessions, Writer::number);
+        w.number(self.watches);
     }
 
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -233,8 +224,8 @@ impl Crowd {
             run: r.number()?,
             weight: r.short()?,
             api: r.text()?,
-            sessions: r.option(Lasting::decode)?,
-            watches: Lasting::decode(r)?,
+            sessions: r.option(count)?,
+            watches: count(r)?,
         };
         match crowd.api.len() <= MAX_TEXT {
             true => Ok(crowd),
@@ -243,20 +234,9 @@ impl Crowd {
     }
 }
 
-impl Lasting {
-    fn encode(self, w: &mut Writer<'_>) {
-        w.number(self.open);
-        w.number(self.leaving);
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        // More than four thousand million are no connections, and could not be added up.
-        let mut count = || Ok(r.number()?.min(u32::MAX.into()));
-        Ok(Self {
-            open: count()?,
-            leaving: count()?,
-        })
-    }
+/// More than four thousand million are no connections, and could not be added up.
+fn count(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    Ok(r.number()?.min(u32::MAX.into()))
 }
 
 impl Heard {

@@ -89,11 +89,8 @@ fn messages_are_read_as_they_were_written_and_cut_short_are_refused() {
         run: u64::MAX,
         weight: 100,
         api: "a:7070".into(),
-        sessions: Some(Lasting {
-            open: 1 << 20,
-            leaving: 7,
-        }),
-        watches: Lasting::default(),
+        sessions: Some(1 << 20),
+        watches: 7,
     };
     let requests = [
         Request::Append {
