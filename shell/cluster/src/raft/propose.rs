@@ -156,13 +156,34 @@ impl Proposer {
         batch.encoded().encode(&mut bytes);
         let link = self.network.link(leader, &member, Use::Questions);
         *sent = true;
-        match link.ask(Request::Propose(&bytes), ANSWER).await {
+        let answer = tokio::select! {
+            biased;
+            answer = link.ask(Request::Propose(&bytes), ANSWER) => answer,
+            // A leader that was frozen, or cut off, does not answer; whoever has followed it does.
+            () = self.followed(leader) => return Tried::Failed,
+        };
+        match answer {
             Ok(Response::Done) => Tried::Taken,
             Ok(Response::Refused {
                 passing: false,
                 why,
             }) => Tried::Refused(SubmitError::NotWritten(why.into())),
             _ => Tried::Failed,
+        }
+    }
+
+    /// Waits until another node leads than this one.
+    async fn followed(&self, leader: u64) {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let now = metrics.borrow_and_update().current_leader;
+            if now.is_some_and(|now| now != leader) {
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                // It is over; so will be the question.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
