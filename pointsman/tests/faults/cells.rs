@@ -16,8 +16,8 @@ use crate::nodes::Site;
 const PAUSE: Duration = Duration::from_millis(15);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
-/// What clients ask for, in milliseconds: longer than they are out of touch, mostly.
-const TIMEOUT: i32 = 10_000;
+/// What sessions ask for, in milliseconds: some outlast most faults, some few.
+const TIMEOUTS: [i32; 2] = [10_000, 2_000];
 
 const OK: i32 = 0;
 const NO_NODE: i32 = -101;
@@ -79,10 +79,11 @@ pub(crate) type GivenUp = Mutex<BTreeSet<String>>;
 /// Calls until it is over, now at one node, then at another, with one session for as long as it lasts.
 pub(crate) fn run(books: &Books, sites: &[Arc<Site>], gone: &GivenUp, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
+    let timeout = TIMEOUTS[seed as usize % 2];
     let mut session: Option<Session> = None;
     while !books.is_over() {
         let site = &sites[random.usize(..sites.len())];
-        let Some(mut client) = come(site, &mut session, gone) else {
+        let Some(mut client) = come(site, timeout, &mut session, gone) else {
             std::thread::sleep(PAUSE);
             continue;
         };
@@ -99,7 +100,12 @@ pub(crate) fn run(books: &Books, sites: &[Arc<Site>], gone: &GivenUp, seed: u64)
 }
 
 /// Comes back to its session, or to a new one if that is over.
-fn come(site: &Site, session: &mut Option<Session>, gone: &GivenUp) -> Option<ZkClient> {
+fn come(
+    site: &Site,
+    timeout: i32,
+    session: &mut Option<Session>,
+    gone: &GivenUp,
+) -> Option<ZkClient> {
     let stream = TcpStream::connect_timeout(&site.zookeeper, CONNECT).ok()?;
     stream.set_read_timeout(Some(ANSWER)).ok()?;
     stream.set_write_timeout(Some(ANSWER)).ok()?;
@@ -108,7 +114,7 @@ fn come(site: &Site, session: &mut Option<Session>, gone: &GivenUp) -> Option<Zk
         Some(session) => (session.id, session.password.clone()),
         None => (0, vec![0; 16]),
     };
-    let Some(client) = ZkClient::over(stream, TIMEOUT, id, &password).ok()? else {
+    let Some(client) = ZkClient::over(stream, timeout, id, &password).ok()? else {
         // It is over, and what it owned is to be gone.
         let ephemeral = session.take().and_then(|session| session.ephemeral);
         gone.lock().expect("sessions").extend(ephemeral);
@@ -263,7 +269,7 @@ fn parse(body: &[u8]) -> Option<(i32, u64)> {
 
 /// Whether a node is there, as of now; none if nobody knows.
 pub(crate) fn is_there(site: &Site, path: &str) -> Option<bool> {
-    let mut client = come(site, &mut None, &GivenUp::default())?;
+    let mut client = come(site, TIMEOUTS[0], &mut None, &GivenUp::default())?;
     sync(&mut client, path)?;
     match ask(
         &mut client,

@@ -136,6 +136,14 @@ impl Fault {
         matches!(self, Self::One(..))
     }
 
+    /// What of it may happen while this other one does: there is one leader.
+    pub(crate) fn beside(self, first: Self) -> Self {
+        match (first, self) {
+            (Self::One(_, Whom::Leader), Self::One(what, _)) => Self::One(what, Whom::Follower),
+            _ => self,
+        }
+    }
+
     /// Has it happen to nodes that nothing has happened to.
     pub(crate) fn happen(
         self,

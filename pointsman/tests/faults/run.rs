@@ -165,7 +165,8 @@ fn faults(
         let mut now = vec![bag.pop().expect("a fault")];
         // Of five nodes, the loss of two is survived.
         if nodes.count() == 5 && now[0].may_be_one_of_two() {
-            now.extend(bag.pop_if(|second| second.may_be_one_of_two()));
+            let second = bag.pop_if(|second| second.may_be_one_of_two());
+            now.extend(second.map(|second| second.beside(now[0])));
         }
         let drawn = Duration::from_millis(random.u64(1_500..5_000));
         let duration = asked.hold.map_or(drawn, Duration::from_secs);
@@ -203,14 +204,7 @@ fn round(
     let mut done: Vec<Done> = Vec::new();
     for fault in faults {
         let spared: BTreeSet<usize> = done.iter().flat_map(Done::places).collect();
-        // What would be the leader's, when that has had its share, is a follower's.
-        let leads = (!spared.contains(&leader)).then_some(leader);
-        let whom = leads.unwrap_or_else(|| {
-            (1..=nodes.count())
-                .find(|p| !spared.contains(p))
-                .unwrap_or(leader)
-        });
-        done.push(fault.happen(nodes, whom, &spared, random));
+        done.push(fault.happen(nodes, leader, &spared, random));
     }
     let places: Vec<String> = done
         .iter()

@@ -3,8 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::metrics::RaftServerMetrics;
-use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Raft, ServerState};
 use registry::replication::{Proposer as Number, Request, Response};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -131,7 +129,7 @@ impl Proposer {
     }
 
     async fn attempt(&self, batch: &Arc<Batch>, sent: &mut bool) -> Tried {
-        let mut metrics = self.raft.server_metrics();
+        let metrics = self.raft.server_metrics();
         let (state, leader) = {
             let metrics = metrics.borrow_watched();
             let members = metrics.membership_config.membership();
@@ -161,7 +159,8 @@ impl Proposer {
         let response = tokio::select! {
             biased;
             response = link.ask(Request::Propose(&bytes), ANSWER) => response,
-            () = followed(&mut metrics, leader) => return Tried::Failed,
+            // A leader that was frozen, or cut off, or whose disk takes nothing, may never answer; whoever has followed it does.
+            () = self.followed(leader) => return Tried::Failed,
         };
         match response {
             Ok(Response::Done) => Tried::Taken,
@@ -172,17 +171,21 @@ impl Proposer {
             _ => Tried::Failed,
         }
     }
-}
 
-/// Ends when another leads: one that is cut off, or whose disk takes nothing, may never answer.
-async fn followed(metrics: &mut WatchReceiverOf<Types, RaftServerMetrics<Types>>, leader: u64) {
-    while metrics.changed().await.is_ok() {
-        let known = metrics.borrow_watched().current_leader;
-        if known.is_some_and(|known| known != leader) {
-            return;
+    /// Waits until another node leads than this one.
+    async fn followed(&self, leader: u64) {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let now = metrics.borrow_and_update().current_leader;
+            if now.is_some_and(|now| now != leader) {
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                // It is over; so will be the question.
+                std::future::pending::<()>().await;
+            }
         }
     }
-    std::future::pending::<()>().await;
 }
 
 /// All jobs as one batch.
