@@ -155,7 +155,7 @@ fn three_nodes_of_one_configuration_answer_alike_and_say_how_they_are() {
     assert!(said.status.success(), "{text}");
     assert!(text.contains(&format!("leader {leader}, term ")), "{text}");
     assert!(
-        text.contains("VERSION") && text.contains("FORMAT"),
+        text.contains("VERSION") && text.contains(", in format "),
         "{text}"
     );
     let said = pointsman(["cluster", "status", "--json", "--api", &api]);

@@ -121,7 +121,7 @@ fn nodes_join_are_promoted_and_go_and_the_status_says_how_they_are() {
         let (well, said) = at(observer, ["status"]);
         let well = well && said.lines().skip(2).all(|line| line.ends_with("well"));
         let line = said.lines().find(|line| line.starts_with("n4 "))?;
-        (well && line.contains("observer") && line.contains("MiB")).then_some(())
+        (well && line.contains("observer") && line.contains("iB ")).then_some(())
     });
     let (_, said) = at(observer, ["status", "--json"]);
     let status: Value = serde_json::from_str(&said).expect("JSON");
