@@ -53,6 +53,9 @@ const STEPS: &[Step] = &[
             "clippy",
             "--workspace",
             "--all-targets",
+            // Those too that are steps of their own (`test = false`), which all targets do not mean.
+            "--test",
+            "*",
             "--",
             "-D",
             "warnings",

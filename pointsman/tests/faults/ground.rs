@@ -2,15 +2,12 @@
 //! be lost, and disks that have an end.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
 use crate::Asked;
+use crate::harness::in_space;
 
 /// Says that the program is in namespaces of its own.
 const ENTERED: &str = "POINTSMAN_FAULTS_ENTERED";
@@ -161,7 +158,7 @@ impl Ground {
             ip(&format!("{own}route add default via 10.77.{place}.1"))?;
         }
         let ground = Self::default();
-        ground.inside(ROUTER, || {
+        in_space(ROUTER, || {
             let forward = "/proc/sys/net/ipv4/ip_forward";
             std::fs::write(forward, "1").map_err(|e| format!("{forward}: {e}"))
         })?;
@@ -170,21 +167,7 @@ impl Ground {
 
     /// Runs `work` at a node's machine. Processes and sockets that it makes stay there.
     pub(crate) fn at<T: Send>(&self, place: Place, work: impl FnOnce() -> T + Send) -> T {
-        self.inside(&space(place), work)
-    }
-
-    fn inside<T: Send>(&self, space: &str, work: impl FnOnce() -> T + Send) -> T {
-        let space = File::open(format!("/run/netns/{space}")).expect("a namespace");
-        // A thread of its own: it is the thread that moves.
-        let there = std::thread::scope(|scope| {
-            let moved = scope.spawn(|| {
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(space.as_fd(), kind).expect("a namespace");
-                work()
-            });
-            moved.join()
-        });
-        there.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        in_space(&space(place), work)
     }
 
     /// What goes from one machine to another is lost from now on; what comes back is not. Nobody is told.

@@ -12,6 +12,7 @@ mod load;
 mod node;
 mod origin;
 mod port;
+mod space;
 mod wait;
 mod zookeeper;
 
@@ -20,6 +21,7 @@ pub(crate) use load::Load;
 pub(crate) use node::{Home, Node, Said, binary, pointsman};
 pub(crate) use origin::{Heard, Origin, Reply, read_request};
 pub(crate) use port::free_address;
+pub(crate) use space::in_space;
 pub(crate) use wait::{PATIENCE, until};
 pub(crate) use zookeeper::{ZkClient, zk_create, zk_text};
 

@@ -375,7 +375,7 @@ impl Stage {
     fn change(&mut self, counts: &[usize]) {
         self.rounds += 1;
         // What is given through the API changes, too, and so do the instances that register there.
-        if self.rounds % 2 == 0 {
+        if self.rounds.is_multiple_of(2) {
             give(&self.node, &self.identities[self.rounds / 2 % 2]);
         } else {
             let body = json!({ "address": "127.0.0.1", "port": self.web.0[2].port(), "persistent": true, "weight": self.rounds % 7 });

@@ -3,13 +3,10 @@
 //! Every test has its own five: the node's, two instances', a client's, and a router between all of them. A cut is
 //! silent, as when a machine loses its power behind a switch: nobody is told that there is no way.
 
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
+use crate::harness::in_space;
 use crate::skip;
 
 /// A machine.
@@ -118,17 +115,7 @@ impl Network {
     }
 
     fn inside<T: Send>(&self, place: &str, work: impl FnOnce() -> T + Send) -> T {
-        let space = File::open(format!("/run/netns/{}", self.space(place))).expect("a namespace");
-        // A thread of its own: it is the thread that moves.
-        let there = std::thread::scope(|scope| {
-            let moved = scope.spawn(|| {
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(space.as_fd(), kind).expect("a namespace");
-                work()
-            });
-            moved.join()
-        });
-        there.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        in_space(&self.space(place), work)
     }
 
     /// Cuts a machine off.

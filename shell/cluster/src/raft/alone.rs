@@ -24,8 +24,8 @@ use crate::queue::{Job, Message, TAKE, batches};
 use crate::store::Store;
 
 /// How long several who write at the same time wait for each other, where to write takes longer than that: a write costs the
-/// processor as much for one as for all of them. (With 128 of ZooKeeper's clients on a disk that takes 80 µs, batches of 9
-/// became batches of 40.) Who writes alone does not wait.
+/// processor as much for one as for all of them. (Measured with 16 of ZooKeeper's clients and a disk that takes 80 µs: this
+/// thread made 0.20 instead of 0.33 calls of write(2) for each of theirs.) Who writes alone does not wait.
 const GATHER: Duration = Duration::from_micros(50);
 
 /// Writes and applies what is queued, until told to close.
