@@ -27,7 +27,7 @@ class Origin(socketserver.ThreadingTCPServer):
 class Connection(socketserver.StreamRequestHandler):
     def handle(self):
         while line := self.rfile.readline():
-            _, target, _ = line.decode("latin-1").split(" ")
+            method, target, _ = line.decode("latin-1").split(" ")
             fields = {}
             while line := self.rfile.readline().strip():
                 name, _, value = line.decode("latin-1").partition(":")
@@ -45,7 +45,8 @@ class Connection(socketserver.StreamRequestHandler):
                     self.answer(f"{digest.hexdigest()} {length}".encode())
                 case ["bytes", n]:
                     self.head("Content-Length: " + n)
-                    for piece in pieces(int(n)):
+                    # Bytes behind the answer to a HEAD would be taken for the next answer.
+                    for piece in pieces(0 if method == "HEAD" else int(n)):
                         self.wfile.write(piece)
                 case ["chunks", n]:
                     self.head("Transfer-Encoding: chunked")

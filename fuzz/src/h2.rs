@@ -116,7 +116,7 @@ fn serve(bytes: &[u8]) {
             }
         }
         held = input.to_vec();
-        while machine.poll_writable().is_some() {}
+        while machine.poll_writable(&mut 0).is_some() {}
         served.retain(|key| goes_on(&mut machine, *key, number, now));
         assert_eq!(machine.streams(), served.len());
         if number % 5 == 4 {

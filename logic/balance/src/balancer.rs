@@ -5,8 +5,9 @@ use thiserror::Error;
 
 use crate::lease::Lease;
 use crate::pool::{Fleet, Pool};
+use crate::slots::{self, Keyed};
 use crate::view::{Tried, View};
-use crate::{Random, Standing, slots, stage, standing};
+use crate::{Random, Standing, stage, standing};
 
 /// Why no endpoint was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -56,6 +57,8 @@ pub struct Balancer {
     worker: usize,
     /// By tier.
     pools: Vec<Pool>,
+    /// Who is in the service's table of keys, if it has one.
+    keyed: Vec<Option<Keyed>>,
     /// How much of the traffic each tier gets, in 2^32nds.
     spill: Vec<u64>,
     spill_until: Moment,
@@ -74,6 +77,7 @@ impl Balancer {
         let mut balancer = Self {
             worker,
             pools: Vec::new(),
+            keyed: Vec::new(),
             spill: Vec::new(),
             spill_until: Moment::ZERO,
             panicking: false,
@@ -92,6 +96,7 @@ impl Balancer {
         let random = &mut self.random;
         let pool = |tier| Pool::new(tier, endpoints, service.policy, random);
         self.pools = tiers.iter().map(pool).collect();
+        self.keyed = slots::keyed(service);
         self.panicking = panicking;
         self.spill_until = Moment::ZERO;
         let youngest = endpoints.iter().map(|e| e.since).max();
@@ -146,32 +151,60 @@ impl Balancer {
             });
         }
         let mut random = self.random.clone();
-        let mut view = View::new(service, self.worker, &context.tried, now, &mut random);
-        view.ramping_until = self.ramping_until;
+        let ramping = now < self.ramping_until;
+        let mut view = View::new(
+            service,
+            self.worker,
+            &context.tried,
+            now,
+            &mut random,
+            ramping,
+        );
         view.desperate = self.panicking;
         let chosen = match (&service.placement, service.policy.is_hash()) {
-            (Some(placement), true) => slots::find(service, placement, context.key, &mut view),
-            _ => self.by_tier(service, context, &mut view),
+            (Some(placement), true) => slots::find(placement, &self.keyed, context.key, &mut view),
+            // Most often there is one tier.
+            _ => match self.pools.as_mut_slice() {
+                [pool] => choose_of(
+                    pool,
+                    &mut self.fleet,
+                    service.policy,
+                    context.unit,
+                    &mut view,
+                ),
+                _ => self.by_tier(service, context, &mut view),
+            },
         };
-        let chosen = chosen.or_else(|| {
-            if context.stand_in {
-                return None;
-            }
-            // All that are left were ejected: better one of them than none.
-            view.desperate = true;
-            let pools = self.pools.iter_mut();
-            pools.into_iter().find_map(|pool| {
-                let index = pool.least_conn(context.unit, &mut view)?;
-                Some(pool.candidates[index].endpoint)
-            })
-        });
         self.random = random;
-        chosen.map(|endpoint| endpoint as usize).ok_or(
-            match context.stand_in && context.tried.is_empty() {
+        match chosen {
+            Some(endpoint) => Ok(endpoint as usize),
+            None => self.choose_anyway(service, context, now),
+        }
+    }
+
+    /// All that are left were ejected: better one of them than none.
+    #[cold]
+    fn choose_anyway(
+        &mut self,
+        service: &ServiceTable,
+        context: &Context,
+        now: Moment,
+    ) -> Result<usize, Unavailable> {
+        if context.stand_in {
+            return Err(match context.tried.is_empty() {
                 true => Unavailable::AllEjected,
                 false => Unavailable::AllTried,
-            },
-        )
+            });
+        }
+        let ramping = now < self.ramping_until;
+        let (worker, random) = (self.worker, &mut self.random);
+        let mut view = View::new(service, worker, &context.tried, now, random, ramping);
+        view.desperate = true;
+        let chosen = self.pools.iter_mut().find_map(|pool| {
+            let index = pool.least_conn(context.unit, &mut view)?;
+            Some(pool.candidates[index].endpoint as usize)
+        });
+        chosen.ok_or(Unavailable::AllTried)
     }
 
     /// What becomes of the endpoint with number `index` at `now`.
@@ -186,32 +219,20 @@ impl Balancer {
         }
     }
 
+    #[inline(never)]
     fn by_tier(
         &mut self,
         service: &ServiceTable,
         context: &Context,
         view: &mut View<'_>,
     ) -> Option<u32> {
-        let first = match self.pools.len() {
-            1 => 0,
-            _ => self.tier(view),
-        };
+        let first = self.tier(view);
         let tiers = std::iter::once(first).chain((0..self.pools.len()).filter(|&t| t != first));
         for tier in tiers {
             let (pool, fleet) = (&mut self.pools[tier], &mut self.fleet);
-            let connection = context.unit == Unit::Connection;
-            let index = match service.policy {
-                Policy::RoundRobin => pool.next_turn(view),
-                Policy::LeastTime if !connection => pool.least_time(fleet, view),
-                Policy::PeakEwma if !connection => pool.peak_ewma(fleet, view),
-                Policy::LeastConn | Policy::LeastTime | Policy::PeakEwma => {
-                    pool.least_conn(context.unit, view)
-                }
-                // The hashing ones come here only without a table of theirs.
-                Policy::Random | Policy::ConsistentHash | Policy::Maglev => pool.draw(view),
-            };
-            if let Some(index) = index {
-                return Some(pool.candidates[index].endpoint);
+            let chosen = choose_of(pool, fleet, service.policy, context.unit, view);
+            if chosen.is_some() {
+                return chosen;
             }
         }
         None
@@ -234,6 +255,27 @@ impl Balancer {
         }
         0
     }
+}
+
+/// The policy's choice of one tier.
+#[inline(always)]
+fn choose_of(
+    pool: &mut Pool,
+    fleet: &mut Fleet,
+    policy: Policy,
+    unit: Unit,
+    view: &mut View<'_>,
+) -> Option<u32> {
+    let connection = unit == Unit::Connection;
+    let index = match policy {
+        Policy::RoundRobin => pool.next_turn(view),
+        Policy::LeastTime if !connection => pool.least_time(fleet, view),
+        Policy::PeakEwma if !connection => pool.peak_ewma(fleet, view),
+        Policy::LeastConn | Policy::LeastTime | Policy::PeakEwma => pool.least_conn(unit, view),
+        // The hashing ones come here only without a table of theirs.
+        Policy::Random | Policy::ConsistentHash | Policy::Maglev => pool.draw(view),
+    };
+    index.map(|index| pool.candidates[index].endpoint)
 }
 
 /// Whether an endpoint keeps the sessions that it has: draining, or with weight 0, it gets no new ones, and outside of this

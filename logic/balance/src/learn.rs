@@ -8,6 +8,8 @@
 //! A regression of latency against in-flight would seem to say more. In simulation (`docs/balancing.md`) it does not:
 //! its slope is mostly noise, and whenever that is too small, the endpoint is flooded before its answers tell.
 
+use std::time::Duration;
+
 use model::{EndpointStats, Learned, Moment};
 
 /// Samples that count at the most. Fewer follow changes faster, more are steadier.
@@ -24,6 +26,9 @@ const FORGOTTEN_AFTER: (f32, f32) = (0.05, 10.0);
 
 /// After this part of that time, half of the former samples' weight is gone.
 const FADING: f32 = 0.3;
+
+/// What is not older than this part of that time is as good as new.
+const FRESH: f32 = 1.0 / 64.0;
 
 /// Picks after which a mean of the time between them is known.
 const PACED: f32 = 64.0;
@@ -99,64 +104,82 @@ impl Usual {
     }
 }
 
+/// A latency as a plain number of nanoseconds.
+#[inline]
+pub(crate) fn nanos(latency: Duration) -> f32 {
+    latency.as_secs() as f32 * 1e9 + latency.subsec_nanos() as f32
+}
+
 /// Takes in a sample: `x` was in flight when the request was sent, `y` nanoseconds it took.
 #[inline]
 pub(crate) fn sample(stats: &EndpointStats, x: f32, y: f32, usual: Usual, now: Moment) {
     let before = stats.learned();
     let age = stats.learned_ago(now);
     let mut weight = before.weight;
-    // Most often a sample came a moment ago, and there is nothing to forget.
-    if age > 0.002 * usual.forgotten {
+    // Most often a sample came a moment ago, and there is next to nothing to forget.
+    if age > FRESH * usual.forgotten {
         let age = age / usual.forgotten;
         // Who was forgotten begins anew: what its failures were charged must not outlive its recovery.
         let kept = FADING * FADING / (FADING * FADING + age * age);
         weight *= greater(1.0 - age, 0.0) * kept;
     }
     let weight = if weight > MEMORY { MEMORY } else { weight };
-    let gain = 1.0 / (weight + 1.0);
-    let mean_x = before.x + gain * (x - before.x);
-    let mean_y = before.y + gain * (y - before.y);
-    let (own, pseudo) = match usual.pace == 0.0 {
-        true => (1.0, 0.0),
-        false => (weight + 1.0, PSEUDO),
-    };
-    // (own · y / (x + 1) + pseudo · usual) / (own + pseudo), as one division.
-    let alone = mean_x + 1.0;
+    let own = weight + 1.0;
+    // What all samples come to; of the means, only y and x themselves need them divided.
+    let (all_y, all_x) = (weight * before.y + y, weight * before.x + x);
+    let gain = 1.0 / own;
+    let pseudo = if usual.pace == 0.0 { 0.0 } else { PSEUDO };
+    // (own · y / (x + 1) + pseudo · usual) / (own + pseudo), as one division that waits for no other.
+    let alone = all_x + own;
     let learned = Learned {
-        weight: weight + 1.0,
-        x: mean_x,
-        y: mean_y,
-        pace: (own * mean_y + pseudo * usual.pace * alone) / ((own + pseudo) * alone),
+        weight: own,
+        x: all_x * gain,
+        y: all_y * gain,
+        pace: (own * all_y + pseudo * usual.pace * alone) / ((own + pseudo) * alone),
     };
     stats.learn(learned, now);
 }
 
-/// What speaks against sending another request where `q` are in flight, in nanoseconds: about the latency that it
-/// has to expect.
-#[inline]
-pub(crate) fn predict(stats: &EndpointStats, q: f32, usual: Usual, now: Moment) -> f32 {
-    let pace = stats.pace();
-    let age = stats.learned_ago(now);
-    let pace = match age > 0.01 * usual.forgotten || pace == 0.0 {
-        false => pace,
-        true => faded(pace, age, usual),
-    };
-    greater(pace, greater(FLOOR * usual.pace, INDISTINCT)) * (1.0 + CROWDING * q)
+/// What endpoints are foretold by, computed once for all that a pick looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outlook {
+    usual: f32,
+    /// Nobody's pace counts as less.
+    least: f32,
+    /// The part of what is known that is forgotten in a second.
+    forgetting: f32,
+}
+
+impl Outlook {
+    #[inline]
+    pub(crate) fn new(usual: Usual) -> Self {
+        Self {
+            usual: usual.pace,
+            least: greater(FLOOR * usual.pace, INDISTINCT),
+            forgetting: 1.0 / usual.forgotten,
+        }
+    }
+
+    /// What speaks against sending another request where `q` are in flight, in nanoseconds: about the latency that it
+    /// has to expect. And how much more that will be when it was sent.
+    ///
+    /// Without branches: who was heard of lately is as hard to foretell as the draw.
+    #[inline]
+    pub(crate) fn predict(self, stats: &EndpointStats, q: f32, now: Moment) -> (f32, f32) {
+        let pace = stats.pace();
+        // Who was not heard of lately counts as an average one, more and more.
+        let known = greater(1.0 - stats.learned_ago(now) * self.forgetting, 0.0);
+        let known = if pace == 0.0 { 0.0 } else { known };
+        let pace = greater(self.usual + (pace - self.usual) * known, self.least);
+        let step = pace * CROWDING;
+        (pace + step * q, step)
+    }
 }
 
 /// The greater of two numbers that are numbers: one instruction, where `f32::max` also minds those that are not.
 #[inline]
 fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
-}
-
-/// The pace of an endpoint that was not heard of lately.
-fn faded(pace: f32, age: f32, usual: Usual) -> f32 {
-    let known = match pace == 0.0 {
-        true => 0.0,
-        false => (1.0 - age / usual.forgotten).max(0.0),
-    };
-    usual.pace + (pace - usual.pace) * known
 }
 
 /// Takes in a sample of the peak-sensitive average.
@@ -225,6 +248,11 @@ mod tests {
 
     fn at(millis: u64) -> Moment {
         Moment::from_millis(millis)
+    }
+
+    /// What speaks against another request there.
+    fn predict(stats: &EndpointStats, q: f32, usual: Usual, now: Moment) -> f32 {
+        Outlook::new(usual).predict(stats, q, now).0
     }
 
     /// Of a service whose endpoints have this pace, and forget in ten seconds.

@@ -120,7 +120,7 @@ impl Lease {
         stats.end();
         let shard = service.stats.of(usize::from(self.worker));
         shard.end(self.endpoint);
-        let nanos = latency.as_nanos() as f32;
+        let nanos = learn::nanos(latency);
         let ejecting = &service.balancing.ejecting;
         let (row, most, reason) = match outcome {
             Outcome::Answered => {
@@ -168,6 +168,7 @@ impl Lease {
         }
     }
 
+    #[inline]
     fn learn(&self, service: &ServiceTable, nanos: f32, now: Moment) {
         let stats = &service.endpoints[self.endpoint()].stats;
         match (self.unit, service.policy) {

@@ -36,6 +36,7 @@ mod rendezvous;
 mod respread;
 mod retries;
 mod share;
+mod shortlist;
 mod slots;
 mod sources;
 mod split;

@@ -9,7 +9,8 @@ use model::{Endpoint, EndpointStats, FREED, Moment, Policy};
 use crate::Random;
 use crate::alias::Alias;
 use crate::balancer::Unit;
-use crate::learn::{self, Usual};
+use crate::learn::{self, Outlook, Usual};
+use crate::shortlist::{Entry, NO_SEAT, SEATS, Shortlist};
 use crate::stage::Tier;
 use crate::view::View;
 
@@ -28,15 +29,17 @@ const TURN: u64 = 5_040 << 16;
 const NUMBER_BITS: u32 = 24;
 const LAST_TURN: u64 = 1 << (63 - NUMBER_BITS);
 
-/// Candidates on the shortlist, and drawn to challenge them. In simulation, 8 and 2 come close to looking at all.
-const SEATS: usize = 8;
-const DRAWN: usize = 2;
-
-/// The number of no candidate.
-const VACANT: u32 = u32::MAX;
-
 /// Predictions this close to each other are taken for equal.
 const TIE: f32 = 0.95;
+
+/// Costs that are not further from what was expected are as expected.
+const STILL: f32 = 1.001;
+
+/// Every millisecond, in bits of nanoseconds, all on the shortlist are looked at again.
+const REVIEW: u32 = 20;
+
+/// Picks after which the next one on it is.
+const TURNS: usize = 4;
 
 /// Draws that may fail before those that are left are counted.
 const DRAWS: usize = 8;
@@ -54,21 +57,33 @@ pub(crate) struct Pool {
     odds: Alias,
     /// `round_robin`: candidates by the moment their turn comes.
     turns: BinaryHeap<Reverse<u64>>,
+    /// How far each is in front of others with as little to do.
+    advances: Vec<i64>,
     /// The best candidates of those seen lately.
-    shortlist: [u32; SEATS],
+    shortlist: Shortlist,
     /// Leases of this worker that had been given back at the last pick.
     ended: u64,
+    /// Whose cost is looked at again next, by seat.
+    turn: usize,
+    /// When all were, in [`REVIEW`]s.
+    reviewed: u64,
 }
 
+/// Small, so that many fit into the caches.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) stats: Arc<EndpointStats>,
     pub(crate) endpoint: u32,
-    pub(crate) weight: u32,
-    per_weight: f32,
-    /// How far it is in front of others with as little to do.
-    advance: i64,
-    pub(crate) since: Moment,
+    pub(crate) weight: u16,
+    /// On the shortlist.
+    seat: u8,
+}
+
+/// What speaks against a candidate now, and how much more will after one more request.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    now: f32,
+    step: f32,
 }
 
 /// What a balancer has learned of a service as a whole.
@@ -89,19 +104,18 @@ impl Pool {
     ) -> Self {
         let candidate = |&index: &u32| {
             let endpoint = &endpoints[index as usize];
-            let weight = u32::from(endpoint.weight.0);
             Candidate {
                 stats: endpoint.stats.clone(),
                 endpoint: index,
-                weight,
-                per_weight: 1.0 / weight as f32,
-                // Workers that start together do not choose in step.
-                advance: random.below(256 * u64::from(weight)) as i64,
-                since: endpoint.since,
+                weight: endpoint.weight.0,
+                seat: NO_SEAT,
             }
         };
         let candidates: Vec<_> = tier.endpoints.iter().map(candidate).collect();
-        let weights: Vec<u32> = candidates.iter().map(|c| c.weight).collect();
+        let weights: Vec<u32> = candidates.iter().map(|c| u32::from(c.weight)).collect();
+        // Workers that start together do not choose in step.
+        let advance = |&weight: &u32| random.below(256 * u64::from(weight)) as i64;
+        let advances = weights.iter().map(advance).collect();
         let turns = match policy {
             Policy::RoundRobin => (0..)
                 .zip(&candidates)
@@ -115,8 +129,11 @@ impl Pool {
             whole: tier.whole,
             odds: Alias::new(&weights),
             turns,
-            shortlist: [VACANT; SEATS],
+            advances,
+            shortlist: Shortlist::new(),
             ended: 0,
+            turn: 0,
+            reviewed: 0,
         }
     }
 
@@ -164,6 +181,7 @@ impl Pool {
     }
 
     /// Earliest deadline first. Who cannot take its turn loses it.
+    #[inline(never)]
     pub(crate) fn next_turn(&mut self, view: &mut View<'_>) -> Option<usize> {
         for _ in 0..self.candidates.len() {
             let mut first = self.turns.peek_mut()?;
@@ -195,6 +213,7 @@ impl Pool {
     }
 
     /// The fewest in flight per weight: of all, or of a shortlist.
+    #[inline(never)]
     pub(crate) fn least_conn(&mut self, unit: Unit, view: &mut View<'_>) -> Option<usize> {
         let scanned = match unit {
             Unit::Request => FULL_SCAN,
@@ -203,19 +222,25 @@ impl Pool {
         match self.candidates.len() <= scanned {
             true => self.scan(view),
             false => {
-                let cost =
-                    |candidate: &Candidate, now| load(candidate, now) as f32 * candidate.per_weight;
+                let cost = |candidate: &Candidate, now| {
+                    let step = 1.0 / f32::from(candidate.weight);
+                    let now = load(candidate, now) as f32 * step;
+                    Cost { now, step }
+                };
                 self.least(view, cost).map(|(chosen, _)| chosen)
             }
         }
     }
 
     /// The least predicted latency of a shortlist.
+    #[inline(never)]
     pub(crate) fn least_time(&mut self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
         let usual = fleet.usual(self.candidates.len(), view.now);
+        let outlook = Outlook::new(usual);
         let (chosen, drawn) = self.least(view, |candidate, now| {
             let q = learn::in_flight(&candidate.stats, now);
-            learn::predict(&candidate.stats, q, usual, now)
+            let (now, step) = outlook.predict(&candidate.stats, q, now);
+            Cost { now, step }
         })?;
         // Not the one that was chosen: those are better than the usual.
         fleet.see(&self.candidates[drawn]);
@@ -230,61 +255,129 @@ impl Pool {
     fn least(
         &mut self,
         view: &mut View<'_>,
-        cost: impl Fn(&Candidate, Moment) -> f32,
+        cost: impl Fn(&Candidate, Moment) -> Cost,
     ) -> Option<(usize, usize)> {
-        let mut costs = [f32::INFINITY; SEATS];
-        for (seat, of) in self.shortlist.iter_mut().zip(&mut costs) {
-            match self.candidates.get(*seat as usize) {
-                Some(candidate) if view.is_full(candidate) => *of = cost(candidate, view.now),
-                _ => *seat = VACANT,
-            }
-        }
-        let ended = view.worked.ended.value();
-        let news = self.ended.max(ended.saturating_sub(FREED as u64))..ended;
-        self.ended = ended;
-        for n in news {
-            let freed = self.candidate(view.worked.freed(n));
-            if let Some(freed) = freed.filter(|&f| view.is_full(&self.candidates[f])) {
-                self.challenge(freed, &mut costs, &cost, view.now);
-            }
-        }
+        // Before anything else: their memory is the farthest away.
         let drawn = self.draw(view)?;
-        let of = self.challenge(drawn, &mut costs, &cost, view.now);
-        for _ in 1..DRAWN {
-            let another = self.draw(view)?;
-            self.challenge(another, &mut costs, &cost, view.now);
-        }
-        let best = (1..SEATS).fold(0, |best, n| if costs[n] < costs[best] { n } else { best });
+        let another = self.draw(view)?;
+        self.review(view, &cost);
+        self.hear(view, &cost);
+        self.offer(another, cost(&self.candidates[another], view.now).now);
+        let of = cost(&self.candidates[drawn], view.now);
+        let chosen = self.best_below(TIE * of.now, view, &cost);
         // Among those that are as good as equal the draw decides, and so the weights.
-        let chosen = match costs[best] >= TIE * of {
-            true => drawn,
-            false => self.shortlist[best] as usize,
-        };
-        Some((chosen, drawn))
+        let step = if chosen.is_none() { of.step } else { 0.0 };
+        self.offer(drawn, of.now + step);
+        Some((chosen.unwrap_or(drawn), drawn))
     }
 
-    /// Takes the worst one's seat, if it is better. Returns its cost.
+    /// Looks again at those on the shortlist. What this worker does with them is in their costs already; what others do,
+    /// and what time does, is seen when one after the other is looked at, and now and then all.
     #[inline]
-    fn challenge(
+    fn review(&mut self, view: &View<'_>, cost: impl Fn(&Candidate, Moment) -> Cost) {
+        let period = view.now.as_nanos() >> REVIEW;
+        if period != self.reviewed {
+            self.reviewed = period;
+            (0..SEATS).for_each(|seat| self.look(seat, view, &cost));
+        }
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn.is_multiple_of(TURNS) {
+            self.look(self.turn / TURNS, view, &cost);
+        }
+    }
+
+    #[inline(never)]
+    fn look(&mut self, seat: usize, view: &View<'_>, cost: impl Fn(&Candidate, Moment) -> Cost) {
+        let entry = self.shortlist.entry(seat);
+        let Some(member) = entry.member() else {
+            return;
+        };
+        let candidate = &self.candidates[member];
+        if view.is_full(candidate) {
+            let cost = cost(candidate, view.now).now;
+            self.shortlist.seat(entry.seat(), member, cost);
+        } else {
+            self.vacate(entry);
+        }
+    }
+
+    /// Offers seats to those who have just answered.
+    #[inline]
+    fn hear(&mut self, view: &View<'_>, cost: impl Fn(&Candidate, Moment) -> Cost) {
+        let worked = view.worked();
+        let ended = worked.ended.value();
+        let mut heard = std::mem::replace(&mut self.ended, ended);
+        if ended.wrapping_sub(heard) > FREED as u64 {
+            // More than are remembered: anybody may have answered.
+            heard = ended.saturating_sub(FREED as u64);
+            (0..SEATS).for_each(|seat| self.look(seat, view, &cost));
+        }
+        for n in heard..ended {
+            let Some(freed) = self.candidate(worked.freed(n)) else {
+                continue;
+            };
+            let candidate = &self.candidates[freed];
+            if view.is_full(candidate) {
+                self.offer(freed, cost(candidate, view.now).now);
+            }
+        }
+    }
+
+    /// Takes in what a candidate costs. Who is not on the shortlist takes the worst one's seat, if it is better.
+    #[inline]
+    fn offer(&mut self, index: usize, cost: f32) {
+        let candidate = &mut self.candidates[index];
+        if candidate.seat != NO_SEAT {
+            let seat = usize::from(candidate.seat);
+            self.shortlist.seat(seat, index, cost);
+            return;
+        }
+        let worst = self.shortlist.worst();
+        if cost < worst.cost() {
+            candidate.seat = worst.seat() as u8;
+            if let Some(member) = worst.member() {
+                self.candidates[member].seat = NO_SEAT;
+            }
+            self.shortlist.seat(worst.seat(), index, cost);
+        }
+    }
+
+    #[cold]
+    fn vacate(&mut self, entry: Entry) {
+        if let Some(member) = entry.member() {
+            self.candidates[member].seat = NO_SEAT;
+        }
+        self.shortlist.vacate(entry.seat());
+    }
+
+    /// The best one on the shortlist, if it is better than `bound`. It gets the request.
+    #[inline]
+    fn best_below(
         &mut self,
-        candidate: usize,
-        costs: &mut [f32; SEATS],
-        cost: impl Fn(&Candidate, Moment) -> f32,
-        now: Moment,
-    ) -> f32 {
-        let number = candidate as u32;
-        if let Some(seat) = self.shortlist.iter().position(|&seat| seat == number) {
-            return costs[seat];
+        bound: f32,
+        view: &View<'_>,
+        cost: impl Fn(&Candidate, Moment) -> Cost,
+    ) -> Option<usize> {
+        for _ in 0..2 * SEATS {
+            let best = self.shortlist.least();
+            if best.cost() >= bound {
+                return None;
+            }
+            let member = best.member()?;
+            let candidate = &self.candidates[member];
+            if !view.is_full(candidate) {
+                self.vacate(best);
+                continue;
+            }
+            let of = cost(candidate, view.now);
+            if of.now <= best.cost() * STILL {
+                self.shortlist.seat(best.seat(), member, of.now + of.step);
+                return Some(member);
+            }
+            // Other workers have sent it requests since it was looked at.
+            self.shortlist.seat(best.seat(), member, of.now);
         }
-        let of = cost(&self.candidates[candidate], now);
-        let worst = (1..SEATS).fold(
-            0,
-            |worst, n| if costs[n] > costs[worst] { n } else { worst },
-        );
-        if of < costs[worst] {
-            (costs[worst], self.shortlist[worst]) = (of, number);
-        }
-        of
+        None
     }
 
     /// The candidate that the endpoint with this number is, if it is one.
@@ -338,18 +431,19 @@ impl Pool {
                 continue;
             }
             total += share as i64;
-            let candidate = &mut self.candidates[index];
-            candidate.advance += share as i64;
-            if first.is_none_or(|(_, advance)| candidate.advance > advance) {
-                first = Some((index, candidate.advance));
+            let advance = &mut self.advances[index];
+            *advance += share as i64;
+            if first.is_none_or(|(_, most)| *advance > most) {
+                first = Some((index, *advance));
             }
         }
         let (index, _) = first?;
-        self.candidates[index].advance -= total;
+        self.advances[index] -= total;
         Some(index)
     }
 
     /// The better of two by peak-sensitive latency times what will be in flight.
+    #[inline(never)]
     pub(crate) fn peak_ewma(&self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
         let (a, b) = (self.draw(view)?, self.draw(view)?);
         fleet.see(&self.candidates[a]);
@@ -359,7 +453,7 @@ impl Pool {
             let candidate = &self.candidates[i];
             let q = learn::in_flight(&candidate.stats, view.now);
             let latency = learn::peak(&candidate.stats, usual, view.now);
-            latency * (q + 1.0) * candidate.per_weight
+            latency * (q + 1.0) / f32::from(candidate.weight)
         });
         Some(if theirs < ours { b } else { a })
     }
@@ -400,8 +494,8 @@ impl Fleet {
     /// What is usual among `n` endpoints, one of which is about to be chosen.
     #[inline]
     fn usual(&mut self, n: usize, now: Moment) -> Usual {
-        self.usual
-            .chosen(n, now.since(self.last).as_nanos() as f32 * 1e-9);
+        let nanos = now.as_nanos().saturating_sub(self.last.as_nanos());
+        self.usual.chosen(n, nanos as f32 * 1e-9);
         self.last = now;
         self.usual
     }

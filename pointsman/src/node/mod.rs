@@ -340,7 +340,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(API_BACKLOG)
 }
 
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

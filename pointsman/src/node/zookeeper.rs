@@ -22,7 +22,7 @@ use super::{Shared, cores};
 const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
 /// Who lacks fewer entries than this follows closely, for those who watch over ZooKeeper's followers.
 const CLOSE: u64 = 1_000;
-/// Threads, unless told otherwise. More than that and the log is what everybody waits for.
+/// Threads at most, unless told otherwise. More than that and the log is what everybody waits for.
 const THREADS: usize = 4;
 /// How long a client may take to say who it is: as long as the slowest network's handshake, and half of it is that.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -208,6 +208,11 @@ fn options(front: Option<&Zookeeper>, node: Option<u64>) -> Options {
     let mut options = Options {
         limits: limits.clone(),
         threads: cores().min(THREADS),
+        // The log's thread and whoever asks need cores, too: with a thread for each core they take it from each other in
+        // the middle of their work. (Measured on two cores, 128 sessions: with one thread instead of two a get takes 20 %
+        // less of the processor, and its p99 is 1.5 instead of 4.5 ms. But ten thousand that watch one node are told of its
+        // change in 115 instead of 80 ms.)
+        busy: (cores() / 2).clamp(1, THREADS),
         max_connections: usize::MAX,
         handshake: HANDSHAKE,
         words: Vec::new(),
@@ -219,7 +224,9 @@ fn options(front: Option<&Zookeeper>, node: Option<u64>) -> Options {
         let digest = front.super_digest.as_ref();
         limits.super_digest = digest.map(|Secret(digest)| digest.clone());
         limits.sasl_users = front.sasl_users.clone();
-        options.threads = front.threads.map_or(options.threads, usize::from);
+        if let Some(threads) = front.threads {
+            (options.threads, options.busy) = (threads.into(), threads.into());
+        }
         options.max_connections = front.max_connections as usize;
         options.words.clone_from(&front.words);
     }

@@ -7,10 +7,13 @@ use tokio::sync::watch;
 
 use crate::node::lock;
 
+/// So many watchers are woken at once by whoever has made the change: to wake a thread for it costs more.
+const FEW: usize = 4;
+
 /// Wakes whoever waits for a change, of one service or of all: one channel for every service that is waited
 /// for, so that a change of one wakes nobody who waits for another.
 ///
-/// Waking runs on a thread of its own. Ten thousand watchers take milliseconds to wake, which no writer should
+/// Waking many runs on a thread of its own. Ten thousand watchers take milliseconds to wake, which no writer should
 /// wait for; and what changes meanwhile is told in one go.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -24,6 +27,10 @@ pub(crate) struct Hub {
 struct Pending {
     revision: Revision,
     changed: Vec<Arc<ServiceKey>>,
+    /// Up to where watchers are told, or are being told.
+    told: Revision,
+    /// The thread is at it.
+    telling: bool,
     closed: bool,
 }
 
@@ -73,7 +80,11 @@ impl Hub {
         Self {
             services: Mutex::default(),
             all: watch::Sender::new(revision),
-            pending: Mutex::default(),
+            pending: Mutex::new(Pending {
+                revision,
+                told: revision,
+                ..Pending::default()
+            }),
             work: Condvar::new(),
         }
     }
@@ -106,16 +117,27 @@ impl Hub {
         lock(&self.services).len()
     }
 
-    /// Says that these services changed, up to `revision`.
+    /// Says that these services changed, up to `revision`. Only the thread that applies may call it.
     pub(crate) fn publish(&self, changed: Vec<Arc<ServiceKey>>, revision: Revision) {
-        let mut pending = lock(&self.pending);
-        pending.revision = revision;
-        if pending.changed.is_empty() {
-            pending.changed = changed;
-        } else {
-            pending.changed.extend(changed);
+        let few = self.has_few_watchers(&changed);
+        {
+            let mut pending = lock(&self.pending);
+            let idle = !pending.telling && pending.revision <= pending.told;
+            pending.revision = revision;
+            if !(few && idle) {
+                pending.changed.extend(changed);
+                self.work.notify_one();
+                return;
+            }
+            pending.told = revision;
         }
-        self.work.notify_one();
+        self.tell(&changed, revision);
+    }
+
+    fn has_few_watchers(&self, changed: &[Arc<ServiceKey>]) -> bool {
+        let services = lock(&self.services);
+        let of_each = |key| services.get(key).map_or(0, watch::Sender::receiver_count);
+        changed.len() <= FEW && changed.iter().map(|key| of_each(&**key)).sum::<usize>() <= FEW
     }
 
     pub(crate) fn close(&self) {
@@ -125,19 +147,21 @@ impl Hub {
 
     /// The thread that wakes; ends after [`Hub::close`].
     pub(crate) fn run(&self) {
-        let mut told = *self.all.borrow();
         loop {
             let mut pending = lock(&self.pending);
-            while pending.revision <= told && !pending.closed {
+            pending.telling = false;
+            while pending.revision <= pending.told && !pending.closed {
                 pending = self
                     .work
                     .wait(pending)
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
             }
-            if pending.revision <= told {
+            if pending.revision <= pending.told {
                 break;
             }
-            told = pending.revision;
+            pending.telling = true;
+            pending.told = pending.revision;
+            let told = pending.told;
             let mut changed = std::mem::take(&mut pending.changed);
             drop(pending);
             changed.sort_unstable_by_key(Arc::as_ptr);

@@ -13,6 +13,8 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind as bind_socket, ipproto, socket_with,
 };
 
+use crate::rt::send_at_once;
+
 /// Connections that may wait to be accepted, per worker. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
@@ -120,6 +122,7 @@ fn open(transport: Transport, address: SocketAddr, shared: bool) -> Result<Owned
         set_socket_reuseaddr(&socket, true)?;
         // Inherited by every connection accepted, so that none pays a system call for it.
         set_tcp_nodelay(&socket, true)?;
+        send_at_once(&socket, address.ip());
     }
     if shared {
         set_socket_reuseport(&socket, true)?;
@@ -129,4 +132,26 @@ fn open(transport: Transport, address: SocketAddr, shared: bool) -> Result<Owned
     }
     bind_socket(&socket, &address)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::tcp_congestion;
+
+    use super::*;
+
+    fn congestion(address: &str) -> String {
+        let address = address.parse().unwrap();
+        tcp_congestion(open(Transport::Tcp, address, false).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn connections_within_the_machine_are_not_paced_and_others_are_as_the_system_has_them() {
+        let fresh = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let chosen = tcp_congestion(fresh).unwrap();
+        assert_eq!(congestion("0.0.0.0:0"), chosen);
+        let local = congestion("127.0.0.1:0");
+        assert!(!local.starts_with("bbr"), "{local}");
+        assert_eq!(congestion("127.7.7.7:0"), local);
+    }
 }

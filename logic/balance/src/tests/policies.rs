@@ -146,3 +146,30 @@ fn least_time_learns_which_instances_are_slow() {
         assert!(ours < 0.95 * theirs, "{policy:?}: {ours} {theirs}");
     }
 }
+
+#[test]
+fn what_other_workers_send_is_seen_before_anybody_on_the_shortlist_is_chosen() {
+    let service = service(Policy::LeastTime, &[1; 100]);
+    let mut balancer = Balancer::new(&service, 0, 5);
+    for n in 0..200 {
+        request(&mut balancer, &service, at(n), |_| Outcome::Answered);
+    }
+    // Counted by others: this worker's own news say nothing of it.
+    for endpoint in service.endpoints.iter().step_by(2) {
+        (0..50).for_each(|_| {
+            endpoint.stats.begin();
+        });
+    }
+    let mut chosen = Vec::new();
+    for n in 0..40 {
+        let lease = pick(&mut balancer, &service, n, at(199)).unwrap();
+        chosen.push(lease.endpoint());
+        lease.done(
+            &service,
+            Outcome::Answered,
+            Duration::from_millis(1),
+            at(199),
+        );
+    }
+    assert!(chosen.iter().all(|index| index % 2 == 1), "{chosen:?}");
+}

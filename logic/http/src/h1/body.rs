@@ -92,6 +92,25 @@ impl BodyDecoder {
         Ok(self.decoded(data, data))
     }
 
+    /// How many of the bytes that come next are payload, whatever they are: none where there is framing between them.
+    pub const fn plain(&self) -> u64 {
+        match self.state {
+            State::UntilClose => u64::MAX,
+            State::Length(left) => left,
+            _ => 0,
+        }
+    }
+
+    /// So many bytes, no more than are [plain](Self::plain), went by. True if the body is complete.
+    ///
+    /// # Errors
+    /// [`Fault::BodyTooLong`].
+    pub fn pass(&mut self, n: u64) -> Result<bool, Fault> {
+        self.room = self.room.checked_sub(n).ok_or(Fault::BodyTooLong)?;
+        self.skip(n);
+        Ok(self.is_done())
+    }
+
     fn dechunk(&mut self, buf: &mut [u8]) -> Result<Decoded, Fault> {
         let (mut at, mut data) = (0, 0);
         while at < buf.len() && self.state != State::Done {

@@ -116,7 +116,7 @@ impl Connection {
         }
         // The answer is whole, and the rest of the request is not wanted (§8.1).
         stream.finished = true;
-        stream.waiting = false;
+        stream.wanted = 0;
         let id = stream.id;
         self.blocked.retain(|blocked| *blocked != key);
         self.streams.close(id, Ending::Known);

@@ -9,17 +9,18 @@ use super::budget::Budget;
 use super::code::Code;
 use super::frame::{self, MAX_PAYLOAD, setting};
 use super::hpack::Decoder;
-use super::stream::{Key, Streams};
+use super::stream::{Key, Spare, Streams};
 use crate::h1::Limits;
 
 /// The window that both sides begin with (RFC 9113 §6.9.2).
 pub(super) const FIRST_WINDOW: i64 = 65_535;
 
 /// Output that may gather before nobody may add to it: what a socket takes at once, most often.
-const FULL: usize = 64 * 1024;
+pub(super) const FULL: usize = 64 * 1024;
 
-/// An empty output is kept up to this size, for as long as there are streams.
-const KEPT: usize = 64 * 1024;
+/// An empty output is kept up to this size, for as long as there are streams: full, and as much again as an eighth of it for what is
+/// no data. A buffer that doubled for the heads of frames would be given back and grown anew each time it was sent.
+pub(super) const KEPT: usize = FULL + FULL / 8;
 
 /// Requests that a client may break off, or make us break off, before they are answered: this many at once and so many
 /// a second, and one more for each that is answered. People who leave a page break off a hundred; rapid reset
@@ -148,6 +149,7 @@ pub struct Connection {
     pub(super) spoken: bool,
     pub(super) output: Vec<u8>,
     sent: usize,
+    pub(super) spare: Spare,
     /// Streams that wait for room, in the order in which they came.
     pub(super) blocked: VecDeque<Key>,
     pub(super) resets: Budget,
@@ -207,6 +209,7 @@ impl Connection {
             spoken: false,
             output,
             sent: 0,
+            spare: Spare::default(),
             blocked: VecDeque::new(),
             resets: Budget::new(RESETS.0, RESETS.1, now),
             noise: Budget::new(NOISE.0, NOISE.1, now),
@@ -239,20 +242,54 @@ impl Connection {
         }
     }
 
+    /// Whether its output would have to grow much for so many bytes on a stream: then another buffer may be [lent](Self::lend).
+    pub fn outgrows(&self, key: Key, len: usize) -> bool {
+        let stream = self.streams.look(key);
+        let goes_on = !stream.reset && !stream.finished;
+        goes_on && self.output.capacity() < KEPT && self.writable(stream.room).min(len) > Self::MOST
+    }
+
+    /// Has its output in this buffer from now on, whatever was in it.
+    pub fn lend(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        buffer.reserve_exact(KEPT);
+        buffer.extend_from_slice(self.poll_output());
+        (self.output, self.sent) = (buffer, 0);
+    }
+
+    /// The buffer of its output, if that is a large one, and empty.
+    pub fn give_back(&mut self) -> Option<Vec<u8>> {
+        let is_free = self.output.is_empty() && self.output.capacity() >= KEPT;
+        is_free.then(|| std::mem::take(&mut self.output))
+    }
+
     /// Whether so much waits to be sent that nothing should be added: then nothing more should be read either, or a client
     /// that asks and never listens has us keep its answers.
     pub fn is_full(&self) -> bool {
         self.output.len() - self.sent >= FULL
     }
 
-    /// The next stream that waited and may send more now.
-    pub fn poll_writable(&mut self) -> Option<Key> {
-        if self.is_full() || self.room <= 0 {
+    /// The next stream that waited and may send more now. `promised` is what those that were told before it have not sent yet,
+    /// and grows by what this one wants: who is told for nothing does nothing but go back to the end of the line.
+    pub fn poll_writable(&mut self, promised: &mut usize) -> Option<Key> {
+        if self.is_tight(*promised) || self.room <= *promised as i64 {
             return None;
         }
         let key = self.blocked.pop_front()?;
-        self.streams.get(key).waiting = false;
+        let stream = self.streams.get(key);
+        let wanted = std::mem::take(&mut stream.wanted);
+        *promised += wanted.min(stream.room.max(0) as usize);
         Some(key)
+    }
+
+    /// Whether streams wait that only the output is too full for.
+    pub fn is_awaited(&self) -> bool {
+        self.room > 0 && !self.blocked.is_empty()
+    }
+
+    /// Whether the output has no room for a frame of the largest size, once so many bytes more are in it.
+    pub(super) fn is_tight(&self, promised: usize) -> bool {
+        self.output.len() - self.sent + promised + Self::MOST > FULL
     }
 
     /// How many requests are being served.

@@ -143,7 +143,7 @@ impl Connection {
             stream.received.clear();
             stream.at = 0;
         }
-        stream.received.extend_from_slice(data);
+        self.spare.add(stream, data);
         if frame.has(flag::END_STREAM) {
             self.peer_ends(key);
         } else if data.is_empty() {
@@ -405,7 +405,7 @@ impl Connection {
     /// A stream that waits for room has some: it takes its place in the line.
     fn has_room(&mut self, key: Key) {
         let stream = self.streams.get(key);
-        if stream.waiting && stream.room > 0 && !self.blocked.contains(&key) {
+        if stream.wanted > 0 && stream.room > 0 && !self.blocked.contains(&key) {
             self.blocked.push_back(key);
         }
     }

@@ -5,36 +5,56 @@ use std::collections::VecDeque;
 use model::Moment;
 
 use super::code::Code;
-use super::connection::{Connection, EARNED, Side};
+use super::connection::{Connection, EARNED, FULL, KEPT, Side};
 use super::frame::{self, flag, kind};
 use super::hpack::NO_TABLE;
 use super::response::write_trailers;
-use super::stream::{Ending, Key, Taken};
+use super::stream::{Ending, Key, Spare, Taken};
 
 impl Connection {
     /// Takes what has arrived of a stream's body, as much as `buffer` holds; of an answer its head, too, as HTTP/1.1 writes
     /// it. The peer may then send as much again.
     pub fn read(&mut self, key: Key, buffer: &mut [u8]) -> Taken {
+        let n = match self.unread(key) {
+            Ok(_) if buffer.is_empty() => return Taken::Nothing,
+            Ok(bytes) => {
+                let n = bytes.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&bytes[..n]);
+                n
+            }
+            Err(taken) => return taken,
+        };
+        self.took(key, n);
+        Taken::Bytes(n)
+    }
+
+    /// What [`Connection::read`] would take. It stays until it is said to be [taken](Self::took).
+    ///
+    /// # Errors
+    /// What there is instead.
+    pub fn unread(&self, key: Key) -> Result<&[u8], Taken> {
+        let stream = self.streams.look(key);
+        match &stream.received[stream.at..] {
+            _ if stream.reset => Err(Taken::Reset),
+            [] if stream.ended => Err(Taken::End),
+            [] => Err(Taken::Nothing),
+            bytes => Ok(bytes),
+        }
+    }
+
+    /// So many bytes of what is unread were taken.
+    pub fn took(&mut self, key: Key, n: usize) {
         let stream = self.streams.get(key);
-        if stream.reset {
-            return Taken::Reset;
-        }
-        let n = stream.unread().min(buffer.len());
-        if n == 0 {
-            return match stream.ended && stream.unread() == 0 {
-                true => Taken::End,
-                false => Taken::Nothing,
-            };
-        }
-        buffer[..n].copy_from_slice(&stream.received[stream.at..stream.at + n]);
         stream.at += n;
         let of_heads = n.min(stream.heads);
         stream.heads -= of_heads;
         let data = n - of_heads;
         if stream.at == stream.received.len() {
-            stream.received = Vec::new();
+            let buffer = std::mem::take(&mut stream.received);
             stream.at = 0;
+            self.spare.put(buffer);
         }
+        let stream = self.streams.get(key);
         stream.taken += data as u32;
         let half = self.settings.stream_window / 2;
         if stream.taken >= half && !stream.ended {
@@ -43,7 +63,6 @@ impl Connection {
             frame::write_window(id, more, &mut self.output);
         }
         self.credit(data);
-        Taken::Bytes(n)
     }
 
     /// Whether the peer has sent everything, be it read or not.
@@ -114,6 +133,10 @@ impl Connection {
         }
         let (id, n) = (stream.id, self.writable(stream.room).min(bytes.len()));
         let ends = last && n == bytes.len();
+        if n >= Self::MOST {
+            let most = KEPT.saturating_sub(self.output.len());
+            self.output.reserve_exact(most);
+        }
         let mut rest = &bytes[..n];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(Self::MOST));
@@ -130,16 +153,43 @@ impl Connection {
         self.room -= n as i64;
         let stream = self.streams.get(key);
         stream.room -= n as i64;
-        if n < bytes.len() && !stream.waiting {
-            stream.waiting = true;
-            if stream.room > 0 {
-                self.blocked.push_back(key);
-            }
+        if n < bytes.len() {
+            self.await_room(key, bytes.len() - n);
         }
         if ends && n > 0 {
             self.we_end(key);
         }
         Some(n)
+    }
+
+    /// How many bytes would be taken of a stream now: whoever asks before there are any need not keep them.
+    pub fn room(&self, key: Key) -> usize {
+        let stream = self.streams.look(key);
+        match stream.reset || stream.finished {
+            // To write is to hear of it.
+            true => usize::MAX,
+            false => self.writable(stream.room),
+        }
+    }
+
+    /// The same, waiting if some of the output is to be sent first: then it is `None`, and [`Connection::poll_writable`] says when
+    /// there is room.
+    pub fn wait_for_room(&mut self, key: Key) -> Option<usize> {
+        let stream = self.streams.look(key);
+        if self.is_tight(0) && !stream.reset && !stream.finished {
+            self.await_room(key, FULL);
+            return None;
+        }
+        Some(self.room(key))
+    }
+
+    /// Somebody waits to send so many bytes.
+    fn await_room(&mut self, key: Key, wanted: usize) {
+        let stream = self.streams.get(key);
+        let waits = std::mem::replace(&mut stream.wanted, wanted) > 0;
+        if !waits && stream.room > 0 {
+            self.blocked.push_back(key);
+        }
     }
 
     /// Ends our side of a stream, if it has not ended: with these trailers (lines as an instance sent them), if there are any.
@@ -186,7 +236,7 @@ impl Connection {
         let (id, unread) = (stream.id, stream.unread_data());
         stream.received = Vec::new();
         (stream.at, stream.heads) = (0, 0);
-        stream.waiting = false;
+        stream.wanted = 0;
         self.blocked.retain(|blocked| *blocked != key);
         self.streams.close(id, ending);
         self.credit(unread);
@@ -204,11 +254,12 @@ impl Connection {
         let stream = self.streams.remove(key);
         // A stream may be whole, and not all of it read.
         self.credit(stream.unread_data());
-        if stream.waiting {
+        if stream.wanted > 0 {
             self.blocked.retain(|blocked| *blocked != key);
         }
         if self.streams.len() == 0 {
             self.streams.rest();
+            self.spare = Spare::default();
             self.blocked = VecDeque::new();
             self.idle_since = now;
             self.end_if_drained();

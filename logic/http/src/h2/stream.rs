@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+use super::frame::MAX_PAYLOAD;
+
 /// A stream, as whoever serves it knows it; good until it is given back with
 /// [`Connection::release`](super::Connection::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +66,8 @@ pub(super) struct Stream {
     pub(super) room: i64,
     /// We have sent everything.
     pub(super) finished: bool,
-    /// Somebody waits to send more.
-    pub(super) waiting: bool,
+    /// How many bytes somebody waits to send; 0 if nobody waits.
+    pub(super) wanted: usize,
     /// It was broken off, by whomever.
     pub(super) reset: bool,
     /// Why, where it matters.
@@ -89,7 +91,7 @@ impl Stream {
             trailers: None,
             room,
             finished: false,
-            waiting: false,
+            wanted: 0,
             reset: false,
             lost: Lost::Reset,
         }
@@ -107,6 +109,38 @@ impl Stream {
     /// Those of them that windows count.
     pub(super) fn unread_data(&self) -> usize {
         self.unread() - self.heads
+    }
+}
+
+/// Buffers that bodies were received in, for others of the same connection: those of large answers come and go by the
+/// thousand a second, and each grows in steps.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<Vec<u8>>);
+
+impl Spare {
+    /// Kept of each connection that has streams: as many as are emptied in one turn of its task or two.
+    const MOST: usize = 4;
+    /// Smaller ones are not worth keeping, and larger ones are too much to keep.
+    const SIZES: std::ops::RangeInclusive<usize> = MAX_PAYLOAD..=8 * MAX_PAYLOAD;
+
+    pub(super) fn put(&mut self, mut buffer: Vec<u8>) {
+        if self.0.len() < Self::MOST && Self::SIZES.contains(&buffer.capacity()) {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+
+    /// Puts `data` behind what a stream has received, in a larger buffer if that has no room for it and there is one.
+    pub(super) fn add(&mut self, stream: &mut Stream, data: &[u8]) {
+        let room = stream.received.capacity() - stream.received.len();
+        if room < data.len()
+            && let Some(mut larger) = self.0.pop()
+        {
+            larger.extend_from_slice(&stream.received[stream.at..]);
+            stream.at = 0;
+            self.put(std::mem::replace(&mut stream.received, larger));
+        }
+        stream.received.extend_from_slice(data);
     }
 }
 
@@ -204,7 +238,7 @@ impl Streams {
         for (_, stream) in &mut self.served {
             if client && stream.ended {
                 // The answer is here, and nothing else counts.
-                (stream.finished, stream.waiting) = (true, false);
+                (stream.finished, stream.wanted) = (true, 0);
             } else if !stream.is_whole() && !stream.reset {
                 stream.reset = true;
                 if malformed {

@@ -185,3 +185,48 @@ impl File for Open {
         self.file.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_is_there_and_behind_it_are_zeros_at_most() {
+        let directory = format!("pointsman-disk-{}", std::process::id());
+        let directory = std::env::temp_dir().join(directory);
+        let disk = Disk::open(&directory).unwrap();
+        let path = directory.join("log");
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut file = disk.create("log").unwrap();
+        let mut oracle = Vec::new();
+        for _ in 0..800 {
+            let longest = [100, 5_000, 100_000][random.usize(0..3)];
+            let mut bytes = vec![0; random.usize(..longest)];
+            random.fill(&mut bytes);
+            match random.u8(0..20) {
+                0 => file.reserve(oracle.len() as u64 + 50_000).unwrap(),
+                1 => {
+                    // As after a write that failed.
+                    file.append(&bytes).unwrap();
+                    file.truncate(oracle.len() as u64).unwrap();
+                }
+                2 => file = disk.open("log", oracle.len() as u64).unwrap(),
+                3 => {
+                    oracle.truncate(random.usize(..=oracle.len()) / 2);
+                    file.truncate(oracle.len() as u64).unwrap();
+                }
+                _ => {
+                    let middle = bytes.len() / random.usize(1..4);
+                    file.append(&bytes[..middle]).unwrap();
+                    file.append(&bytes[middle..]).unwrap();
+                    file.sync().unwrap();
+                    oracle.extend(bytes);
+                }
+            }
+            let there = fs::read(&path).unwrap();
+            assert!(there.starts_with(&oracle), "at {}", oracle.len());
+            assert!(there[oracle.len()..].iter().all(|byte| *byte == 0));
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

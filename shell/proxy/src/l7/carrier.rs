@@ -60,7 +60,7 @@ pub(super) async fn carry(peer: &impl Peer, mux: &Rc<Mux>) -> Result<(), Gone> {
         let mut busy = read_some(peer, mux)?;
         let full = mux.machine().is_full();
         let flushed = mux.flush(peer.sock()).map_err(|_| Gone::Left)?;
-        mux.tell_writable();
+        busy |= mux.tell_writable();
         // What was read and not looked at for want of room has no event of its own.
         busy |= full && !mux.machine().is_full();
         if flushed && mux.machine().over().is_some() {

@@ -13,6 +13,10 @@ use crate::rt::Sock;
 /// Bytes a body may move before the other connections get their turn.
 pub(super) const BUDGET: usize = 256 * 1024;
 
+/// What is read of a body at the least, however little of it can leave: small windows must not make small reads, and the end
+/// of a body that says no length is behind its last byte.
+pub(super) const LEAST: usize = 16 * 1024;
+
 /// How a body leaves here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
@@ -26,6 +30,8 @@ pub(super) enum Frame {
 pub(super) enum Step {
     /// The sender has nothing more at present.
     WaitFrom,
+    /// The receiver's connection has no room, so that nothing was read.
+    WaitTo,
     /// So many bytes moved.
     Moved(usize),
     /// The body is complete.
@@ -57,10 +63,26 @@ impl Session {
         unsent: &mut Vec<u8>,
         after: impl FnOnce(&[u8]),
     ) -> Result<Step, Broken> {
+        let Some(most) = to.wait_for_room() else {
+            return Ok(Step::WaitTo);
+        };
         // A copy of it may go elsewhere.
         let is_request = std::ptr::eq(from, &self.client);
+        let is_plain = frame == Frame::Plain && text.is_none() && body.plain() > 0;
+        if is_plain
+            && !is_request
+            && let Some(passed) = from.pass_to(to, body.plain())
+        {
+            return match passed.map_err(|_| Broken::To)? {
+                0 => Ok(Step::WaitTo),
+                n => match body.pass(n as u64).map_err(|_| Broken::Malformed)? {
+                    true => Ok(Step::Done),
+                    false => Ok(Step::Moved(n)),
+                },
+            };
+        }
         let mut scratch = self.worker.buffers.scratch();
-        let room = &mut scratch[FRONT..FRONT + READ];
+        let room = &mut scratch[FRONT..FRONT + most.clamp(LEAST, READ)];
         match from.try_recv(room).map_err(|_| Broken::From)? {
             None => Ok(Step::WaitFrom),
             Some(0) => {

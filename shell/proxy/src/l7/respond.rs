@@ -12,7 +12,7 @@ use model::{Coding, Moment, ServiceTable};
 use super::begin::{Begun, Forward};
 use super::compress::Encoder;
 use super::grpc::Web;
-use super::pump::{BUDGET, Broken, Frame, Pace, Step, framed};
+use super::pump::{BUDGET, Broken, Frame, LEAST, Pace, Step, framed};
 use super::session::{Cut, Session};
 use crate::buffers::{FRONT, READ};
 use crate::rt::{Sock, TimedOut, yield_now};
@@ -286,7 +286,10 @@ impl Session {
                     return Ok(begun);
                 }
             }
-            match instance.try_recv(&mut scratch[FRONT + len..FRONT + READ]) {
+            // What the client does not take now is to stay where it is.
+            let most = self.client.room().clamp(LEAST, READ);
+            let end = (len + most).min(READ);
+            match instance.try_recv(&mut scratch[FRONT + len..FRONT + end]) {
                 Ok(Some(0)) => return Err(Unanswered::Left),
                 Err(_) => return Err(Unanswered::of(instance)),
                 Ok(Some(n)) => len += n,
@@ -612,6 +615,7 @@ impl Session {
                 Ok(Step::WaitFrom) => {
                     self.until_readable(instance).await?;
                 }
+                Ok(Step::WaitTo) => self.client_writable(&mut pace).await?,
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
                 Err(Broken::Malformed | Broken::TooLong) => return Err(Cut::InstanceMalformed),

@@ -51,7 +51,7 @@ impl Session {
                 Broken::TooLong => Cut::TooLong,
             });
             // Whatever came of it, these bytes are no longer here for another attempt.
-            begun.streamed |= !matches!(step, Ok(Step::WaitFrom));
+            begun.streamed |= !matches!(step, Ok(Step::WaitFrom | Step::WaitTo));
             match step? {
                 Step::Done => {}
                 Step::Moved(n) => {
@@ -63,6 +63,10 @@ impl Session {
                         budget = BUDGET;
                         yield_now(reactor).await;
                     }
+                }
+                Step::WaitTo => {
+                    let ready = instance.writable().await;
+                    ready.map_err(|TimedOut| Cut::InstanceLeft)?;
                 }
                 Step::WaitFrom => {
                     let since = reactor.now();

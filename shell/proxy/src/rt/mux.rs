@@ -17,6 +17,13 @@ use rustix::io::Errno;
 use super::reactor::{Reactor, Ready, TaskId, Token};
 use super::sock::{End, Sock};
 
+/// From here on bytes are many: they are sent at once, from a buffer that was used just now, for what is not in the processor's
+/// caches any more costs as much again to send. What is less gathers, so that a system call sends much.
+const LARGE: usize = 32 * 1024;
+
+/// Such buffers that a worker keeps when nobody has them.
+const OUTPUTS: usize = 8;
+
 /// What the streams of a connection share.
 pub struct Mux {
     reactor: Rc<Reactor>,
@@ -27,6 +34,8 @@ pub struct Mux {
     task: Cell<TaskId>,
     /// Whether that task knows that there is something to send.
     woken: Cell<bool>,
+    /// Whether it is to run next, for there is much of it.
+    hurried: Cell<bool>,
     /// Whether that task wants to hear of each stream that ends: others wait for its place.
     crowded: Cell<bool>,
     /// Who waits for which stream, by the streams' indexes.
@@ -51,6 +60,7 @@ impl Mux {
             machine: RefCell::new(machine),
             task: Cell::new(task),
             woken: Cell::new(false),
+            hurried: Cell::new(false),
             crowded: Cell::new(false),
             tokens: RefCell::default(),
         })
@@ -129,11 +139,13 @@ impl Mux {
         }
     }
 
-    /// Tells those who wait for room that there is some.
-    pub fn tell_writable(&self) {
+    /// Tells as many of those who wait for room as there is room for. True if others wait, who are to be told once those have had
+    /// their turn.
+    pub fn tell_writable(&self) -> bool {
+        let mut promised = 0;
         loop {
-            let Some(key) = self.machine().poll_writable() else {
-                return;
+            let Some(key) = self.machine().poll_writable(&mut promised) else {
+                return promised > 0 && self.machine().is_awaited();
             };
             self.ready(key, |ready| ready.writable = true);
         }
@@ -173,12 +185,19 @@ impl Mux {
     /// When the connection broke.
     pub fn flush(&self, sock: &Sock) -> io::Result<bool> {
         self.woken.set(false);
+        self.hurried.set(false);
         let mut machine = self.machine();
         if machine.poll_output().is_empty() {
             return Ok(true);
         }
         let sent = sock.try_send(machine.poll_output())?;
         machine.sent(sent);
+        if let Some(buffer) = machine.give_back() {
+            let mut outputs = self.reactor.outputs.borrow_mut();
+            if outputs.len() < OUTPUTS {
+                outputs.push(buffer);
+            }
+        }
         Ok(machine.poll_output().is_empty())
     }
 
@@ -190,8 +209,12 @@ impl Mux {
     /// Wakes the connection's task if something waits to be sent.
     fn wake(&self, machine: RefMut<'_, Connection>) {
         let waits = !machine.poll_output().is_empty() || machine.over().is_some();
+        let much = machine.poll_output().len() >= LARGE;
         drop(machine);
-        if waits && !self.woken.replace(true) {
+        if much && !self.hurried.replace(true) {
+            self.woken.set(true);
+            self.reactor.wake_next(self.task.get());
+        } else if waits && !self.woken.replace(true) {
             self.reactor.wake(self.task.get());
         }
     }
@@ -212,11 +235,36 @@ impl Part {
 
     pub(super) fn send(&self, bytes: &[u8], last: bool) -> Result<usize, Errno> {
         let mut machine = self.mux.machine();
+        if machine.outgrows(self.key, bytes.len()) {
+            let buffer = self.mux.reactor.outputs.borrow_mut().pop();
+            machine.lend(buffer.unwrap_or_default());
+        }
         let sent = machine.write(self.key, bytes, last);
         self.mux.wake(machine);
         let reset = self.mux.machine().is_reset(self.key);
         // A peer that wants no more of a message may have said all of its own.
         sent.ok_or(if reset { Errno::CONNRESET } else { Errno::PIPE })
+    }
+
+    /// What has been received and can leave as it is.
+    fn pass_to(&self, to: &Sock, most: u64) -> Option<io::Result<usize>> {
+        let mut machine = self.mux.machine();
+        let bytes = machine.unread(self.key).ok()?;
+        let n = most.min(bytes.len() as u64) as usize;
+        let sent = to.try_send(&bytes[..n]);
+        if let Ok(sent) = sent {
+            machine.took(self.key, sent);
+        }
+        self.mux.wake(machine);
+        Some(sent)
+    }
+
+    fn room(&self) -> usize {
+        self.mux.machine().room(self.key)
+    }
+
+    fn wait_for_room(&self) -> Option<usize> {
+        self.mux.machine().wait_for_room(self.key)
     }
 
     fn lost(&self) -> Lost {
@@ -261,6 +309,42 @@ impl Sock {
     /// Whether it is a stream of a connection.
     pub fn is_stream(&self) -> bool {
         matches!(self.end, End::Stream(_))
+    }
+
+    /// How many bytes would be taken at once, as far as is known without asking: what is read for it need not be more.
+    pub fn room(&self) -> usize {
+        match &self.end {
+            End::Stream(part) => part.room(),
+            _ => usize::MAX,
+        }
+    }
+
+    /// The same. `None`: it is not writable, for its connection has something else to send first.
+    pub fn wait_for_room(&self) -> Option<usize> {
+        let End::Stream(part) = &self.end else {
+            return Some(usize::MAX);
+        };
+        let room = part.wait_for_room();
+        if room.is_none() {
+            self.reactor.unwritable(self.token);
+        }
+        room
+    }
+
+    /// Sends up to `most` bytes of what has been received on to the stream of another connection, without anybody looking at them: a
+    /// copy less than reading and sending. `None`: not both are streams, or there are no such bytes, and reading says more.
+    ///
+    /// # Errors
+    /// When `to` broke.
+    pub fn pass_to(&self, to: &Self, most: u64) -> Option<io::Result<usize>> {
+        let (End::Stream(part), End::Stream(_)) = (&self.end, &to.end) else {
+            return None;
+        };
+        let passed = part.pass_to(to, most);
+        if let Some(Ok(n)) = passed {
+            self.received.set(self.received.get() + n as u64);
+        }
+        passed
     }
 
     /// Why it was broken off.

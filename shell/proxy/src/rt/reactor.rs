@@ -103,6 +103,8 @@ pub struct Reactor {
     pub(super) ciphertext: RefCell<Vec<u8>>,
     /// Where TLS seals, in the same way.
     pub(super) sealed: RefCell<Sealed>,
+    /// What connections of many streams have their output in while there is much of it, and give back when it is sent.
+    pub(super) outputs: RefCell<Vec<Vec<u8>>>,
     pub(super) diag: Diag,
 }
 
@@ -142,6 +144,7 @@ impl Reactor {
             soon: RefCell::default(),
             ciphertext: RefCell::default(),
             sealed: RefCell::default(),
+            outputs: RefCell::default(),
             diag: Diag::default(),
         }
     }
@@ -214,6 +217,13 @@ impl Reactor {
     pub fn wake(&self, task: TaskId) {
         if task != TaskId::NONE {
             self.run_queue.borrow_mut().push_back(task);
+        }
+    }
+
+    /// Puts `task` before all others on the run queue: what it is to see is in the processor's caches now.
+    pub(super) fn wake_next(&self, task: TaskId) {
+        if task != TaskId::NONE {
+            self.run_queue.borrow_mut().push_front(task);
         }
     }
 

@@ -123,7 +123,7 @@ fn turn<P: Process>(
     };
     loop {
         let UnbufferedStatus { mut discard, state } = machine.process(&mut input[turn.used..]);
-        let mut over = false;
+        let (mut over, mut opened) = (false, false);
         let outcome = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 let mut outcome = Ok(());
@@ -134,7 +134,8 @@ fn turn<P: Process>(
                     });
                 }
                 // Whoever has something to say goes on: what can be said is known when everything has been looked at.
-                over = sink.is_full() && matches!(say, Say::Nothing);
+                opened = matches!(say, Say::Nothing);
+                over = sink.is_full() && opened;
                 turn.whole = !over;
                 outcome
             }
@@ -166,6 +167,8 @@ fn turn<P: Process>(
             turn.fault = Some(fault);
             return turn;
         }
+        // To ask what follows the last record costs as much as a small record does.
+        over |= opened && turn.used == input.len() && !machine.is_full();
         if over {
             return turn;
         }

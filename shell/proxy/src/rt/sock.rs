@@ -18,6 +18,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
 };
 
+use super::loopback::send_at_once;
 use super::memory::EndId;
 use super::mux::Part;
 use super::reactor::{Driver, Reactor, Token};
@@ -134,6 +135,7 @@ impl Sock {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         set_tcp_nodelay(&fd, true)?;
+        send_at_once(&fd, address.ip());
         if let Some(from) = from {
             // The port is chosen when it is known where to: one then serves connections to every instance. Where that cannot
             // be had, ports are shared, and may turn out to be taken.

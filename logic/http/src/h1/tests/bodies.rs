@@ -310,3 +310,21 @@ fn naive(wire: &[u8]) -> Option<(Vec<u8>, Vec<u8>, bool)> {
         }
     }
 }
+
+#[test]
+fn what_has_no_framing_in_it_passes_without_being_looked_at() {
+    let mut body = BodyDecoder::new(Framing::Length(10));
+    assert_eq!(body.plain(), 10);
+    assert_eq!(body.pass(4), Ok(false));
+    assert_eq!(body.plain(), 6);
+    assert_eq!(body.pass(6), Ok(true));
+    assert_eq!(body.plain(), 0);
+
+    let mut body = BodyDecoder::new(Framing::UntilClose);
+    body.limit(100);
+    assert_eq!(body.plain(), u64::MAX);
+    assert_eq!(body.pass(100), Ok(false));
+    assert_eq!(body.pass(1), Err(Fault::BodyTooLong));
+
+    assert_eq!(BodyDecoder::new(Framing::Chunked).plain(), 0);
+}

@@ -83,13 +83,13 @@ fn nothing_is_sent_beyond_a_window_and_the_first_in_line_goes_first() {
     let mut got = client.got();
     assert_eq!(client.machine.write(keys[1], &bytes, true), Some(25_535));
     assert_eq!(client.machine.write(keys[2], &bytes, true), Some(0));
-    assert_eq!(client.machine.poll_writable(), None);
+    assert_eq!(client.machine.poll_writable(&mut 0), None);
     got.extend(client.got());
     let sent: usize = got.iter().map(|got| got.payload.len()).sum();
     assert_eq!(sent, 65_535);
     client.send(&window(0, 20_000));
-    assert_eq!(client.machine.poll_writable(), Some(keys[1]));
-    assert_eq!(client.machine.poll_writable(), Some(keys[2]));
+    assert_eq!(client.machine.poll_writable(&mut 0), Some(keys[1]));
+    assert_eq!(client.machine.poll_writable(&mut 0), Some(keys[2]));
     assert_eq!(
         client.machine.write(keys[1], &bytes[25_535..], true),
         Some(14_465)
@@ -112,9 +112,9 @@ fn a_streams_own_window_holds_it_and_settings_move_it_below_zero() {
     client.send(&made(kind::SETTINGS, 0, 0, &small));
     assert_eq!(client.machine.write(key, &[1; 10], false), Some(0));
     client.send(&window(1, 50_000));
-    assert_eq!(client.machine.poll_writable(), None, "still none");
+    assert_eq!(client.machine.poll_writable(&mut 0), None, "still none");
     client.send(&window(1, 6));
-    assert_eq!(client.machine.poll_writable(), Some(key));
+    assert_eq!(client.machine.poll_writable(&mut 0), Some(key));
     assert_eq!(client.machine.write(key, &[1; 10], false), Some(6));
     let other = client.ask(3, true, &[]);
     assert_eq!(
@@ -136,13 +136,80 @@ fn output_that_is_not_taken_stops_growing() {
         assert!(taken < 100_000);
     }
     assert!(client.machine.is_full());
-    assert_eq!(client.machine.poll_writable(), None);
+    assert_eq!(client.machine.poll_writable(&mut 0), None);
     for _ in 0..200 {
         let some = client.machine.poll_output().len().min(1_000);
         client.machine.sent(some);
-        if client.machine.poll_writable().is_some() {
+        if client.machine.poll_writable(&mut 0).is_some() {
             client.machine.write(key, &[1; 30_000], false);
         }
         assert!(client.machine.poll_output().len() < 70_000);
     }
+}
+
+#[test]
+fn no_more_are_told_of_room_than_it_is_enough_for() {
+    let mut client = Client::new();
+    client.send(&window(0, 0x7fff_0000));
+    let keys = [1, 3, 5].map(|stream| client.ask(stream, true, &[]));
+    client.got();
+    let bytes = [9; 65_000];
+    assert_eq!(client.machine.write(keys[0], &bytes, false), Some(65_000));
+    assert_eq!(client.machine.wait_for_room(keys[1]), None);
+    assert_eq!(client.machine.wait_for_room(keys[2]), None);
+    assert_eq!(client.machine.poll_writable(&mut 0), None);
+    client.got();
+    let mut promised = 0;
+    assert_eq!(client.machine.poll_writable(&mut promised), Some(keys[1]));
+    assert_eq!(client.machine.poll_writable(&mut promised), None);
+    assert!(client.machine.is_awaited());
+    // The first one wants nothing after all.
+    assert_eq!(client.machine.poll_writable(&mut 0), Some(keys[2]));
+    assert!(!client.machine.is_awaited());
+    assert_eq!(client.machine.wait_for_room(keys[2]), Some(65_535));
+    assert_eq!(client.machine.write(keys[2], &bytes, false), Some(65_000));
+}
+
+#[test]
+fn output_in_a_buffer_that_was_lent_goes_on_where_it_was() {
+    let mut client = Client::new();
+    let key = client.ask(1, true, &[]);
+    client.got();
+    client.machine.send_head(key, &block(&[]), false);
+    let before = client.machine.poll_output().to_vec();
+    assert!(!client.machine.outgrows(key, 1_000));
+    assert!(client.machine.outgrows(key, 60_000));
+    client.machine.lend(vec![7; 100]);
+    assert_eq!(client.machine.poll_output(), before);
+    assert!(!client.machine.outgrows(key, 60_000));
+    client.machine.write(key, &[1; 60_000], true);
+    assert_eq!(client.machine.give_back(), None, "it is in use");
+    client.machine.sent(4);
+    assert_eq!(client.machine.poll_output()[..5], before[4..9]);
+    let rest = client.machine.poll_output().len();
+    client.machine.sent(rest);
+    let lent = client.machine.give_back();
+    assert!(lent.is_some_and(|buffer| buffer.capacity() < 100_000));
+    assert!(client.machine.poll_output().is_empty());
+}
+
+#[test]
+fn what_is_looked_at_stays_until_it_is_taken() {
+    let mut client = Client::new();
+    let key = client.ask(1, false, &[]);
+    client.got();
+    assert_eq!(client.machine.unread(key), Err(Taken::Nothing));
+    client.send(&data(1, false, &[1; 16_000]));
+    client.send(&data(1, true, &[2; 16_000]));
+    assert_eq!(client.machine.unread(key).map(<[u8]>::len), Ok(32_000));
+    client.machine.took(key, 10_000);
+    assert_eq!(client.machine.unread(key).map(<[u8]>::len), Ok(22_000));
+    let mut buffer = [0; 30_000];
+    assert_eq!(
+        client.machine.read(key, &mut buffer[..6_001]),
+        Taken::Bytes(6_001)
+    );
+    assert_eq!(buffer[5_999..6_001], [1, 2]);
+    client.machine.took(key, 15_999);
+    assert_eq!(client.machine.unread(key), Err(Taken::End));
 }

@@ -121,7 +121,7 @@ impl Server {
             }
         }
         self.held = input.to_vec();
-        while self.machine.poll_writable().is_some() {}
+        while self.machine.poll_writable(&mut 0).is_some() {}
         let served = std::mem::take(&mut self.served);
         for mut echo in served {
             match rng.bool() && self.echo(&mut echo, rng) {

@@ -46,7 +46,7 @@ impl Client {
             assert!(matches!(event, Event::Readable(_)), "{event:?}");
         }
         self.held = input.to_vec();
-        while self.machine.poll_writable().is_some() {}
+        while self.machine.poll_writable(&mut 0).is_some() {}
         while rng.bool() && self.machine.vacancies() > 0 && !self.bodies.is_empty() {
             self.begin(rng);
         }

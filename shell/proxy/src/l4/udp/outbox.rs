@@ -44,7 +44,7 @@ impl Outbox {
         if let Some(last) = self.items.last_mut() {
             let held = last.end - before;
             let fits = last.stride <= TOGETHER
-                && packets.bytes.len() <= last.stride
+                && packets.bytes.len() <= last.stride.min(packets.stride)
                 && !packets.bytes.is_empty()
                 && held.is_multiple_of(last.stride)
                 && held / last.stride < SEGMENTS;
@@ -105,6 +105,16 @@ mod tests {
             bytes,
             stride,
         }
+    }
+
+    #[test]
+    fn several_short_packets_are_no_last_one() {
+        let client = ([127, 0, 0, 1], 1).into();
+        let mut outbox = Outbox::default();
+        outbox.push(client, None, &packets(&[1; 100], 100));
+        outbox.push(client, None, &packets(&[2; 80], 40));
+        let ends: Vec<_> = outbox.items.iter().map(|i| (i.end, i.stride)).collect();
+        assert_eq!(ends, [(100, 100), (180, 40)]);
     }
 
     #[test]
