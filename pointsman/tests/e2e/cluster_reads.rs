@@ -252,9 +252,12 @@ fn no_read_breaks_its_promise_while_nodes_are_killed_stopped_and_told_to_lead() 
             unreachable!("it is over before")
         }
     });
+    let written = || acknowledged.lock().expect("times").len();
     for round in 0..9 {
         let leader = cluster.leader();
+        let before = written();
         std::thread::sleep(Duration::from_millis(300));
+        until("writes go on", || (written() > before + 15).then_some(()));
         match round % 3 {
             0 => {
                 cluster.nodes.remove(leader).expect("it runs").kill();

@@ -32,6 +32,8 @@ const NEAR: u64 = 200;
 const LOOK: Duration = Duration::from_secs(1);
 /// A node that was heard of no longer ago answers.
 const HEARD: Duration = Duration::from_secs(2);
+/// How long a new leader may take to hear of the others: some heartbeats, on a busy machine.
+const FIRST_HEARD: Duration = Duration::from_secs(1);
 /// How long a node that is to lead has until it is told again: it needs the last entries first.
 const TURN: Duration = Duration::from_millis(30);
 /// How often it is told until another one is.
@@ -308,14 +310,12 @@ impl Changes {
                 "{name} is the only voter: without it there would be no cluster"
             )));
         }
-        let (_, followers) = self.followers();
-        let answers = |id: &&u64| {
-            **id == self.node
-                || followers
-                    .get(id)
-                    .is_some_and(|(_, heard)| is_recent(*heard))
-        };
-        let (answer, needed) = (stay.iter().filter(answers).count(), stay.len() / 2 + 1);
+        let needed = stay.len() / 2 + 1;
+        let answer = self
+            .heard(|answer| answer.intersection(&stay).count() >= needed)
+            .await
+            .intersection(&stay)
+            .count();
         if answer < needed && !force {
             return Err(refused(format!(
                 "of the {} voters that would stay, {answer} answer at present, and {needed} are needed to write anything: bring \
@@ -345,17 +345,22 @@ impl Changes {
         if to.is_some_and(|to| !members.votes(to)) {
             return Err(refused("an observer cannot lead: promote it first"));
         }
-        let (_, followers) = self.followers();
-        let mut candidates: Vec<(u64, Follower)> = followers
-            .into_iter()
-            .filter(|(id, (_, heard))| *id != self.node && members.votes(*id) && is_recent(*heard))
-            .collect();
-        candidates.sort_by_key(|(id, (at, _))| (Some(*id) != to, std::cmp::Reverse(*at)));
-        if to.is_some() && candidates.first().map(|(id, _)| *id) != to {
+        let can = |id: &u64| *id != self.node && members.votes(*id);
+        let answer = self
+            .heard(|answer| match to {
+                Some(to) => answer.contains(&to),
+                None => answer.iter().any(can),
+            })
+            .await;
+        if to.is_some_and(|to| !answer.contains(&to)) {
             return Err(refused("it does not answer, so it cannot lead"));
         }
+        let mut candidates: Vec<u64> = answer.into_iter().filter(can).collect();
+        let (_, followers) = self.followers();
+        let at = |id: &u64| followers.get(id).map(|(at, _)| *at);
+        candidates.sort_by_key(|id| (Some(*id) != to, std::cmp::Reverse(at(id))));
         // Once told to, this node takes no writes any more until another leads: so whoever was asked for, somebody must.
-        for (candidate, _) in &candidates {
+        for candidate in &candidates {
             for _ in 0..TURNS {
                 let told = self.raft.trigger().transfer_leader(*candidate).await;
                 told.map_err(|e| refused(e.to_string()))?;
@@ -410,6 +415,22 @@ impl Changes {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         membership(metrics.membership_config.membership())
+    }
+
+    /// Who answers, this node among them. If that is not enough it is waited for a moment: whoever has just taken the lead
+    /// has heard of nobody yet.
+    async fn heard(&self, enough: impl Fn(&BTreeSet<u64>) -> bool) -> BTreeSet<u64> {
+        let given_up = Instant::now() + FIRST_HEARD;
+        loop {
+            let (_, followers) = self.followers();
+            let recent = followers.iter().filter(|(_, (_, heard))| is_recent(*heard));
+            let mut answer: BTreeSet<u64> = recent.map(|(id, _)| *id).collect();
+            answer.insert(self.node);
+            if enough(&answer) || Instant::now() > given_up {
+                return answer;
+            }
+            sleep(TURN).await;
+        }
     }
 
     /// The last entry, and how far the others are.

@@ -130,6 +130,19 @@ async fn leadership_goes_where_it_is_sent_and_writes_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_just_taken_the_lead_can_be_asked_to_pass_it_on() {
+    let nodes = Nodes::three("passing");
+    let mut leader = nodes.leader().await;
+    for _ in 0..20 {
+        let target = nodes.other_than(&leader);
+        let to = Some(target.as_str().into());
+        let said = nodes.running[&leader].change_cluster(Change::Transfer { to });
+        assert_eq!(*said.await.unwrap(), format!("{target} leads now"));
+        leader = target;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_joins_as_an_observer_is_promoted_and_removed() {
     let mut nodes = Nodes::three("join");
     nodes.leader().await;
