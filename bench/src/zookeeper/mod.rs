@@ -1,5 +1,5 @@
 //! `zookeeper`: the same requests to pointsman and to a real ZooKeeper, one after the other, on the same disk, both with
-//! every write synced. The clients share the cores with the server.
+//! every write synced. The clients share the cores with the server. Rounds of both take turns.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,8 +14,11 @@ use crate::{machine, report};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 4.0)]
+    /// Rounds of each case; medians are taken of them
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of a round
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Seconds for which each server is warmed up
     #[arg(long, default_value_t = 10.0)]
@@ -23,12 +26,24 @@ pub(crate) struct Options {
     /// How many sessions wait for one change
     #[arg(long, default_value_t = 10_000)]
     watchers: usize,
+    /// Only cases whose name contains this
+    #[arg(long, default_value = "")]
+    case: String,
     /// Only pointsman
     #[arg(long)]
     alone: bool,
     /// Also write everything to this file, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// What one server did in one round of a case.
+struct Round {
+    per_second: f64,
+    cpu_us: f64,
+    p50_us: f64,
+    p99_us: f64,
+    errors: u64,
 }
 
 /// What is asked for, by how many sessions, with how many requests of each on their way.
@@ -79,14 +94,39 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut results = Vec::new();
     for &(kind, sessions, pipeline) in PHASES {
-        println!("\n{kind:?}, {sessions} sessions, {pipeline} on their way");
-        for server in &servers {
-            results.push(measure(server, kind, sessions, pipeline, options.seconds)?);
+        let name = format!("{kind:?}, {sessions} sessions, {pipeline} on their way");
+        if !name.contains(&options.case) {
+            continue;
+        }
+        println!("\n{name}");
+        let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
+        for _ in 0..options.rounds.max(1) {
+            for (server, rounds) in servers.iter().zip(&mut rounds) {
+                rounds.push(measure(server, kind, sessions, pipeline, options.seconds)?);
+            }
+        }
+        let cpu: Vec<f64> = rounds.iter().map(|r| middle(r, |r| r.cpu_us)).collect();
+        if let [ours, theirs] = cpu[..] {
+            println!(
+                "  medians: {ours:.1} and {theirs:.1} µs of CPU each, {:.2} times less",
+                theirs / ours
+            );
+        }
+        for (server, rounds) in servers.iter().zip(&rounds) {
+            results.push(json!({
+                "server": server.product.name(), "kind": format!("{kind:?}"), "sessions": sessions, "pipeline": pipeline,
+                "per_second": middle(rounds, |r| r.per_second), "cpu_us": middle(rounds, |r| r.cpu_us),
+                "p50_us": middle(rounds, |r| r.p50_us), "p99_us": middle(rounds, |r| r.p99_us),
+                "errors": rounds.iter().map(|r| r.errors).sum::<u64>(),
+            }));
         }
     }
-    println!("\n{} sessions that watch one node", options.watchers);
-    for server in &servers {
-        results.push(fan_out(server, options.watchers)?);
+    let name = format!("{} sessions that watch one node", options.watchers);
+    if name.contains(&options.case) {
+        println!("\n{name}");
+        for server in &servers {
+            results.push(fan_out(server, options.watchers)?);
+        }
     }
     let facts: serde_json::Map<_, _> = facts
         .into_iter()
@@ -117,7 +157,7 @@ fn measure(
     sessions: usize,
     pipeline: usize,
     seconds: f64,
-) -> anyhow::Result<Value> {
+) -> anyhow::Result<Round> {
     let mut clients = open(server, sessions)?;
     let before = server.cpu();
     let outcome = clients.run(kind, pipeline, Duration::from_secs_f64(seconds))?;
@@ -133,11 +173,17 @@ fn measure(
             n => format!("  ERRORS: {n}"),
         }
     );
-    Ok(json!({
-        "server": server.product.name(), "kind": format!("{kind:?}"), "sessions": sessions, "pipeline": pipeline,
-        "per_second": rate, "cpu_us": each, "p50_us": p50.as_micros() as u64, "p99_us": p99.as_micros() as u64,
-        "errors": outcome.failed,
-    }))
+    Ok(Round {
+        per_second: rate,
+        cpu_us: each,
+        p50_us: p50.as_secs_f64() * 1e6,
+        p99_us: p99.as_secs_f64() * 1e6,
+        errors: outcome.failed,
+    })
+}
+
+fn middle(rounds: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
+    report::median(rounds.iter().map(of).collect())
 }
 
 /// What idle sessions cost, and how long one change takes to reach all of them.

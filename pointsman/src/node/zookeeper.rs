@@ -1,5 +1,6 @@
 //! The registry's tree, as ZooKeeper's front wants it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,12 +79,9 @@ impl Store for Local {
         self.shared.registry.read(read);
     }
 
-    fn submit(&self, command: Command, done: Done) -> Result<(), Box<(Command, Done, Refused)>> {
-        let submitted = self.shared.registry.submit_with(command, done);
-        submitted.map_err(|back| {
-            let (command, done, why) = *back;
-            Box::new((command, done, refused(&why)))
-        })
+    fn submit(&self, commands: &mut VecDeque<(Command, Done)>) -> Result<(), Refused> {
+        let submitted = self.shared.registry.submit_with(commands);
+        submitted.map_err(|why| refused(&why))
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
@@ -265,18 +265,15 @@ impl Node {
         answers.into_iter().next().ok_or(SubmitError::Closed)
     }
 
-    /// Commits a command without anybody waiting: `done` is called with the answer, before anybody can read what it
-    /// did. Commands handed over one after the other are applied in that order.
+    /// Commits commands without anybody waiting, from the front of these on and in that order, as long as there is room:
+    /// each one's `Done` is called with the answer, before anybody can read what it did. Those that it took are gone from
+    /// `commands`, and are applied before whatever is handed over later.
     ///
     /// # Errors
     ///
-    /// Gives everything back, with the reason. [`SubmitError::Overloaded`] passes.
-    pub fn submit_with(
-        &self,
-        command: Command,
-        done: Done,
-    ) -> Result<(), Box<(Command, Done, SubmitError)>> {
-        self.inner.shared.queue.submit_with(command, done)
+    /// Why the command that is the first now was not taken. [`SubmitError::Overloaded`] passes.
+    pub fn submit_with(&self, commands: &mut VecDeque<(Command, Done)>) -> Result<(), SubmitError> {
+        self.inner.shared.queue.submit_with(commands)
     }
 
     /// Names who sees the tree's changes as they happen; the first one named stays.

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -31,7 +32,8 @@ pub(crate) struct Queue {
 /// What the writer is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Work(Job),
+    /// In this order.
+    Work(Vec<Job>),
     /// Finish what came before, then stop.
     Close,
 }
@@ -57,6 +59,16 @@ pub(crate) enum Answer {
     Waiting(oneshot::Sender<Result<Vec<Committed>, SubmitError>>),
     Called(Done),
     Nobody,
+}
+
+impl Message {
+    /// How many jobs it brings.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Work(jobs) => jobs.len(),
+            Self::Close => 0,
+        }
+    }
 }
 
 impl Job {
@@ -86,16 +98,17 @@ pub(crate) fn batches(taken: impl Iterator<Item = Message>) -> (Vec<Vec<Job>>, b
     let (mut batches, mut bytes, mut closing) = (Vec::new(), 0, false);
     let mut jobs = Vec::with_capacity(taken.size_hint().0);
     for message in taken {
-        match message {
-            Message::Work(job) => {
-                if bytes + job.records.len() > MAX_RECORDS {
-                    batches.push(std::mem::take(&mut jobs));
-                    bytes = 0;
-                }
-                bytes += job.records.len();
-                jobs.push(job);
+        let Message::Work(work) = message else {
+            closing = true;
+            continue;
+        };
+        for job in work {
+            if bytes + job.records.len() > MAX_RECORDS {
+                batches.push(std::mem::take(&mut jobs));
+                bytes = 0;
             }
-            Message::Close => closing = true,
+            bytes += job.records.len();
+            jobs.push(job);
         }
     }
     if !jobs.is_empty() {
@@ -144,45 +157,62 @@ impl Queue {
         commands: Vec<Command>,
     ) -> Result<Vec<Committed>, SubmitError> {
         let records = self.encode(&commands)?;
-        let cost = (records.len() as u32)
-            .saturating_add(OVERHEAD)
-            .min(self.limit);
-        let room = self.room(cost).await?;
+        let room = self.room(self.cost(&records)).await?;
         let answered = self.send(commands, records, Some(room))?;
         answered.await.unwrap_or(Err(SubmitError::Closed))
     }
 
-    /// Commits a command, if there is room. When this returns its place among others is fixed.
+    /// Commits commands from the front of these on, as long as there is room. When this returns the places among others of
+    /// those that it took are fixed. Whoever commits is woken once for all of them.
+    ///
+    /// # Errors
+    ///
+    /// Why the command that is the first now was not taken.
     pub(crate) fn submit_with(
         &self,
-        command: Command,
-        done: Done,
-    ) -> Result<(), Box<(Command, Done, SubmitError)>> {
-        let records = match self.encode(std::slice::from_ref(&command)) {
-            Ok(records) => records,
-            Err(why) => return Err(Box::new((command, done, why))),
-        };
-        let cost = (records.len() as u32)
-            .saturating_add(OVERHEAD)
-            .min(self.limit);
-        let room = match Arc::clone(&self.room).try_acquire_many_owned(cost) {
-            Ok(room) => room,
-            Err(TryAcquireError::NoPermits) => {
-                return Err(Box::new((command, done, SubmitError::Overloaded)));
-            }
-            Err(TryAcquireError::Closed) => {
-                return Err(Box::new((command, done, SubmitError::Closed)));
-            }
-        };
-        let job = Job {
-            commands: vec![command],
-            records,
-            answer: Answer::Called(done),
-            _room: Some(room),
-        };
-        // What a closed queue drops, it drops with its `Done`.
-        let _ = self.sender.send(Message::Work(job));
-        Ok(())
+        commands: &mut VecDeque<(Command, Done)>,
+    ) -> Result<(), SubmitError> {
+        let mut jobs = Vec::with_capacity(commands.len());
+        let mut refused = Ok(());
+        while let Some((command, _)) = commands.front() {
+            let admitted = self.admit_now(command);
+            let (records, room) = match admitted {
+                Ok(admitted) => admitted,
+                Err(why) => {
+                    refused = Err(why);
+                    break;
+                }
+            };
+            let Some((command, done)) = commands.pop_front() else {
+                break;
+            };
+            jobs.push(Job {
+                commands: vec![command],
+                records,
+                answer: Answer::Called(done),
+                _room: Some(room),
+            });
+        }
+        if !jobs.is_empty() {
+            // What a closed queue drops, it drops with its `Done`.
+            let _ = self.sender.send(Message::Work(jobs));
+        }
+        refused
+    }
+
+    /// A command as it is written, and its room, if there is some at present.
+    fn admit_now(&self, command: &Command) -> Result<(Vec<u8>, OwnedSemaphorePermit), SubmitError> {
+        let records = self.encode(std::slice::from_ref(command))?;
+        match Arc::clone(&self.room).try_acquire_many_owned(self.cost(&records)) {
+            Ok(room) => Ok((records, room)),
+            Err(TryAcquireError::NoPermits) => Err(SubmitError::Overloaded),
+            Err(TryAcquireError::Closed) => Err(SubmitError::Closed),
+        }
+    }
+
+    fn cost(&self, records: &[u8]) -> u32 {
+        let bytes = records.len() as u32;
+        bytes.saturating_add(OVERHEAD).min(self.limit)
     }
 
     /// Commits commands of the node's own; the caller waits for the answer, on a thread that may.
@@ -233,7 +263,7 @@ impl Queue {
             _room: room,
         };
         self.sender
-            .send(Message::Work(job))
+            .send(Message::Work(vec![job]))
             .map_err(|_| SubmitError::Closed)?;
         Ok(answered)
     }
@@ -280,7 +310,7 @@ mod tests {
             let queue = queue.clone();
             tokio::spawn(async move { queue.submit(vec![command()]).await })
         };
-        let Some(Message::Work(job)) = messages.recv().await else {
+        let Some(Message::Work(jobs)) = messages.recv().await else {
             panic!("a command was sent")
         };
         let refused = queue.submit(vec![command()]).await;
@@ -288,7 +318,7 @@ mod tests {
         // The node's own commands get through.
         queue.submit_own(vec![command()]).unwrap();
         assert!(matches!(messages.recv().await, Some(Message::Work(_))));
-        drop(job);
+        drop(jobs);
         assert_eq!(waiting.await.unwrap().unwrap_err(), SubmitError::Closed);
         let next = queue.submit(vec![command()]);
         let (_, taken) = tokio::join!(next, async { messages.recv().await.is_some() });

@@ -121,7 +121,7 @@ impl Alone {
                 taken.push(message);
             }
         }
-        self.many = taken.len() > 1;
+        self.many = taken.iter().map(Message::count).sum::<usize>() > 1;
     }
 
     /// Writes a batch, and applies it; or refuses it, and nothing has happened.

@@ -7,6 +7,7 @@ mod socket;
 mod subject;
 mod tls;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,12 +39,13 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the registry; nothing changes meanwhile.
     fn read(&self, read: &mut dyn FnMut(&Registry));
 
-    /// Hands over a command. Those handed over one after the other are applied in that order.
+    /// Hands over commands, from the front of these on, as long as there is room; those that were taken are gone from
+    /// `commands`. They are applied in the order in which they are handed over.
     ///
     /// # Errors
     ///
-    /// Gives everything back, with the reason.
-    fn submit(&self, command: Command, done: Done) -> Result<(), Box<(Command, Done, Refused)>>;
+    /// Why the command that is the first now was not taken.
+    fn submit(&self, commands: &mut VecDeque<(Command, Done)>) -> Result<(), Refused>;
 
     /// Names who sees the tree's changes as they happen.
     fn observe(&self, observer: Arc<dyn Observer>);

@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -128,6 +128,7 @@ pub(super) fn spawn(shard: Arc<Shard>, common: Arc<Common>, inbox: Inbox) -> io:
             scratch: RefCell::new(vec![0; SCRATCH]),
             records: RefCell::new(vec![0; CIPHERTEXT]),
             waiting: RefCell::default(),
+            crowded: Cell::new(false),
         });
         LocalSet::new().block_on(&runtime, local.run(inbox));
     };
@@ -146,8 +147,10 @@ pub(super) struct Local {
     pub(super) scratch: RefCell<Vec<u8>>,
     /// What TLS is made of.
     pub(super) records: RefCell<Vec<u8>>,
-    /// Commands that the log had no room for.
+    /// Commands that are to be handed to the log.
     waiting: RefCell<VecDeque<(Command, Done)>>,
+    /// The log had no room for the first of them.
+    crowded: Cell<bool>,
 }
 
 impl Local {
@@ -157,7 +160,11 @@ impl Local {
         while !self.shard.stop.load(Relaxed) {
             tokio::select! {
                 biased;
-                () = self.shard.work.notified() => self.attend(),
+                () = self.shard.work.notified() => {
+                    self.hand_over();
+                    self.attend();
+                }
+                () = tokio::time::sleep(NO_ROOM), if self.crowded.get() => self.hand_over(),
                 Some(arrival) = inbox.recv() => young.extend(self.welcome(arrival)),
                 _ = tidy.tick() => {
                     self.end_silent(&mut young);
@@ -326,50 +333,40 @@ impl Local {
         take
     }
 
+    /// Keeps a command for [`Local::hand_over`], which is called once everybody had a turn who has sent something: the log's
+    /// thread is woken once for all they want written, and does not interrupt this one for each. (Measured on two cores with
+    /// 128 sessions, one request of ten a write: MEASURED.)
     fn submit(&self, key: Key, command: Command, ticket: Ticket) {
         let shard = Arc::clone(&self.shard);
         let done: Done = Box::new(move |registry, committed| {
             shard.clients().committed(key, &ticket, registry, committed);
         });
         let mut waiting = self.waiting.borrow_mut();
-        if !waiting.is_empty() {
-            return waiting.push_back((command, done));
+        waiting.push_back((command, done));
+        if waiting.len() == 1 {
+            self.shard.work.notify_one();
         }
-        drop(waiting);
-        self.hand_over(command, done);
     }
 
-    /// Hands a command to the log, or keeps it until there is room: ZooKeeper's clients know no "try again later".
-    fn hand_over(&self, command: Command, done: Done) -> bool {
-        let Err(back) = self.common.store.submit(command, done) else {
-            return true;
-        };
-        let (command, done, why) = *back;
-        if why.reason == Reason::Overloaded {
-            self.waiting.borrow_mut().push_front((command, done));
-            return false;
-        }
-        done(&Registry::default(), None);
-        self.shard.work.notify_one();
-        true
-    }
-
-    /// Whether commands wait for room in the log.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.borrow().is_empty()
-    }
-
-    /// Tries again after a while.
-    pub(super) async fn retry(&self) {
-        while self.is_waiting() {
-            tokio::time::sleep(NO_ROOM).await;
-            loop {
-                let next = self.waiting.borrow_mut().pop_front();
-                let Some((command, done)) = next else { break };
-                if !self.hand_over(command, done) {
-                    break;
-                }
+    /// Hands commands to the log, or keeps them until there is room: ZooKeeper's clients know no "try again later".
+    fn hand_over(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        while let Err(why) = self.common.store.submit(&mut waiting) {
+            if why.reason == Reason::Overloaded {
+                return self.crowded.set(true);
             }
+            if let Some((_, done)) = waiting.pop_front() {
+                done(&Registry::default(), None);
+                self.shard.work.notify_one();
+            }
+        }
+        self.crowded.set(false);
+    }
+
+    /// Waits until no command waits for room in the log.
+    pub(super) async fn room(&self) {
+        while self.crowded.get() {
+            tokio::time::sleep(NO_ROOM).await;
         }
     }
 

@@ -121,9 +121,7 @@ pub(super) async fn serve(local: Rc<Local>, socket: Rc<Socket>, mut reading: Own
             }
         };
         local.send(&socket, &take);
-        if local.is_waiting() {
-            local.retry().await;
-        }
+        local.room().await;
         if take.close {
             finish(&local, &socket).await;
             break;
