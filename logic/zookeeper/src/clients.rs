@@ -38,7 +38,11 @@ pub struct Clients {
     /// Sessions that connections here have taken over, and that no other connection serves from now on.
     taken: Vec<SessionId>,
     words: Vec<(Key, FourLetterWord)>,
+    /// Connections that something happened to.
     listed: Vec<Key>,
+    /// Those that have been told of changes. They come after the others: who waits for an answer should not wait for ten
+    /// thousand to be told of what it did.
+    told: VecDeque<Key>,
     counters: Counters,
     /// Frames of events, made once for all who are told.
     scratch: Vec<u8>,
@@ -94,6 +98,7 @@ impl Clients {
             taken: Vec::new(),
             words: Vec::new(),
             listed: Vec::new(),
+            told: VecDeque::new(),
             counters: Counters::default(),
             scratch: Vec::new(),
         }
@@ -436,7 +441,9 @@ impl Clients {
         connection.sent += 1;
         self.counters.sent += 1;
         self.counters.events += 1;
-        self.list(key);
+        if !std::mem::replace(&mut connection.told, true) {
+            self.told.push_back(key);
+        }
     }
 
     /// A command to be submitted, in this order; its answer goes to [`Clients::committed`].
@@ -454,20 +461,30 @@ impl Clients {
         self.taken.pop()
     }
 
-    /// Connections that something happened to since the last call.
-    pub fn take_listed(&mut self) -> Vec<Key> {
-        let listed = std::mem::take(&mut self.listed);
+    /// Connections that something happened to since they were last listed. Those that were only told of changes come last,
+    /// and no more than `most` of them at a time.
+    pub fn take_listed(&mut self, most: usize) -> Vec<Key> {
+        let mut listed = std::mem::take(&mut self.listed);
         for key in &listed {
             if let Some(connection) = self.connection(*key) {
                 connection.listed = false;
             }
         }
+        for _ in 0..most.min(self.told.len()) {
+            let Some(key) = self.told.pop_front() else {
+                break;
+            };
+            if let Some(connection) = self.connection(key) {
+                connection.told = false;
+                listed.push(key);
+            }
+        }
         listed
     }
 
-    /// Whether something happened to any connection since the last [`Clients::take_listed`].
+    /// Whether [`Clients::take_listed`] has any to list.
     pub fn has_listed(&self) -> bool {
-        !self.listed.is_empty()
+        !self.listed.is_empty() || !self.told.is_empty()
     }
 
     /// What a connection has for the outside.

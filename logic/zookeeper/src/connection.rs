@@ -138,6 +138,8 @@ pub(crate) struct Connection {
     pub(crate) sent: u64,
     /// Whether its key is in the list of those that something happened to.
     pub(crate) listed: bool,
+    /// Whether its key is in the list of those that have been told of changes.
+    pub(crate) told: bool,
 }
 
 impl Connection {
@@ -167,6 +169,7 @@ impl Connection {
             received: 0,
             sent: 0,
             listed: false,
+            told: false,
         }
     }
 }

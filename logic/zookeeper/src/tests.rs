@@ -105,7 +105,7 @@ impl Scene {
     fn settle(&mut self) {
         loop {
             while self.commit() {}
-            let listed = self.clients.take_listed();
+            let listed = self.clients.take_listed(usize::MAX);
             let again: Vec<Key> = listed
                 .into_iter()
                 .filter(|key| self.clients.is_resumable(*key))
@@ -241,6 +241,33 @@ fn an_event_comes_before_any_answer_that_shows_the_change_and_after_the_answer_t
     // Once.
     scene.ask(writer, &set(3, "/a", "newer"));
     assert_eq!(scene.heard(watcher), []);
+}
+
+#[test]
+fn who_wrote_is_listed_before_those_who_watch_and_these_a_few_at_a_time() {
+    let mut scene = Scene::new();
+    let (maker, ..) = scene.client();
+    scene.ask(maker, &create(1, "/a"));
+    let watchers: Vec<Key> = (0..5).map(|_| scene.client().0).collect();
+    for watcher in &watchers {
+        scene.ask(*watcher, &get(1, "/a", true));
+    }
+    // Who watches and writes has an answer, too.
+    let (writer, ..) = scene.client();
+    scene.ask(writer, &get(2, "/a", true));
+    scene.receive(writer, &set(3, "/a", "x"));
+    while scene.commit() {}
+    assert_eq!(
+        scene.clients.take_listed(2),
+        [writer, watchers[0], watchers[1]]
+    );
+    assert!(scene.clients.has_listed());
+    assert_eq!(scene.heard(writer).len(), 2);
+    assert_eq!(
+        scene.clients.take_listed(9),
+        [watchers[2], watchers[3], watchers[4], writer]
+    );
+    assert!(!scene.clients.has_listed());
 }
 
 #[test]
