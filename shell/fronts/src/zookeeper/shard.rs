@@ -130,6 +130,7 @@ pub(super) fn spawn(shard: Arc<Shard>, common: Arc<Common>, inbox: Inbox) -> io:
             scratch: RefCell::new(vec![0; SCRATCH]),
             records: RefCell::new(vec![0; CIPHERTEXT]),
             waiting: RefCell::default(),
+            asked: Notify::new(),
             crowded: Cell::new(false),
         });
         LocalSet::new().block_on(&runtime, local.run(inbox));
@@ -151,30 +152,44 @@ pub(super) struct Local {
     pub(super) records: RefCell<Vec<u8>>,
     /// Commands that are to be handed to the log.
     waiting: RefCell<VecDeque<(Command, Done)>>,
+    /// There are some.
+    asked: Notify,
     /// The log had no room for the first of them.
     crowded: Cell<bool>,
 }
 
 impl Local {
     async fn run(self: Rc<Self>, mut inbox: Inbox) {
+        // A task of its own comes after those that have something to do already.
+        tokio::task::spawn_local(Rc::clone(&self).write());
         let mut tidy = tokio::time::interval(TIDY);
         let mut young = VecDeque::new();
         while !self.shard.stop.load(Relaxed) {
             tokio::select! {
                 biased;
                 () = self.shard.work.notified() => {
-                    self.hand_over();
                     if self.attend() {
                         self.shard.work.notify_one();
                         tokio::task::yield_now().await;
                     }
                 }
-                () = tokio::time::sleep(NO_ROOM), if self.crowded.get() => self.hand_over(),
                 Some(arrival) = inbox.recv() => young.extend(self.welcome(arrival)),
                 _ = tidy.tick() => {
                     self.end_silent(&mut young);
                     self.end_uncertain();
                 }
+            }
+        }
+    }
+
+    /// Hands over what clients want written.
+    async fn write(self: Rc<Self>) {
+        loop {
+            self.asked.notified().await;
+            self.hand_over();
+            while self.crowded.get() {
+                tokio::time::sleep(NO_ROOM).await;
+                self.hand_over();
             }
         }
     }
@@ -347,7 +362,7 @@ impl Local {
         let mut waiting = self.waiting.borrow_mut();
         waiting.push_back((command, done));
         if waiting.len() == 1 {
-            self.shard.work.notify_one();
+            self.asked.notify_one();
         }
     }
 
