@@ -92,7 +92,7 @@ impl Scene {
             while let Some((key, command, ticket)) = self.clients.poll_command() {
                 let revision = self.registry.revision().next();
                 let applied = self.registry.apply(revision, &command);
-                self.clients.changed(self.registry.tree(), &applied.tree);
+                self.clients.changed(&applied.tree);
                 let reply = applied.reply;
                 let committed = Committed { revision, reply };
                 self.clients

@@ -95,30 +95,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut results = Vec::new();
     for &(kind, sessions, pipeline) in PHASES {
         let name = format!("{kind:?}, {sessions} sessions, {pipeline} on their way");
-        if !name.contains(&options.case) {
-            continue;
-        }
-        println!("\n{name}");
-        let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
-        for _ in 0..options.rounds.max(1) {
-            for (server, rounds) in servers.iter().zip(&mut rounds) {
-                rounds.push(measure(server, kind, sessions, pipeline, options.seconds)?);
-            }
-        }
-        let cpu: Vec<f64> = rounds.iter().map(|r| middle(r, |r| r.cpu_us)).collect();
-        if let [ours, theirs] = cpu[..] {
-            println!(
-                "  medians: {ours:.1} and {theirs:.1} µs of CPU each, {:.2} times less",
-                theirs / ours
-            );
-        }
-        for (server, rounds) in servers.iter().zip(&rounds) {
-            results.push(json!({
-                "server": server.product.name(), "kind": format!("{kind:?}"), "sessions": sessions, "pipeline": pipeline,
-                "per_second": middle(rounds, |r| r.per_second), "cpu_us": middle(rounds, |r| r.cpu_us),
-                "p50_us": middle(rounds, |r| r.p50_us), "p99_us": middle(rounds, |r| r.p99_us),
-                "errors": rounds.iter().map(|r| r.errors).sum::<u64>(),
-            }));
+        if name.contains(&options.case) {
+            println!("\n{name}");
+            results.extend(compare(&servers, (kind, sessions, pipeline), options)?);
         }
     }
     let name = format!("{} sessions that watch one node", options.watchers);
@@ -149,6 +128,34 @@ fn prepare(server: &Ensemble, time: Duration) -> anyhow::Result<()> {
 fn open(server: &Ensemble, count: usize) -> anyhow::Result<Clients> {
     let addresses = server.addresses(Protocol::ZooKeeper);
     Clients::open(Protocol::ZooKeeper, &addresses, count)
+}
+
+/// Rounds of a case, in which the servers take turns; returns what to keep of each.
+fn compare(
+    servers: &[Ensemble],
+    (kind, sessions, pipeline): (Kind, usize, usize),
+    options: &Options,
+) -> anyhow::Result<Vec<Value>> {
+    let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..options.rounds.max(1) {
+        for (server, rounds) in servers.iter().zip(&mut rounds) {
+            rounds.push(measure(server, kind, sessions, pipeline, options.seconds)?);
+        }
+    }
+    let cpu: Vec<f64> = rounds.iter().map(|r| middle(r, |r| r.cpu_us)).collect();
+    if let [ours, theirs] = cpu[..] {
+        let ratio = theirs / ours;
+        println!("  medians: {ours:.1} and {theirs:.1} µs of CPU each, {ratio:.2} times less");
+    }
+    let kept = servers.iter().zip(&rounds).map(|(server, rounds)| {
+        json!({
+            "server": server.product.name(), "kind": format!("{kind:?}"), "sessions": sessions, "pipeline": pipeline,
+            "per_second": middle(rounds, |r| r.per_second), "cpu_us": middle(rounds, |r| r.cpu_us),
+            "p50_us": middle(rounds, |r| r.p50_us), "p99_us": middle(rounds, |r| r.p99_us),
+            "errors": rounds.iter().map(|r| r.errors).sum::<u64>(),
+        })
+    });
+    Ok(kept.collect())
 }
 
 fn measure(

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use model::{FourLetterWord, Moment};
-use registry::tree::{AccessList, NodeChange, Permission, SessionId, Tree, TreeEvent, parent};
+use registry::tree::{AccessList, NodeChange, Permission, SessionId, TreeEvent, parent};
 use registry::{Command, Committed, Registry};
 use slab::Slab;
 use wire::zookeeper::{ConnectRequest, EventType, Frame, Out, frame};
@@ -362,9 +362,8 @@ impl Clients {
         self.list(key);
     }
 
-    /// Changes of the tree, which `tree` shows already: tells who watches.
-    pub fn changed(&mut self, tree: &Tree, events: &[TreeEvent]) {
-        let _ = tree;
+    /// Changes of the tree, which can be read already: tells who watches.
+    pub fn changed(&mut self, events: &[TreeEvent]) {
         for event in events {
             let above = |clients: &mut Self| {
                 if event.path.len() > 1 {

@@ -89,7 +89,7 @@ impl Scene {
         };
         let revision = self.registry.revision().next();
         let applied = self.registry.apply(revision, &command);
-        self.clients.changed(self.registry.tree(), &applied.tree);
+        self.clients.changed(&applied.tree);
         if let registry::Command::Tree(registry::tree::TreeCommand::Close { session }) = command {
             self.clients.session_closed(session);
         }

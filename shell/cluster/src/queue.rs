@@ -326,6 +326,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_several_those_are_taken_that_there_is_room_for_and_the_rest_stays_in_order() {
+        let (one, mut records) = (command(), Vec::new());
+        push_command(&mut records, &one);
+        let cost = OVERHEAD + records.len() as u32;
+        let (queue, mut messages) = Queue::new(2 * cost + 1, Duration::ZERO);
+        let names = ["a", "b", "c", "d"];
+        let named = |id: &str| Command::Deregister {
+            key: ServiceKey::in_default("shop".parse().unwrap()),
+            id: id.parse().unwrap(),
+        };
+        let done = || -> Done { Box::new(|_, _| ()) };
+        let mut asked: VecDeque<_> = names.iter().map(|id| (named(id), done())).collect();
+        assert_eq!(queue.submit_with(&mut asked), Err(SubmitError::Overloaded));
+        let Some(Message::Work(jobs)) = messages.recv().await else {
+            panic!("two commands were sent")
+        };
+        let taken: Vec<&Command> = jobs.iter().flat_map(|job| &job.commands).collect();
+        assert_eq!(taken, [&named("a"), &named("b")]);
+        let left: Vec<&Command> = asked.iter().map(|(command, _)| command).collect();
+        assert_eq!(left, [&named("c"), &named("d")]);
+        drop(jobs);
+        assert_eq!(queue.submit_with(&mut asked), Ok(()));
+        assert!(asked.is_empty());
+        queue.close();
+        asked.push_back((one, done()));
+        assert_eq!(queue.submit_with(&mut asked), Err(SubmitError::Closed));
+        assert_eq!(asked.len(), 1);
+    }
+
+    #[tokio::test]
     async fn a_closed_queue_refuses_at_once() {
         let (queue, _messages) = Queue::new(OVERHEAD, Duration::from_secs(600));
         queue.close();

@@ -47,7 +47,7 @@ impl Several {
                 }
                 _ => {}
             }
-            scene.clients.changed(scene.registry.tree(), &applied.tree);
+            scene.clients.changed(&applied.tree);
             let committed = Committed {
                 revision,
                 reply: applied.reply,

@@ -331,9 +331,9 @@ impl Common {
 }
 
 impl Observer for Fan {
-    fn changed(&self, tree: &Tree, events: &[TreeEvent]) {
+    fn changed(&self, _: &Tree, events: &[TreeEvent]) {
         for shard in &self.0 {
-            shard.clients().changed(tree, events);
+            shard.clients().changed(events);
         }
     }
 
@@ -363,32 +363,4 @@ impl Observer for Fan {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_clients_keep_few_threads_busy_and_many_all() {
-        let options = |threads, busy| Options {
-            limits: Limits::default(),
-            threads,
-            busy,
-            max_connections: usize::MAX,
-            handshake: Duration::ZERO,
-            words: Vec::new(),
-        };
-        for (threads, busy, clients, taking) in [
-            (2, 1, 0, 1),
-            (2, 1, MANY - 1, 1),
-            (2, 1, MANY, 2),
-            (4, 2, 2 * MANY - 1, 2),
-            (4, 2, 2 * MANY, 4),
-            (4, 4, 0, 4),
-            (1, 1, 5 * MANY, 1),
-            (1, 3, 0, 1),
-            (0, 0, 0, 1),
-        ] {
-            let options = options(threads, busy);
-            assert_eq!(options.taking(clients), taking, "{options:?} {clients}");
-        }
-    }
-}
+mod tests;
