@@ -74,11 +74,11 @@ class Script:
     def __init__(self, seed):
         self.random = random.Random(seed)
 
-    def path(self):
+    def path(self, depth=None):
         r = self.random
         if r.random() < 0.02:
             return r.choice(ODD)
-        depth = r.choice([1, 1, 2, 2, 2, 3])
+        depth = depth or r.choice([1, 1, 2, 2, 2, 3])
         return "/t" + "".join("/" + r.choice(NAMES) for _ in range(depth))
 
     def version(self):
@@ -148,7 +148,8 @@ class Script:
             flags, ttl = r.choice([(5, 600000), (6, 600000), (5, 0), (5, -1), (6, 1 << 41)])
             return wire.CREATE_TTL, wire.create_ttl(self.path(), b"t", self.acl(), flags, ttl)
         if kind < 0.92:
-            return wire.CONTAINER, wire.create(self.path(), b"c", self.acl(), 4)
+            # Where nothing is created below: one that has served and is empty goes when the server next looks.
+            return wire.CONTAINER, wire.create(self.path(3), b"c", self.acl(), 4)
         if kind < 0.93:
             # Of the root ZooKeeper counts one name of its own too many.
             return wire.ALL_CHILDREN, wire.text(r.choice(["/t", "/t/a", "/t/b/c", "/none"]))
