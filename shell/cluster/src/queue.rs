@@ -174,17 +174,14 @@ impl Queue {
     ) -> Result<(), SubmitError> {
         let mut jobs = Vec::with_capacity(commands.len());
         let mut refused = Ok(());
-        while let Some((command, _)) = commands.front() {
-            let admitted = self.admit_now(command);
-            let (records, room) = match admitted {
+        while let Some((command, done)) = commands.pop_front() {
+            let (records, room) = match self.admit_now(&command) {
                 Ok(admitted) => admitted,
                 Err(why) => {
+                    commands.push_front((command, done));
                     refused = Err(why);
                     break;
                 }
-            };
-            let Some((command, done)) = commands.pop_front() else {
-                break;
             };
             jobs.push(Job {
                 commands: vec![command],

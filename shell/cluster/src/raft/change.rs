@@ -346,6 +346,9 @@ impl Changes {
             return Err(refused("an observer cannot lead: promote it first"));
         }
         let can = |id: &u64| *id != self.node && members.votes(*id);
+        if !members.nodes.keys().any(can) {
+            return Err(refused("there is no other voter"));
+        }
         let answer = self
             .heard(|answer| match to {
                 Some(to) => answer.contains(&to),
