@@ -79,8 +79,12 @@ impl Store for Local {
         self.shared.registry.read(read);
     }
 
-    fn submit(&self, commands: &mut VecDeque<(Command, Done)>) -> Result<(), Refused> {
-        let submitted = self.shared.registry.submit_with(commands);
+    fn submit(
+        &self,
+        commands: &mut VecDeque<(Command, Done)>,
+        may_wait: bool,
+    ) -> Result<(), Refused> {
+        let submitted = self.shared.registry.submit_with(commands, may_wait);
         submitted.map_err(|why| refused(&why))
     }
 

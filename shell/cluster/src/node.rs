@@ -21,7 +21,7 @@ use crate::journal::Written;
 use crate::log::AppendError;
 use crate::peers::Identity;
 use crate::pending::Pending;
-use crate::queue::{Answer, Job, Queue};
+use crate::queue::{Answer, Job, Message, Queue};
 use crate::stats::Counters;
 use crate::store::{self, Recovered};
 use crate::{
@@ -97,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) purge_due: Notify,
     /// The batch that is under way.
     pub(crate) pending: Pending,
+    /// The log of a node that is alone.
+    pub(crate) lone: raft::Lone,
     /// The term that this node leads in; zero while it does not.
     pub(crate) lead: AtomicU64,
     /// Whether there are no other nodes.
@@ -265,15 +267,32 @@ impl Node {
         answers.into_iter().next().ok_or(SubmitError::Closed)
     }
 
-    /// Commits commands without anybody waiting, from the front of these on and in that order, as long as there is room:
-    /// each one's `Done` is called with the answer, before anybody can read what it did. Those that it took are gone from
-    /// `commands`, and are applied before whatever is handed over later.
+    /// Commits commands from the front of these on and in that order, as long as there is room: each one's `Done` is called
+    /// with the answer, before anybody can read what it did. Those that it took are gone from `commands`, and are applied
+    /// before whatever this thread hands over later.
+    ///
+    /// Nobody waits for that, unless the caller `may_wait`: then a node which is alone commits them on this thread, if the
+    /// disk was quick last time. Not to be called while reading.
     ///
     /// # Errors
     ///
     /// Why the command that is the first now was not taken. [`SubmitError::Overloaded`] passes.
-    pub fn submit_with(&self, commands: &mut VecDeque<(Command, Done)>) -> Result<(), SubmitError> {
-        self.inner.shared.queue.submit_with(commands)
+    pub fn submit_with(
+        &self,
+        commands: &mut VecDeque<(Command, Done)>,
+        may_wait: bool,
+    ) -> Result<(), SubmitError> {
+        let shared = &self.inner.shared;
+        // What this thread gave to the log's thread before comes first.
+        let here = may_wait && shared.queue.is_idle();
+        let (mut jobs, refused) = shared.queue.admit_some(commands);
+        if here {
+            jobs = raft::commit_here(shared, jobs);
+        }
+        if !jobs.is_empty() {
+            shared.queue.tell(Message::Work(jobs));
+        }
+        refused
     }
 
     /// Names who sees the tree's changes as they happen; the first one named stays.
@@ -552,6 +571,7 @@ impl Shared {
             purge_upto: AtomicU64::new(0),
             purge_due: Notify::new(),
             pending: Pending::default(),
+            lone: raft::Lone::default(),
             lead: AtomicU64::new(0),
             alone: true,
             known: Mutex::default(),

@@ -162,25 +162,19 @@ impl Queue {
         answered.await.unwrap_or(Err(SubmitError::Closed))
     }
 
-    /// Commits commands from the front of these on, as long as there is room. When this returns the places among others of
-    /// those that it took are fixed. Whoever commits is woken once for all of them.
-    ///
-    /// # Errors
-    ///
-    /// Why the command that is the first now was not taken.
-    pub(crate) fn submit_with(
+    /// Admits commands from the front of these on, as long as there is room; and says why the command that is the first now
+    /// was not admitted.
+    pub(crate) fn admit_some(
         &self,
         commands: &mut VecDeque<(Command, Done)>,
-    ) -> Result<(), SubmitError> {
+    ) -> (Vec<Job>, Result<(), SubmitError>) {
         let mut jobs = Vec::with_capacity(commands.len());
-        let mut refused = Ok(());
         while let Some((command, done)) = commands.pop_front() {
             let (records, room) = match self.admit_now(&command) {
                 Ok(admitted) => admitted,
                 Err(why) => {
                     commands.push_front((command, done));
-                    refused = Err(why);
-                    break;
+                    return (jobs, Err(why));
                 }
             };
             jobs.push(Job {
@@ -190,11 +184,12 @@ impl Queue {
                 _room: Some(room),
             });
         }
-        if !jobs.is_empty() {
-            // What a closed queue drops, it drops with its `Done`.
-            let _ = self.sender.send(Message::Work(jobs));
-        }
-        refused
+        (jobs, Ok(()))
+    }
+
+    /// Whether nothing that was given room is waiting, or being committed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.room.available_permits() == self.limit as usize
     }
 
     /// A command as it is written, and its room, if there is some at present.
@@ -322,12 +317,12 @@ mod tests {
         assert!(taken);
     }
 
-    #[tokio::test]
-    async fn of_several_those_are_taken_that_there_is_room_for_and_the_rest_stays_in_order() {
+    #[test]
+    fn of_several_those_are_taken_that_there_is_room_for_and_the_rest_stays_in_order() {
         let (one, mut records) = (command(), Vec::new());
         push_command(&mut records, &one);
         let cost = OVERHEAD + records.len() as u32;
-        let (queue, mut messages) = Queue::new(2 * cost + 1, Duration::ZERO);
+        let (queue, _messages) = Queue::new(2 * cost + 1, Duration::ZERO);
         let names = ["a", "b", "c", "d"];
         let named = |id: &str| Command::Deregister {
             key: ServiceKey::in_default("shop".parse().unwrap()),
@@ -335,20 +330,20 @@ mod tests {
         };
         let done = || -> Done { Box::new(|_, _| ()) };
         let mut asked: VecDeque<_> = names.iter().map(|id| (named(id), done())).collect();
-        assert_eq!(queue.submit_with(&mut asked), Err(SubmitError::Overloaded));
-        let Some(Message::Work(jobs)) = messages.recv().await else {
-            panic!("two commands were sent")
-        };
+        let (jobs, refused) = queue.admit_some(&mut asked);
+        assert_eq!(refused, Err(SubmitError::Overloaded));
+        assert!(!queue.is_idle());
         let taken: Vec<&Command> = jobs.iter().flat_map(|job| &job.commands).collect();
         assert_eq!(taken, [&named("a"), &named("b")]);
         let left: Vec<&Command> = asked.iter().map(|(command, _)| command).collect();
         assert_eq!(left, [&named("c"), &named("d")]);
         drop(jobs);
-        assert_eq!(queue.submit_with(&mut asked), Ok(()));
-        assert!(asked.is_empty());
+        assert!(queue.is_idle());
+        let (jobs, admitted) = queue.admit_some(&mut asked);
+        assert_eq!((jobs.len(), asked.len(), admitted), (2, 0, Ok(())));
         queue.close();
         asked.push_back((one, done()));
-        assert_eq!(queue.submit_with(&mut asked), Err(SubmitError::Closed));
+        assert_eq!(queue.admit_some(&mut asked).1, Err(SubmitError::Closed));
         assert_eq!(asked.len(), 1);
     }
 

@@ -1,15 +1,17 @@
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::{Moment, Timestamp};
 use registry::Command;
-use registry::tree::{SessionId, TreeCommand};
+use registry::tree::{SessionClock, SessionId, TreeCommand};
 
 use crate::node::{Shared, lock};
 
 /// How often containers and nodes with a time to live are looked at. ZooKeeper takes a minute, for it looks at all.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long a thread that serves clients may be at the log, until nobody's silence is held against them.
+const DEAF: Duration = Duration::from_millis(100);
 /// How many of them at a time: some milliseconds, in which nobody writes.
 const MOST_SWEPT: usize = 5_000;
 /// The most nodes that one command removes: with the longest usual paths it stays below what a command may have.
@@ -46,9 +48,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
 fn lead(shared: &Shared, term: &mut u64) -> bool {
     let leading = shared.lead.load(Relaxed);
     if leading == 0 {
-        let clock = lock(&shared.sessions);
-        let waited = shared.session_work.wait_timeout(clock, SWEEP);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        drop(wait(shared, lock(&shared.sessions), SWEEP));
         return false;
     }
     if leading != *term {
@@ -66,17 +66,28 @@ fn wait_for_work(shared: &Shared, sweep: Moment) -> Vec<SessionId> {
     let mut clock = lock(&shared.sessions);
     while !shared.closing.load(Relaxed) {
         let now = shared.now();
+        // A disk that has stalled keeps a thread from hearing its clients. The clock takes a second of that for a frost.
+        if shared.lone.deaf_for(now) > DEAF {
+            clock = wait(shared, clock, DEAF);
+            continue;
+        }
         let over = clock.handle_timeout(now);
-        let wait = clock.next_deadline().min(sweep).since(now);
-        if !over.is_empty() || wait.is_zero() {
+        let left = clock.next_deadline().min(sweep).since(now);
+        if !over.is_empty() || left.is_zero() {
             return over;
         }
-        (clock, _) = shared
-            .session_work
-            .wait_timeout(clock, wait)
-            .unwrap_or_else(PoisonError::into_inner);
+        clock = wait(shared, clock, left);
     }
     Vec::new()
+}
+
+fn wait<'a>(
+    shared: &Shared,
+    clock: MutexGuard<'a, SessionClock>,
+    most: Duration,
+) -> MutexGuard<'a, SessionClock> {
+    let waited = shared.session_work.wait_timeout(clock, most);
+    waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
 /// Removes some of what has outlived its time; returns where the next sweep goes on.

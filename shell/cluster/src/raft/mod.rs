@@ -31,6 +31,7 @@ use crate::node::{Shared, lock};
 use crate::peers::{self, Identity, Listener, Opening};
 use crate::queue::Message;
 use crate::store::{self, Store};
+pub(crate) use alone::{Lone, commit_here};
 use company::Company;
 use disk::Disk;
 pub(crate) use entry::{Batch, Entry, Payload};
@@ -114,15 +115,19 @@ struct End(Arc<Shared>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        let Self(shared) = self;
-        if std::thread::panicking() {
-            let why = "the node has stopped taking part after a fault of the program; restart it";
-            shared.fault(why.into());
-        }
-        shared.queue.close();
-        shared.lead.store(0, Relaxed);
-        shared.hub.close();
+        end(&self.0);
+        self.0.lone.close();
     }
+}
+
+fn end(shared: &Shared) {
+    if std::thread::panicking() {
+        let why = "the node has stopped taking part after a fault of the program; restart it";
+        shared.fault(why.into());
+    }
+    shared.queue.close();
+    shared.lead.store(0, Relaxed);
+    shared.hub.close();
 }
 
 /// Closes the files of a node among others.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -28,6 +29,8 @@ struct State {
     room: Option<usize>,
     /// Syncs until one fails.
     syncs: Option<u32>,
+    /// How long a sync takes.
+    sync_time: Duration,
     /// Whether taking back a failed write fails too.
     stuck: bool,
 }
@@ -45,6 +48,7 @@ impl FaultyDisk {
             random: Rng::with_seed(seed),
             room: None,
             syncs: None,
+            sync_time: Duration::ZERO,
             stuck: false,
         })))
     }
@@ -57,6 +61,11 @@ impl FaultyDisk {
     /// Fails the sync after so many more.
     pub(crate) fn fail_sync_after(&self, syncs: Option<u32>) {
         lock(&self.0).syncs = syncs;
+    }
+
+    /// Each sync takes so long from now on.
+    pub(crate) fn set_sync_time(&self, time: Duration) {
+        lock(&self.0).sync_time = time;
     }
 
     /// From now on nothing can be cut off.
@@ -253,6 +262,8 @@ impl File for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let time = lock(&self.disk.0).sync_time;
+        std::thread::sleep(time);
         let mut state = lock(&self.disk.0);
         if let Some(syncs) = &mut state.syncs {
             match syncs.checked_sub(1) {

@@ -40,12 +40,17 @@ pub trait Store: Send + Sync + 'static {
     fn read(&self, read: &mut dyn FnMut(&Registry));
 
     /// Hands over commands, from the front of these on, as long as there is room; those that were taken are gone from
-    /// `commands`. They are applied in the order in which they are handed over.
+    /// `commands`. They are applied in the order in which they are handed over; if the caller `may_wait`, possibly before
+    /// this returns, when the disk has them.
     ///
     /// # Errors
     ///
     /// Why the command that is the first now was not taken.
-    fn submit(&self, commands: &mut VecDeque<(Command, Done)>) -> Result<(), Refused>;
+    fn submit(
+        &self,
+        commands: &mut VecDeque<(Command, Done)>,
+        may_wait: bool,
+    ) -> Result<(), Refused>;
 
     /// Names who sees the tree's changes as they happen.
     fn observe(&self, observer: Arc<dyn Observer>);

@@ -23,6 +23,9 @@ use crate::Reason;
 const NO_ROOM: Duration = Duration::from_millis(2);
 /// How often connections are looked at that should be ended.
 const TIDY: Duration = Duration::from_millis(250);
+/// The most clients of a thread that it lets wait for the disk, should that stall, to spare one of them the way to the log's
+/// thread and back. (Where so many write, the way is not what costs.)
+const FEW: usize = 64;
 /// How many are told of changes between two looks at what clients ask for: half a millisecond's worth.
 const TOLD: usize = 64;
 /// What a thread reads at a time: a pipeline of a thousand reads, or a sixteenth of the largest frame.
@@ -369,7 +372,8 @@ impl Local {
     /// Hands commands to the log, or keeps them until there is room: ZooKeeper's clients know no "try again later".
     fn hand_over(&self) {
         let mut waiting = self.waiting.borrow_mut();
-        while let Err(why) = self.common.store.submit(&mut waiting) {
+        let may_wait = self.shard.connections.load(Relaxed) <= FEW;
+        while let Err(why) = self.common.store.submit(&mut waiting, may_wait) {
             if why.reason == Reason::Overloaded {
                 return self.crowded.set(true);
             }

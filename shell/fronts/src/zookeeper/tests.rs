@@ -18,7 +18,7 @@ impl Store for Crowded {
         read(&self.registry.lock().unwrap());
     }
 
-    fn submit(&self, commands: &mut VecDeque<(Command, Done)>) -> Result<(), Refused> {
+    fn submit(&self, commands: &mut VecDeque<(Command, Done)>, _: bool) -> Result<(), Refused> {
         let mut refusals = self.refusals.lock().unwrap();
         if *refusals > 0 {
             *refusals -= 1;
