@@ -17,6 +17,8 @@ use super::tables::Tables;
 /// large service does not keep a core busy with tables; but never a longer one than this, or a change would
 /// take too long to reach the workers.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+/// Nor a shorter one: to be woken, and to wake the workers, costs more than most rounds.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Follows the registry until it closes, from what is `seen` already.
 pub(super) async fn follow(shared: Arc<Shared>, mut seen: Revision) {
@@ -24,10 +26,8 @@ pub(super) async fn follow(shared: Arc<Shared>, mut seen: Revision) {
     loop {
         let began = Instant::now();
         seen = catch_up(&shared, seen);
-        let took = began.elapsed();
-        if took > Duration::from_millis(1) {
-            tokio::time::sleep(took.min(LONGEST_PAUSE)).await;
-        }
+        let pause = began.elapsed().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        tokio::time::sleep(pause).await;
         if changes.changed().await.is_err() {
             return;
         }

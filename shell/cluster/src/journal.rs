@@ -127,27 +127,23 @@ impl Journal {
         inner.unwritten.push_back(Unwritten { entries, flushed });
     }
 
-    /// Writes what was added, in as few frames as it fits in; then it survives a power cut.
+    /// Writes what was added, in as few frames as it fits in; then it survives a power cut. Those who wait for that are to be
+    /// told by the caller: they are added to `told`, also when the rest fails.
     ///
     /// # Errors
     ///
     /// Leaves what failed to be written where it is, for another try.
-    pub(crate) fn write(&self) -> Result<Written, AppendError> {
+    pub(crate) fn write(&self, told: &mut Vec<Flushed>) -> Result<Written, AppendError> {
         let mut written = Written::default();
         loop {
-            let done = {
-                let mut writer = lock(&self.writer);
-                let Some(filled) = lock(&self.inner).fill(&mut writer.frame) else {
-                    return Ok(written);
-                };
-                let place = writer.write(&mut written)?;
-                let mut inner = lock(&self.inner);
-                inner.snapshot_due |= writer.store.as_mut().is_some_and(Store::snapshot_due);
-                inner.filled_is_written(&filled, place, writer.frame.len())
+            let mut writer = lock(&self.writer);
+            let Some(filled) = lock(&self.inner).fill(&mut writer.frame) else {
+                return Ok(written);
             };
-            for flushed in done {
-                flushed(Ok(()));
-            }
+            let place = writer.write(&mut written)?;
+            let mut inner = lock(&self.inner);
+            inner.snapshot_due |= writer.store.as_mut().is_some_and(Store::snapshot_due);
+            told.extend(inner.filled_is_written(&filled, place, writer.frame.len()));
         }
     }
 
@@ -512,7 +508,7 @@ impl Inner {
         filled: &Filled,
         (position, place): (u64, Option<Place>),
         bytes: u64,
-    ) -> Vec<Flushed> {
+    ) -> impl Iterator<Item = Flushed> {
         self.vote_unwritten &= self.vote != filled.vote;
         self.committed_unwritten &=
             filled.committed.is_none() || self.committed != filled.committed;
@@ -528,7 +524,7 @@ impl Inner {
             });
         }
         let done = self.unwritten.drain(..filled.taken);
-        done.map(|unwritten| unwritten.flushed).collect()
+        done.map(|unwritten| unwritten.flushed)
     }
 
     fn added(&mut self, id: EntryId) {

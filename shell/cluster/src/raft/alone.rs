@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::machine::write_snapshot;
 use super::propose::batch_of;
-use super::{Batch, Parts};
+use super::{Batch, Parts, QUICK};
 use crate::SubmitError;
 use crate::apply::Applier;
 use crate::journal::Written;
@@ -28,11 +28,6 @@ use crate::store::Store;
 /// processor as much for one as for all of them. (Measured with 16 of ZooKeeper's clients and a disk that takes 80 µs: this
 /// thread made 0.20 instead of 0.33 calls of write(2) for each of theirs.) Who writes alone does not wait.
 const GATHER: Duration = Duration::from_micros(50);
-
-/// Where to write took less than this last time, who has something to be written and may wait does it: to wake the log's
-/// thread, and to be woken by it, costs more than such a write. (Measured with one of ZooKeeper's clients and a disk that
-/// takes 80 µs: 66 instead of 106 µs of the processor for a write, and it has its answer after 135 instead of 205.)
-const QUICK: Duration = Duration::from_micros(250);
 
 /// The log of a node that is alone: whoever has locked it may write.
 #[derive(Default)]
@@ -109,7 +104,8 @@ fn gather(shared: &Shared, messages: &mut UnboundedReceiver<Message>, taken: &mu
 }
 
 /// Commits these on the calling thread, if the node is alone, nobody else is at it, and the disk is quick; returns what it
-/// has not committed.
+/// has not committed. (Measured with one of ZooKeeper's clients and a disk that takes 80 µs: 66 instead of 106 µs of the
+/// processor for a write, and the answer after 135 instead of 205.)
 pub(crate) fn commit_here(shared: &Shared, jobs: Vec<Job>) -> Vec<Job> {
     let Some(mut here) = Here::begin(shared) else {
         return jobs;

@@ -4,22 +4,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use model::Moment;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::QUICK;
 use crate::SubmitError;
 use crate::ground::Work;
-use crate::journal::Journal;
+use crate::journal::{Flushed, Journal, Written};
+use crate::log::AppendError;
 use crate::node::{Shared, lock};
 
 /// How long until a full disk is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// A disk that takes longer for a write hangs.
 const HANGS: Duration = Duration::from_secs(1);
+/// How long the library may stand still for a write.
+const HOLDS_UP: Duration = Duration::from_millis(20);
 
 /// Writes the journal, and says what is wrong when that fails.
 ///
-/// A thread of its own writes, so that entries are on their way to the others meanwhile.
+/// A thread of its own writes, or where the disk is quick, whoever runs the library: see [`super::drive`].
 #[derive(Clone)]
 pub(super) struct Disk {
     pub(super) shared: Arc<Shared>,
@@ -60,7 +64,52 @@ impl Disk {
 
     /// Writes what was added to the journal. What could not be written is tried again: the others may have it already.
     pub(super) fn write(&self) {
+        match &self.shared.work {
+            Work::Threads if self.state.quick.load(Relaxed) => self.state.due.notify_one(),
+            _ => self.leave_it(),
+        }
+    }
+
+    /// Waits until there is something that whoever runs the library should write.
+    pub(super) async fn due(&self) {
+        self.state.due.notified().await;
+    }
+
+    /// Writes on this thread; returns those who wait for that.
+    pub(super) fn write_here(&self) -> Vec<Flushed> {
+        let mut told = Vec::new();
+        if self.state.since.load(Relaxed) > 0 {
+            self.leave_it();
+            return told;
+        }
+        self.state.begin(&self.shared);
+        self.state.here.store(true, Relaxed);
+        let written = self.journal.write(&mut told);
+        self.state.here.store(false, Relaxed);
+        self.state.ended(&written);
+        self.state.returned.notify_one();
+        if self.shared.written(written).is_err() {
+            self.leave_it();
+        }
+        told
+    }
+
+    /// Leaves what is not written to the disk's own thread, which has the patience to try again.
+    fn leave_it(&self) {
         let _ = self.wake.send(());
+    }
+
+    /// Whether whoever runs the library writes, and has for longer than the library should stand still.
+    pub(super) fn holds_up(&self) -> bool {
+        let writes = self.state.here.load(Relaxed);
+        writes && self.state.took(&self.shared) > HOLDS_UP
+    }
+
+    /// Waits until that write is over.
+    pub(super) async fn returned(&self) {
+        while self.state.here.load(Relaxed) {
+            self.state.returned.notified().await;
+        }
     }
 
     /// Whether there is something that could not be written: then nothing new should be begun.
@@ -76,9 +125,7 @@ impl Disk {
 
     /// Whether it takes nothing, or has been writing for longer than any disk takes that is well.
     pub(super) fn is_stalled(&self) -> bool {
-        let since = self.state.since.load(Relaxed);
-        let hangs = since > 0 && self.shared.now() > Moment::from_nanos(since) + HANGS;
-        hangs || self.state.refused.load(Relaxed)
+        self.state.took(&self.shared) > HANGS || self.state.refused.load(Relaxed)
     }
 
     /// Makes the journal's vote durable.
@@ -98,6 +145,39 @@ struct State {
     refused: AtomicBool,
     /// When what is being written was begun, in nanoseconds; zero if nothing is.
     since: AtomicU64,
+    /// Whether it is whoever runs the library that writes.
+    here: AtomicBool,
+    /// That is over.
+    returned: Notify,
+    /// The last write was quick.
+    quick: AtomicBool,
+    /// There is something to be written by whoever runs the library.
+    due: Notify,
+}
+
+impl State {
+    fn begin(&self, shared: &Shared) {
+        let now = shared.now().as_nanos();
+        self.since.store(now.max(1), Relaxed);
+    }
+
+    /// How long the write that is under way has taken.
+    fn took(&self, shared: &Shared) -> Duration {
+        match self.since.load(Relaxed) {
+            0 => Duration::ZERO,
+            since => shared.now().since(Moment::from_nanos(since)),
+        }
+    }
+
+    fn ended(&self, written: &Result<Written, AppendError>) {
+        self.since.store(0, Relaxed);
+        self.refused.store(written.is_err(), Relaxed);
+        match written {
+            Ok(written) if written.bytes == 0 => {}
+            Ok(written) => self.quick.store(written.took < QUICK, Relaxed),
+            Err(_) => self.quick.store(false, Relaxed),
+        }
+    }
 }
 
 struct Writer {
@@ -117,8 +197,7 @@ impl Writer {
             if more.is_none() {
                 return;
             }
-            let now = self.shared.now().as_nanos();
-            self.state.since.store(now.max(1), Relaxed);
+            self.state.begin(&self.shared);
             #[cfg(test)]
             if let Work::Later(wait) = &self.shared.work {
                 tokio::time::sleep(wait()).await;
@@ -136,9 +215,12 @@ impl Writer {
     }
 
     fn try_write(&self) -> Result<(), SubmitError> {
-        let written = self.journal.write();
-        self.state.since.store(0, Relaxed);
-        self.state.refused.store(written.is_err(), Relaxed);
+        let mut told = Vec::new();
+        let written = self.journal.write(&mut told);
+        self.state.ended(&written);
+        for flushed in told {
+            flushed(Ok(()));
+        }
         self.shared.written(written)
     }
 }

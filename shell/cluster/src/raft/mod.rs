@@ -4,6 +4,7 @@ mod alone;
 mod change;
 mod company;
 mod disk;
+mod drive;
 mod entry;
 mod found;
 mod lead;
@@ -18,6 +19,7 @@ mod types;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use openraft::{Config, Raft, SnapshotPolicy};
 use registry::replication::Vote;
@@ -44,6 +46,10 @@ use storage::LogStorage;
 #[cfg(test)]
 pub(crate) use types::Runtime as Clockwork;
 pub(crate) use types::spawn;
+
+/// Where to write took less than this last time, it is not left to another thread: to wake that, and to be woken by it, costs
+/// more than such a write.
+const QUICK: Duration = Duration::from_micros(500);
 
 /// What a node needs to take part.
 pub(crate) struct Parts {
@@ -81,19 +87,12 @@ pub(crate) fn run(mut parts: Parts) {
     };
     let journal = journal(&mut parts);
     let _closing = Closing(Arc::clone(&journal));
-    // Everything of the library runs on this thread, so that what it tells itself costs no wakeup.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(take_part(parts, journal, entrance)),
-        Err(e) => Err(e.to_string()),
-    };
+    let ended = drive::drive(parts, journal, entrance);
     // Whoever gave it work went with the runtime. A panic there has been reported.
     let disk = lock(&shared.disk_thread).take();
     let _ = disk.map(std::thread::JoinHandle::join);
     if let Err(why) = ended {
-        shared.fault(why);
+        shared.fault(why.to_string());
     }
 }
 
@@ -107,7 +106,8 @@ fn journal(parts: &mut Parts) -> Arc<Journal> {
 pub(crate) async fn simulated(mut parts: Parts) -> Result<(), String> {
     let entrance = parts.entrance.take().ok_or("a node that is alone")?;
     let journal = journal(&mut parts);
-    take_part(parts, journal, entrance).await
+    let disk = Disk::new(&parts.shared, &journal).map_err(|e| e.to_string())?;
+    take_part(parts, journal, entrance, disk).await
 }
 
 /// What is left to do when a node takes no more part, whatever the reason.
@@ -151,16 +151,22 @@ fn config() -> Config {
         state_machine_channel_size: Some(16),
         api_batch_capacity: 64,
         enable_pre_vote: Some(true),
-        // A leader that is frozen or cut off is followed by another within a second. One that is gone, at once.
+        // A leader that is frozen or cut off is followed by another within a second: a follower waits for as long as the
+        // longest of these to hear of it, and then for one between them. One that is gone is followed at once.
         heartbeat_interval: 75,
         election_timeout_min: 300,
-        election_timeout_max: 600,
+        election_timeout_max: 450,
         install_snapshot_timeout: 600_000,
         ..Config::default()
     }
 }
 
-async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> Result<(), String> {
+async fn take_part(
+    parts: Parts,
+    journal: Arc<Journal>,
+    entrance: Entrance,
+    disk: Disk,
+) -> Result<(), String> {
     let Parts {
         node,
         shared,
@@ -170,7 +176,6 @@ async fn take_part(parts: Parts, journal: Arc<Journal>, entrance: Entrance) -> R
         identity,
         ..
     } = parts;
-    let disk = Disk::new(&shared, &journal).map_err(|e| e.to_string())?;
     step_down(node, &journal);
     let storage = LogStorage {
         journal: Arc::clone(&journal),

@@ -33,6 +33,18 @@ pub(crate) fn spawn<T: Send + 'static>(
     <Runtime as openraft::AsyncRuntime>::spawn(task)
 }
 
+/// A node's first task, from which it begins all others.
+#[cfg(not(test))]
+pub(super) fn first<T>(task: impl Future<Output = T>) -> impl Future<Output = T> {
+    task
+}
+
+/// The same with a seed for all of them.
+#[cfg(test)]
+pub(super) fn first<T>(task: impl Future<Output = T>) -> impl Future<Output = T> {
+    Runtime::scope(crate::node::secret(), task)
+}
+
 /// The term of an entry.
 pub(crate) type Term = <LeaderId<u64, u64> as RaftLeaderId>::Committed;
 pub(crate) type RaftVote = openraft::impls::Vote<LeaderId<u64, u64>>;

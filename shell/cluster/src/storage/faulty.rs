@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -31,6 +32,8 @@ struct State {
     syncs: Option<u32>,
     /// How long a sync takes.
     sync_time: Duration,
+    /// How many syncs were begun, and which thread has begun the last one.
+    begun: (u64, Option<ThreadId>),
     /// Whether taking back a failed write fails too.
     stuck: bool,
 }
@@ -49,6 +52,7 @@ impl FaultyDisk {
             room: None,
             syncs: None,
             sync_time: Duration::ZERO,
+            begun: (0, None),
             stuck: false,
         })))
     }
@@ -66,6 +70,11 @@ impl FaultyDisk {
     /// Each sync takes so long from now on.
     pub(crate) fn set_sync_time(&self, time: Duration) {
         lock(&self.0).sync_time = time;
+    }
+
+    /// How many syncs were begun, and which thread has begun the last one.
+    pub(crate) fn syncs_begun(&self) -> (u64, Option<ThreadId>) {
+        lock(&self.0).begun
     }
 
     /// From now on nothing can be cut off.
@@ -262,7 +271,11 @@ impl File for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let time = lock(&self.disk.0).sync_time;
+        let time = {
+            let mut state = lock(&self.disk.0);
+            state.begun = (state.begun.0 + 1, Some(std::thread::current().id()));
+            state.sync_time
+        };
         std::thread::sleep(time);
         let mut state = lock(&self.disk.0);
         if let Some(syncs) = &mut state.syncs {
