@@ -161,8 +161,16 @@ const STEPS: &[Step] = &[
                 package: "redis-server",
             },
             Tool {
+                program: "redis-benchmark",
+                package: "redis-tools",
+            },
+            Tool {
                 program: "mariadbd",
                 package: "mariadb-server",
+            },
+            Tool {
+                program: "iperf3",
+                package: "iperf3",
             },
         ],
         only: Only::TestTarget("pointsman", "databases"),

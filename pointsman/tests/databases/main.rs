@@ -1,10 +1,12 @@
 //! Checks that speak to real servers: PostgreSQL, Redis and MariaDB, as Debian packages them, with replicas and
-//! failovers. They take seconds to start, so that they have a step of their own: `cargo test --test databases`.
+//! failovers; and what loads them, through a listener. They take seconds to start, so that they have a step of their own:
+//! `cargo test --test databases`.
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
 mod documented;
+mod load;
 mod mariadb;
 mod postgresql;
 mod redis;

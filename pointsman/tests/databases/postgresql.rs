@@ -11,9 +11,9 @@ use crate::harness::{Directory, Home, Node, pointsman, until};
 use crate::server::{self, Server};
 use crate::{pick, two, until_critical, until_picked, until_role, until_well_without_role, why};
 
-const PASSWORD: &str = "pencil";
+pub(crate) const PASSWORD: &str = "pencil";
 
-struct Programs {
+pub(crate) struct Programs {
     initdb: PathBuf,
     postgres: PathBuf,
     basebackup: PathBuf,
@@ -22,7 +22,7 @@ struct Programs {
 }
 
 impl Programs {
-    fn find(test: &str) -> Option<Self> {
+    pub(crate) fn find(test: &str) -> Option<Self> {
         let names = ["initdb", "postgres", "pg_basebackup", "pg_ctl", "psql"];
         let [initdb, postgres, basebackup, ctl, psql] = server::programs(test, names)?;
         Some(Self {
@@ -35,7 +35,7 @@ impl Programs {
     }
 
     /// A new database, with `pg_hba.conf` beginning with these lines.
-    fn init(&self, within: &Path, hba: &str) -> PathBuf {
+    pub(crate) fn init(&self, within: &Path, hba: &str) -> PathBuf {
         let data = server::directory(within, "primary");
         let password = within.join("password");
         write(&password, PASSWORD).expect("a file");
@@ -65,7 +65,7 @@ impl Programs {
         data
     }
 
-    fn start(&self, data: &Path, within: &Path, port: u16) -> Server {
+    pub(crate) fn start(&self, data: &Path, within: &Path, port: u16) -> Server {
         let mut command = server::command(&self.postgres);
         let sockets = server::directory(within, "sockets");
         command
@@ -98,14 +98,14 @@ impl Programs {
         command
     }
 
-    fn sql(&self, port: u16, sql: &str) -> String {
+    pub(crate) fn sql(&self, port: u16, sql: &str) -> String {
         server::run(&mut self.sql_command(port, sql))
             .trim()
             .to_owned()
     }
 
     /// A replica that streams from the server on `port`.
-    fn replicate(&self, within: &Path, port: u16) -> PathBuf {
+    pub(crate) fn replicate(&self, within: &Path, port: u16) -> PathBuf {
         // It makes the directory itself, as private as it must be.
         let target = server::directory(within, "replicas").join("replica");
         server::run(
@@ -125,9 +125,19 @@ impl Programs {
         );
         target
     }
+
+    /// Makes the replica with this data a primary.
+    pub(crate) fn promote(&self, replica: &Path) {
+        server::run(
+            server::command(&self.ctl)
+                .args(["promote", "--wait", "-D"])
+                .arg(replica),
+        );
+    }
 }
 
-const CHECK: &str = "protocol = \"postgresql\"\nuser = \"checker\"\npassword = \"pencil\"";
+pub(crate) const CHECK: &str =
+    "protocol = \"postgresql\"\nuser = \"checker\"\npassword = \"pencil\"";
 
 #[test]
 fn a_promotion_moves_the_primary_and_an_old_primary_that_comes_back_is_not_believed() {
@@ -161,11 +171,7 @@ fn a_promotion_moves_the_primary_and_an_old_primary_that_comes_back_is_not_belie
     });
 
     // The old primary runs on: for a while there are two.
-    server::run(
-        server::command(&programs.ctl)
-            .args(["promote", "--wait", "-D"])
-            .arg(&replica),
-    );
+    programs.promote(&replica);
     let promoted = Instant::now();
     until_picked(&node, "primary", Some("b"));
     eprintln!(

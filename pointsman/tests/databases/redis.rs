@@ -12,7 +12,7 @@ use crate::harness::{Connection, Directory, Home, until};
 use crate::server::{self, Server};
 use crate::{two, until_critical, until_picked, until_role, until_well_without_role, why};
 
-const PASSWORD: &str = "se cret\"";
+pub(crate) const PASSWORD: &str = "se cret\"";
 
 /// What it answers to a command; `None` while it answers nothing.
 fn ask(port: u16, command: &str) -> Option<String> {
@@ -28,7 +28,7 @@ fn ask(port: u16, command: &str) -> Option<String> {
     Some(line.trim_end().to_owned())
 }
 
-fn start(program: &Path, within: &Path, port: u16, primary: Option<u16>) -> Server {
+pub(crate) fn start(program: &Path, within: &Path, port: u16, primary: Option<u16>) -> Server {
     let mut command = server::command(program);
     command.args([
         "--bind",
