@@ -27,7 +27,7 @@ fn options() -> Options {
     }
 }
 
-fn open(disk: &FaultyDisk, options: &Options) -> Result<Recovered, OpenError> {
+pub(crate) fn open(disk: &FaultyDisk, options: &Options) -> Result<Recovered, OpenError> {
     let mut salts = Rng::with_seed(99);
     store::recover(
         Arc::new(disk.clone()),

@@ -10,7 +10,7 @@ use registry::tree::{SessionId, TreeCommand};
 
 use super::*;
 use crate::storage::faulty::FaultyDisk;
-use crate::{Done, Durability, Node, Options, store};
+use crate::{Done, Durability, Node, Options, crash_tests};
 
 /// More than serving threads wait for.
 const SLOW: Duration = Duration::from_millis(2);
@@ -19,10 +19,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 fn start(disk: &FaultyDisk) -> Node {
     let options = Options::new(Durability::Memory);
-    let mut salts = Rng::with_seed(1);
-    let storage = Arc::new(disk.clone());
-    let found = store::recover(storage, &options, Box::new(move || salts.u64(..)));
-    let node = Node::start(found.unwrap(), &options).unwrap();
+    let node = Node::start(crash_tests::open(disk, &options).unwrap(), &options).unwrap();
     let began = Instant::now();
     while !node.leads() {
         assert!(began.elapsed() < SOON);

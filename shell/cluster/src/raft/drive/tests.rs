@@ -3,13 +3,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{ThreadId, current, yield_now};
 use std::time::Instant;
 
-use fastrand::Rng;
 use registry::Command;
 use registry::tree::{SessionId, TreeCommand};
 
 use super::*;
 use crate::storage::faulty::FaultyDisk;
-use crate::{ClusterOptions, Done, Durability, Node, Options, store};
+use crate::{ClusterOptions, Done, Durability, Node, Options, crash_tests};
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 const SOON: Duration = Duration::from_secs(30);
@@ -33,10 +32,7 @@ fn start(disk: &FaultyDisk) -> Node {
         }),
         ..Options::new(Durability::Memory)
     };
-    let mut salts = Rng::with_seed(1);
-    let storage = Arc::new(disk.clone());
-    let found = store::recover(storage, &options, Box::new(move || salts.u64(..)));
-    Node::start(found.unwrap(), &options).unwrap()
+    Node::start(crash_tests::open(disk, &options).unwrap(), &options).unwrap()
 }
 
 /// Has a session opened; what is returned hears which thread has applied that.
