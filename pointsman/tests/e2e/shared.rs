@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http_types::{HeaderMap, Request, Response};
+use serde_json::json;
 
 use crate::harness::{Answer, Heard, Home, Node, Origin, get, request, until};
 use crate::http2::{ask, body, connect, run, text, upload};
@@ -281,6 +282,61 @@ fn what_a_client_breaks_off_is_broken_off_at_the_instance() {
         }
     });
     assert_eq!(*reset.lock().unwrap(), Some(Reason::CANCEL));
+}
+
+/// Connections that break off all that they ask for, each no more than a client may; how many requests those were.
+async fn break_off(to: SocketAddr, ended: Arc<AtomicBool>) -> usize {
+    let mut broken = 0;
+    while !ended.load(SeqCst) {
+        let (sender, _ending) = connect(to).await;
+        for _ in 0..4 {
+            let mut asked = Vec::new();
+            for _ in 0..50 {
+                asked.push(ask(&sender, "/never", true).await);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            for (_, stream) in &mut asked {
+                stream.send_reset(Reason::CANCEL);
+            }
+            broken += asked.len();
+        }
+    }
+    broken
+}
+
+#[test]
+fn clients_that_break_off_all_they_ask_for_cost_others_nothing_at_an_instance_that_counts() {
+    // Ours counts, too: 500 and it ends the connection as a flood.
+    let origin = serving(
+        |_| (),
+        |request, mut respond| async move {
+            if request.uri().path() == "/never" {
+                let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+            } else {
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                let _ = stream.send_data(Bytes::from_static(b"ok"), true);
+            }
+        },
+    );
+    let behind = before(&[&origin], "");
+    let node = crate::http2::before(&[], MANY);
+    let there = json!({ "address": "127.0.0.1", "port": behind.web().port(), "persistent": true });
+    node.register("shop", "behind", &there);
+    node.until_eligible("/", 1);
+    let ended = Arc::new(AtomicBool::new(false));
+    let broken = run(async {
+        let storm = tokio::spawn(break_off(node.web(), ended.clone()));
+        let (sender, _ending) = connect(node.web()).await;
+        for _ in 0..2_000 {
+            let (answer, _) = ask(&sender, "/", true).await;
+            assert_eq!(text(answer).await, (200, "ok".into()));
+        }
+        ended.store(true, SeqCst);
+        storm.await.unwrap()
+    });
+    assert!(broken >= 1_000, "{broken}");
+    let floods = "pointsman_listener_http2_floods_total{listener=\"web\"}";
+    assert_eq!(behind.metric(floods), 0.0);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! TCP listeners, with real sockets on both sides.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::json;
 
 use crate::harness::{Home, Node, PATIENCE, free_address, until};
@@ -66,6 +68,15 @@ pub(crate) fn connect(node: &Node) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
+}
+
+/// The client at 127.0.0.`source`.
+fn connect_from(node: &Node, source: u8) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let from = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, source), 0);
+    rustix::net::bind(&socket, &from).unwrap();
+    rustix::net::connect(&socket, &node.listener("db")).unwrap();
+    TcpStream::from(socket)
 }
 
 pub(crate) fn ping(stream: &mut TcpStream, message: &[u8]) {
@@ -251,6 +262,57 @@ fn one_source_has_so_many_connections_and_no_more() {
         client.write_all(b"x").ok()?;
         client.read_exact(&mut [0]).ok()
     });
+}
+
+#[test]
+fn one_source_begins_so_many_connections_a_second_and_others_are_not_held_back() {
+    let instance = Instance::echo();
+    let node = start(
+        "[listener.db.tcp]\nrate_per_source = 5",
+        &[instance.address],
+    );
+    let served = |mut client: TcpStream| {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"x").is_ok() && client.read_exact(&mut [0]).is_ok()
+    };
+    let began = Instant::now();
+    let at_once = (0..40).filter(|_| served(connect(&node))).count();
+    let most = 5 + (5.0 * began.elapsed().as_secs_f64()).ceil() as usize;
+    assert!((5..=most).contains(&at_once), "{at_once}");
+    assert!(served(connect_from(&node, 9)));
+    let refused = "pointsman_listener_refused_total{listener=\"db\"}";
+    assert_eq!(node.metric(refused), (40 - at_once) as f64);
+    until("the next second", || served(connect(&node)).then_some(()));
+}
+
+#[test]
+fn a_source_keeps_its_instance_where_connections_go_by_its_hash() {
+    let named =
+        |name: &'static [u8]| Instance::new(move |mut stream, _| drop(stream.write_all(name)));
+    let instances = [named(b"a"), named(b"b"), named(b"c")];
+    let addresses: String = { instances.iter() }
+        .map(|instance| {
+            format!(
+                "[[service.db.instance]]\naddress = \"{}\"\n",
+                instance.address
+            )
+        })
+        .collect();
+    let node = Home::new(&format!(
+        "[listener.db]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nservice = \"db\"\n\
+         [service.db]\npolicy = \"consistent_hash\"\nhash_on = \"source_ip\"\n{addresses}"
+    ))
+    .start();
+    let mut chosen = BTreeSet::new();
+    for source in 1..=30 {
+        let told = || end(&mut connect_from(&node, source)).unwrap();
+        let first = told();
+        for _ in 0..5 {
+            assert_eq!(told(), first, "127.0.0.{source}");
+        }
+        chosen.insert(first);
+    }
+    assert_eq!(chosen.len(), 3, "thirty sources are spread over all");
 }
 
 #[test]

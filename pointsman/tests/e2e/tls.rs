@@ -408,6 +408,48 @@ fn instances_are_asked_by_tls_if_they_are_who_they_should_be() {
 }
 
 #[test]
+fn a_tcp_listener_puts_tls_on_towards_instances_that_are_who_they_should_be() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let instance = tls_instance(&authority.sign(&["db.internal"]), |stream| {
+        let mut buffer = [0; 4_096];
+        while let Ok(n @ 1..) = stream.read(&mut buffer) {
+            let sent = stream.write_all(&buffer[..n]);
+            if sent.and_then(|()| stream.flush()).is_err() {
+                return;
+            }
+        }
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+    });
+    for (authority, served) in [(&authority, true), (&stranger, false)] {
+        let home = Home::new("");
+        let ca = home.path().join("ca.pem");
+        std::fs::write(&ca, &authority.pem).unwrap();
+        home.configure(&format!(
+            "[listener.db]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nservice = \"db\"\n\
+             [service.db]\ntls = {{ ca = {:?}, server_name = \"db.internal\" }}\n\
+             [[service.db.instance]]\naddress = \"{}\"\n",
+            ca.display().to_string(),
+            instance.address
+        ));
+        let node = home.start();
+        let mut client = crate::tcp::connect(&node);
+        let sent: Vec<u8> = (0..1 << 20).map(|n| (n % 253) as u8).collect();
+        if !served {
+            let _ = client.write_all(b"anybody?");
+            let reset = Err(std::io::ErrorKind::ConnectionReset);
+            assert_eq!(crate::tcp::end(&mut client), reset);
+            continue;
+        }
+        for part in sent.chunks(100_000) {
+            crate::tcp::ping(&mut client, part);
+        }
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(crate::tcp::end(&mut client), Ok(Vec::new()));
+    }
+}
+
+#[test]
 fn an_answer_that_is_cut_without_a_word_is_no_whole_answer() {
     let authority = Authority::new();
     let until_close = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it";

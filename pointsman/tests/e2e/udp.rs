@@ -1,5 +1,6 @@
 //! UDP listeners, with real sockets on both sides.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -99,6 +100,34 @@ fn a_client_stays_with_its_instance_and_gets_its_answers() {
         assert!(answer[0] == names[0] && answer[1..] == question, "{len}");
     }
     assert!((sessions(&node) - 20.0).abs() < 0.5);
+}
+
+#[test]
+fn a_source_keeps_its_instance_from_whatever_port_where_sessions_go_by_its_hash() {
+    let instances = [Echo::new("a", 1), Echo::new("b", 1), Echo::new("c", 1)];
+    let addresses: String = { instances.iter() }
+        .map(|echo| format!("[[service.dns.instance]]\naddress = \"{}\"\n", echo.address))
+        .collect();
+    let node = Home::new(&format!(
+        "[listener.dns]\nbind = \"127.0.0.1:0\"\nprotocol = \"udp\"\nservice = \"dns\"\n\
+         [service.dns]\npolicy = \"maglev\"\nhash_on = \"source_ip\"\n{addresses}"
+    ))
+    .start();
+    let mut chosen = BTreeSet::new();
+    for source in 1..=30 {
+        let told = || {
+            let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, source), 0)).unwrap();
+            socket.connect(node.listener("dns")).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            ask(&socket, b"?")
+        };
+        let first = told();
+        for _ in 0..5 {
+            assert_eq!(told(), first, "127.0.0.{source}");
+        }
+        chosen.insert(first);
+    }
+    assert_eq!(chosen.len(), 3, "thirty sources are spread over all");
 }
 
 #[test]

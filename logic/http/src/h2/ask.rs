@@ -97,6 +97,13 @@ impl Connection {
         self.streams.look(key).reset
     }
 
+    /// We have broken a request off. Of too many the server would think ill, and the connection begins nothing more.
+    pub(super) fn count_reset(&mut self, now: Moment) {
+        if !self.resets.spend(now) {
+            self.retire();
+        }
+    }
+
     /// The server has said how many requests it takes at a time.
     pub(super) fn takes(&mut self, number: u32) {
         if let Side::Client { most, .. } = &mut self.side {
@@ -144,7 +151,7 @@ impl Connection {
     }
 
     /// Nobody waits for an answer any more.
-    pub(super) fn let_go(&mut self, key: Key) {
+    pub(super) fn let_go(&mut self, key: Key, now: Moment) {
         let stream = self.streams.look(key);
         let arrived = stream.finished && !stream.ended && stream.headed;
         if arrived && stream.length == Some(0) && !stream.reset {
@@ -152,8 +159,8 @@ impl Connection {
             // asked for, of which servers bear only so many.
             let id = stream.id;
             self.streams.close(id, Ending::Ours);
-        } else {
-            self.reset(key, Code::Cancel);
+        } else if self.reset(key, Code::Cancel) {
+            self.count_reset(now);
         }
     }
 }

@@ -27,6 +27,11 @@ pub(super) const KEPT: usize = FULL + FULL / 8;
 /// (CVE-2023-44487) and its kin (CVE-2025-8671) live on thousands.
 const RESETS: (u32, u32) = (500, 50);
 
+/// Requests of ours that we may break off on a connection before what comes next goes on another: at once, and so many a
+/// second. Servers have budgets like ours (Netty's is the strictest we know of: 200 in 30 s), and a connection that one of
+/// them ends as a flood takes with it what other clients have asked for.
+const OUR_RESETS: (u32, u32) = (64, 3);
+
 /// Frames that move nothing (PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE and unknown ones). Clients that
 /// measure send a PING for each burst of data, and that earns some back.
 const NOISE: (u32, u32) = (2_000, 500);
@@ -185,6 +190,10 @@ impl Connection {
         now: Moment,
     ) -> Self {
         frame::write_settings(announced, &mut output);
+        let resets = match side {
+            Side::Server => RESETS,
+            Side::Client { .. } => OUR_RESETS,
+        };
         let window = i64::from(settings.connection_window).max(FIRST_WINDOW);
         if window > FIRST_WINDOW {
             frame::write_window(0, (window - FIRST_WINDOW) as u32, &mut output);
@@ -211,7 +220,7 @@ impl Connection {
             sent: 0,
             spare: Spare::default(),
             blocked: VecDeque::new(),
-            resets: Budget::new(RESETS.0, RESETS.1, now),
+            resets: Budget::new(resets.0, resets.1, now),
             noise: Budget::new(NOISE.0, NOISE.1, now),
             drain: Drain::No,
             over: None,

@@ -180,7 +180,10 @@ impl Connection {
 
     /// A fault of the peer's that ends a stream, and nothing else.
     pub(super) fn fault_of(&mut self, key: Key, code: Code, now: Moment) -> Outcome {
-        self.spend_reset(now)?;
+        match self.side {
+            Side::Server => self.spend_reset(now)?,
+            Side::Client { .. } => self.count_reset(now),
+        }
         self.streams.get(key).lost = Lost::Malformed;
         self.reset(key, code);
         Ok(Some(Event::Reset(key)))

@@ -211,7 +211,9 @@ impl Connection {
 
     /// Everything was sent.
     pub(super) fn we_end(&mut self, key: Key) {
-        self.resets.earn(1);
+        if !self.is_client() {
+            self.resets.earn(1);
+        }
         let stream = self.streams.get(key);
         stream.finished = true;
         if stream.ended {
@@ -220,13 +222,15 @@ impl Connection {
         }
     }
 
-    /// Breaks a stream off, if it has not ended.
-    pub fn reset(&mut self, key: Key, code: Code) {
+    /// Breaks a stream off, if it has not ended; whether it had not.
+    pub fn reset(&mut self, key: Key, code: Code) -> bool {
         let stream = self.streams.look(key);
-        if !stream.reset && !stream.is_whole() {
+        let goes_on = !stream.reset && !stream.is_whole();
+        if goes_on {
             frame::write_reset(stream.id, code, &mut self.output);
             self.broken_off(key, Ending::Ours);
         }
+        goes_on
     }
 
     /// Nothing more comes or goes on a stream.
@@ -247,9 +251,9 @@ impl Connection {
     pub fn release(&mut self, key: Key, code: Code, now: Moment) {
         let stream = self.streams.look(key);
         match self.side {
-            Side::Client { .. } => self.let_go(key),
-            Side::Server if stream.finished => self.reset(key, Code::None),
-            Side::Server => self.reset(key, code),
+            Side::Client { .. } => self.let_go(key, now),
+            Side::Server if stream.finished => drop(self.reset(key, Code::None)),
+            Side::Server => drop(self.reset(key, code)),
         }
         let stream = self.streams.remove(key);
         // A stream may be whole, and not all of it read.

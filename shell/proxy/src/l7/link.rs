@@ -25,7 +25,7 @@ use crate::worker::Worker;
 /// breaks takes with it.
 const MOST_STREAMS: u32 = 100;
 
-/// Connections to one instance: room for 6,400 requests at a time, and 64 at an instance that takes one per connection.
+/// Connections to one instance that begin anything: room for 6,400 requests at a time, and 64 at an instance that takes one per connection.
 const MOST_LINKS: usize = 64;
 
 /// What an instance may send of an answer ahead of its client: a round trip of 1 ms is filled at half a Gbit/s, and a
@@ -150,8 +150,10 @@ impl Links {
         if site.older {
             return Some(Way::Older);
         }
+        let beginning = |link: &&Rc<Link>| !link.mux.machine().is_leaving();
+        let crowd = site.links.iter().filter(beginning).count() >= MOST_LINKS;
         // One after the other: what one has room for need not be known twice.
-        if site.connecting || site.links.len() >= MOST_LINKS || site.links.iter().any(asking) {
+        if site.connecting || crowd || site.links.iter().any(asking) {
             return None;
         }
         site.connecting = true;

@@ -220,6 +220,46 @@ fn a_refusal_is_no_other_reset() {
 }
 
 #[test]
+fn where_much_was_broken_off_nothing_more_begins_and_what_goes_on_ends_well() {
+    let mut server = Server::taking(100);
+    let stays = server.get();
+    let mut broken = 0;
+    while !server.machine.is_leaving() {
+        let key = server.get();
+        server.machine.release(key, Code::Cancel, server.now);
+        broken += 1;
+    }
+    assert_eq!((broken, server.ends().len()), (65, 65));
+    assert_eq!(server.machine.vacancies(), 0);
+    assert_eq!(server.machine.over(), None);
+    server.send(&answer(1, true, "200", &[]));
+    assert!(server.read(stays).is_ok());
+    server.machine.release(stays, Code::Cancel, server.now);
+    assert_eq!(server.machine.over(), Some(Closing::Drained));
+    assert_eq!(server.ends(), [], "and nobody was called a flood");
+}
+
+#[test]
+fn a_few_that_are_broken_off_each_second_and_answers_that_are_whole_leave_a_connection_as_it_is() {
+    let mut server = Server::taking(100);
+    for second in 0..500 {
+        server.now = Moment::from_millis(1_000 * second);
+        for _ in 0..3 {
+            let key = server.get();
+            server.machine.release(key, Code::Cancel, server.now);
+        }
+        for _ in 0..100 {
+            let key = server.get();
+            let id = server.machine.streams.look(key).id;
+            server.send(&answer(id, true, "200", &[]));
+            server.machine.release(key, Code::Cancel, server.now);
+        }
+        server.got();
+    }
+    assert!(!server.machine.is_leaving());
+}
+
+#[test]
 fn an_answer_that_is_whole_stays_so_when_the_rest_of_the_request_is_not_wanted() {
     for code in [Code::None, Code::Cancel] {
         let mut server = Server::taking(10);
@@ -338,14 +378,16 @@ fn a_server_that_makes_work_is_left() {
         answer(1, true, "200", &[]),
     ] {
         let mut server = Server::taking(10);
-        for _ in 0..70 {
+        for n in 0..70 {
+            // So many at once, and the connection would be done for.
+            server.now = Moment::from_millis(if n < 60 { 1_000 } else { 4_000 });
             let key = server.get();
             server.machine.release(key, Code::Cancel, server.now);
         }
         let key = server.get();
         server.send(&answer(141, false, "200", &[]));
         let mut over = Vec::new();
-        for _ in 0..3_000 {
+        for _ in 0..5_000 {
             over.extend(server.send(&noise));
             server.got();
         }
