@@ -15,6 +15,11 @@ const PLACES: usize = 16;
 /// key that everybody wants does not flatten the instance that has it (Mirrokni, Thorup, Zadimoghaddam 2018).
 const BOUND: u128 = 125;
 
+/// So much may be in flight at an endpoint whatever its share. With little to do, a share is one or two, and two requests of
+/// one client at a time, of which a browser makes six, would go to two instances: that flattens nobody, but a session is lost
+/// or a cache is cold.
+const FREE: u64 = 16;
+
 /// A member of a table of keys, and what is known of it, found without a detour by way of the service's endpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct Keyed {
@@ -67,8 +72,7 @@ fn takes_one(
     view: &View<'_>,
 ) -> bool {
     let q = u64::from(stats.in_flight());
-    // Its share is never below 1, and the total takes a look at every worker's count.
-    q == 0 || has_room(view.service, placement, q, u64::from(weight.0))
+    has_room(view.service, placement, q, u64::from(weight.0))
 }
 
 /// Who has a place, if anybody has.
@@ -105,8 +109,7 @@ fn find_further(
             continue;
         }
         let (q, weight) = (u64::from(stats.in_flight()), u64::from(member.weight.0));
-        // Its share is never below 1, and the total takes a look at every worker's count.
-        if !bounded || q == 0 || has_room(service, placement, q, weight) {
+        if !bounded || has_room(service, placement, q, weight) {
             return Some(member.endpoint);
         }
         if least.is_none_or(|(load, of, _)| q * of < load * weight) {
@@ -128,7 +131,12 @@ fn find_further(
 
 /// Whether `q` is less than an endpoint of this weight may have in flight: its part of all there is, this one
 /// included, and a quarter more.
+#[inline]
 fn has_room(service: &ServiceTable, placement: &Placement, q: u64, weight: u64) -> bool {
+    // The total takes a look at every worker's count.
+    if q < FREE {
+        return true;
+    }
     let total = u128::from(service.stats.in_flight() + 1);
     u128::from(q) * u128::from(placement.weight) * 100 < BOUND * total * u128::from(weight)
 }

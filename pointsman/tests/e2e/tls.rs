@@ -436,7 +436,6 @@ fn a_tcp_listener_puts_tls_on_towards_instances_that_are_who_they_should_be() {
         let mut client = crate::tcp::connect(&node);
         let sent: Vec<u8> = (0..1 << 20).map(|n| (n % 253) as u8).collect();
         if !served {
-            let _ = client.write_all(b"anybody?");
             let reset = Err(std::io::ErrorKind::ConnectionReset);
             assert_eq!(crate::tcp::end(&mut client), reset);
             continue;

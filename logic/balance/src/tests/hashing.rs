@@ -121,6 +121,26 @@ fn nobody_gets_more_than_a_quarter_above_its_share() {
 }
 
 #[test]
+fn a_key_keeps_its_endpoint_for_as_long_as_little_is_in_flight_there() {
+    let service = service(Policy::ConsistentHash, &[1; 3]);
+    let mut balancer = Balancer::new(&service, 0, 1);
+    let mut leases = Vec::new();
+    for n in 0..16 {
+        leases.push(pick(&mut balancer, &service, 7, at(n)).unwrap());
+    }
+    assert_eq!(in_flight(&service).into_iter().max(), Some(16));
+    leases.push(pick(&mut balancer, &service, 7, at(16)).unwrap());
+    assert_eq!(
+        in_flight(&service).into_iter().max(),
+        Some(16),
+        "one key does not flatten it"
+    );
+    for lease in leases {
+        lease.done(&service, Outcome::Answered, Duration::ZERO, at(17));
+    }
+}
+
+#[test]
 fn maglev_is_even() {
     let service = service(Policy::Maglev, &[1; 100]);
     let placement = service.placement.as_ref().unwrap();
