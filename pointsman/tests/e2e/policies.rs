@@ -1,6 +1,7 @@
 //! Who gets how much.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -90,15 +91,19 @@ fn least_conn_spares_an_instance_that_is_busy() {
 #[test]
 fn least_time_spares_an_instance_that_reports_what_others_send_it() {
     for (report, few) in [
-        ("TEXT named_metrics.in_flight=40", true),
-        (r#"JSON {"named_metrics": {"in_flight": 40}}"#, true),
-        ("TEXT named_metrics.other=40", false),
+        ("TEXT named_metrics.in_flight=400", true),
+        (r#"JSON {"named_metrics": {"in_flight": 400}}"#, true),
+        ("TEXT named_metrics.other=400", false),
     ] {
         let busy = Origin::answering(move |_| Reply {
             fields: format!("endpoint-load-metrics: {report}\r\n"),
             ..Reply::text("busy")
         });
-        let idle = Origin::named("idle");
+        // So slow that nobody would go there who had not heard of the others' requests.
+        let idle = Origin::answering(|_| {
+            std::thread::sleep(Duration::from_millis(25));
+            Reply::text("idle")
+        });
         let settings = "load_report = \"named_metrics.in_flight\"";
         let config = format!(
             "[node]\nworkers = 1\n{}\n[service.shop]\n{settings}\n",
@@ -109,9 +114,9 @@ fn least_time_spares_an_instance_that_reports_what_others_send_it() {
             node.register("shop", id, &crate::lasting(origin));
         }
         node.until_eligible("/", 2);
-        let shares = shares(&node, 400);
+        let shares = shares(&node, 40);
         let busy = shares.get("busy").copied().unwrap_or_default();
-        assert_eq!(busy < 40, few, "{report}: {shares:?}");
+        assert_eq!(busy < 20, few, "{report}: {shares:?}");
     }
 }
 
