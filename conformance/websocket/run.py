@@ -54,7 +54,7 @@ def outcomes(wstest, agents, reports):
     """What became of each case, by agent: how it went, how it was closed, and with what code."""
     servers = [{"agent": agent, "url": url} for agent, url in agents.items()]
     spec = {"outdir": str(reports), "servers": servers, "cases": ["*"], "exclude-cases": [], "exclude-agent-cases": {}}
-    # Without compression unless asked: its 216 cases are about the echo server, and take a quarter of an hour.
+    # Without compression unless asked: its 216 cases are about the echo server, and take half an hour.
     if "--compression" not in sys.argv:
         spec["exclude-cases"] = ["12.*", "13.*"]
     file = reports.with_suffix(".json")
