@@ -1,13 +1,20 @@
 //! A proxy that understands nothing: bytes of a connection go to the origin and back, on the product's own runtime. What it
-//! costs is the kernel's work for two connections, and no proxy in user space goes below.
+//! costs is the kernel's work for two connections, and no proxy in user space goes below. With TLS towards clients, that and
+//! what the library takes for the records.
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use clap::Args;
 use proxy::rt::{Accepted, Executor, Handle, Listener, Reactor, Sock};
 use rustix::net::sockopt::set_tcp_nodelay;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -17,12 +24,18 @@ pub(crate) struct Options {
     /// Where everything goes
     #[arg(long)]
     to: SocketAddr,
+    /// A file with a certificate and its key, for clients with TLS
+    #[arg(long)]
+    certificate: Option<PathBuf>,
 }
+
+type Tls = Option<Arc<ServerConfig>>;
 
 /// As much as the proxy reads at a time.
 const READ: usize = 64 << 10;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let tls = options.certificate.as_deref().map(config).transpose()?;
     let listener = TcpListener::bind(options.bind)?;
     listener.set_nonblocking(true)?;
     set_tcp_nodelay(&listener, true)?;
@@ -30,23 +43,38 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let executor = Executor::new(reactor.clone());
     let listener = Listener::from_kernel(&reactor, listener.into())?;
     let handle = executor.handle();
-    handle.spawn(accept(handle.clone(), listener, options.to));
+    handle.spawn(accept(handle.clone(), listener, options.to, tls));
     Ok(executor.run()?)
 }
 
-async fn accept(handle: Handle, listener: Listener, to: SocketAddr) {
+fn config(file: &Path) -> anyhow::Result<Arc<ServerConfig>> {
+    let chain = vec![CertificateDer::from_pem_file(file)?];
+    let key = PrivateKeyDer::from_pem_file(file)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = config.with_no_client_auth();
+    Ok(Arc::new(config.with_single_cert(chain, key)?))
+}
+
+async fn accept(handle: Handle, listener: Listener, to: SocketAddr, tls: Tls) {
     let scratch = Rc::new(RefCell::new(vec![0; READ]));
     loop {
         listener.acceptable_unless(|| false).await;
         if let Ok(Some((Accepted::Fd(fd), _))) = listener.try_accept() {
             let client = Sock::from_accepted(handle.reactor(), fd);
-            handle.spawn(relay(client, to, scratch.clone()));
+            handle.spawn(relay(client, to, tls.clone(), scratch.clone()));
         }
     }
 }
 
 /// One message each way in turn, as requests and small answers come.
-async fn relay(client: Sock, to: SocketAddr, scratch: Rc<RefCell<Vec<u8>>>) {
+async fn relay(mut client: Sock, to: SocketAddr, tls: Tls, scratch: Rc<RefCell<Vec<u8>>>) {
+    if let Some(config) = tls
+        && client.accept_tls(config, Vec::new()).await.is_err()
+    {
+        return;
+    }
     let Ok(origin) = Sock::connect(client.reactor(), to).await else {
         return;
     };

@@ -208,7 +208,7 @@ impl Case {
         if self.many != contender.many {
             return false;
         }
-        match self.large || self.close {
+        match self.large || self.close || self.handshake.is_some() {
             // The relay knows neither where a message ends nor that a connection should.
             true => !contender.floor && (self.large || !contender.only_large),
             false => !contender.only_large,

@@ -69,8 +69,9 @@ pub(super) fn find(
     };
     let place = (scratch, certificate);
     let mut contenders = vec![ours(layer, place, origin)?];
-    if !matches!(layer, Layer::Tls | Layer::H2) {
-        contenders.push(relay(origin.at)?);
+    if layer != Layer::H2 {
+        let tls = (layer == Layer::Tls).then_some(certificate);
+        contenders.push(relay(origin.at, tls)?);
     }
     // nginx speaks no HTTP/2 to its instances.
     if let Some(both) = both {
@@ -130,16 +131,17 @@ impl Origin {
     }
 }
 
-/// Understands nothing: the kernel's share of the work, and a runtime's.
-fn relay(origin: SocketAddr) -> anyhow::Result<Contender> {
+/// Understands nothing: the kernel's share of the work, and a runtime's; and that of records, if it has a certificate.
+fn relay(origin: SocketAddr, tls: Option<&Certificate>) -> anyhow::Result<Contender> {
     let address = free_address()?;
-    let arguments = [
-        "relay",
-        "--bind",
-        &address.to_string(),
-        "--to",
-        &origin.to_string(),
-    ];
+    let (bind, to) = (address.to_string(), origin.to_string());
+    let mut arguments = ["relay", "--bind", &bind, "--to", &to]
+        .map(String::from)
+        .to_vec();
+    if let Some(certificate) = tls {
+        let file = certificate.both().display().to_string();
+        arguments.extend(["--certificate".into(), file]);
+    }
     Ok(Contender {
         name: "relay",
         version: "a loop that copies bytes both ways, for comparison".into(),
@@ -149,7 +151,7 @@ fn relay(origin: SocketAddr) -> anyhow::Result<Contender> {
         floor: true,
         many: false,
         program: std::env::current_exe()?,
-        arguments: arguments.map(String::from).into(),
+        arguments,
     })
 }
 

@@ -66,7 +66,7 @@ pub(super) fn print(case: &Case, contenders: &[&Contender], rounds: &[Vec<Round>
         );
         let floor = floor.map(|floor| floor / least);
         if let Some(floor) = floor {
-            println!("  CPU, relay / {peer}: {floor:.2}: the kernel's work, which no proxy of user space does without");
+            println!("  CPU, relay / {peer}: {floor:.2}: what no proxy of user space does without");
         }
         if let Some(target) = case.user_target {
             println!("  user space, ours: {user:.2} µs (target ≤ {target})");
