@@ -15,6 +15,7 @@ mod propose;
 mod read;
 mod report;
 mod storage;
+mod stream;
 mod types;
 
 use std::sync::atomic::Ordering::Relaxed;
