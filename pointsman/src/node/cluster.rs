@@ -163,7 +163,11 @@ pub(super) async fn tell_notes(shared: Arc<Shared>) {
 }
 
 /// Checks everything anew once this node leads: what its checks have found before was nobody's verdict, and is not said twice.
+/// Ends at once for a node that is alone, which always does.
 pub(super) async fn check_anew(shared: Arc<Shared>) {
+    if shared.registry.number().is_none() {
+        return;
+    }
     let mut led = shared.registry.leads();
     loop {
         tokio::time::sleep(LOOK / 5).await;

@@ -93,6 +93,7 @@ impl Shared {
     fn publish(&self, tables: &Tables) {
         let table = tables.table(self.registry.revision());
         self.proxy.publish(Arc::new(table));
+        self.published.send_replace(());
     }
 
     /// Goes by another configuration from the next publication on. Its services' tables are made at once: whoever publishes before

@@ -79,9 +79,22 @@ pub(crate) struct Shared {
     zookeeper: OnceLock<zookeeper::Watched>,
     /// What the handshakes of its clients go by.
     zookeeper_tls: watch::Sender<Option<Arc<rustls::ServerConfig>>>,
+    /// Told of every routing table.
+    published: watch::Sender<()>,
 }
 
 impl Shared {
+    /// Waits until there is a service: who looks at them time and again has nothing to wake up for before.
+    async fn any_service(&self) {
+        let mut published = self.published.subscribe();
+        loop {
+            let any = !self.tables().services().is_empty();
+            if any || published.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,6 +159,7 @@ impl Node {
             guests: spread::Guests::new(&config),
             zookeeper: OnceLock::new(),
             zookeeper_tls: watch::Sender::default(),
+            published: watch::Sender::default(),
         });
         shared.publish_tls(&shared.certificates(), None);
         let registering = cluster::register_statics(&shared, &config).await?;
@@ -470,6 +484,7 @@ async fn compare_instances(shared: Arc<Shared>) {
     // Services come at any time; their first comparison is soon enough then.
     let longest = Duration::from_millis(500);
     loop {
+        shared.any_service().await;
         let now = proxy::now();
         let services = shared.tables().services().to_vec();
         for service in &services {
@@ -489,6 +504,7 @@ async fn compare_instances(shared: Arc<Shared>) {
 async fn respread_connections(shared: Arc<Shared>) {
     let mut spreads: Vec<Respread> = Vec::new();
     loop {
+        shared.any_service().await;
         let now = proxy::now();
         // A service keeps its number for good.
         let services = shared.tables().services().to_vec();
@@ -510,6 +526,7 @@ async fn find_limits(shared: Arc<Shared>) {
     let mut gradients: Vec<Gradient> = Vec::new();
     let mut circuits = circuits::Circuits::default();
     loop {
+        shared.any_service().await;
         let now = proxy::now();
         // A service keeps its number for good.
         let services = shared.tables().services().to_vec();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use registry::replication::{Hello, MAX_MESSAGE, Message, PROTOCOL, Request, Response};
 use thiserror::Error;
 use tokio::io::{BufReader, split};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::{CONNECT, Identity, Stream, frames};
@@ -27,6 +27,8 @@ const BACKOFF: Duration = Duration::from_millis(50);
 pub(crate) struct Link {
     requests: mpsc::Sender<(u64, Vec<u8>, Answer)>,
     number: Arc<AtomicU64>,
+    /// Since when nothing has come while an answer is owed.
+    silent: watch::Receiver<Option<Instant>>,
 }
 
 type Answer = oneshot::Sender<Result<Response, LinkError>>;
@@ -45,16 +47,34 @@ impl Link {
     /// The number and the data directory say who is meant; zero for whoever is there, and for any.
     pub(crate) fn new(identity: Identity, (to, to_disk): (u64, u64), address: &str) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
+        let (silence, silent) = watch::channel(None);
         let way = Way {
             identity,
             to,
             to_disk,
             address: address.into(),
+            silence,
         };
         spawn(way.run(queue));
         Self {
             requests,
             number: Arc::default(),
+            silent,
+        }
+    }
+
+    /// Where an answer is owed, and nothing has come for longer than this, waits until something does, or the connection is given up.
+    ///
+    /// Meanwhile it asks something else: by what follows it TCP finds soonest what was lost on the way.
+    pub(crate) async fn hear(&self, longest: Duration) {
+        let mut silent = self.silent.clone();
+        let Some(since) = silent.borrow().filter(|since| since.elapsed() > longest) else {
+            return;
+        };
+        tokio::select! {
+            biased;
+            _ = self.ask(Request::Who, SILENT) => {}
+            _ = silent.wait_for(|silent| *silent != Some(since)) => {}
         }
     }
 
@@ -88,6 +108,7 @@ struct Way {
     to: u64,
     to_disk: u64,
     address: Box<str>,
+    silence: watch::Sender<Option<Instant>>,
 }
 
 impl Way {
@@ -95,11 +116,15 @@ impl Way {
         while let Some(first) = queue.recv().await {
             let connected = timeout(CONNECT, self.connect()).await;
             let why: Arc<str> = match connected {
-                Ok(Ok(stream)) => match exchange(stream, first, &mut queue).await {
-                    Ok(()) => return,
-                    // The answers that were waited for went with it.
-                    Err(_) => continue,
-                },
+                Ok(Ok(stream)) => {
+                    let ended = exchange(stream, first, &mut queue, &self.silence).await;
+                    self.silence.send_replace(None);
+                    match ended {
+                        Ok(()) => return,
+                        // The answers that were waited for went with it.
+                        Err(_) => continue,
+                    }
+                }
                 Ok(Err(e)) => format!("{} is not reached: {e}", self.address).into(),
                 Err(_) => format!("{} does not answer", self.address).into(),
             };
@@ -143,6 +168,7 @@ async fn exchange(
     stream: Box<dyn Stream>,
     first: (u64, Vec<u8>, Answer),
     queue: &mut mpsc::Receiver<(u64, Vec<u8>, Answer)>,
+    silence: &watch::Sender<Option<Instant>>,
 ) -> std::io::Result<()> {
     let (from, mut out) = split(stream);
     let (received, mut answers) = mpsc::channel(QUEUE);
@@ -158,8 +184,9 @@ async fn exchange(
             }
         }
     });
-    let mut waiting = HashMap::from([(first.0, (first.2, Instant::now()))]);
     let mut heard = Instant::now();
+    let mut waiting = HashMap::from([(first.0, (first.2, heard))]);
+    silence.send_replace(Some(heard));
     let mut next = Some(first.1);
     let ended = loop {
         if let Some(frame) = next.take() {
@@ -175,12 +202,15 @@ async fn exchange(
                     let now = Instant::now();
                     // Whoever is willing to wait longer says so by waiting.
                     let in_vain = |(answer, sent): &(Answer, Instant)| {
-                        answer.is_closed() && *sent >= heard && now - *sent > SILENT
+                        answer.is_closed() && *sent >= heard && now - *sent >= SILENT
                     };
                     if waiting.values().any(in_vain) {
                         break Err(std::io::ErrorKind::TimedOut.into());
                     }
                     waiting.insert(number, (answer, now));
+                    if silence.borrow().is_none() {
+                        silence.send_replace(Some(now));
+                    }
                     next = Some(frame);
                 }
                 None => break Ok(()),
@@ -188,6 +218,7 @@ async fn exchange(
             answer = answers.recv() => match answer {
                 Some((number, response)) => {
                     heard = Instant::now();
+                    silence.send_replace(None);
                     if let Some((answer, _)) = waiting.remove(&number) {
                         let _ = answer.send(Ok(response));
                     }
@@ -256,7 +287,12 @@ mod tests {
         crate::raft::Clockwork::scope(1, silent_once()).await;
     }
 
-    async fn silent_once() {
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_owes_an_answer_is_waited_for_until_its_connection_is_to_be_given_up() {
+        crate::raft::Clockwork::scope(1, owed_once()).await;
+    }
+
+    fn once_lost() -> (Arc<OnceLost>, Link) {
         let transport = Arc::new(OnceLost::default());
         let identity = Identity {
             cluster: "c".into(),
@@ -267,7 +303,30 @@ mod tests {
             tls: None,
             transport: Arc::clone(&transport) as Arc<dyn Transport>,
         };
-        let link = Link::new(identity, (2, 2), "anywhere");
+        (transport, Link::new(identity, (2, 2), "anywhere"))
+    }
+
+    async fn owed_once() {
+        let (_, link) = once_lost();
+        let short = Duration::from_millis(50);
+        let began = Instant::now();
+        assert!(link.ask(Request::Who, 2 * short).await.is_err());
+        link.hear(4 * short).await;
+        assert!(began.elapsed() < SILENT, "that is not so long ago");
+        link.hear(short).await;
+        assert!(began.elapsed() >= SILENT, "nothing came");
+        let mut tries = 0;
+        while link.ask(Request::Who, short).await.is_err() {
+            tries += 1;
+            assert!(tries < 10, "it is not given up");
+        }
+        let answered = Instant::now();
+        link.hear(Duration::ZERO).await;
+        assert_eq!(answered.elapsed(), Duration::ZERO, "nothing is owed");
+    }
+
+    async fn silent_once() {
+        let (transport, link) = once_lost();
         let patience = Duration::from_millis(700);
         let mut tries = 0;
         while link.ask(Request::Who, patience).await.is_err() {

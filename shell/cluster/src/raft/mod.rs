@@ -153,7 +153,8 @@ fn config() -> Config {
         api_batch_capacity: 64,
         enable_pre_vote: Some(true),
         // A leader that is frozen or cut off is followed by another within a second: a follower waits for as long as the
-        // longest of these to hear of it, and then for one between them. One that is gone is followed at once.
+        // longest of these to hear of it, and then for one between them. One that is gone is followed at once. One that does not
+        // hear them falls silent first (`network::OWED`).
         heartbeat_interval: 75,
         election_timeout_min: 300,
         election_timeout_max: 450,

@@ -30,6 +30,17 @@ const PART: usize = 1 << 20;
 const SNAPSHOT: Duration = Duration::from_secs(120);
 /// How long until a node that was not reached is tried again: what it lacks when it is back, it lacks for as long.
 const AGAIN: Duration = Duration::from_millis(50);
+/// A node that has owed an answer for longer, and of which nothing else has come meanwhile, gets no heartbeat until something does.
+///
+/// A leader that does not hear the others is heard by them for as long as TCP sends without being acknowledged, 0.2 s and more, and
+/// only then do they begin to wait as for one that is frozen. So it stops by itself. That makes nobody doubt a leader that is
+/// well: a node reads on only when it has answered, so that it takes note of a heartbeat behind a request at the same time as
+/// of one that is sent when its answer comes, be it the disk or the processor that is slow. And if it is the network, a question
+/// that says nothing of who leads is sent in place of each heartbeat ([`Link::hear`]): what was lost arrives as soon as with it.
+///
+/// The library waits as long for an answer (`heartbeat_interval`). Sooner, a linearizable read would have to wait for the disk that
+/// an entry before it is written to, and then for an answer of its own; later, each millisecond is one without a leader.
+const OWED: Duration = Duration::from_millis(75);
 /// How long a node may take to answer anything else.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -202,6 +213,9 @@ impl RaftNetworkV2<Types> for Client {
         rpc: AppendEntriesRequest<Types>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        if rpc.entries.is_empty() {
+            self.link.hear(OWED).await;
+        }
         let request = Request::Append {
             vote: vote(&rpc.vote),
             previous: rpc.prev_log_id.as_ref().map(entry_id),

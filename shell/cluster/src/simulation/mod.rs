@@ -11,7 +11,7 @@ mod world;
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::node::lock;
 use world::{Sums, World};
@@ -74,4 +74,24 @@ fn a_change_of_voters_is_finished_by_the_next_leader_if_its_own_ends_in_the_midd
     // The first step may be lost with its leader, too: then nothing has changed.
     let finished = ended.iter().filter(|ended| **ended == Some(true)).count();
     assert!(finished > 3, "{ended:?}");
+}
+
+#[test]
+fn a_leader_that_does_not_hear_the_others_is_followed_by_one_that_does_within_a_second() {
+    let took: Vec<Duration> = (0..24)
+        .map(|seed| World::new(seed, false).deafen_a_leader())
+        .collect();
+    let longest = took.iter().max().expect("some seeds");
+    assert!(*longest < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn nobody_follows_a_leader_whose_followers_or_their_disks_pause() {
+    let pause = Duration::from_millis(600);
+    for seed in 0..8 {
+        let changed = World::new(seed, false).pause_disks(pause);
+        assert!(!changed, "seed {seed}: disks that paused");
+        let changed = World::new(seed, false).pause_followers(pause);
+        assert!(!changed, "seed {seed}: followers that paused");
+    }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 mod change;
+mod silence;
 
 use std::fmt;
 use std::sync::Arc;
