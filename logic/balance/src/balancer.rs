@@ -132,7 +132,27 @@ impl Balancer {
     ///
     /// # Errors
     /// When there is nobody to choose.
+    #[inline]
     pub fn choose(
+        &mut self,
+        service: &ServiceTable,
+        context: &Context,
+        now: Moment,
+    ) -> Result<usize, Unavailable> {
+        // A key that its first place can take asks for nothing of what follows, which takes longer than that.
+        if let Some(placement) = &service.placement
+            && context.kept.is_none()
+            && context.tried.is_empty()
+            && let Some(endpoint) =
+                slots::first(service.policy, placement, &self.keyed, context.key)
+        {
+            return Ok(endpoint as usize);
+        }
+        self.consider(service, context, now)
+    }
+
+    #[inline(never)]
+    fn consider(
         &mut self,
         service: &ServiceTable,
         context: &Context,
