@@ -132,7 +132,6 @@ impl Balancer {
     ///
     /// # Errors
     /// When there is nobody to choose.
-    #[inline]
     pub fn choose(
         &mut self,
         service: &ServiceTable,
