@@ -138,6 +138,25 @@ impl Balancer {
         context: &Context,
         now: Moment,
     ) -> Result<usize, Unavailable> {
+        // A key that its first place can take asks for nothing of what follows, which takes longer than that.
+        if let Some(placement) = &service.placement
+            && context.kept.is_none()
+            && context.tried.is_empty()
+            && let Some(endpoint) =
+                slots::first(service.policy, placement, &self.keyed, context.key)
+        {
+            return Ok(endpoint as usize);
+        }
+        self.consider(service, context, now)
+    }
+
+    #[inline(never)]
+    fn consider(
+        &mut self,
+        service: &ServiceTable,
+        context: &Context,
+        now: Moment,
+    ) -> Result<usize, Unavailable> {
         if let Some(kept) = context.kept
             && keeps_sessions(service, kept as usize, now)
             && !context.tried.has(kept)

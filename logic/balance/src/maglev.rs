@@ -21,8 +21,6 @@ const LAST: u32 = 128;
 struct Way {
     next: u32,
     stride: u32,
-    /// Of the stride, modulo the number of slots; 0 as long as it was not asked for.
-    inverse: u32,
     weight: u64,
     /// The member takes a slot in the round in which rounds · weight reaches this.
     due: u64,
@@ -36,8 +34,9 @@ pub(crate) fn table(mut members: Vec<PlacedMember>) -> Placement {
         false => MORE_SLOTS,
     };
     let mut slots = vec![NOBODY; count as usize].into_boxed_slice();
-    // Beside the slots, for it fits into the nearest cache: most slots that a way comes by are taken.
-    let mut taken = vec![0_u64; count as usize / 64 + 1];
+    // Beside the slots, for most that a way comes by are taken: 1, and those that are free 0. As bits they would all fit into the
+    // nearest cache, but taking one out of its word costs more than that saves.
+    let mut taken = vec![0_u8; count as usize];
     let mut ways: Vec<Way> = members.iter().map(|m| Way::new(m, count)).collect();
     let heaviest = ways.iter().map(|way| way.weight).max().unwrap_or(0);
     let mut left = if heaviest == 0 { 0 } else { count };
@@ -55,19 +54,18 @@ pub(crate) fn table(mut members: Vec<PlacedMember>) -> Placement {
         }
         for &number in &turn[..most.min(left as usize)] {
             let way = &mut ways[number as usize];
-            if left > LAST {
-                while taken[way.next as usize / 64] >> (way.next % 64) & 1 != 0 {
-                    way.step(count);
-                }
-                taken[way.next as usize / 64] |= 1 << (way.next % 64);
+            let slot = if left > LAST {
+                way.walk(&taken, count)
             } else {
                 if left == LAST {
-                    let is_free = |slot: &u32| slots[*slot as usize] == NOBODY;
+                    let is_free = |slot: &u32| taken[*slot as usize] == 0;
                     free = (0..count).filter(is_free).collect();
                 }
-                way.next = free.swap_remove(way.first(&free, count));
-            }
-            slots[way.next as usize] = number;
+                free.swap_remove(way.first(&free, count))
+            };
+            taken[slot as usize] = 1;
+            way.next = slot;
+            slots[slot as usize] = number;
             left -= 1;
         }
     }
@@ -84,31 +82,52 @@ impl Way {
         Self {
             next: below(mix(member.identity, 1), slots),
             stride: 1 + below(mix(member.identity, 2), slots - 1),
-            inverse: 0,
             weight: u64::from(member.weight.0),
             due: 0,
         }
     }
 
-    const fn step(&mut self, slots: u32) {
-        let next = self.next + self.stride;
-        // The lesser of the two is the one that did not wrap: no branch, for every other step would be foretold wrong.
-        let wrapped = next.wrapping_sub(slots);
-        self.next = if wrapped < next { wrapped } else { next };
+    /// The first free slot on the way. Four are looked at together: which of them it is takes no branch, after how many fours it
+    /// comes is foretold wrong less often than after how many slots, and a step waits for a quarter of those before it.
+    #[inline]
+    fn walk(&self, taken: &[u8], slots: u32) -> u32 {
+        let taken = |slot: u32| taken[slot as usize];
+        let two = plus(self.stride, self.stride, slots);
+        let four = plus(two, two, slots);
+        let mut a = self.next;
+        loop {
+            let b = plus(a, self.stride, slots);
+            let c = plus(a, two, slots);
+            let d = plus(b, two, slots);
+            let (early, late) = (taken(a) & taken(b), taken(c) & taken(d));
+            if early & late == 0 {
+                let first = if taken(a) != 0 { b } else { a };
+                let third = if taken(c) != 0 { d } else { c };
+                return if early != 0 { third } else { first };
+            }
+            a = plus(a, four, slots);
+        }
     }
 
     /// Which of the free slots comes first, by its place among them.
-    fn first(&mut self, free: &[u32], slots: u32) -> usize {
-        if self.inverse == 0 {
-            self.inverse = inverse(self.stride, slots);
-        }
+    fn first(&self, free: &[u32], slots: u32) -> usize {
+        let inverse = u64::from(inverse(self.stride, slots));
         let steps = |slot: u32| {
             let distance = u64::from(slot + slots - self.next);
-            distance * u64::from(self.inverse) % u64::from(slots)
+            distance * inverse % u64::from(slots)
         };
         let places = 0..free.len();
         places.min_by_key(|&n| steps(free[n])).unwrap_or(0)
     }
+}
+
+/// The sum of two numbers below `modulus`, modulo that.
+#[inline]
+const fn plus(a: u32, b: u32, modulus: u32) -> u32 {
+    let sum = a + b;
+    // The lesser of the two is the one that did not wrap: no branch, for every other one would be foretold wrong.
+    let wrapped = sum.wrapping_sub(modulus);
+    if wrapped < sum { wrapped } else { sum }
 }
 
 /// What times `of` is 1 modulo `prime`: `of` to the power of `prime` - 2 (Fermat).
@@ -149,7 +168,7 @@ mod tests {
                     if reached * way.weight >= way.due && left > 0 {
                         way.due += most;
                         while slots[way.next as usize] != NOBODY {
-                            way.step(SLOTS);
+                            way.next = plus(way.next, way.stride, SLOTS);
                         }
                         slots[way.next as usize] = number;
                         left -= 1;

@@ -43,6 +43,24 @@ pub(crate) fn keyed(service: &ServiceTable) -> Vec<Option<Keyed>> {
     members.map(keyed).collect()
 }
 
+/// The number of the endpoint that has `key`, if its first place is taken as it is: nearly always. What has to be known of all
+/// endpoints for that is left to [`find`]: with it, this would take longer.
+#[inline]
+pub(crate) fn first(
+    policy: Policy,
+    placement: &Placement,
+    keyed: &[Option<Keyed>],
+    key: u64,
+) -> Option<u32> {
+    let member = first_of(placement, keyed, key)?;
+    let has_room = match policy {
+        Policy::Maglev => true,
+        Policy::ConsistentHash => u64::from(member.stats.in_flight()) < FREE,
+        _ => false,
+    };
+    has_room.then_some(member.endpoint)
+}
+
 /// The number of the endpoint that has `key`.
 #[inline]
 pub(crate) fn find(
@@ -51,28 +69,26 @@ pub(crate) fn find(
     key: u64,
     view: &mut View<'_>,
 ) -> Option<u32> {
-    // The first place, with nothing to consider: nearly always.
-    let number = number_at(placement, key)? as usize;
-    if let Some(Some(member)) = keyed.get(number)
-        && view.is_ordinary(&member.stats)
-        && (view.service.policy != Policy::ConsistentHash
-            || takes_one(&member.stats, placement, member.weight, view))
+    // Where much is in flight at all of them, it is the first place nearly always too.
+    if view.tried.is_empty()
+        && let Some(member) = first_of(placement, keyed, key)
     {
-        return Some(member.endpoint);
+        let (q, weight) = (
+            u64::from(member.stats.in_flight()),
+            u64::from(member.weight.0),
+        );
+        if has_room(view.service, placement, q, weight) {
+            return Some(member.endpoint);
+        }
     }
-    find_further(view.service, placement, key, view)
+    find_further(placement, key, view)
 }
 
-/// Whether it may have one more in flight.
+/// Who has the first place of `key`, if there is nothing to consider about it.
 #[inline]
-fn takes_one(
-    stats: &EndpointStats,
-    placement: &Placement,
-    weight: Weight,
-    view: &View<'_>,
-) -> bool {
-    let q = u64::from(stats.in_flight());
-    has_room(view.service, placement, q, u64::from(weight.0))
+fn first_of<'a>(placement: &Placement, keyed: &'a [Option<Keyed>], key: u64) -> Option<&'a Keyed> {
+    let member = keyed.get(number_at(placement, key)? as usize)?.as_ref()?;
+    member.stats.ejection().is_none().then_some(member)
 }
 
 /// Who has a place, if anybody has.
@@ -89,13 +105,8 @@ fn number_at(placement: &Placement, place: u64) -> Option<u32> {
 }
 
 #[cold]
-fn find_further(
-    service: &ServiceTable,
-    placement: &Placement,
-    key: u64,
-    view: &mut View<'_>,
-) -> Option<u32> {
-    let bounded = service.policy == Policy::ConsistentHash;
+fn find_further(placement: &Placement, key: u64, view: &mut View<'_>) -> Option<u32> {
+    let service = view.service;
     // Who has the least per weight of those at their bound.
     let mut least: Option<(u64, u64, u32)> = None;
     for n in 0..PLACES as u64 {
@@ -109,7 +120,7 @@ fn find_further(
             continue;
         }
         let (q, weight) = (u64::from(stats.in_flight()), u64::from(member.weight.0));
-        if !bounded || has_room(service, placement, q, weight) {
+        if has_room(service, placement, q, weight) {
             return Some(member.endpoint);
         }
         if least.is_none_or(|(load, of, _)| q * of < load * weight) {
@@ -130,11 +141,11 @@ fn find_further(
 }
 
 /// Whether `q` is less than an endpoint of this weight may have in flight: its part of all there is, this one
-/// included, and a quarter more.
+/// included, and a quarter more. Maglev has no such bound.
 #[inline]
 fn has_room(service: &ServiceTable, placement: &Placement, q: u64, weight: u64) -> bool {
     // The total takes a look at every worker's count.
-    if q < FREE {
+    if q < FREE || service.policy != Policy::ConsistentHash {
         return true;
     }
     let total = u128::from(service.stats.in_flight() + 1);
