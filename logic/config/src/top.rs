@@ -36,7 +36,7 @@ declare! {
     pub struct Config {
         /// The process itself.
         node: Node => section(),
-        /// The native API and the console.
+        /// The native API.
         api: Api => section(),
         /// What is written about requests.
         log: Log => section(),
@@ -93,7 +93,7 @@ impl Api {
 }
 
 declare! {
-    /// The native API and the console.
+    /// The native API.
     pub struct Api {
         /// The address it listens on.
         bind: SocketAddr => default(Api::DEFAULT_BIND).restart(),

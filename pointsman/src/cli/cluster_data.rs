@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Write, copy, stdout};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,7 +23,10 @@ pub(super) fn snapshot(file: &Path, remote: &Remote) -> anyhow::Result<ExitCode>
     name.push(".part");
     let part = Path::new(&name);
     let place = || format!("cannot write {}", part.display());
-    let mut out = File::create(part).with_context(place)?;
+    // What checks sign in with is in it, as it is in the data directory.
+    let mut private = File::options();
+    private.write(true).create(true).truncate(true).mode(0o600);
+    let mut out = private.open(part).with_context(place)?;
     let bytes = copy(&mut from, &mut out).context("the snapshot broke off")?;
     out.sync_all().with_context(place)?;
     let checked = rescue::verify(File::open(part).with_context(place)?);

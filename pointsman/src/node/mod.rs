@@ -28,6 +28,7 @@ mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     zookeeper: OnceLock<zookeeper::Watched>,
     /// What the handshakes of its clients go by.
     zookeeper_tls: watch::Sender<Option<Arc<rustls::ServerConfig>>>,
+    /// It takes no more connections.
+    stopping: AtomicBool,
     /// Told of every routing table.
     published: watch::Sender<()>,
 }
@@ -159,6 +162,7 @@ impl Node {
             guests: spread::Guests::new(&config),
             zookeeper: OnceLock::new(),
             zookeeper_tls: watch::Sender::default(),
+            stopping: AtomicBool::new(false),
             published: watch::Sender::default(),
         });
         shared.publish_tls(&shared.certificates(), None);
@@ -262,6 +266,7 @@ impl Node {
     /// last writes reach the disk. Returns how many connections were cut off.
     pub(crate) async fn stop(self) -> anyhow::Result<usize> {
         let patience = self.shared.tables().config().node.drain_timeout;
+        self.shared.stopping.store(true, Relaxed);
         // While it still serves: whoever writes through this node does not notice.
         self.shared.registry.hand_over().await;
         let shared = self.shared.clone();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use balance::{Balancer, Context, Standing, standing};
@@ -95,10 +96,15 @@ impl Traffic for Shared {
     }
 
     fn ready(&self) -> Result<(), String> {
-        match self.registry.stats().fault {
-            None => Ok(()),
-            Some(fault) => Err(format!("the registry takes no writes: {fault}")),
+        if self.stopping.load(Relaxed) {
+            return Err("It is shutting down.".into());
         }
+        if let Some(fault) = self.registry.stats().fault {
+            return Err(format!("the registry takes no writes: {fault}"));
+        }
+        self.registry
+            .is_out_because()
+            .map_or(Ok(()), |why| Err(why.into()))
     }
 
     fn certificates(&self) -> Vec<SeenCertificate> {

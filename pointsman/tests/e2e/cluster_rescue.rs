@@ -1,5 +1,6 @@
 //! What is left after disks were lost or damaged, and how a cluster goes on from there.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::cluster::{Cluster, NAMES, ids, leader_of, try_register};
@@ -158,6 +159,9 @@ fn a_snapshot_is_saved_checked_and_restored_into_a_new_cluster_or_a_node_that_is
     );
     assert!(well && said.contains("with 30 instances"), "{said}");
     drop(cluster);
+    // Passwords of checks are in it.
+    let mode = std::fs::metadata(&file).expect("a snapshot").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
     let path = file.display().to_string();
     let (well, said) = home.run(&["cluster", "restore", &path]);
     assert!(well && said.contains("with 30 instances"), "{said}");

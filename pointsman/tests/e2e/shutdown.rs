@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Connection, Home, Origin, Reply, until};
+use crate::harness::{Connection, Home, Origin, Reply, get, until};
 
 #[test]
 fn a_request_in_flight_finishes_while_new_connections_are_refused() {
@@ -31,7 +31,8 @@ fn a_request_in_flight_finishes_while_new_connections_are_refused() {
         TcpStream::connect(web).is_err().then_some(())
     });
     assert!(idle.is_closed(), "an idle connection stays open");
-    // Whoever leaves must be able to say so while traffic drains.
+    // Whoever asks whether to send more must hear that, and who leaves be able to say so, while traffic drains.
+    assert_eq!(get(node.api, "/readyz").status, 503);
     let gone = node.call("DELETE", "/v1/services/shop/instances/slow", &Value::Null);
     assert_eq!(gone.status, 204);
     release.send(()).expect("a request");

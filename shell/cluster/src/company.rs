@@ -240,6 +240,18 @@ impl Node {
         self.shared().age()
     }
 
+    /// Why nobody should go by what this node has: it has nothing yet, or belongs to the others no more. One that has been
+    /// started again and hears nobody goes on with what it had.
+    pub fn is_out_because(&self) -> Option<Box<str>> {
+        let shared = self.shared();
+        if shared.age().is_some() {
+            return None;
+        }
+        let empty = || shared.state().origin.entry.index == 0;
+        let first = || "it has not heard of the other nodes yet".into();
+        shared.company.trouble().or_else(|| empty().then(first))
+    }
+
     /// The name of the node that leads, as far as this one knows; none for a node that is alone.
     pub fn leader(&self) -> Option<std::sync::Arc<str>> {
         lock(&self.shared().known).leader_name.clone()

@@ -109,8 +109,8 @@ pub(crate) struct Shared {
     /// What it keeps as one among others.
     pub(crate) company: Company,
     doubts: mpsc::UnboundedSender<oneshot::Sender<bool>>,
-    /// Why the last connection of another node was refused.
-    pub(crate) peer_refused: Mutex<Option<Box<str>>>,
+    /// When and why the last connection of another node was refused.
+    pub(crate) peer_refused: Mutex<Option<(Moment, Box<str>)>>,
     /// How far the others are, asked of the leader.
     pub(crate) progress: OnceLock<Progress>,
     started: Instant,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use model::Revision;
 use registry::replication::{Member, Report};
@@ -11,6 +12,10 @@ use crate::node::{Progress, Shared, lock};
 
 /// A leader that no majority has answered for longer than this has been followed by another, or cannot do anything.
 const DEPOSED_MS: u64 = 1_500;
+
+/// That a connection was refused is said for so long. Nodes that are refused try again all the time; whoever found the port by
+/// chance does not, and is of no interest to those who wait until all is well.
+const REFUSED: Duration = Duration::from_secs(60);
 
 /// How the cluster looks from one of its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// What is wrong with the disk here, if anything is.
     pub fault: Option<String>,
-    /// Why the last connection of another node was refused.
+    /// Why the last connection of another node was refused, if that is no more than a minute ago.
     pub refused: Option<String>,
     /// What keeps this node from taking part, and what to do.
     pub trouble: Option<String>,
@@ -110,7 +115,7 @@ impl Node {
             format: shared.queue.format(),
             nodes,
             fault: lock(&shared.fault).as_deref().map(Into::into),
-            refused: lock(&shared.peer_refused).as_deref().map(Into::into),
+            refused: shared.refused_lately(),
             trouble: self.trouble(),
             notes,
         }
@@ -118,6 +123,13 @@ impl Node {
 }
 
 impl Shared {
+    /// Why a connection was refused, as long as that may be of use.
+    fn refused_lately(&self) -> Option<String> {
+        let refused = lock(&self.peer_refused);
+        let (at, why) = refused.as_ref()?;
+        (self.now().since(*at) < REFUSED).then(|| why.to_string())
+    }
+
     /// How this node is, but for its last entry.
     pub(crate) fn report(&self) -> Report {
         let (revision, applied) = {

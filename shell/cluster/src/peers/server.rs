@@ -95,6 +95,7 @@ async fn connection<H: Handler>(
             let _ = converse(stream, from, &handler).await;
             handler.lost(from.node);
         }
+        Ok(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
         Ok(Err(e)) => handler.refused(&e.to_string()),
         Err(_) => handler.refused("a connection did not say who it is in time"),
     }
@@ -106,12 +107,16 @@ async fn greet(
     identity: &Identity,
 ) -> io::Result<(Box<dyn Stream>, Peer)> {
     let refused = |why: &str| io::Error::other(format!("{address} was refused: {why}"));
-    let mut stream = identity
-        .accept(stream)
-        .await
-        .map_err(|e| refused(&e.to_string()))?;
-    let greeting = frames::receive(&mut stream, frames::MAX_GREETING).await?;
-    let hello = greeting.and_then(|bytes| Hello::decode(&bytes).ok());
+    let broken = |e: io::Error| match e.kind() {
+        io::ErrorKind::UnexpectedEof => e,
+        _ => refused(&e.to_string()),
+    };
+    let mut stream = identity.accept(stream).await.map_err(broken)?;
+    let greeting = frames::receive(&mut stream, frames::MAX_GREETING).await;
+    let greeting = greeting.map_err(broken)?;
+    // Whoever only looks whether somebody listens, as checks and scans do, was not refused.
+    let greeting = greeting.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let hello = Hello::decode(&greeting).ok();
     let hello = hello.ok_or_else(|| refused("it does not greet as nodes do"))?;
     let why = match &hello {
         h if h.protocol != PROTOCOL => "it speaks another version of the protocol",

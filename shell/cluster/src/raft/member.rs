@@ -135,7 +135,7 @@ impl Handler for Replica {
 
     fn refused(&self, why: &str) {
         self.shared.counters.peers_refused.add(1);
-        *lock(&self.shared.peer_refused) = Some(why.into());
+        *lock(&self.shared.peer_refused) = Some((self.shared.now(), why.into()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a request says in its path, its query and its header.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -166,6 +167,9 @@ impl Input {
 
 /// Refuses changes that a foreign web page asks its visitor's browser for. A browser names the page's origin
 /// in every such request (Fetch §3.2), other clients name none.
+///
+/// A page from here has an address or `localhost` for its origin: a name may be anybody's, who has it lead to this address once
+/// the page is loaded (DNS rebinding).
 fn same_origin(parts: &Parts) -> Result<(), Box<Problem>> {
     let Some(origin) = parts.headers.get(header::ORIGIN) else {
         return Ok(());
@@ -178,7 +182,8 @@ fn same_origin(parts: &Parts) -> Result<(), Box<Problem>> {
     let authority = origin
         .split_once("://")
         .map_or("", |(_, authority)| authority);
-    if parts.method.is_safe() || authority.eq_ignore_ascii_case(&host) {
+    let is_own = authority.eq_ignore_ascii_case(&host) && is_nobody_elses(&host);
+    if parts.method.is_safe() || is_own {
         return Ok(());
     }
     let detail = format!(
@@ -191,4 +196,14 @@ fn same_origin(parts: &Parts) -> Result<(), Box<Problem>> {
         "The request comes from a foreign web page",
         detail,
     ))
+}
+
+/// Whether a host, with its port or without, is no name that somebody could lead elsewhere.
+fn is_nobody_elses(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }

@@ -26,8 +26,12 @@ pub(crate) async fn register(
     let (key, id) = (input.service_key(), input.instance_id());
     let whole = api.body(&input, body).await?;
     let lease = api.options.default_lease;
+    let service = key.as_ref().and_then(|key| api.directory.service(key).1);
+    let before = service.as_ref().zip(id.as_ref());
+    let before = before.and_then(|(service, id)| service.instance(id));
+    let before = before.map(|record| &record.instance);
     let instance = parse(&whole.bytes, &mut input.faults)
-        .and_then(|node| registration::read(&node, id, lease, &mut input.faults));
+        .and_then(|node| registration::read(&node, id, (lease, before), &mut input.faults));
     input.finish()?;
     let (Some(key), Some(instance)) = (key, instance) else {
         return Err(incomplete());

@@ -112,7 +112,7 @@ impl From<Refused> for Box<Problem> {
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
                 return Problem::new(status, "too-large", "Too large", refused.detail);
             }
-            Reason::NotWritten => (busy, "not-written", "The disk did not take it", 5),
+            Reason::NotWritten => (busy, "not-written", "It was not written", 5),
             // Somebody has to look at the disk first.
             Reason::ReadOnly => (busy, "read-only", "The node takes no writes", 60),
             Reason::NoLeader => (busy, "no-leader", "No node leads the cluster", 1),

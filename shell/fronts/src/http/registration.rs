@@ -30,11 +30,14 @@ const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 
 pub(crate) type Metadata = BTreeMap<Box<str>, Box<str>>;
 
-/// Reads a registration of the instance `id`. `None`, and faults, if something is wrong.
+/// Reads a registration of the instance `id`, which may be there `before`. `None`, and faults, if something is wrong.
+///
+/// Whether it is enabled, and drained, is kept where it is not named: an operator has decided that, and a program that registers
+/// again, be it as a heartbeat, knows nothing of it.
 pub(crate) fn read(
     body: &Node<'_>,
     id: Option<InstanceId>,
-    default_lease: Lease,
+    (default_lease, before): (Lease, Option<&Instance>),
     faults: &mut Faults,
 ) -> Option<Instance> {
     let mut fields = Fields::of(body, String::new(), faults)?;
@@ -73,8 +76,8 @@ pub(crate) fn read(
         metadata: metadata.filter(|m| !m.is_empty()).map(Box::new),
         lease: (!persistent).then(|| lease.unwrap_or(default_lease)),
         check: check.map(Box::new),
-        enabled: enabled.unwrap_or(true),
-        drain: drain.unwrap_or(false),
+        enabled: enabled.unwrap_or_else(|| before.is_none_or(|before| before.enabled)),
+        drain: drain.unwrap_or_else(|| before.is_some_and(|before| before.drain)),
     })
 }
 

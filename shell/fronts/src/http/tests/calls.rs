@@ -205,6 +205,26 @@ async fn a_list_too_long_for_one_piece_is_whole() {
 }
 
 #[tokio::test]
+async fn whoever_registers_again_takes_back_nothing_that_an_operator_has_decided() {
+    let server = Server::start().await;
+    server.put("shop", "a").await;
+    let target = "/v1/services/shop/instances/a";
+    let patch = json!({ "drain": true, "enabled": false });
+    assert_eq!(server.call("PATCH", target, Some(patch)).await.status, 200);
+    let kept = server.put("shop", "a").await.json();
+    assert_eq!(
+        (&kept["drain"], &kept["enabled"]),
+        (&json!(true), &json!(false))
+    );
+    let named = json!({ "address": "10.0.0.1", "port": 80, "drain": false, "enabled": true });
+    let changed = server.call("PUT", target, Some(named)).await.json();
+    assert_eq!(
+        (&changed["drain"], &changed["enabled"]),
+        (&json!(false), &json!(true))
+    );
+}
+
+#[tokio::test]
 async fn heartbeats_renew_and_unknown_instances_are_told_to_register() {
     let server = Server::start().await;
     server.put("shop", "a").await;

@@ -499,11 +499,20 @@ async fn a_foreign_web_page_changes_nothing() {
             (403, "foreign-origin".into())
         );
     }
+    // A name that its owner has had lead here since the page was loaded.
+    let body = body().unwrap_or_default();
+    let rebound = format!(
+        "POST /register HTTP/1.1\r\nHost: evil.example:7070\r\nOrigin: http://evil.example:7070\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = wire::exchange(server.address, rebound.into_bytes()).await;
+    assert_eq!(answer.problem(), "foreign-origin");
     assert_eq!(server.memory.registry().revision(), Revision(0));
     let own = format!("http://{}", server.address);
     assert_eq!(
         server
-            .raw("POST", "/register", &[("Origin", &own)], body())
+            .raw("POST", "/register", &[("Origin", &own)], Some(body))
             .await
             .status,
         200
