@@ -108,7 +108,7 @@ async fn reload(node: &Node, files: &Files) {
     let parsed = match load(files) {
         Ok(parsed) => parsed,
         Err(fault) => {
-            eprintln!("pointsman: {fault}\npointsman: the running configuration stays");
+            eprintln!("pointsman: {fault:#}\npointsman: the running configuration stays");
             return;
         }
     };
