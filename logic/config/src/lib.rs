@@ -50,6 +50,8 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use toml::de::DeTable;
 
 pub use aside::{Aside, Mirror, Split};
@@ -72,6 +74,7 @@ pub use text::{
 };
 pub use tls::{Certificate, CertificateSource, ListenerTls, ServiceTls};
 pub use top::{AccessLog, Api, Config, Guard, Log, Node, Registry};
+pub use tree::join;
 
 use crate::expand::Expander;
 use crate::reader::Reader;
@@ -101,6 +104,24 @@ pub struct Parsed {
     pub config: Config,
     /// What is most likely not meant as it stands.
     pub warnings: Vec<Fault>,
+    /// Where each key was written.
+    places: BTreeMap<String, At>,
+}
+
+impl Parsed {
+    /// Where a key was written, or else the nearest one above it: for what shows only once the configuration is used.
+    /// `sources` are those that it was made of.
+    pub fn place_of(&self, sources: &[Source], key: &str) -> Place {
+        let mut path = key;
+        let at = loop {
+            match (self.places.get(path), path.rfind(['.', '['])) {
+                (Some(at), _) => break *at,
+                (None, Some(end)) => path = &path[..end],
+                (None, None) => break At::default(),
+            }
+        };
+        reader::Log::new(sources).place(at)
+    }
 }
 
 /// Makes one configuration out of all sources, in their order: tables are joined, `[[lists of tables]]`
@@ -128,7 +149,9 @@ pub fn parse(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result
     };
     // What the TOML parser guessed on a faulty line is not worth a second message.
     let (lines, kept) = (log.faulty_lines(), log.count());
-    let config = Config::read(&root, &mut Reader::new(&mut log, complete));
+    let mut reader = Reader::new(&mut log, complete);
+    let config = Config::read(&root, &mut reader);
+    let places = reader.into_places();
     bind::no_two_alike(&root, &mut log);
     cluster::suits_node(&root, &mut log);
     log.forget_on(&lines, kept);
@@ -136,6 +159,7 @@ pub fn parse(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result
         Some(config) if log.errors() == 0 => Ok(Parsed {
             config,
             warnings: log.into_faults(),
+            places,
         }),
         _ => Err(Faults(log.into_faults())),
     }

@@ -226,6 +226,11 @@ impl<'log, 'src> Reader<'log, 'src> {
         self.places.get(path).copied()
     }
 
+    /// Where all keys were written that have been read.
+    pub(crate) fn into_places(self) -> BTreeMap<String, At> {
+        self.places
+    }
+
     /// The table to read keys from, after a look for keys that it cannot have.
     pub(crate) fn table<'n>(&mut self, node: &'n Node, names: &[&str]) -> Option<&'n Table> {
         let Raw::Table(table) = &node.raw else {

@@ -181,7 +181,7 @@ fn of_tables(nodes: &[Node]) -> bool {
 }
 
 /// The path of a key in a table; names that are no bare TOML keys are quoted.
-pub(crate) fn join(path: &str, name: &str) -> String {
+pub fn join(path: &str, name: &str) -> String {
     let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let name = if !name.is_empty() && name.bytes().all(bare) {
         name.to_string()

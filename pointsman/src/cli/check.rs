@@ -5,20 +5,24 @@ use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
-use config::{Parsed, Source};
+use config::{Fault, Parsed, Severity, Source};
 use serde_json::json;
 
 use super::Files;
 use super::output::Palette;
+use crate::node::unfit;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Find every fault in the configuration
+    /// Find every fault in the configuration, and in the files that it names
     Check {
         #[command(flatten)]
         files: Files,
+        /// Leave out the files that the configuration names, such as certificates: for a check elsewhere than where it is used
+        #[arg(long)]
+        no_files: bool,
         /// Print JSON, for scripts
         #[arg(long)]
         json: bool,
@@ -34,7 +38,11 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Check { files, json } => check(files, *json),
+        Command::Check {
+            files,
+            no_files,
+            json,
+        } => check(files, !no_files, *json),
         Command::Schema => {
             writeln!(stdout(), "{:#}", config::schema())?;
             Ok(ExitCode::SUCCESS)
@@ -46,19 +54,29 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn check(files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
+fn check(files: &Files, with_files: bool, as_json: bool) -> anyhow::Result<ExitCode> {
     let sources = read(files)?;
+    if sources.is_empty() {
+        bail!("there is no file to check: name one with -c FILE");
+    }
     let (faults, valid) = match parse(&sources) {
-        Ok(parsed) => (parsed.warnings, Some(parsed.config)),
-        Err(faults) => (faults.0, None),
+        Ok(parsed) => {
+            let unfit = unfit::find(&parsed.config, with_files).0;
+            let valid = unfit.is_empty();
+            let unfit = unfit.into_iter().map(|(key, what)| Fault {
+                severity: Severity::Error,
+                place: parsed.place_of(&sources, &key),
+                key,
+                what,
+                hint: String::new(),
+            });
+            let unfit: Vec<_> = unfit.collect();
+            ([parsed.warnings, unfit].concat(), valid)
+        }
+        Err(faults) => (faults.0, false),
     };
-    // What is wrong only here: the host's name, say, if the node is to be called by it.
-    let unsuitable = valid
-        .as_ref()
-        .and_then(|config| crate::node::suits_machine(config).err());
-    let valid = valid.is_some() && unsuitable.is_none();
     if as_json {
-        let mut list: Vec<_> = faults
+        let list: Vec<_> = faults
             .iter()
             .map(|fault| {
                 json!({
@@ -68,18 +86,10 @@ fn check(files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect();
-        list.extend(unsuitable.iter().map(|fault| {
-            json!({
-                "severity": "error", "file": "", "line": 0, "column": 0, "key": "cluster", "what": fault.to_string(), "hint": "",
-            })
-        }));
         writeln!(stdout(), "{}", json!({ "valid": valid, "faults": list }))?;
     } else {
         for fault in &faults {
             writeln!(stdout(), "{fault}")?;
-        }
-        if let Some(fault) = &unsuitable {
-            writeln!(stdout(), "error: cluster: {fault}")?;
         }
         let palette = Palette::for_stdout();
         match valid {

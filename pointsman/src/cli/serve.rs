@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use config::Parsed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -27,12 +28,15 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Before they are read: a change while the node starts must not be taken for what it started with.
     let seen = fingerprint(&options.files);
-    let parsed = load(&options.files)?;
-    for warning in &parsed.warnings {
+    // Nothing else of it is kept: where each key was written may be more than all the rest.
+    let Parsed {
+        config, warnings, ..
+    } = load(&options.files)?;
+    for warning in &warnings {
         eprintln!("{warning}");
     }
     take_all_descriptors();
-    runtime()?.block_on(serve(options, parsed.config, seen))
+    runtime()?.block_on(serve(options, config, seen))
 }
 
 /// Raises the limit of open files to what the administrator allows at the most: the usual 1,024, made for select(2), are
@@ -105,17 +109,19 @@ async fn serve(
 }
 
 async fn reload(node: &Node, files: &Files) {
-    let parsed = match load(files) {
+    let Parsed {
+        config, warnings, ..
+    } = match load(files) {
         Ok(parsed) => parsed,
         Err(fault) => {
-            eprintln!("pointsman: {fault}\npointsman: the running configuration stays");
+            eprintln!("pointsman: {fault:#}\npointsman: the running configuration stays");
             return;
         }
     };
-    for warning in &parsed.warnings {
+    for warning in &warnings {
         eprintln!("{warning}");
     }
-    match node.reconfigure(parsed.config).await {
+    match node.reconfigure(config).await {
         Ok(changes) if changes.is_empty() => eprintln!("pointsman: the configuration is unchanged"),
         Ok(changes) => {
             eprintln!("pointsman: the configuration has changed");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::anyhow;
 use cluster::{ClusterOptions, Node};
 use config::{Config, Durability};
 use fronts::{Cluster, ClusterNode};
@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::Shared;
 use super::tls::load;
+use super::unfit::at;
 
 /// How long until instances of the configuration are tried to be registered again: about as long as an election.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -33,7 +34,7 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
     let Some(cluster) = &config.cluster else {
         return Ok(None);
     };
-    let node = fitting_name(config, cluster)?;
+    let node = fitting_name(config)?;
     let tls = cluster.tls.as_ref().map(load::peers).transpose();
     let joins = !cluster.join.is_empty();
     let peers = cluster.peers.iter().filter(|_| !joins);
@@ -51,27 +52,29 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
             .collect(),
         join: cluster.join.iter().map(ToString::to_string).collect(),
         address,
-        tls: tls.context("[cluster]: the other nodes cannot be spoken to")?,
+        tls: tls.map_err(at("cluster"))?,
         format: registry::FORMAT,
     }))
 }
 
-/// The node's name; a fault if it cannot be one of the cluster that the configuration names. What can only be known on the
-/// machine itself.
-pub(super) fn fitting_name(config: &Config, cluster: &config::Cluster) -> anyhow::Result<String> {
-    if config.node.durability == Durability::Memory {
-        bail!(
-            "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]"
-        );
-    }
+/// The node's name; a fault if it cannot be one of the cluster that the configuration names, if it names one. What can only be
+/// known on the machine itself.
+pub(super) fn fitting_name(config: &Config) -> anyhow::Result<String> {
     let node = node_name(config);
+    let Some(cluster) = &config.cluster else {
+        return Ok(node);
+    };
+    if config.node.durability == Durability::Memory {
+        let what = "a node of a cluster must remember what it voted for: take node.durability = \"memory\" out, or [cluster]";
+        return Err(at("node.durability")(anyhow!(what)));
+    }
     if cluster.join.is_empty() && !cluster.peers.contains_key(node.as_str()) {
         let names: Vec<&str> = cluster.peers.keys().map(|name| &**name).collect();
-        bail!(
+        return Err(at("cluster.peers")(anyhow!(
             "this node's name, {node}, is not in [cluster] peers ({}): correct node.name, or add it; or let it join a cluster \
              that there is, with cluster.join",
             names.join(", ")
-        );
+        )));
     }
     Ok(node)
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use config::{Config, PageSource};
+use config::{Config, PageSource, join};
 use model::Users;
 
 use super::Shared;
 use super::tls::Print;
+use super::unfit::Unfit;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -113,29 +114,32 @@ impl Files {
     /// When a file cannot be used; the error names all of them.
     pub(super) fn follow(&self, config: &Config) -> anyhow::Result<Self> {
         let mut new = Self::default();
-        let mut faults = Vec::new();
-        let routes = config
-            .listener
-            .values()
-            .flat_map(|listener| &listener.routes);
-        for filters in routes.map(|route| &route.filters) {
-            if let Some(path) = filters
-                .basic_auth
-                .as_ref()
-                .and_then(|auth| auth.file.as_ref())
-            {
-                take(path, &self.users, &mut new.users, &mut faults);
-            }
-            for page in &filters.error_pages {
-                if let PageSource::File(path) = &page.page {
-                    take(path, &self.pages, &mut new.pages, &mut faults);
+        let mut unfit = Unfit::default();
+        for (name, listener) in &config.listener {
+            let key = join("listener", name);
+            for (n, route) in listener.routes.iter().enumerate() {
+                let (filters, handed) = (&route.filters, &listener.filters);
+                // What the listener has handed down is written there.
+                let whose = |handed| match handed {
+                    true => format!("{key}.filters"),
+                    false => format!("{key}.route[{}].filters", n + 1),
+                };
+                let auth = filters.basic_auth.as_ref();
+                if let Some(path) = auth.and_then(|auth| auth.file.as_ref()) {
+                    let whose = whose(filters.basic_auth == handed.basic_auth);
+                    let key = format!("{whose}.basic_auth.file");
+                    take(path, &self.users, &mut new.users, &key, &mut unfit);
+                }
+                let whose = whose(filters.error_pages == handed.error_pages);
+                for (n, page) in filters.error_pages.iter().enumerate() {
+                    if let PageSource::File(path) = &page.page {
+                        let key = format!("{whose}.error_page[{}].file", n + 1);
+                        take(path, &self.pages, &mut new.pages, &key, &mut unfit);
+                    }
                 }
             }
         }
-        match faults.is_empty() {
-            true => Ok(new),
-            false => bail!("{}", faults.join("\n")),
-        }
+        unfit.unless_any(new)
     }
 
     /// The users in a file.
@@ -166,9 +170,11 @@ fn take<T: Readable>(
     path: &Path,
     known: &BTreeMap<PathBuf, Entry<T>>,
     new: &mut BTreeMap<PathBuf, Entry<T>>,
-    faults: &mut Vec<String>,
+    key: &str,
+    unfit: &mut Unfit,
 ) {
-    if new.contains_key(path) {
+    // What a listener hands down comes once for each route.
+    if new.contains_key(path) || unfit.0.iter().any(|(known, _)| known == key) {
         return;
     }
     let entry = match known.get(path) {
@@ -177,7 +183,7 @@ fn take<T: Readable>(
     };
     match entry {
         Ok(entry) => drop(new.insert(path.into(), entry)),
-        Err(fault) => faults.push(format!("{fault:#}")),
+        Err(fault) => unfit.add(key, fault),
     }
 }
 

@@ -23,6 +23,7 @@ mod tables;
 mod tls;
 mod traces;
 mod traffic;
+pub(crate) mod unfit;
 mod verdicts;
 mod zookeeper;
 
@@ -375,14 +376,6 @@ pub(crate) fn registry_options(config: &Config) -> anyhow::Result<replicas::Opti
     // What a snapshot makes unneeded is removed by whole segments.
     options.segment_size = options.segment_size.min(options.snapshot_after);
     Ok(options)
-}
-
-/// Finds what is wrong with a configuration that only shows on the machine itself.
-pub(crate) fn suits_machine(config: &Config) -> anyhow::Result<()> {
-    match &config.cluster {
-        Some(cluster) => cluster::fitting_name(config, cluster).map(drop),
-        None => Ok(()),
-    }
 }
 
 fn open_registry(config: &Config) -> anyhow::Result<replicas::Node> {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use config::Config;
+use rustls::ClientConfig;
 use telemetry::{Exposition, Kind, TraceCounts, TraceExport, TraceOptions};
 
 use super::cluster::node_name;
 use super::tls::load;
+use super::unfit::at;
 
 /// How long the end of the process may wait for the last spans to be taken.
 pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -20,9 +22,6 @@ pub(super) fn start(
     let Some(traces) = &config.telemetry.traces else {
         return Ok(None);
     };
-    let tls = traces.endpoint.tls;
-    let tls = tls.then(|| load::collector(traces.ca.as_deref()));
-    let tls = tls.transpose();
     let own = [
         ("service.name", traces.service_name.clone()),
         ("service.version", env!("CARGO_PKG_VERSION").into()),
@@ -37,7 +36,7 @@ pub(super) fn start(
         host: traces.endpoint.host.clone(),
         port: traces.endpoint.port,
         target: traces.endpoint.target().into(),
-        tls: tls.context("[telemetry.traces]: the collector cannot be spoken to")?,
+        tls: tls(config)?,
         headers: traces
             .headers
             .iter()
@@ -49,6 +48,14 @@ pub(super) fn start(
     };
     let export = TraceExport::start(options, counts.clone());
     Ok(Some(export.context("traces cannot be exported")?))
+}
+
+/// What connections to the collector need, if they are encrypted.
+pub(super) fn tls(config: &Config) -> anyhow::Result<Option<Arc<ClientConfig>>> {
+    let traces = config.telemetry.traces.as_ref();
+    let traces = traces.filter(|traces| traces.endpoint.tls);
+    let tls = traces.map(|traces| load::collector(traces.ca.as_deref()));
+    tls.transpose().map_err(at("telemetry.traces"))
 }
 
 /// What became of them.

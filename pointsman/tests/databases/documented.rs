@@ -26,7 +26,9 @@ fn the_configurations_of_the_page_have_no_fault() {
     assert_eq!(configurations.len(), 2);
     for (n, text) in configurations.into_iter().enumerate() {
         let file = directory.write(&format!("{n}.toml"), text);
-        let output = pointsman(["config", "check", "-c", file.to_str().expect("a path")]);
+        // The certificates that it names are nowhere.
+        let file = file.to_str().expect("a path");
+        let output = pointsman(["config", "check", "--no-files", "-c", file]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{n}: {said}");
     }

@@ -109,27 +109,45 @@ fn configured(home: &Home, certificates: &[&str]) {
     ));
 }
 
+/// DER of one value, shorter than 128 bytes.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(content.len()).expect("a short one");
+    [&[tag, len], content].concat()
+}
+
+/// An OCSP answer as far as servers look: successful, with this as what the authority has signed (RFC 6960, section 4.2.1).
+fn answer(signed: &[u8]) -> Vec<u8> {
+    let basic = der(6, &[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1]);
+    let bytes = der(0x30, &[basic, der(4, signed)].concat());
+    der(0x30, &[der(10, &[0]), der(0xa0, &bytes)].concat())
+}
+
 #[test]
 fn an_ocsp_answer_is_shown_as_it_is_in_its_file_and_anew_when_that_changes() {
     let home = Home::new("");
     Authority::new().sign(&["a.example"]).write(&home, "a");
     let file = home.path().join("a.ocsp");
-    std::fs::write(&file, b"an answer").unwrap();
+    let (answer, newer) = (answer(b"an answer"), answer(b"a newer answer"));
+    std::fs::write(&file, &answer).unwrap();
     configured(
         &home,
         &["{ cert = \"DIR/a.pem\", key = \"DIR/a.key\", ocsp = \"DIR/a.ocsp\" }"],
     );
     let node = home.start();
-    assert_eq!(shown(&node, ECDSA).1, b"an answer");
-    std::fs::write(file.with_extension("new"), b"a newer answer").unwrap();
+    assert_eq!(shown(&node, ECDSA).1, answer);
+    std::fs::write(file.with_extension("new"), &newer).unwrap();
     std::fs::rename(file.with_extension("new"), &file).unwrap();
     until("the newer answer", || {
-        (shown(&node, ECDSA).1 == b"a newer answer").then_some(())
+        (shown(&node, ECDSA).1 == newer).then_some(())
     });
-    // One that is gone changes nothing.
+    // Garbage changes nothing, nor does a file that is gone.
+    std::fs::write(file.with_extension("new"), b"an answer").unwrap();
+    std::fs::rename(file.with_extension("new"), &file).unwrap();
+    node.said().until_line("a.ocsp is no OCSP answer");
+    assert_eq!(shown(&node, ECDSA).1, newer);
     std::fs::remove_file(&file).unwrap();
-    node.said().until_line("a.ocsp");
-    assert_eq!(shown(&node, ECDSA).1, b"a newer answer");
+    node.said().until_line("a.ocsp cannot be read");
+    assert_eq!(shown(&node, ECDSA).1, newer);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod harness;
 
 mod certificates;
+mod check;
 mod circuit;
 mod cluster;
 mod cluster_checks;

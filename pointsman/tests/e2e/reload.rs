@@ -199,3 +199,13 @@ fn a_hundred_reloads_under_load_fail_no_request() {
     tally.assert_whole();
     assert!(tally.of("a") > 0 && tally.of("b") > 0, "{tally:?}");
 }
+
+#[test]
+fn a_reload_that_cannot_read_its_file_says_why() {
+    let home = Home::new("");
+    let node = home.start();
+    std::fs::remove_file(home.path().join("pointsman.toml")).unwrap();
+    node.signal(rustix::process::Signal::HUP);
+    let said = node.said().until_line("cannot read the configuration");
+    assert!(said.contains("No such file"), "{said}");
+}

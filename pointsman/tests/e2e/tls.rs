@@ -295,7 +295,8 @@ fn a_node_without_its_certificate_does_not_start_and_says_which_file() {
     std::fs::remove_file(home.path().join("web.key")).unwrap();
     let said = home.refusal();
     assert!(
-        said.contains("listener web: ") && said.contains("web.key cannot be read"),
+        said.contains("listener.web.tls.certificates[1]: ")
+            && said.contains("web.key cannot be read"),
         "{said}"
     );
 }

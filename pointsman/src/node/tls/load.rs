@@ -14,6 +14,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
@@ -23,7 +24,8 @@ use rustls::{
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::names::ByName;
-use super::{Files, ListenerSettings, Made, Shown};
+use super::{Files, ListenerSettings, Made, Shown, ocsp};
+use crate::node::unfit::{Unfit, at};
 
 /// The largest file: the bundle of all public authorities is a twentieth of it.
 const MAX_FILE: u64 = 4 << 20;
@@ -40,15 +42,20 @@ pub(super) fn listener(settings: &ListenerSettings) -> anyhow::Result<Made<Arc<S
     } = settings;
     let mut by_name = ByName::default();
     let (mut shown, mut missing) = (Vec::new(), Vec::new());
-    for files in certificates {
+    let mut unfit = Unfit::default();
+    for (n, files) in certificates.iter().enumerate() {
         if let Some(name) = files.given.as_ref().filter(|_| !files.cert.exists()) {
             // Not a fault: the node has to serve before anybody can give it one.
             missing.push(name.clone());
             continue;
         }
-        let (certificate, seen) = certified(files)?;
-        by_name.add(&seen.names, &Arc::new(certificate));
-        shown.push(seen);
+        match certified(files) {
+            Ok((certificate, seen)) => {
+                by_name.add(&seen.names, &Arc::new(certificate));
+                shown.push(seen);
+            }
+            Err(fault) => unfit.add(&format!("certificates[{}]", n + 1), fault),
+        }
     }
     let versions = match tls.min_version {
         TlsVersion::Tls12 => vec![&TLS13, &TLS12],
@@ -56,17 +63,14 @@ pub(super) fn listener(settings: &ListenerSettings) -> anyhow::Result<Made<Arc<S
     };
     let builder =
         ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions)?;
-    let builder = match &tls.client_auth {
+    let verifier = tls.client_auth.as_ref().map(clients).transpose();
+    let verifier = verifier.unwrap_or_else(|fault| {
+        unfit.add("client_ca", fault);
+        None
+    });
+    let builder = match unfit.unless_any(verifier)? {
         None => builder.with_no_client_auth(),
-        Some((auth, ca)) => {
-            let roots = Arc::new(authorities(ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-            let verifier = match auth {
-                ClientAuth::Required => verifier,
-                ClientAuth::Optional => verifier.allow_unauthenticated(),
-            };
-            builder.with_client_cert_verifier(verifier.build()?)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_cert_resolver(Arc::new(by_name));
     // Keys that change every six hours, and are good for twelve; of all workers.
@@ -89,12 +93,23 @@ pub(super) fn listener(settings: &ListenerSettings) -> anyhow::Result<Made<Arc<S
     })
 }
 
+/// Who looks at clients' certificates.
+fn clients((auth, ca): &(ClientAuth, PathBuf)) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let roots = Arc::new(authorities(ca)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    let verifier = match auth {
+        ClientAuth::Required => verifier,
+        ClientAuth::Optional => verifier.allow_unauthenticated(),
+    };
+    Ok(verifier.build()?)
+}
+
 /// What connections between nodes of a cluster need: both sides show a certificate that the cluster's authority has
 /// signed.
 pub(in crate::node) fn peers([cert, key, ca]: &[PathBuf; 3]) -> anyhow::Result<PeerTls> {
     // For the errors that it finds.
-    certified(&Files::of(cert, key))?;
-    let roots = Arc::new(authorities(ca)?);
+    certified(&Files::of(cert, key)).map_err(at("cert"))?;
+    let roots = Arc::new(authorities(ca).map_err(at("ca"))?);
     let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
     let server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
@@ -113,7 +128,7 @@ pub(in crate::node) fn peers([cert, key, ca]: &[PathBuf; 3]) -> anyhow::Result<P
 /// What connections to a collector of traces need.
 pub(in crate::node) fn collector(ca: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
     let roots = match ca {
-        Some(ca) => authorities(ca)?,
+        Some(ca) => authorities(ca).map_err(at("ca"))?,
         None => system()?,
     };
     let config = ClientConfig::builder_with_provider(provider())
@@ -127,9 +142,10 @@ pub(in crate::node) fn collector(ca: Option<&Path>) -> anyhow::Result<Arc<Client
 pub(super) fn service(tls: &ServiceTls) -> anyhow::Result<Made<InstanceTls>> {
     let server_name = tls.server_name.as_deref().map(|name| {
         let known = ServerName::try_from(name.to_owned());
-        known.with_context(|| {
+        let known = known.with_context(|| {
             format!("{name:?} is neither a host name nor an address: correct server_name")
-        })
+        });
+        known.map_err(at("server_name"))
     });
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])?
@@ -137,7 +153,7 @@ pub(super) fn service(tls: &ServiceTls) -> anyhow::Result<Made<InstanceTls>> {
         .with_custom_certificate_verifier(match tls.verify {
             true => {
                 let roots = Arc::new(match &tls.ca {
-                    Some(ca) => authorities(ca)?,
+                    Some(ca) => authorities(ca).map_err(at("ca"))?,
                     None => system()?,
                 });
                 WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?
@@ -149,7 +165,7 @@ pub(super) fn service(tls: &ServiceTls) -> anyhow::Result<Made<InstanceTls>> {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => {
             // For the errors that it finds.
-            let (_, seen) = certified(&Files::of(cert, key))?;
+            let (_, seen) = certified(&Files::of(cert, key)).map_err(at("cert"))?;
             shown.push(seen);
             builder.with_client_auth_cert(chain(cert)?, private_key(key)?)?
         }
@@ -183,9 +199,21 @@ fn certified(files: &Files) -> anyhow::Result<(CertifiedKey, Shown)> {
         files,
     )?;
     if let Some(ocsp) = &files.ocsp {
-        certified.ocsp = Some(read(ocsp)?);
+        certified.ocsp = Some(answer(ocsp).map_err(at("ocsp"))?);
     }
     Ok((certified, shown))
+}
+
+/// An OCSP answer that clients can be sent.
+fn answer(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let answer = read(path)?;
+    ocsp::check(&answer).with_context(|| {
+        format!(
+            "{} is no OCSP answer that clients could use",
+            path.display()
+        )
+    })?;
+    Ok(answer)
 }
 
 /// What is told of a certificate that can be used.

@@ -2,6 +2,7 @@
 
 pub(super) mod load;
 mod names;
+mod ocsp;
 mod store;
 
 use std::collections::BTreeMap;
@@ -10,13 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
-use config::{CertificateSource, Config, ListenerTls, Protocol, ServiceTls};
+use config::{CertificateSource, Config, ListenerTls, Protocol, ServiceTls, join};
 use model::{CertificateName, ServiceKey};
 use proxy::{InstanceTls, TlsTable};
 use rustls::ServerConfig;
 use telemetry::{Exposition, Kind};
 
 use super::Shared;
+use super::unfit::Unfit;
 
 /// How often files are looked at. `stat` costs a microsecond, and whoever renews a certificate looks at the clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -253,21 +255,23 @@ impl Certificates {
             failures: self.failures,
             ..Self::at(&self.data)
         };
-        let mut faults = Vec::new();
+        let mut unfit = Unfit::default();
         for (name, listener) in &config.listener {
             let Some(tls) = &listener.tls else { continue };
             let http2 = listener.http2.enabled;
             let settings = ListenerSettings::new(tls, listener.protocol, http2, &self.data);
             match Entry::new(settings, self.listeners.get(name)) {
                 Ok(entry) => drop(new.listeners.insert(name.clone(), entry)),
-                Err(fault) => faults.push(format!("listener {name}: {fault:#}")),
+                Err(fault) => unfit.add(&format!("{}.tls", join("listener", name)), fault),
             }
         }
         for (key, service) in &config.service {
             let Some(tls) = &service.tls else { continue };
             match Entry::new(tls.clone(), self.services.get(key)) {
                 Ok(entry) => drop(new.services.insert(key.clone(), entry)),
-                Err(fault) => faults.push(format!("service {key}: {fault:#}")),
+                Err(fault) => {
+                    unfit.add(&format!("{}.tls", join("service", &key.to_string())), fault);
+                }
             }
         }
         let zookeeper = config.front.zookeeper.as_ref();
@@ -276,13 +280,10 @@ impl Certificates {
             let settings = ListenerSettings::new(tls, Protocol::Tcp, false, &self.data);
             match Entry::new(settings, self.zookeeper.as_ref()) {
                 Ok(entry) => new.zookeeper = Some(entry),
-                Err(fault) => faults.push(format!("front zookeeper: {fault:#}")),
+                Err(fault) => unfit.add("front.zookeeper.tls", fault),
             }
         }
-        match faults.is_empty() {
-            true => Ok(new),
-            false => bail!("{}", faults.join("\n")),
-        }
+        unfit.unless_any(new)
     }
 
     /// For the workers, with what they had `before`: requests that began with an older routing table end by it.
