@@ -16,7 +16,7 @@ use crate::rule::{absent, default};
 use crate::text::{FieldValue, Token, UrlTarget};
 use crate::top::{DAY, millis, secs};
 use crate::tree::Node;
-use crate::value::Resolved;
+use crate::value::{Masked, Resolved};
 
 /// Fields that would break the framing of a probe, or that have a key of their own.
 const RESERVED_FIELDS: [&str; 6] = [
@@ -61,7 +61,7 @@ declare! {
         /// The `Host` of the request. For `http`.
         host: Option<FieldValue> => absent("the instance's address"),
         /// More header fields of the request. For `http`.
-        headers: BTreeMap<Token, FieldValue> => default(BTreeMap::new()),
+        headers: BTreeMap<Token, Masked<FieldValue>> => default(BTreeMap::new()),
         /// Status codes that pass. For `http`.
         status: Option<Vec<StatusRange>> => absent("200-399"),
         /// A text that the first 64 KiB of the answer's body must hold. For `http`.
@@ -160,7 +160,9 @@ impl Resolved for CheckSpec {
             }
             CheckKind::Http(http) => {
                 let header = |(name, value): &(Box<str>, Box<str>)| {
-                    (Token(name.clone()), FieldValue(value.clone()))
+                    // Most often a key of the page that is asked for.
+                    let (value, secret) = (FieldValue(value.clone()), true);
+                    (Token(name.clone()), Masked { value, secret })
                 };
                 keys.http = Some(UrlTarget(http.path.clone()));
                 keys.method = Some(Token(http.method.clone()));
@@ -345,7 +347,10 @@ fn http(keys: &CheckKeys, cx: &mut Reader<'_, '_>) -> Option<CheckKind> {
     }
     let UrlTarget(path) = keys.http.clone()?;
     let Token(method) = keys.method.clone().unwrap_or_else(|| Token("GET".into()));
-    let header = |(name, value): (&Token, &FieldValue)| (name.0.clone(), value.0.clone());
+    let header = |(name, field): (&Token, &Masked<FieldValue>)| {
+        let FieldValue(value) = &field.value;
+        (name.0.clone(), value.clone())
+    };
     Some(CheckKind::Http(HttpCheck {
         method,
         path,

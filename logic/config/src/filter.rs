@@ -17,7 +17,7 @@ use crate::reader::Reader;
 use crate::rule::{absent, default, section};
 use crate::text::{FieldTemplate, PartRegex, RewriteTo, Token, UrlPath};
 use crate::tree::Node;
-use crate::value::Resolved;
+use crate::value::{Masked, Resolved};
 
 /// What is done with a route's requests and answers on the way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,9 +110,9 @@ declare! {
         /// Fields that are taken away.
         remove: Vec<Token> => default(Vec::new()),
         /// Fields that take the place of those of their name.
-        set: BTreeMap<Token, FieldTemplate> => default(BTreeMap::new()),
+        set: BTreeMap<Token, Masked<FieldTemplate>> => default(BTreeMap::new()),
         /// Fields beside those of their name.
-        add: BTreeMap<Token, FieldTemplate> => default(BTreeMap::new()),
+        add: BTreeMap<Token, Masked<FieldTemplate>> => default(BTreeMap::new()),
     }
 }
 
@@ -294,6 +294,25 @@ const RESERVED: &[&str] = &[
     "x-request-id",
 ];
 
+/// Parts of names of fields that say who somebody is, in a way that others could say after him.
+const CREDENTIALS: &[&str] = &[
+    "auth",
+    "cookie",
+    "credential",
+    "key",
+    "password",
+    "secret",
+    "session",
+    "signature",
+    "token",
+];
+
+/// By its name, as there is nothing else to go by; what is hidden without need costs little.
+fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CREDENTIALS.iter().any(|part| name.contains(part))
+}
+
 impl Resolved for HeaderEdits {
     type Keys = HeaderKeys;
 
@@ -318,10 +337,10 @@ impl Resolved for HeaderEdits {
                 }
             }
         }
-        let templates = |fields: BTreeMap<Token, FieldTemplate>| {
+        let templates = |fields: BTreeMap<Token, Masked<FieldTemplate>>| {
             let fields = fields.into_iter();
             fields
-                .map(|(Token(name), FieldTemplate(value))| (name, value))
+                .map(|(Token(name), field)| (name, field.value.0))
                 .collect()
         };
         (cx.log.errors() == before).then(|| Self {
@@ -335,7 +354,10 @@ impl Resolved for HeaderEdits {
         let named = |fields: &[(Box<str>, Template)]| {
             let fields = fields.iter().cloned();
             fields
-                .map(|(name, value)| (Token(name), FieldTemplate(value)))
+                .map(|(name, value)| {
+                    let (secret, value) = (is_credential(&name), FieldTemplate(value));
+                    (Token(name), Masked { value, secret })
+                })
                 .collect()
         };
         HeaderKeys {

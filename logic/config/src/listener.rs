@@ -35,7 +35,7 @@ pub struct Listener {
     /// In the order in which they were written, the `service` of the listener last. At least one; no two
     /// with the same name, none with the same host and path.
     pub routes: Vec<Route>,
-    /// The largest request or response head.
+    /// The largest head of a request.
     pub max_head: ByteSize,
     /// The most header fields in a head.
     pub max_fields: u16,
@@ -80,10 +80,10 @@ declare! {
         /// Only to instances of that service that have this role, as its check found it: `"primary"`, of which there is
         /// one, or `"replica"`.
         role: Option<Role> => absent("all of the service"),
-        /// The largest head of a request or response.
+        /// The largest head of a request. Those of instances' answers may have 32 KiB and 100 fields, whatever this and `max_fields` say.
         // Twice what nginx and Apache take for a line. A worker reads 64 KiB at a time, and no head may be larger.
         max_head: ByteSize => default(ByteSize(16 << 10)).within(ByteSize(1 << 10)..=ByteSize(48 << 10)),
-        /// The most header fields in a head.
+        /// The most header fields in the head of a request.
         // Apache's limit; browsers send twenty.
         max_fields: u16 => default(100u16).within(8..=128),
         /// Networks whose `Forwarded` and `X-Forwarded-*` headers are believed. From all others they are

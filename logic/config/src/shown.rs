@@ -8,8 +8,8 @@ use crate::value::Value;
 pub(crate) enum Shown {
     /// TOML text of one line.
     Leaf(String),
-    /// The same, for a value that is not to be shown where it is not asked for.
-    Secret(String),
+    /// The same, for a value that is not to be shown where it is not asked for; and what is shown in its place.
+    Secret { text: String, masked: String },
     /// A table, in the order of its keys' declaration.
     Table(Vec<ShownKey>),
     /// A list of tables.
@@ -48,6 +48,12 @@ pub(crate) fn quote_key(text: &str) -> String {
     out
 }
 
+/// A secret on one line.
+pub(crate) fn mask(text: String) -> Shown {
+    let masked = "\"…\"".into();
+    Shown::Secret { text, masked }
+}
+
 /// A value on one line; empty where it is absent.
 pub(crate) fn text<T: Value>(value: &T) -> String {
     value
@@ -60,7 +66,7 @@ pub(crate) fn inline(shown: &Shown) -> String {
     match shown {
         Shown::Leaf(text) => text.clone(),
         // Changes are printed in line, and end in logs.
-        Shown::Secret(_) => "\"…\"".into(),
+        Shown::Secret { masked, .. } => masked.clone(),
         Shown::Table(keys) => inline_table(keys),
         Shown::Many(tables) => {
             let tables: Vec<String> = tables.iter().map(|t| inline_table(t)).collect();
@@ -104,7 +110,7 @@ impl Config {
 fn write_table(out: &mut String, path: &str, keys: &[ShownKey]) {
     for key in keys {
         match (&key.value, key.absent) {
-            (Some(Shown::Leaf(value) | Shown::Secret(value)), _) => {
+            (Some(Shown::Leaf(value) | Shown::Secret { text: value, .. }), _) => {
                 out.push_str(&format!("{} = {value}\n", key_name(&key.name)));
             }
             // Said, too: a route without any may be one that takes none over from its listener.

@@ -67,7 +67,7 @@ declare! {
         zone: Option<Box<str>> => absent("all instances are equally near"),
         /// Any text, for the hashing policies: the same on all nodes, so that they send a key to the same instance, and
         /// known to no client, so that none can choose keys that meet at one instance.
-        hash_secret: Option<Box<str>> => absent("one of its own, drawn at each start"),
+        hash_secret: Option<Secret> => absent("one of its own, drawn at each start"),
         /// Any text that nobody knows, for the cookies of services' `persistence`: the same on all nodes, so that a cookie holds on
         /// each of them.
         session_secret: Option<Secret> => absent("one that is drawn once, and kept in data_dir").restart(),

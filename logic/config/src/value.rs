@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::reader::Reader;
 use crate::reference::Shape;
-use crate::shown::{Shown, ShownKey, inline, quote, quote_key};
+use crate::shown::{Shown, ShownKey, inline, mask, quote, quote_key};
 use crate::tree::{Node, Raw};
 
 /// A kind of value.
@@ -94,7 +94,36 @@ impl Value for Secret {
     }
 
     fn show(&self) -> Option<Shown> {
-        Some(Shown::Secret(quote(&self.0)))
+        Some(mask(quote(&self.0)))
+    }
+}
+
+/// A value that may be a secret; what is read is none before somebody says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Masked<T> {
+    pub(crate) value: T,
+    pub(crate) secret: bool,
+}
+
+impl<T: Text> Value for Masked<T> {
+    fn shape() -> Shape {
+        T::shape()
+    }
+
+    fn expected() -> String {
+        T::expected()
+    }
+
+    fn read(node: &Node, cx: &mut Reader<'_, '_>) -> Option<Self> {
+        let secret = false;
+        T::read(node, cx).map(|value| Self { value, secret })
+    }
+
+    fn show(&self) -> Option<Shown> {
+        match self.secret {
+            true => Some(mask(quote(&self.value.text()))),
+            false => self.value.show(),
+        }
     }
 }
 
@@ -306,23 +335,19 @@ impl<K: Name, V: Value> Value for BTreeMap<K, V> {
         });
         Some(match V::shape() {
             Shape::Leaf(_) => {
-                let mut secret = false;
-                let pair = |entry: ShownKey| {
-                    let text = match entry.value? {
-                        // One of them makes all of it one.
-                        Shown::Secret(text) => {
-                            secret = true;
-                            text
-                        }
-                        other => inline(&other),
-                    };
-                    Some(format!("{} = {text}", quote_key(&entry.name)))
-                };
-                let pairs: Vec<String> = entries.filter_map(pair).collect();
-                let text = format!("{{{}}}", pairs.join(", "));
-                match secret {
-                    true => Shown::Secret(text),
-                    false => Shown::Leaf(text),
+                let (mut texts, mut masked) = (Vec::new(), Vec::new());
+                for entry in entries {
+                    let (name, value) = (quote_key(&entry.name), entry.value?);
+                    masked.push(format!("{name} = {}", inline(&value)));
+                    texts.push(match value {
+                        Shown::Secret { text, .. } => format!("{name} = {text}"),
+                        other => format!("{name} = {}", inline(&other)),
+                    });
+                }
+                let [text, masked] = [texts, masked].map(|all| format!("{{{}}}", all.join(", ")));
+                match text == masked {
+                    true => Shown::Leaf(text),
+                    false => Shown::Secret { text, masked },
                 }
             }
             _ => Shown::Table(entries.collect()),

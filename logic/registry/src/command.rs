@@ -11,9 +11,12 @@ use crate::tree::TreeCommand;
 /// nodes may have a MiB of data, and there is who writes them beside that.
 pub const MAX_COMMAND: usize = (1 << 20) + (1 << 16);
 
-/// The most items in a batch: with the longest names and a reason of 250 bytes each it stays below
+/// The most items in a batch: with the longest names and reasons each it stays below
 /// [`MAX_COMMAND`].
 pub const MAX_BATCH: usize = 1_000;
+
+/// The longest reason of a verdict, in bytes: what was found, for people, not the whole answer of whoever was probed.
+const MAX_REASON: usize = 250;
 
 /// The version of the encoding; the first byte of every encoded command. A command is written in the oldest
 /// version that can say it, so that going back to an older program works as long as nothing new was used.
@@ -111,6 +114,15 @@ pub struct Verdict {
     pub role: Option<Role>,
     /// Why, in words, when it is not passing.
     pub reason: Option<Box<str>>,
+}
+
+impl Verdict {
+    /// What is kept of a reason.
+    pub fn shorten(reason: &str) -> &str {
+        let ends = 0..=reason.len().min(MAX_REASON);
+        let end = ends.rev().find(|end| reason.is_char_boundary(*end));
+        &reason[..end.unwrap_or(0)]
+    }
 }
 
 /// A lease, and the renewal that a decision about it was based on.

@@ -144,5 +144,6 @@ fn target(key: &ServiceKey, record: &Record) -> Option<Target> {
         check: check.clone(),
         health: record.check_health,
         role: record.role,
+        reason: record.reason.clone(),
     })
 }

@@ -148,7 +148,7 @@ fn workers(shared: &Shared, out: &mut Exposition) {
     out.metric(
         name,
         Kind::Counter,
-        "Access records lost because the log could not keep up.",
+        "Access records lost because the log could not keep up, or could not be written.",
     );
     out.sample(name, &[], shared.lost_records.value());
 }

@@ -131,11 +131,11 @@ impl Node {
         let files = Files::default().follow(&config)?;
         let registry = open_registry(&config)?;
         let session_key = session_key::session_key(&config)?;
-        let access_log = open_access_log(&config)?;
+        let lost_records = Arc::new(Counter::default());
+        let access_log = open_access_log(&config, &lost_records)?;
         let trace_counts = Arc::default();
         let traces = traces::start(&config, &trace_counts)?;
         let (suspects, suspected) = mpsc::channel(1_024);
-        let lost_records = Arc::new(Counter::default());
         let workers = config.node.workers.map_or_else(cores, usize::from);
         let proxy = Proxy::start(&proxy::Options {
             workers,
@@ -402,7 +402,7 @@ fn open_registry(config: &Config) -> anyhow::Result<replicas::Node> {
     Ok(registry)
 }
 
-fn open_access_log(config: &Config) -> anyhow::Result<Option<AccessLog>> {
+fn open_access_log(config: &Config, lost: &Arc<Counter>) -> anyhow::Result<Option<AccessLog>> {
     let format = match config.log.access.format {
         AccessFormat::Off => return Ok(None),
         AccessFormat::Json => telemetry::Format::Json,
@@ -413,7 +413,7 @@ fn open_access_log(config: &Config) -> anyhow::Result<Option<AccessLog>> {
         LogTarget::Stdout => telemetry::Target::Stdout,
         LogTarget::File(path) => telemetry::Target::File(path.clone()),
     };
-    Ok(Some(AccessLog::start(format, target)?))
+    Ok(Some(AccessLog::start(format, target, lost.clone())?))
 }
 
 fn serve_api(

@@ -9,7 +9,7 @@ use config::{Config, Misdirected, Protocol, RouteAction, TraceContext};
 use model::{
     Action, Admission, Balancing, CheckKind, CheckProtocol, CheckSpec, Endpoint, EndpointStats,
     Filters, Health, Host, ListenerTable, Moment, Respreading, Revision, Role, Route, RoutingTable,
-    ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, Tracing, View, stream,
+    Secret, ServiceKey, ServiceTable, Sharded, Speaks, Stream, StreamRoute, Tracing, View, stream,
 };
 use registry::{Record, Service};
 
@@ -359,7 +359,7 @@ impl Tables {
     /// What clients choose is hashed with it.
     pub(super) fn hash_secret(&self) -> [u64; 2] {
         match &self.config.node.hash_secret {
-            Some(text) => [1, 2].map(|n| balance::key([n, 0], text.as_bytes())),
+            Some(Secret(text)) => [1, 2].map(|n| balance::key([n, 0], text.as_bytes())),
             None => self.drawn,
         }
     }

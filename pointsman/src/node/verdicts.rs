@@ -36,10 +36,13 @@ pub(super) async fn take(shared: Arc<Shared>, mut reports: health::Reports) {
             shared.registry.hand_over().await;
         }
         if !shared.registry.leads() {
-            let seen = verdicts
-                .into_iter()
-                .map(|verdict| (verdict.key, verdict.id));
-            shared.registry.suspect(seen.collect());
+            let seen = shared.registry.read(|registry| {
+                let contrary = verdicts.into_iter().filter(|v| contradicts(registry, v));
+                contrary.map(|v| (v.key, v.id)).collect::<Vec<_>>()
+            });
+            if !seen.is_empty() {
+                shared.registry.suspect(seen);
+            }
             continue;
         }
         if let Err(fault) = shared.registry.verdicts(verdicts).await {
@@ -49,11 +52,18 @@ pub(super) async fn take(shared: Arc<Shared>, mut reports: health::Reports) {
     }
 }
 
+/// Whether it says more than the same for another reason.
+fn contradicts(registry: &Registry, verdict: &Verdict) -> bool {
+    let record = registry.instance(&verdict.key, &verdict.id);
+    record.is_none_or(|r| (r.check_health, r.role) != (verdict.health, verdict.role))
+}
+
 /// Whether, with these verdicts, most instances of a service that are checked are down, of several. A leader that sees that is
 /// as likely cut off from them as they are down; and what it writes, all nodes go by.
 fn most_are_down(registry: &Registry, verdicts: &[Verdict]) -> bool {
     let mut found: BTreeMap<&ServiceKey, BTreeMap<&InstanceId, Health>> = BTreeMap::new();
-    for verdict in verdicts {
+    // Who is down for another reason than before has been known to be down.
+    for verdict in verdicts.iter().filter(|v| contradicts(registry, v)) {
         let service = found.entry(&verdict.key).or_default();
         service.insert(&verdict.id, verdict.health);
     }
@@ -147,7 +157,11 @@ mod tests {
         // One after the other, too; and what is found well is no reason.
         let first = Command::SetHealth(two.to_vec());
         registry.apply(registry.revision().next(), &first);
-        assert!(most_are_down(&registry, &[third]));
+        assert!(most_are_down(&registry, std::slice::from_ref(&third)));
+        // Nor is another reason for what is known.
+        let known = Command::SetHealth(vec![third.clone()]);
+        registry.apply(registry.revision().next(), &known);
+        assert!(!most_are_down(&registry, &[third]));
         assert!(!most_are_down(
             &registry,
             &[found(&registry, "d", Health::Passing)]

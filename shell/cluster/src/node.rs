@@ -29,8 +29,6 @@ use crate::{
     raft, sessions,
 };
 
-/// The longest reason of a verdict, in bytes: a batch of them must fit a command.
-const MAX_REASON: usize = 250;
 /// Probes that may wait to be taken. What does not fit is not probed: its hold runs out instead.
 const PROBE_QUEUE: usize = 4_096;
 
@@ -326,17 +324,14 @@ impl Node {
         self.commit(commands).await
     }
 
-    /// What active checks found out; reasons are cut to 250 bytes. Verdicts on instances that are gone or have moved are passed over.
+    /// What active checks found out; reasons are shortened. Verdicts on instances that are gone or have moved are passed over.
     ///
     /// # Errors
     ///
     /// See [`SubmitError`]; then the later ones of a large batch may be missing.
     pub async fn verdicts(&self, mut verdicts: Vec<Verdict>) -> Result<(), SubmitError> {
         for reason in verdicts.iter_mut().filter_map(|v| v.reason.as_mut()) {
-            // For people: what was found, not the whole answer of whoever was probed.
-            let ends = 0..=reason.len().min(MAX_REASON);
-            let end = ends.rev().find(|end| reason.is_char_boundary(*end));
-            *reason = reason[..end.unwrap_or(0)].into();
+            *reason = Verdict::shorten(reason).into();
         }
         while !verdicts.is_empty() {
             let rest = verdicts.split_off(verdicts.len().min(MAX_BATCH));

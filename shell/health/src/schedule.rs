@@ -26,6 +26,8 @@ pub struct Target {
     pub health: Health,
     /// The role that the registry holds.
     pub role: Option<Role>,
+    /// The reason that the registry holds.
+    pub reason: Option<Box<str>>,
 }
 
 /// What a probe found: well, and in which role if the check learns that; or why not.
@@ -47,6 +49,12 @@ struct State {
     health: Health,
     /// The role that was reported last.
     role: Option<Role>,
+    /// The reason of that verdict.
+    reason: Option<Box<str>>,
+    /// Why the last probe failed.
+    latest: Option<Box<str>>,
+    /// When a verdict was said again last, because its reason was another.
+    reworded: Option<Moment>,
     /// Outcomes in a row that speak against it.
     contrary: u16,
     /// When it is probed next; `None` while a probe is under way.
@@ -61,6 +69,10 @@ const HASTE: u32 = 10;
 
 /// But no sooner than this.
 const SHORTEST: Duration = Duration::from_millis(20);
+
+/// A verdict that stands is said again no sooner than this for the sake of its reason: verdicts are written to the log and
+/// told to all who watch, and the reason is only for people.
+const REWORDING: Duration = Duration::from_secs(10);
 
 /// Within what time the first probes of new targets are spread.
 const FIRST: Duration = Duration::from_millis(50);
@@ -121,6 +133,8 @@ impl Schedule {
         self.replace(targets, now);
         for state in self.targets.values_mut() {
             (state.health, state.role) = (state.target.health, state.target.role);
+            state.reason.clone_from(&state.target.reason);
+            state.latest = None;
             state.contrary = 0;
         }
     }
@@ -158,7 +172,7 @@ impl Schedule {
         Some(state.target.clone())
     }
 
-    /// Takes in a probe's outcome; returns the verdict if it changed.
+    /// Takes in a probe's outcome; returns the verdict if it changed, or its reason for good.
     pub fn handle(&mut self, probed: &Target, outcome: &Outcome, now: Moment) -> Option<Verdict> {
         let name = (probed.key.clone(), probed.id.clone());
         let state = self.targets.get_mut(&name)?;
@@ -170,6 +184,8 @@ impl Schedule {
         state.judge(outcome);
         let (health, role) = (state.health, state.role);
         let changed = (health, role) != before;
+        let said = state.explain(outcome, changed, now);
+        let reason = said.then(|| state.reason.clone()).flatten();
         let urgent = std::mem::take(&mut state.hurried) || state.contrary > 0;
         let interval = state.target.check.interval;
         let wait = if urgent {
@@ -181,23 +197,26 @@ impl Schedule {
         let due = now + wait;
         self.targets.get_mut(&name)?.due = Some(due);
         self.due.insert((due, name));
-        changed.then(|| Verdict {
+        said.then(|| Verdict {
             key: probed.key.clone(),
             id: probed.id.clone(),
             incarnation: probed.incarnation,
             health,
             role,
-            reason: outcome.as_ref().err().map(|why| why.as_str().into()),
+            reason,
         })
     }
 
     fn add(&mut self, name: Name, target: Target, due: Moment) {
-        let (health, role) = (target.health, target.role);
+        let (health, role, reason) = (target.health, target.role, target.reason.clone());
         self.due.insert((due, name.clone()));
         let state = State {
             target,
             health,
             role,
+            reason,
+            latest: None,
+            reworded: None,
             contrary: 0,
             due: Some(due),
             hurried: false,
@@ -245,6 +264,25 @@ impl State {
             self.role = *role;
         }
     }
+
+    /// Takes in why a probe failed; returns whether the verdict is to be said: because it has `changed`, or because it stands
+    /// for another reason. That has to hold for two probes, so that of two that take turns none is written each time.
+    fn explain(&mut self, outcome: &Outcome, changed: bool, now: Moment) -> bool {
+        let why = outcome.as_ref().err();
+        let why = why.map(|why| Verdict::shorten(why).into());
+        let holds = why == self.latest;
+        self.latest = why;
+        let other = self.latest.is_some() && self.latest != self.reason;
+        let rested = self.reworded.is_none_or(|then| now >= then + REWORDING);
+        let reworded = !changed && self.health == Health::Critical && other && holds && rested;
+        if reworded {
+            self.reworded = Some(now);
+        }
+        if changed || reworded {
+            self.reason.clone_from(&self.latest);
+        }
+        changed || reworded
+    }
 }
 
 #[cfg(test)]
@@ -270,7 +308,11 @@ mod tests {
         assert_eq!(verdicts(&mut schedule), 0);
         schedule.begin_anew(vec![target(1, Health::Passing)], Moment::ZERO);
         assert_eq!(verdicts(&mut schedule), 1);
-        schedule.begin_anew(vec![target(1, Health::Critical)], Moment::ZERO);
+        let known = Target {
+            reason: Some("refused".into()),
+            ..target(1, Health::Critical)
+        };
+        schedule.begin_anew(vec![known], Moment::ZERO);
         assert_eq!(verdicts(&mut schedule), 0);
     }
 
@@ -291,6 +333,7 @@ mod tests {
             },
             health,
             role: None,
+            reason: None,
         }
     }
 
@@ -338,6 +381,60 @@ mod tests {
         );
         let (verdicts, _) = play(&mut schedule, &[true, false, true, true]);
         assert_eq!(verdicts, [None, None, None, Some(Health::Passing)]);
+    }
+
+    /// Probes every second from `from` on, with these reasons in turn; returns the reasons that were said, and when.
+    fn reasons(schedule: &mut Schedule, from: u64, found: &[&str]) -> Vec<(u64, String)> {
+        let mut said = Vec::new();
+        for (second, why) in (from..).zip(found) {
+            let now = Moment::from_millis(second * 1_000);
+            let target = target(1, Health::Critical);
+            schedule.hurry(&target.key, &target.id, now);
+            let due = schedule.poll_due(now).unwrap();
+            let verdict = schedule.handle(&due, &Err((*why).into()), now);
+            said.extend(verdict.map(|v| (second, v.reason.unwrap().into())));
+        }
+        said
+    }
+
+    #[test]
+    fn a_verdict_that_stands_for_another_reason_is_said_again_once_that_holds() {
+        let mut schedule = one(Health::Unknown);
+        let said = |second, why: &str| vec![(second, why.to_owned())];
+        assert_eq!(
+            reasons(&mut schedule, 1, &["refused"; 3]),
+            said(1, "refused")
+        );
+        assert_eq!(reasons(&mut schedule, 4, &["404"; 6]), said(5, "404"));
+        // The next no sooner than ten seconds after it; and then, if it still holds.
+        assert_eq!(reasons(&mut schedule, 10, &["500"; 9]), said(15, "500"));
+        // Two that take turns are none.
+        assert_eq!(
+            reasons(&mut schedule, 30, &["404", "500", "404", "503"]),
+            []
+        );
+        // What is known already is not said again, as long as it may be.
+        let long = |end| format!("{}{end}", "x".repeat(250));
+        let (long, same) = (long("a"), long("b"));
+        assert_eq!(
+            reasons(&mut schedule, 40, &[&long, &same]),
+            said(41, &long[..250])
+        );
+        assert_eq!(reasons(&mut schedule, 60, &[&long, &same, &same]), []);
+    }
+
+    #[test]
+    fn a_new_beginning_goes_by_the_reason_that_the_registry_holds() {
+        let held = |why: &str| Target {
+            reason: Some(why.into()),
+            ..target(1, Health::Critical)
+        };
+        let mut schedule = Schedule::new(1);
+        schedule.put(held("refused"), Moment::ZERO);
+        assert_eq!(reasons(&mut schedule, 1, &["refused"; 3]), []);
+        schedule.begin_anew(vec![held("404")], Moment::from_millis(4_000));
+        let said = reasons(&mut schedule, 5, &["refused"; 3]);
+        assert_eq!(said, [(6, "refused".to_owned())]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ async fn probed(address: SocketAddr, kind: CheckKind) -> Outcome {
         },
         health: Health::Unknown,
         role: None,
+        reason: None,
     };
     probe(&target, None).await
 }

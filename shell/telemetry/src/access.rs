@@ -12,8 +12,10 @@ use std::time::{Duration, SystemTime};
 use http::trace::write_hex;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use model::Counter;
 use serde::Serialize;
 
+use crate::sink::Sink;
 use crate::{AccessRecord, Record, Try, connection};
 
 /// Batches that may wait to be written, of up to 128 records each. More are lost, and counted.
@@ -47,12 +49,12 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the log and starts its thread.
+    /// Opens the log and starts its thread, which adds to `lost` what it cannot write.
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn start(format: Format, target: Target) -> io::Result<Self> {
-        let out = open(&target)?;
+    pub fn start(format: Format, target: Target, lost: Arc<Counter>) -> io::Result<Self> {
+        let out = Sink::new(open(&target)?, lost);
         let (to, records) = sync_channel(WAITING);
         let reopen = Arc::new(AtomicBool::new(false));
         let asked = reopen.clone();
@@ -86,10 +88,27 @@ enum Out {
 }
 
 impl Out {
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+    /// A file that was not rotated, only opened again, may end within a line.
+    fn is_empty(&self) -> bool {
         match self {
-            Self::Stdout => io::stdout().lock().write_all(text),
-            Self::File(file) => file.write_all(text),
+            Self::Stdout => false,
+            Self::File(file) => file.metadata().is_ok_and(|file| file.len() == 0),
+        }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout => io::stdout().write(text),
+            Self::File(file) => file.write(text),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout => io::stdout().flush(),
+            Self::File(file) => file.flush(),
         }
     }
 }
@@ -115,15 +134,15 @@ fn run(
     records: &Receiver<Vec<Record>>,
     format: Format,
     target: &Target,
-    mut out: Out,
+    mut out: Sink<Out>,
     reopen: &AtomicBool,
 ) {
     let mut text = Vec::new();
-    let mut failing = false;
     while let Ok(batch) = records.recv() {
         if reopen.swap(false, Relaxed) {
             match open(target) {
-                Ok(new) => out = new,
+                Ok(new) if new.is_empty() => out.begin(new),
+                Ok(same) => out.to = same,
                 Err(fault) => eprintln!("pointsman: {fault}; going on with the old file"),
             }
         }
@@ -142,17 +161,7 @@ fn run(
                 }
             }
         }
-        match out.write(&text) {
-            Ok(()) => failing = false,
-            // Once, not once a batch: a full disk would fill the error log too.
-            Err(fault) if !failing => {
-                failing = true;
-                eprintln!(
-                    "pointsman: the access log cannot be written: {fault}; records are lost until it can"
-                );
-            }
-            Err(_) => {}
-        }
+        out.write(&text);
     }
 }
 
@@ -479,11 +488,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn records_that_a_full_disk_does_not_take_are_counted() {
+        let lost = Arc::new(Counter::default());
+        let full = Target::File("/dev/full".into());
+        let log = AccessLog::start(Format::Json, full, lost.clone()).unwrap();
+        let batch = || vec![Record::Request(record()), Record::Request(record())];
+        log.sender().send(batch()).unwrap();
+        log.sender().send(batch()).unwrap();
+        log.finish();
+        assert_eq!(lost.value(), 4);
+    }
+
+    #[test]
     fn a_rotated_file_is_opened_again() {
         let dir = std::env::temp_dir().join(format!("pointsman-access-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("access.log");
-        let log = AccessLog::start(Format::Combined, Target::File(path.clone())).unwrap();
+        let target = Target::File(path.clone());
+        let log = AccessLog::start(Format::Combined, target, Arc::default()).unwrap();
         let sender = log.sender();
         sender.send(vec![Record::Request(record())]).unwrap();
         while std::fs::read(&path).unwrap().is_empty() {

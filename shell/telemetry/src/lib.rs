@@ -4,6 +4,7 @@ mod access;
 mod connection;
 mod exposition;
 mod record;
+mod sink;
 mod traces;
 
 pub use access::{AccessLog, Format, Target};

@@ -438,6 +438,39 @@ fn a_password_is_in_no_message_about_a_change() {
 }
 
 #[test]
+fn secrets_in_fields_are_in_no_message_about_a_change() {
+    let text = |n: &str| {
+        format!(
+            "[node]\nhash_secret = \"hidden-{n}\"\n[listener.web]\nbind = \"127.0.0.1:80\"\n[[listener.web.route]]\n\
+             service = \"a\"\nfilters.request_headers.set = {{ Authorization = \"hidden-{n}\", X-Shown = \"shown-{n}\" }}\n\
+             filters.request_headers.add = {{ cookie = \"hidden-{n}\", X-Api-Key = \"hidden\" }}\n\
+             [service.a]\ncheck = {{ http = \"/\", headers = {{ X-Probe = \"hidden-{n}\" }} }}"
+        )
+    };
+    let (old, new) = (text("old"), text("new"));
+    let config = |text: &str| parse_one(text).unwrap().config;
+    let said = |old: &str, new: &str| format!("{:?}", crate::diff(&config(old), &config(new)));
+    let changed = said(&old, &new);
+    assert!(
+        changed.contains("hash_secret") && changed.contains("X-Probe"),
+        "{changed}"
+    );
+    assert!(
+        changed.contains("shown-old") && changed.contains("shown-new"),
+        "{changed}"
+    );
+    for said in [changed, said("", &new), said(&old, "")] {
+        assert!(
+            said.contains("shown-") && !said.contains("hidden"),
+            "{said}"
+        );
+    }
+    assert_eq!(crate::diff(&config(&old), &config(&old)), []);
+    // Where they are asked for, they are shown.
+    assert!(config(&new).to_toml().contains("cookie\" = \"hidden-new"));
+}
+
+#[test]
 fn a_fault_is_one_line_whatever_is_in_its_key() {
     let faults = parse_one("[\"a\\nb\\u001b[2J\"]\nx = 1\n").unwrap_err();
     let shown = faults.0[0].to_string();

@@ -22,7 +22,8 @@ use crate::rt::{Sock, TimedOut, yield_now};
 /// as they come; no client waits for more than this.
 const WHOLE: u64 = 16 * 1024;
 
-/// The largest head taken from an instance; its field count has the same limit as a client's by default.
+/// The largest head taken from an instance; its field count has the same limit as a client's by default. The listener's limits
+/// are for strangers: whoever makes them narrower does not mean to refuse the answers of instances of his own.
 pub(super) const LIMITS: h1::Limits = h1::Limits {
     head: 32 * 1024,
     fields: 100,
