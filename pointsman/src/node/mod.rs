@@ -122,10 +122,7 @@ impl Node {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         // First what can fail for want of something outside, so that nothing has happened when it does.
-        let address = config.api.bind;
-        let api = listen(address)
-            .map_err(|cause| proxy::BindError { address, cause })
-            .context("the API cannot be served")?;
+        let api = listen(config.api.bind).context("the API cannot be served")?;
         let zookeeper = zookeeper::bind(&config).context("ZooKeeper's clients cannot be served")?;
         let certificates = Certificates::at(&config.node.data_dir).follow(&config)?;
         let files = Files::default().follow(&config)?;
@@ -349,15 +346,18 @@ impl Shared {
 /// `net.core.somaxconn`.
 const API_BACKLOG: u32 = 4_096;
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> Result<TcpListener, proxy::BindError> {
     let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
-    // Connections of an earlier process in TIME_WAIT must not keep us from starting.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(API_BACKLOG)
+    let listening = socket.and_then(|socket| {
+        // Connections of an earlier process in TIME_WAIT must not keep us from starting.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(API_BACKLOG)
+    });
+    listening.map_err(|cause| proxy::BindError { address, cause })
 }
 
 pub(crate) fn cores() -> usize {

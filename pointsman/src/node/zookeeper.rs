@@ -152,16 +152,14 @@ pub(super) fn bind(config: &Config) -> Result<Option<Bound>, proxy::BindError> {
     let Some(front) = &config.front.zookeeper else {
         return Ok(None);
     };
-    let listen =
-        |address| super::listen(address).map_err(|cause| proxy::BindError { address, cause });
     Ok(Some(Bound {
-        clients: listen(front.bind)?,
+        clients: super::listen(front.bind)?,
         secure: front
             .tls
             .as_ref()
-            .map(|_| listen(front.tls_bind))
+            .map(|_| super::listen(front.tls_bind))
             .transpose()?,
-        admin: front.admin.map(listen).transpose()?,
+        admin: front.admin.map(super::listen).transpose()?,
     }))
 }
 
