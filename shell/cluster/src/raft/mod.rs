@@ -15,7 +15,6 @@ mod propose;
 mod read;
 mod report;
 mod storage;
-mod stream;
 mod types;
 
 use std::sync::atomic::Ordering::Relaxed;

@@ -5,19 +5,16 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, Stream};
 use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption, stream_append_sequential};
+use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
 use registry::replication::{Ballot, Member, Request, Response};
 
 use super::machine::{Snapshot, SnapshotFile};
-use super::stream;
 use super::types::{RaftVote, Types, entry_id, log_id, raft_vote, vote};
 use crate::journal::Journal;
 use crate::node::lock;
@@ -64,13 +61,8 @@ pub(super) enum Use {
     Questions,
 }
 
-/// The answers to a stream of requests, or why there are none.
-type Appended<'s> =
-    Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>;
-
 /// A way to one node.
 pub(super) struct Client {
-    to: u64,
     link: Link,
     journal: Arc<Journal>,
 }
@@ -105,7 +97,6 @@ impl Network {
 
     fn client(&self, to: u64, member: &Member, what: Use) -> Client {
         Client {
-            to,
             link: self.link(to, member, what),
             journal: Arc::clone(&self.journal),
         }
@@ -229,18 +220,6 @@ impl RaftNetworkV2<Types> for Client {
             Response::HigherVote(vote) => AppendEntriesResponse::HigherVote(raft_vote(vote)),
             other => return Err(unexpected(&other).into()),
         })
-    }
-
-    fn stream_append<'s, S>(
-        &'s mut self,
-        input: S,
-        option: RPCOption,
-    ) -> BoxFuture<'s, Appended<'s>>
-    where
-        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
-    {
-        let needed = stream::needed(input, self.to);
-        stream_append_sequential(self, needed, option)
     }
 
     async fn vote(
