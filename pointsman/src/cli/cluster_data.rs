@@ -1,8 +1,8 @@
 //! `cluster snapshot|restore|recover|wipe`.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Write, copy, stdout};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -27,6 +27,9 @@ pub(super) fn snapshot(file: &Path, remote: &Remote) -> anyhow::Result<ExitCode>
     let mut private = File::options();
     private.write(true).create(true).truncate(true).mode(0o600);
     let mut out = private.open(part).with_context(place)?;
+    // One that an earlier try has left may be for all to read.
+    out.set_permissions(Permissions::from_mode(0o600))
+        .with_context(place)?;
     let bytes = copy(&mut from, &mut out).context("the snapshot broke off")?;
     out.sync_all().with_context(place)?;
     let checked = rescue::verify(File::open(part).with_context(place)?);

@@ -32,6 +32,8 @@ pub(crate) async fn register(
     let before = before.map(|record| &record.instance);
     let instance = parse(&whole.bytes, &mut input.faults)
         .and_then(|node| registration::read(&node, id, (lease, before), &mut input.faults));
+    // Held on, it would have to be copied whole to be changed.
+    drop(service);
     input.finish()?;
     let (Some(key), Some(instance)) = (key, instance) else {
         return Err(incomplete());
