@@ -5,7 +5,7 @@ use model::Moment;
 use super::PREFACE;
 use super::code::Code;
 use super::connection::{Connection, Drain, Settings, Side};
-use super::frame::{number, setting};
+use super::frame::{self, number, setting};
 use super::receive::Outcome;
 use super::stream::{Ending, Key, Lost, Stream};
 use super::{Closing, Event};
@@ -44,7 +44,7 @@ impl Connection {
         match self.side {
             Side::Client { most, .. } if !self.is_leaving() && !self.is_full() => {
                 let most = most.min(self.settings.max_streams) as usize;
-                most.saturating_sub(self.streams.open_len())
+                most.saturating_sub(self.streams.open_len() + self.pace.held())
             }
             _ => 0,
         }
@@ -159,9 +159,20 @@ impl Connection {
             // asked for, of which servers bear only so many.
             let id = stream.id;
             self.streams.close(id, Ending::Ours);
-        } else if self.reset(key, Code::Cancel) {
+        } else if !stream.reset && !stream.is_whole() {
+            self.call_off(key);
             self.count_reset(now);
         }
+    }
+
+    /// Breaks a request off: where an answer has come at once, else no faster than servers bear.
+    fn call_off(&mut self, key: Key) {
+        let stream = self.streams.look(key);
+        match stream.headed {
+            true => frame::write_reset(stream.id, Code::Cancel, &mut self.output),
+            false => self.pace.reset(stream.id, &mut self.output),
+        }
+        self.broken_off(key, Ending::Ours);
     }
 }
 

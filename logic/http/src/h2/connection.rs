@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::code::Code;
 use super::frame::{self, MAX_PAYLOAD, setting};
 use super::hpack::Decoder;
+use super::pace::Pace;
 use super::stream::{Key, Spare, Streams};
 use crate::h1::Limits;
 
@@ -158,6 +159,7 @@ pub struct Connection {
     /// Streams that wait for room, in the order in which they came.
     pub(super) blocked: VecDeque<Key>,
     pub(super) resets: Budget,
+    pub(super) pace: Pace,
     pub(super) noise: Budget,
     pub(super) drain: Drain,
     over: Option<Closing>,
@@ -221,6 +223,7 @@ impl Connection {
             spare: Spare::default(),
             blocked: VecDeque::new(),
             resets: Budget::new(resets.0, resets.1, now),
+            pace: Pace::default(),
             noise: Budget::new(NOISE.0, NOISE.1, now),
             drain: Drain::No,
             over: None,
@@ -403,6 +406,7 @@ impl Connection {
         self.streams.reset_all(self.is_client(), malformed);
         self.blocked.clear();
         self.block = None;
+        self.pace.clear();
     }
 
     /// How many bytes of DATA may be added to the output on a stream that has this much room.

@@ -14,6 +14,7 @@ mod connection;
 mod frame;
 mod head;
 mod hpack;
+mod pace;
 mod receive;
 mod request;
 mod response;

@@ -415,10 +415,11 @@ impl Connection {
 
     fn peer_settings(&mut self, frame: Frame, payload: &[u8], now: Moment) -> Outcome {
         if frame.has(flag::ACK) {
-            return match payload.is_empty() {
-                true => self.quiet(now),
-                false => Err(Code::FrameSize),
-            };
+            if !payload.is_empty() {
+                return Err(Code::FrameSize);
+            }
+            self.pace.acknowledged(&mut self.output);
+            return self.quiet(now);
         }
         if !payload.len().is_multiple_of(6) {
             return Err(Code::FrameSize);

@@ -16,8 +16,14 @@ impl Server {
         let mut server = Self::silent();
         let settings = [&3u16.to_be_bytes()[..], &streams.to_be_bytes()].concat();
         assert_eq!(server.send(&made(kind::SETTINGS, 0, 0, &settings)), []);
+        server.acknowledge();
         server.got();
         server
+    }
+
+    /// Has read what was sent so far.
+    fn acknowledge(&mut self) {
+        assert_eq!(self.send(&made(kind::SETTINGS, flag::ACK, 0, &[])), []);
     }
 
     fn silent() -> Self {
@@ -223,13 +229,15 @@ fn a_refusal_is_no_other_reset() {
 fn where_much_was_broken_off_nothing_more_begins_and_what_goes_on_ends_well() {
     let mut server = Server::taking(100);
     let stays = server.get();
-    let mut broken = 0;
+    let (mut broken, mut said) = (0, 0);
     while !server.machine.is_leaving() {
         let key = server.get();
         server.machine.release(key, Code::Cancel, server.now);
         broken += 1;
+        said += server.ends().len();
+        server.acknowledge();
     }
-    assert_eq!((broken, server.ends().len()), (65, 65));
+    assert_eq!((broken, said + server.ends().len()), (65, 65));
     assert_eq!(server.machine.vacancies(), 0);
     assert_eq!(server.machine.over(), None);
     server.send(&answer(1, true, "200", &[]));
@@ -240,6 +248,37 @@ fn where_much_was_broken_off_nothing_more_begins_and_what_goes_on_ends_well() {
 }
 
 #[test]
+fn what_the_server_may_not_have_looked_at_is_broken_off_ten_at_a_time() {
+    let mut server = Server::taking(100);
+    let answered = server.get();
+    server.send(&answer(1, false, "200", &[]));
+    for _ in 0..14 {
+        let key = server.get();
+        server.machine.release(key, Code::Cancel, server.now);
+    }
+    let got = server.got();
+    let at_once = got.iter().filter(|frame| frame.0 == kind::RST_STREAM);
+    assert_eq!(
+        at_once.map(|frame| frame.2).collect::<Vec<_>>(),
+        [3, 5, 7, 9, 11, 13, 15, 17, 19, 21]
+    );
+    let asks = got.iter().filter(|frame| frame.0 == kind::SETTINGS);
+    assert_eq!(asks.map(|frame| frame.3.len()).collect::<Vec<_>>(), [0]);
+    // Those that wait are open for the server, and nobody else's request is begun in their place.
+    let others = SETTINGS.max_streams as usize - 1;
+    assert_eq!(server.machine.vacancies(), others - 4);
+    // What it still says of them is for nobody.
+    assert_eq!(server.send(&answer(23, true, "200", &[])), []);
+    // Whose answer has begun was looked at.
+    server.machine.release(answered, Code::Cancel, server.now);
+    assert_eq!(server.ends(), [(1, Code::Cancel as u32)]);
+    server.acknowledge();
+    let cancelled = [23, 25, 27, 29].map(|stream| (stream, Code::Cancel as u32));
+    assert_eq!(server.ends(), cancelled);
+    assert_eq!(server.machine.vacancies(), others + 1);
+}
+
+#[test]
 fn a_few_that_are_broken_off_each_second_and_answers_that_are_whole_leave_a_connection_as_it_is() {
     let mut server = Server::taking(100);
     for second in 0..500 {
@@ -247,6 +286,7 @@ fn a_few_that_are_broken_off_each_second_and_answers_that_are_whole_leave_a_conn
         for _ in 0..3 {
             let key = server.get();
             server.machine.release(key, Code::Cancel, server.now);
+            server.acknowledge();
         }
         for _ in 0..100 {
             let key = server.get();
@@ -383,6 +423,7 @@ fn a_server_that_makes_work_is_left() {
             server.now = Moment::from_millis(if n < 60 { 1_000 } else { 4_000 });
             let key = server.get();
             server.machine.release(key, Code::Cancel, server.now);
+            server.acknowledge();
         }
         let key = server.get();
         server.send(&answer(141, false, "200", &[]));
