@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use clap::Args;
-use proxy::rt::{Accepted, Executor, Handle, Listener, Reactor, Sock};
+use proxy::rt::{Accepted, Executor, Handle, Listener, Reactor, Sock, race};
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -68,7 +68,6 @@ async fn accept(handle: Handle, listener: Listener, to: SocketAddr, tls: Tls) {
     }
 }
 
-/// One message each way in turn, as requests and small answers come.
 async fn relay(mut client: Sock, to: SocketAddr, tls: Tls, scratch: Rc<RefCell<Vec<u8>>>) {
     if let Some(config) = tls
         && client.accept_tls(config, Vec::new()).await.is_err()
@@ -78,22 +77,29 @@ async fn relay(mut client: Sock, to: SocketAddr, tls: Tls, scratch: Rc<RefCell<V
     let Ok(origin) = Sock::connect(client.reactor(), to).await else {
         return;
     };
-    while pass(&client, &origin, &scratch).await.is_some()
-        && pass(&origin, &client, &scratch).await.is_some()
-    {}
+    race(
+        pass(&client, &origin, &scratch),
+        pass(&origin, &client, &scratch),
+    )
+    .await;
 }
 
-/// Passes on what is read at once; `None` at the end.
+/// Passes on what comes, as it comes, until it ends or breaks.
 async fn pass(from: &Sock, to: &Sock, scratch: &RefCell<Vec<u8>>) -> Option<()> {
     loop {
+        from.readable().await.ok()?;
         let read = from.try_recv(&mut scratch.borrow_mut());
-        match read.ok()? {
-            Some(0) => return None,
-            Some(n) => {
-                let sent = to.try_send(&scratch.borrow()[..n]);
-                return (sent.ok()? == n).then_some(());
-            }
-            None => from.readable().await.ok()?,
-        }
+        let Some(n) = read.ok()? else { continue };
+        let sent = to.try_send(&scratch.borrow()[..n]).ok()?;
+        let rest = scratch.borrow()[sent..n].to_vec();
+        send(to, &rest).await.filter(|()| n > 0)?;
     }
+}
+
+async fn send(to: &Sock, mut rest: &[u8]) -> Option<()> {
+    while !rest.is_empty() {
+        to.writable().await.ok()?;
+        rest = &rest[to.try_send(rest).ok()?..];
+    }
+    Some(())
 }

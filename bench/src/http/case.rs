@@ -208,11 +208,12 @@ impl Case {
         if self.many != contender.many {
             return false;
         }
-        match self.large || self.close || self.handshake.is_some() {
-            // The relay knows neither where a message ends nor that a connection should.
-            true => !contender.floor && (self.large || !contender.only_large),
-            false => !contender.only_large,
+        if self.large {
+            return !contender.only_small;
         }
+        // The relay knows neither where a message ends nor that a connection should.
+        let floor = contender.floor && (self.close || self.handshake.is_some());
+        !floor && !contender.only_large
     }
 
     /// What is asked for.

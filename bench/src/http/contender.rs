@@ -20,6 +20,8 @@ pub(super) struct Contender {
     pub(super) address: SocketAddr,
     /// Its settings are for large answers; with small ones it is not run.
     pub(super) only_large: bool,
+    /// There are better ways for large answers than to copy them, as it does.
+    pub(super) only_small: bool,
     /// It speaks HTTP/2 to its instance.
     pub(super) many: bool,
     /// It is no proxy that anybody would run, but shows what none can go below.
@@ -118,6 +120,7 @@ fn ours(
         configuration,
         address,
         only_large: false,
+        only_small: false,
         floor: false,
         many: origin.many,
         program,
@@ -148,6 +151,7 @@ fn relay(origin: SocketAddr, tls: Option<&Certificate>) -> anyhow::Result<Conten
         configuration: String::new(),
         address,
         only_large: false,
+        only_small: tls.is_none(),
         floor: true,
         many: false,
         program: std::env::current_exe()?,
@@ -171,6 +175,7 @@ fn nginx(
         configuration,
         address,
         only_large: false,
+        only_small: false,
         floor: false,
         many: origin.many,
         program,
@@ -197,6 +202,7 @@ fn haproxy(
         configuration,
         address,
         only_large: variant.only_large,
+        only_small: false,
         floor: false,
         many: origin.many,
         program: program.into(),
