@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Files;
 use super::check::load;
-use crate::node::{Node, cores};
+use crate::node::{Node, cores, reach};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -80,6 +80,9 @@ async fn serve(
     }
     for (name, address) in node.shared().bound() {
         eprintln!("  listener  {name} on {address}");
+    }
+    if let Some(warning) = reach::warning(node.api()) {
+        eprintln!("pointsman: {warning}");
     }
     // The last line, so that whoever waits for it has read the addresses.
     eprintln!("pointsman: serving");

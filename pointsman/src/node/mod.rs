@@ -16,6 +16,7 @@ mod metrics;
 mod metrics_aside;
 mod names;
 mod project;
+pub(crate) mod reach;
 mod session_key;
 mod spread;
 mod statics;
@@ -447,6 +448,7 @@ fn serve_api(
 fn spawn_tasks(
     shared: &Arc<Shared>,
     seen: Revision,
+        names: reach::names(config, config.api.bind),
     reports: Reports,
     suspected: mpsc::Receiver<Suspect>,
 ) -> Vec<JoinHandle<()>> {

@@ -273,7 +273,7 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(ids(node), ["a"]);
     let mut watch = Connection::open(node.api);
-    watch.send("GET /v1/services/s/watch HTTP/1.1\r\nHost: a\r\n\r\n");
+    watch.send("GET /v1/services/s/watch HTTP/1.1\r\nHost: localhost\r\n\r\n");
     until("advice", || {
         let said = pointsman(["cluster", "status", "--api", &node.url()]);
         let text = String::from_utf8_lossy(&said.stdout).into_owned();

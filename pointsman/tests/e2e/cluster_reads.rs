@@ -234,7 +234,7 @@ fn no_read_breaks_its_promise_while_nodes_are_killed_stopped_and_told_to_lead() 
                         return n;
                     }
                     let request = format!(
-                        "PUT /v1/services/s/instances/w-{n} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+                        "PUT /v1/services/s/instances/w-{n} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                         body.len()
                     );

@@ -118,7 +118,7 @@ async fn a_shutdown_answers_polls_and_refuses_nothing_halfway() {
     server.put("shop", "a").await;
     let address = server.address;
     let poll = tokio::spawn(async move {
-        let request = "GET /v1/services/shop?after=1&wait=5m HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request = "GET /v1/services/shop?after=1&wait=5m HTTP/1.1\r\nHost: [::1]\r\n\r\n";
         super::wire::exchange(address, request.into()).await
     });
     sleep(Duration::from_millis(100)).await;
