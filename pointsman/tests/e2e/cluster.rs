@@ -344,6 +344,40 @@ fn nodes_with_certificates_of_their_authority_trust_each_other_and_nobody_else()
 }
 
 #[test]
+fn a_node_whose_certificate_the_others_cannot_take_says_so_and_what_to_do() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let tls = "cert = \"${HOME}/node.pem\"\nkey = \"${HOME}/node.key\"\nca = \"${HOME}/ca.pem\"\n";
+    let cluster = Cluster::new(tls, |home| {
+        let name = home.environment("NODE");
+        let identity = match &*name {
+            "n2" => authority.sign(&["10.0.0.9"]),
+            "n3" => other.sign(&["127.0.0.1"]),
+            _ => authority.sign(&["127.0.0.1"]),
+        };
+        identity.write(home, "node");
+        std::fs::write(home.path().join("ca.pem"), &authority.pem).expect("a file");
+    });
+    let status = |name: &str| {
+        let api = cluster.nodes[name].url();
+        let output = pointsman(["cluster", "status", "--api", &api]);
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for (name, why) in [
+        (
+            "n2",
+            "the others reach this node as 127.0.0.1; make it anew with that in its subjectAltName",
+        ),
+        ("n3", "no authority in [cluster] ca has signed it"),
+    ] {
+        cluster.nodes[name].said().until_line(why);
+        let told = status(name);
+        assert!(told.contains("node.pem") && told.contains(why), "{told}");
+        assert!(!told.contains("of the 0 voters"), "{told}");
+    }
+    assert!(!status("n1").contains("may refuse this node's certificate"));
+}
+
+#[test]
 fn what_a_cluster_cannot_be_is_refused_with_what_to_do() {
     let peers = "peers = { a = \"127.0.0.1:7071\", b = \"127.0.0.1:7072\" }\ntoken = \"a secret of the test\"\n";
     for (config, said) in [
