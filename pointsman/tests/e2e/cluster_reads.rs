@@ -190,7 +190,7 @@ fn ask(
         };
         let answer = Connection::try_open(api).ok().and_then(|mut connection| {
             let path = format!("/v1/services/s{demand}");
-            connection.try_get("a", &path).ok()
+            connection.try_get("localhost", &path).ok()
         });
         let Some(answer) = answer.filter(|answer| answer.status == 200) else {
             std::thread::sleep(Duration::from_millis(5));

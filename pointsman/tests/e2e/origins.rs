@@ -268,10 +268,11 @@ fn a_client_learns_nothing_of_where_instances_are_or_what_the_system_says_of_the
     let node = before(plain.port(), "tls = {}");
     let refused = get(node.web(), "/");
     assert_eq!(refused.text(), "502: no connection to the instance\n");
-    // Whoever keeps the node sees where it was.
+    // Whoever keeps the node sees where it was, and what was said.
     let line = node.logged().until_line("connect_failed");
-    assert!(
-        line.contains(&format!("127.0.0.1:{}", plain.port())),
-        "{line}"
-    );
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    let attempt = &line["tries"][0];
+    assert_eq!(attempt["address"], format!("127.0.0.1:{}", plain.port()));
+    let why = attempt["why"].as_str().expect("a text");
+    assert!(why.contains("corrupt message"), "{why}");
 }

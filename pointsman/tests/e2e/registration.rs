@@ -300,7 +300,8 @@ impl Watch {
     fn begin(api: &std::net::SocketAddr, service: &str, last: Option<u64>) -> Self {
         let mut connection = Connection::open(*api);
         let last = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
-        let head = format!("GET /v1/services/{service}/watch HTTP/1.0\r\nHost: localhost\r\n{last}\r\n");
+        let head =
+            format!("GET /v1/services/{service}/watch HTTP/1.0\r\nHost: localhost\r\n{last}\r\n");
         connection.send(head);
         assert_eq!(connection.try_head().expect("an answer").status, 200);
         Self(connection)

@@ -288,7 +288,7 @@ fn pair(
 ) -> anyhow::Result<(CertifiedKey, Shown)> {
     let chain = certificates(cert, cert_name)?;
     let shown = read_certificate(&chain[0], files).with_context(|| {
-        format!("{cert_name}: the first certificate cannot be read; make it anew")
+        format!("{cert_name}: the first certificate cannot be used; make it anew")
     })?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|fault| {
         anyhow!("{key_name} has no private key in it that can be used: {fault}; it should be PEM, not encrypted")
