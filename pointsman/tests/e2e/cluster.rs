@@ -373,6 +373,12 @@ fn a_node_whose_certificate_the_others_cannot_take_says_so_and_what_to_do() {
         let told = status(name);
         assert!(told.contains("node.pem") && told.contains(why), "{told}");
         assert!(!told.contains("of the 0 voters"), "{told}");
+        // Nor is it the other that was refused.
+        until("what the others say of it", || {
+            let told = status(name);
+            told.contains("did not take the certificate of this node")
+                .then_some(())
+        });
     }
     assert!(!status("n1").contains("may refuse this node's certificate"));
 }
