@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ByteSize, Secret, ServiceKey};
+use model::{ByteSize, HostPattern, Secret, ServiceKey};
 
 use crate::cluster::Cluster;
 use crate::declare::declare;
@@ -97,6 +97,12 @@ declare! {
     pub struct Api {
         /// The address it listens on.
         bind: SocketAddr => default(Api::DEFAULT_BIND).restart(),
+        /// The host names that it answers to, such as `"registry.internal"` or `"*.internal"`, besides addresses, `localhost`, and
+        /// `cluster.advertise_api`; `"*"` stands for all. Of a web page whose own name was led here (DNS rebinding), nothing but that
+        /// name shows.
+        // A page reaches by its visitor's browser what is bound to loopback, and hardly anybody else has another name for it. Further
+        // out, programs go by names that are in no configuration.
+        names: Option<Vec<HostPattern>> => absent("none where it is bound to loopback, else all").restart(),
         /// The longest body of a request.
         // A registration takes hundreds of bytes; a batch of ten thousand heartbeats fits.
         max_body: ByteSize => default(ByteSize(1 << 20)).within(ByteSize(1 << 10)..=ByteSize(1 << 30)).restart(),

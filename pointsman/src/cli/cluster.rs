@@ -305,11 +305,15 @@ fn advice(answer: &Value) -> Vec<String> {
     if let Some(trouble) = answer["trouble"].as_str() {
         advice.push(trouble.to_owned());
     } else if answer["leader"].is_null() {
-        let voters = nodes(answer).filter(|node| node["votes"] == true).count();
-        advice.push(format!(
-            "no node leads, so nothing can be written: {} of the {voters} voters must run and reach each other",
-            voters / 2 + 1
-        ));
+        advice.push(match nodes(answer).filter(|node| node["votes"] == true).count() {
+            0 => "this node knows of no cluster yet: it must reach those in [cluster] peers or join, and they must reach it; if they \
+                  run, what keeps them apart is in the status and the messages of both sides"
+                .into(),
+            voters => format!(
+                "no node leads, so nothing can be written: {} of the {voters} voters must run and reach each other",
+                voters / 2 + 1
+            ),
+        });
     }
     for node in nodes(answer) {
         let name = node["name"].as_str().unwrap_or("-");

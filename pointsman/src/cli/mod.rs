@@ -17,9 +17,10 @@ pub(crate) use output::Palette;
 pub(crate) use serve::runtime;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::demo;
@@ -66,8 +67,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write those of all commands into a directory
+    Man {
+        /// The directory, such as /usr/local/share/man/man1; there, the page of each command is a file that the others refer to
+        directory: Option<PathBuf>,
+    },
 }
 
 /// How commands reach a node.
@@ -117,7 +121,7 @@ pub(crate) fn run() -> ExitCode {
             clap_complete::generate(shell, &mut command, "pointsman", &mut script);
             print(&script)
         }
-        Command::Man => manual(),
+        Command::Man { directory } => manual(directory.as_deref()),
     };
     match outcome {
         Ok(code) => code,
@@ -130,7 +134,12 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn manual() -> anyhow::Result<ExitCode> {
+fn manual(directory: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if let Some(directory) = directory {
+        clap_mangen::generate_to(Cli::command(), directory)
+            .with_context(|| format!("the pages cannot be written into {}", directory.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page)?;
     print(&page)

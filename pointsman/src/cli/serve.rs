@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Files;
 use super::check::load;
-use crate::node::{Node, cores};
+use crate::node::{Node, Reconfigured, cores, reach};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -81,6 +81,9 @@ async fn serve(
     for (name, address) in node.shared().bound() {
         eprintln!("  listener  {name} on {address}");
     }
+    if let Some(warning) = reach::warning(node.api()) {
+        eprintln!("pointsman: {warning}");
+    }
     // The last line, so that whoever waits for it has read the addresses.
     eprintln!("pointsman: serving");
     loop {
@@ -122,13 +125,19 @@ async fn reload(node: &Node, files: &Files) {
         eprintln!("{warning}");
     }
     match node.reconfigure(config).await {
-        Ok(changes) if changes.is_empty() => eprintln!("pointsman: the configuration is unchanged"),
-        Ok(changes) => {
-            eprintln!("pointsman: the configuration has changed");
+        Ok(Reconfigured { changed, changes }) => {
+            match (changed, changes.is_empty()) {
+                (true, _) => eprintln!("pointsman: the configuration has changed"),
+                (false, false) => eprintln!("pointsman: what runs differs from the configuration"),
+                (false, true) => {}
+            }
             for change in changes {
                 eprintln!("  {change}");
             }
-            eprintln!("pointsman: the new configuration is in effect");
+            match changed {
+                true => eprintln!("pointsman: the new configuration is in effect"),
+                false => eprintln!("pointsman: the configuration is unchanged"),
+            }
         }
         Err(fault) => eprintln!("pointsman: {fault:#}\npointsman: the running configuration stays"),
     }

@@ -35,13 +35,16 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
         return Ok(None);
     };
     let node = fitting_name(config)?;
-    let tls = cluster.tls.as_ref().map(load::peers).transpose();
     let joins = !cluster.join.is_empty();
     let peers = cluster.peers.iter().filter(|_| !joins);
     let address = match (&cluster.advertise, cluster.peers.get(node.as_str())) {
         (Some(address), _) | (None, Some(address)) => address.to_string(),
         (None, None) => cluster.bind.to_string(),
     };
+    let tls = cluster
+        .tls
+        .as_ref()
+        .map(|files| load::peers(files, &address));
     Ok(Some(ClusterOptions {
         node,
         name: cluster.name.to_string(),
@@ -52,7 +55,7 @@ pub(super) fn options(config: &Config) -> anyhow::Result<Option<ClusterOptions>>
             .collect(),
         join: cluster.join.iter().map(ToString::to_string).collect(),
         address,
-        tls: tls.map_err(at("cluster"))?,
+        tls: tls.transpose().map_err(at("cluster"))?,
         format: registry::FORMAT,
     }))
 }

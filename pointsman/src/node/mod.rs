@@ -16,6 +16,7 @@ mod metrics;
 mod metrics_aside;
 mod names;
 mod project;
+pub(crate) mod reach;
 mod session_key;
 mod spread;
 mod statics;
@@ -55,6 +56,8 @@ use traffic::Picks;
 /// A running node.
 pub(crate) struct Node {
     shared: Arc<Shared>,
+    /// What it was started with.
+    begun: Arc<Config>,
     api: SocketAddr,
     api_stop: oneshot::Sender<()>,
     api_task: JoinHandle<()>,
@@ -115,6 +118,14 @@ impl Shared {
         let addresses = bound.iter().map(|(name, (_, at))| (name.clone(), *at));
         addresses.collect()
     }
+}
+
+/// What became of a reload.
+pub(crate) struct Reconfigured {
+    /// Whether the configuration is another than at the last reload.
+    pub(crate) changed: bool,
+    /// What has changed since then and holds now; and what differs from what runs and will hold after the next start.
+    pub(crate) changes: Vec<config::Change>,
 }
 
 impl Node {
@@ -178,6 +189,7 @@ impl Node {
         tasks.extend(projecting);
         Ok(Self {
             shared,
+            begun: config,
             api: api_address,
             api_stop,
             api_task,
@@ -218,17 +230,30 @@ impl Node {
         }
     }
 
-    /// Takes over a new configuration, without interrupting anything; returns what changed.
-    pub(crate) async fn reconfigure(&self, new: Config) -> anyhow::Result<Vec<config::Change>> {
+    /// Takes over a new configuration, without interrupting anything.
+    pub(crate) async fn reconfigure(&self, new: Config) -> anyhow::Result<Reconfigured> {
         let (old, old_files) = {
             let tables = self.shared.tables();
             (tables.config().clone(), tables.files().clone())
         };
-        let changes = config::diff(&old, &new);
-        if changes.is_empty() {
-            return Ok(changes);
+        let mut changes = config::diff(&old, &new);
+        let changed = !changes.is_empty();
+        changes.retain(|change| !change.restart);
+        // Whatever files have come and gone in between, this is what a start would change.
+        let pending = config::diff(&self.begun, &new).into_iter();
+        changes.extend(pending.filter(|change| change.restart));
+        if changed {
+            self.take_over(Arc::new(new), old, old_files).await?;
         }
-        let new = Arc::new(new);
+        Ok(Reconfigured { changed, changes })
+    }
+
+    async fn take_over(
+        &self,
+        new: Arc<Config>,
+        old: Arc<Config>,
+        old_files: Files,
+    ) -> anyhow::Result<()> {
         // Before anything says that TLS is spoken; what was needed before is there as long as the next change.
         let certificates = self.shared.certificates().follow(&new)?;
         let files = old_files.follow(&new)?;
@@ -257,7 +282,7 @@ impl Node {
         self.shared.remove_statics(&new).await?;
         self.shared.sync_checks(&old, &new).await?;
         self.shared.refresh_all();
-        Ok(changes)
+        Ok(())
     }
 
     /// Stops: no new connections, requests in progress finish within the drain timeout, the registry's
@@ -423,6 +448,7 @@ fn serve_api(
     stopped: oneshot::Receiver<()>,
 ) -> JoinHandle<()> {
     let options = fronts::http::Options {
+        names: reach::names(config, config.api.bind),
         default_lease: model::Lease {
             ttl: config.registry.lease_ttl,
             grace: config.registry.lease_grace,

@@ -84,7 +84,7 @@ impl Guests {
 }
 
 /// Where clients reach this node's API, if that can be known.
-fn advertised(config: &Config) -> Option<Box<str>> {
+pub(super) fn advertised(config: &Config) -> Option<Box<str>> {
     let cluster = config.cluster.as_ref()?;
     if let Some(api) = &cluster.advertise_api {
         return Some(api.clone());

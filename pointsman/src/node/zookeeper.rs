@@ -195,7 +195,8 @@ pub(super) fn start(
     let projecting = tokio::spawn(project::run(shared.clone(), projection));
     if let Some(admin) = bound.admin {
         // Ends with the process: its answers are for people and monitors.
-        tokio::spawn(serve_admin(admin, &front));
+        let names = super::reach::names(config, admin.local_addr()?);
+        tokio::spawn(serve_admin(admin, &front, names));
     }
     Ok((front, projecting))
 }

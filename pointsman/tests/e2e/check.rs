@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use crate::harness::{Home, pointsman};
@@ -11,7 +15,8 @@ use crate::tls::Authority;
 fn home() -> Home {
     let home = Home::new("");
     let authority = Authority::new();
-    authority.sign(&["a.example"]).write(&home, "good");
+    let good = authority.sign(&["a.example"]);
+    good.write(&home, "good");
     let other = authority.sign(&["b.example"]);
     other.write(&home, "other");
     let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
@@ -19,8 +24,21 @@ fn home() -> Home {
     write("garbage", "none of what is looked for");
     let sealed = other.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     write("sealed.key", &sealed);
+    write("first.pem", &of_version_1(&good.cert));
     std::fs::create_dir(home.path().join("directory")).unwrap();
     home
+}
+
+/// A certificate, PEM, that says that it is of version 1. Its signature does not fit any more, which nobody looks at here.
+fn of_version_1(pem: &str) -> String {
+    let mut der = CertificateDer::from_pem_slice(pem.as_bytes())
+        .unwrap()
+        .to_vec();
+    // `[0] { INTEGER 2 }`, the first field of what is signed (RFC 5280, section 4.1).
+    let version = der.windows(5).position(|w| w == [0xa0, 3, 2, 1, 2]);
+    der[version.unwrap() + 4] = 0;
+    let text = STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
 /// A listener with this beside its protocol.
@@ -77,6 +95,7 @@ fn certificates_that_a_listener_could_not_use_are_found() {
         ("good.pem", "garbage", "garbage has no private key in it"),
         ("good.pem", "other.key", "is not the key of the certificate"),
         ("good.pem", "sealed.key", "not encrypted"),
+        ("first.pem", "good.key", "it is of X.509 version 1"),
         ("directory", "good.key", "directory is no file"),
     ] {
         let one = certificates(&format!("{{ cert = \"DIR/{cert}\", key = \"DIR/{key}\" }}"));

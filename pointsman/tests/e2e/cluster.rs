@@ -273,7 +273,7 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(ids(node), ["a"]);
     let mut watch = Connection::open(node.api);
-    watch.send("GET /v1/services/s/watch HTTP/1.1\r\nHost: a\r\n\r\n");
+    watch.send("GET /v1/services/s/watch HTTP/1.1\r\nHost: localhost\r\n\r\n");
     until("advice", || {
         let said = pointsman(["cluster", "status", "--api", &node.url()]);
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
@@ -341,6 +341,46 @@ fn nodes_with_certificates_of_their_authority_trust_each_other_and_nobody_else()
         refused.any(|why| why.contains("was refused")).then_some(())
     });
     assert_eq!(leader_of(&stranger), None);
+}
+
+#[test]
+fn a_node_whose_certificate_the_others_cannot_take_says_so_and_what_to_do() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let tls = "cert = \"${HOME}/node.pem\"\nkey = \"${HOME}/node.key\"\nca = \"${HOME}/ca.pem\"\n";
+    let cluster = Cluster::new(tls, |home| {
+        let name = home.environment("NODE");
+        let identity = match &*name {
+            "n2" => authority.sign(&["10.0.0.9"]),
+            "n3" => other.sign(&["127.0.0.1"]),
+            _ => authority.sign(&["127.0.0.1"]),
+        };
+        identity.write(home, "node");
+        std::fs::write(home.path().join("ca.pem"), &authority.pem).expect("a file");
+    });
+    let status = |name: &str| {
+        let api = cluster.nodes[name].url();
+        let output = pointsman(["cluster", "status", "--api", &api]);
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for (name, why) in [
+        (
+            "n2",
+            "the others reach this node as 127.0.0.1; make it anew with that in its subjectAltName",
+        ),
+        ("n3", "no authority in [cluster] ca has signed it"),
+    ] {
+        cluster.nodes[name].said().until_line(why);
+        let told = status(name);
+        assert!(told.contains("node.pem") && told.contains(why), "{told}");
+        assert!(!told.contains("of the 0 voters"), "{told}");
+        // Nor is it the other that was refused.
+        until("what the others say of it", || {
+            let told = status(name);
+            told.contains("did not take the certificate of this node")
+                .then_some(())
+        });
+    }
+    assert!(!status("n1").contains("may refuse this node's certificate"));
 }
 
 #[test]

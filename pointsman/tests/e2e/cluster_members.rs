@@ -58,7 +58,7 @@ fn a_leader_that_is_told_to_stop_hands_over_first_and_no_write_fails() {
                     let answer = request(
                         api,
                         format!(
-                            "PUT /v1/services/s/instances/i-{round}-{n} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+                            "PUT /v1/services/s/instances/i-{round}-{n} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                             body.len()
                         ),

@@ -190,7 +190,7 @@ fn ask(
         };
         let answer = Connection::try_open(api).ok().and_then(|mut connection| {
             let path = format!("/v1/services/s{demand}");
-            connection.try_get("a", &path).ok()
+            connection.try_get("localhost", &path).ok()
         });
         let Some(answer) = answer.filter(|answer| answer.status == 200) else {
             std::thread::sleep(Duration::from_millis(5));
@@ -234,7 +234,7 @@ fn no_read_breaks_its_promise_while_nodes_are_killed_stopped_and_told_to_lead() 
                         return n;
                     }
                     let request = format!(
-                        "PUT /v1/services/s/instances/w-{n} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+                        "PUT /v1/services/s/instances/w-{n} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                         body.len()
                     );

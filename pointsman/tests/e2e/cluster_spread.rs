@@ -131,7 +131,7 @@ fn open_watch(api: SocketAddr, query: &str, last: Option<u64>) -> Connection {
     let mut watch = Connection::open(api);
     let last = last.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
     watch.send(format!(
-        "GET /v1/services/s/watch{query} HTTP/1.0\r\nHost: a\r\n{last}\r\n"
+        "GET /v1/services/s/watch{query} HTTP/1.0\r\nHost: localhost\r\n{last}\r\n"
     ));
     watch
 }

@@ -453,3 +453,24 @@ fn the_demo_judges_itself() {
         "{found}"
     );
 }
+
+#[test]
+fn every_page_that_a_manual_page_refers_to_is_there() {
+    let directory = Directory::new();
+    let at = directory.path().display().to_string();
+    let output = pointsman(["man", &at]);
+    assert!(output.status.success(), "{output:?}");
+    let read = |name: &str| std::fs::read_to_string(directory.path().join(name));
+    let mut open = vec!["pointsman.1".to_owned()];
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(name) = open.pop() {
+        let page = read(&name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // As roff writes it: `pointsman\-cluster\-status(1)`.
+        let page = page.replace('\\', "");
+        let words = page.split(|c: char| c.is_whitespace() || c == ',');
+        let pages = words.filter_map(|word| word.strip_suffix("(1)"));
+        let pages: Vec<String> = pages.map(|page| format!("{page}.1")).collect();
+        open.extend(pages.into_iter().filter(|page| seen.insert(page.clone())));
+    }
+    assert!(seen.contains("pointsman-cluster-status.1"), "{seen:?}");
+}

@@ -148,7 +148,7 @@ fn faulty_calls_are_refused_with_the_place_of_the_fault_and_change_nothing() {
     let before = node.read("/v1/services/s");
     for (method, path, body, status, says) in FAULTY {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
@@ -184,7 +184,7 @@ fn bodies_that_are_too_long_too_deep_or_cut_short_are_refused() {
     let long = format!("{{\"address\":\"{}\"}}", "x".repeat(2 << 20));
     let send = |body: &str, length: usize| {
         let head = format!(
-            "PUT /v1/services/s/instances/a HTTP/1.1\r\nHost: a\r\n\
+            "PUT /v1/services/s/instances/a HTTP/1.1\r\nHost: localhost\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
         );
         let mut connection = crate::harness::Connection::open(node.api);

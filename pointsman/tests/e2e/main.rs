@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod api_names;
 mod certificates;
 mod check;
 mod circuit;

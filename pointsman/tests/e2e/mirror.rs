@@ -86,13 +86,13 @@ fn the_other_service_gets_each_request_whole_and_marked_and_its_answer_goes_nowh
             .expect("a copy")
     };
     let copy = find("/a?b=c");
-    assert_eq!(copy.header("host"), Some("test-shadow"));
+    assert_eq!(copy.header("host"), Some("localhost-shadow"));
     let own = shop
         .heard()
         .into_iter()
         .find(|h| h.path() == "/a?b=c")
         .unwrap();
-    assert_eq!(own.header("host"), Some("test"));
+    assert_eq!(own.header("host"), Some("localhost"));
     assert_eq!(copy.header("x-request-id"), own.header("x-request-id"));
     for path in ["/post0", "/post1"] {
         let copy = find(path);

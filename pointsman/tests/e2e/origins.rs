@@ -6,7 +6,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{
     Connection, Heard, Home, Node, Origin, Reply, free_address, get, request, until,
@@ -249,4 +249,30 @@ fn what_may_be_repeated_is_tried_elsewhere_and_what_may_not_is_not() {
     assert_eq!(failed, SEEN.load(Relaxed) - before.0, "{statuses:?}");
     assert_eq!(20 - failed, good.heard().len() - before.1, "{statuses:?}");
     assert!(failed > 0 && failed < 20, "{statuses:?}");
+}
+
+#[test]
+fn a_client_learns_nothing_of_where_instances_are_or_what_the_system_says_of_them() {
+    let gone = free_address();
+    let node = before(gone.port(), "");
+    let refused = get(node.web(), "/");
+    assert_eq!(refused.status, 502);
+    assert_eq!(refused.text(), "502: no connection to the instance\n");
+    let line = node.logged().until_line("connect_failed");
+    assert!(line.contains("Connection refused"), "{line}");
+    // What TLS says of a certificate has names in it.
+    let plain = Origin::raw(|mut connection, _: &Mutex<Vec<Heard>>| {
+        let _ = connection.try_send(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        while connection.line().is_ok() {}
+    });
+    let node = before(plain.port(), "tls = {}");
+    let refused = get(node.web(), "/");
+    assert_eq!(refused.text(), "502: no connection to the instance\n");
+    // Whoever keeps the node sees where it was, and what was said.
+    let line = node.logged().until_line("connect_failed");
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    let attempt = &line["tries"][0];
+    assert_eq!(attempt["address"], format!("127.0.0.1:{}", plain.port()));
+    let why = attempt["why"].as_str().expect("a text");
+    assert!(why.contains("corrupt message"), "{why}");
 }

@@ -229,7 +229,7 @@ fn a_long_poll_ends_with_the_change_it_waited_for() {
         .expect("one");
     let mut waiting = Connection::open(node.api);
     let path = format!("/v1/services/s?after={revision}&wait=60s");
-    waiting.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    waiting.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     node.register("other", "x", &json!({ "address": "127.0.0.1", "port": 1 }));
     node.register("s", "b", &json!({ "address": "127.0.0.1", "port": 2 }));
     let answer = waiting.answer().json();
@@ -300,7 +300,8 @@ impl Watch {
     fn begin(api: &std::net::SocketAddr, service: &str, last: Option<u64>) -> Self {
         let mut connection = Connection::open(*api);
         let last = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
-        let head = format!("GET /v1/services/{service}/watch HTTP/1.0\r\nHost: a\r\n{last}\r\n");
+        let head =
+            format!("GET /v1/services/{service}/watch HTTP/1.0\r\nHost: localhost\r\n{last}\r\n");
         connection.send(head);
         assert_eq!(connection.try_head().expect("an answer").status, 200);
         Self(connection)

@@ -209,3 +209,30 @@ fn a_reload_that_cannot_read_its_file_says_why() {
     let said = node.said().until_line("cannot read the configuration");
     assert!(said.contains("No such file"), "{said}");
 }
+
+#[test]
+fn what_waits_for_the_next_start_is_told_by_what_runs_and_at_every_reload() {
+    let settings = |connections: u32, zone: &str| {
+        format!("[node]\nzone = \"{zone}\"\n[api]\nmax_connections = {connections}\n")
+    };
+    let node = Home::new(&settings(100, "a")).start();
+    let pending = "~ api.max_connections = 100 -> 200 (at the next start)";
+    let said = node.reload(&settings(200, "a"));
+    assert!(said.contains(pending), "{said}");
+    // Of what has waited since an earlier reload, too.
+    let said = node.reload(&settings(200, "b"));
+    assert!(said.contains(pending), "{said}");
+    assert!(said.contains("~ node.zone = \"a\" -> \"b\"\n"), "{said}");
+    let said = node.reload(&settings(200, "b"));
+    assert!(
+        said.contains(pending) && said.contains("is unchanged"),
+        "{said}"
+    );
+    assert!(!said.contains("node.zone"), "{said}");
+    // Changed back: it is what runs.
+    let said = node.reload(&settings(100, "b"));
+    assert!(said.contains("is in effect"), "{said}");
+    assert!(!said.contains("max_connections"), "{said}");
+    let said = node.reload(&settings(100, "b"));
+    assert!(!said.contains("next start"), "{said}");
+}

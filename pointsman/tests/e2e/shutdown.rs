@@ -73,10 +73,10 @@ fn what_takes_longer_than_the_drain_timeout_is_cut_off_and_told() {
 fn an_interrupt_ends_it_as_well_and_so_do_watchers_and_long_polls() {
     let node = Home::new(crate::SHOP).start();
     let mut watch = Connection::open(node.api);
-    watch.send("GET /v1/services/a/watch HTTP/1.1\r\nHost: a\r\n\r\n");
+    watch.send("GET /v1/services/a/watch HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(watch.try_head().expect("a stream").status, 200);
     let mut poll = Connection::open(node.api);
-    poll.send("GET /v1/services/a?after=0&wait=5m HTTP/1.1\r\nHost: a\r\n\r\n");
+    poll.send("GET /v1/services/a?after=0&wait=5m HTTP/1.1\r\nHost: localhost\r\n\r\n");
     node.signal(Signal::INT);
     let ended = node.finish();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.said);

@@ -42,7 +42,7 @@ impl Caller {
             None => connect(site.api, CONNECT, ANSWER).map_err(|_| Failed::Unsent)?,
         };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         connection.try_send(request).map_err(|_| Failed::Unknown)?;

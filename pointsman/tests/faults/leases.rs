@@ -114,7 +114,7 @@ fn beat(site: &Site, body: &str) -> bool {
         return false;
     };
     let request = format!(
-        "POST /v1/heartbeats HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\nConnection: close\r\n\
+        "POST /v1/heartbeats HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );

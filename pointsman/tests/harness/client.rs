@@ -24,7 +24,7 @@ pub(crate) struct Answer {
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     request(
         address,
-        format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"),
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
     )
 }
 
@@ -61,7 +61,7 @@ impl Connection {
 
     /// Asks for `path` and keeps the connection.
     pub(crate) fn get(&mut self, path: &str) -> Answer {
-        self.try_get("test", path).expect("an answer")
+        self.try_get("localhost", path).expect("an answer")
     }
 
     pub(crate) fn try_get(&mut self, host: &str, path: &str) -> Result<Answer, String> {

@@ -113,7 +113,7 @@ fn ask(address: SocketAddr, path: &str, over: &AtomicBool, done: &AtomicU64) -> 
         let Some(open) = &mut connection else {
             continue;
         };
-        match open.try_get("test", path) {
+        match open.try_get("localhost", path) {
             Ok(answer) if answer.status == 200 => {
                 if answer.header("connection") == Some("close") {
                     connection = None;

@@ -295,7 +295,7 @@ impl Node {
         request(
             self.api,
             format!(
-                "{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n\
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                  Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
                 body.len()
             ),

@@ -399,7 +399,7 @@ impl Stage {
         let kept = &mut self.kept[turn % TUNNELS];
         for path in ["/", "/filtered", "/behind"] {
             let answer = kept
-                .try_get("test", path)
+                .try_get("localhost", path)
                 .unwrap_or_else(|e| panic!("{what}: {path}: {e}"));
             assert_eq!(answer.status, 200, "{what}: {path}: {}", answer.head);
         }

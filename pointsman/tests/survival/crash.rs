@@ -74,7 +74,7 @@ fn write(api: SocketAddr, life: u64, client: u64, random: &mut Random, known: &M
         let text = body.as_ref().map_or(String::new(), Value::to_string);
         let method = if body.is_some() { "PUT" } else { "DELETE" };
         let request = format!(
-            "{method} /v1/services/s/instances/{id} HTTP/1.1\r\nHost: a\r\n\
+            "{method} /v1/services/s/instances/{id} HTTP/1.1\r\nHost: localhost\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()
         );

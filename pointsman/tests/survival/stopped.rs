@@ -37,7 +37,7 @@ fn a_node_that_was_stopped_for_longer_than_the_leases_expires_nobody_who_is_aliv
             while !over.load(relaxed) {
                 let text = beats.to_string();
                 let head = format!(
-                    "POST /v1/heartbeats HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+                    "POST /v1/heartbeats HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                      Content-Length: {}\r\nConnection: close\r\n\r\n{text}",
                     text.len()
                 );
@@ -46,7 +46,7 @@ fn a_node_that_was_stopped_for_longer_than_the_leases_expires_nobody_who_is_aliv
             }
         });
         let mut watch = crate::harness::Connection::open(api);
-        watch.send("GET /v1/services/s/watch HTTP/1.0\r\nHost: a\r\n\r\n");
+        watch.send("GET /v1/services/s/watch HTTP/1.0\r\nHost: localhost\r\n\r\n");
         node.signal(Signal::STOP);
         // The length of the stop is what is tested: there is nothing to wait for.
         let stopped = Instant::now();

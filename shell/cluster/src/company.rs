@@ -68,6 +68,8 @@ pub(crate) struct Company {
     formats: Mutex<BTreeMap<(u64, u64), u8>>,
     /// Whom the configuration names.
     pub(crate) peers: BTreeMap<String, String>,
+    /// Why the others may not take this node's certificate.
+    doubt: Option<String>,
     pub(crate) directory: Option<PathBuf>,
     /// The moment whose whole state was applied here, in nanoseconds; zero if there was none.
     fresh: AtomicU64,
@@ -132,6 +134,7 @@ impl Company {
             format: cluster.map_or(registry::FORMAT, |c| c.format),
             formats: Mutex::default(),
             peers: cluster.map(|c| c.peers.clone()).unwrap_or_default(),
+            doubt: cluster.and_then(|c| c.tls.as_ref()?.doubt.clone()),
             directory,
             fresh: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -382,7 +385,7 @@ impl Node {
     /// In what this node's configuration differs from the cluster, which is what holds.
     pub fn notes(&self) -> Vec<String> {
         let shared = self.shared();
-        let mut notes: Vec<String> = Vec::new();
+        let mut notes: Vec<String> = shared.company.doubt.iter().cloned().collect();
         let members = lock(&shared.known).membership.clone();
         let differences = shared.company.differences(&members);
         if !differences.is_empty() {

@@ -60,6 +60,8 @@ pub struct PeerTls {
     pub server: Arc<rustls::ServerConfig>,
     /// For connections that go out.
     pub client: Arc<rustls::ClientConfig>,
+    /// Why the other nodes may not take this node's certificate, if anything speaks for that.
+    pub doubt: Option<String>,
 }
 
 /// A node's number, by which the log knows it: made from its name, so that nobody has to hand numbers out.

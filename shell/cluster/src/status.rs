@@ -44,7 +44,7 @@ pub struct Status {
     pub refused: Option<String>,
     /// What keeps this node from taking part, and what to do.
     pub trouble: Option<String>,
-    /// In what its configuration differs from the cluster, which is what holds.
+    /// In what its configuration differs from the cluster, which is what holds, and what else of it is doubtful.
     pub notes: Vec<String>,
 }
 

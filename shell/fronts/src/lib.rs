@@ -3,6 +3,7 @@
 
 mod directory;
 pub mod http;
+mod names;
 mod traffic;
 pub mod zookeeper;
 
@@ -10,6 +11,7 @@ pub use directory::{
     Changes, Closed, Cluster, ClusterNode, Demand, Directory, Freshness, Home, Pending, Pieces,
     Reason, Refused,
 };
+pub use names::Names;
 pub use traffic::{
     CertificateRefused, Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question,
     SeenCertificate, Standing, Traffic,

@@ -199,6 +199,8 @@ struct TryLine<'a> {
     address: String,
     status: u16,
     ended: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
     at_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     connect_us: Option<u64>,
@@ -216,6 +218,7 @@ impl<'a> TryLine<'a> {
             address: one.address.to_string(),
             status: one.status,
             ended: one.ended,
+            why: one.why.as_deref(),
             at_us: micros(one.at),
             connect_us: one.connect.map(micros),
             tls_us: one.tls.map(micros),
@@ -330,6 +333,9 @@ fn tried(one: &Try) -> String {
             text.push_str(&format!(" {name}={took}"));
         }
     }
+    if let Some(why) = line.why {
+        text.push_str(&format!(" why={}", escape(why).replace(' ', "\\x20")));
+    }
     text
 }
 
@@ -377,6 +383,7 @@ pub(crate) mod tests {
             duration: Duration::from_micros(400),
             status,
             ended,
+            why: (status == 0).then(|| "it is \"gone\"".into()),
             span: [3; 8],
         }
     }
@@ -446,6 +453,8 @@ pub(crate) mod tests {
         assert_eq!(line["span_id"], "02".repeat(8));
         let tries = line["tries"].as_array().unwrap();
         assert_eq!(tries[0]["ended"], "instance_left");
+        assert_eq!(tries[0]["why"], "it is \"gone\"");
+        assert_eq!(tries[1].get("why"), None);
         assert_eq!(
             (&tries[0]["status"], tries[0].get("first_byte_us")),
             (&0.into(), None)
@@ -470,8 +479,8 @@ pub(crate) mod tests {
             extended.strip_prefix(&combined),
             Some(
                 " listener=web route=all id=42 trace=01010101010101010101010101010101 ended=ok duration_us=1500 \
-                 waited_us=100 tries=\"b 127.0.0.1:8000 0 instance_left at_us=100 duration_us=400; a 127.0.0.1:8000 200 ok \
-                 at_us=500 connect_us=30 first_byte_us=350 duration_us=400\"\n"
+                 waited_us=100 tries=\"b 127.0.0.1:8000 0 instance_left at_us=100 duration_us=400 \
+                 why=it\\x20is\\x20\\x22gone\\x22; a 127.0.0.1:8000 200 ok at_us=500 connect_us=30 first_byte_us=350 duration_us=400\"\n"
             )
         );
     }

@@ -100,6 +100,8 @@ pub struct Try {
     pub status: u16,
     /// How it ended: `ok`, or why not.
     pub ended: &'static str,
+    /// What the system or TLS said of that, if it did.
+    pub why: Option<Box<str>>,
     /// The span that it is, if the request has a trace.
     pub span: [u8; 8],
 }

@@ -19,9 +19,10 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
 
 use super::names::ByName;
 use super::{Files, ListenerSettings, Made, Shown, ocsp};
@@ -105,11 +106,15 @@ fn clients((auth, ca): &(ClientAuth, PathBuf)) -> anyhow::Result<Arc<dyn ClientC
 }
 
 /// What connections between nodes of a cluster need: both sides show a certificate that the cluster's authority has
-/// signed.
-pub(in crate::node) fn peers([cert, key, ca]: &[PathBuf; 3]) -> anyhow::Result<PeerTls> {
+/// signed. The others reach this one at `address`.
+pub(in crate::node) fn peers(
+    [cert, key, ca]: &[PathBuf; 3],
+    address: &str,
+) -> anyhow::Result<PeerTls> {
     // For the errors that it finds.
-    certified(&Files::of(cert, key)).map_err(at("cert"))?;
+    let (own, _) = certified(&Files::of(cert, key)).map_err(at("cert"))?;
     let roots = Arc::new(authorities(ca).map_err(at("ca"))?);
+    let doubt = doubt(&own.cert, cert, &roots, address)?;
     let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
     let server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
@@ -122,7 +127,45 @@ pub(in crate::node) fn peers([cert, key, ca]: &[PathBuf; 3]) -> anyhow::Result<P
     Ok(PeerTls {
         server: Arc::new(server),
         client: Arc::new(client),
+        doubt,
     })
+}
+
+/// Why the other nodes may not take this node's certificate, as far as that shows here. It is no reason not to start: by what name
+/// they call the node may have changed since the cluster began, by which authorities they judge is theirs to say, as the time is, and
+/// the node has traffic to serve. But all that it would see of it are connections that end.
+fn doubt(
+    own: &[CertificateDer<'_>],
+    file: &Path,
+    roots: &Arc<RootCertStore>,
+    address: &str,
+) -> anyhow::Result<Option<String>> {
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build()?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let Ok(name) = ServerName::try_from(host.trim_matches(['[', ']'])) else {
+        return Ok(None);
+    };
+    let judged = verifier.verify_server_cert(&own[0], &own[1..], &name, &[], UnixTime::now());
+    let Err(Error::InvalidCertificate(fault)) = judged else {
+        return Ok(None);
+    };
+    let what = match fault {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!(
+                "the others reach this node as {host}; make it anew with that in its subjectAltName, or correct the node's entry in \
+                 [cluster] peers, or advertise"
+            )
+        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "no authority in [cluster] ca has signed it".into()
+        }
+        _ => "make it anew".into(),
+    };
+    let file = file.display();
+    Ok(Some(format!(
+        "the other nodes may refuse this node's certificate, {file}: {fault}: {what}"
+    )))
 }
 
 /// What connections to a collector of traces need.
@@ -245,7 +288,7 @@ fn pair(
 ) -> anyhow::Result<(CertifiedKey, Shown)> {
     let chain = certificates(cert, cert_name)?;
     let shown = read_certificate(&chain[0], files).with_context(|| {
-        format!("{cert_name}: the first certificate cannot be read; make it anew")
+        format!("{cert_name}: the first certificate cannot be used; make it anew")
     })?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|fault| {
         anyhow!("{key_name} has no private key in it that can be used: {fault}; it should be PEM, not encrypted")
@@ -257,15 +300,28 @@ fn pair(
             format!("{key_name}: no key of a kind that is known (RSA, ECDSA, Ed25519)")
         })?;
     let certified = CertifiedKey::new(chain, key);
-    certified.keys_match().map_err(|_| {
-        anyhow!("{key_name} is not the key of the certificate in {cert_name}: the two must belong together")
-    })?;
-    Ok((certified, shown))
+    match certified.keys_match() {
+        Ok(()) => Ok((certified, shown)),
+        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => bail!(
+            "{key_name} is not the key of the certificate in {cert_name}: the two must belong together"
+        ),
+        Err(fault) => Err(anyhow!(fault).context(format!(
+            "{cert_name}: the first certificate cannot be used; make it anew"
+        ))),
+    }
 }
 
 /// What a certificate says of itself.
 fn read_certificate(der: &[u8], files: &Files) -> anyhow::Result<Shown> {
     let (_, certificate) = X509Certificate::from_der(der)?;
+    if certificate.version() != X509Version::V3 {
+        // `openssl x509 -req` makes such a one unless it is given extensions.
+        bail!(
+            "it is of X.509 version {}, which has no room for the names that clients go by: a certificate of version 3 is needed, with \
+             subjectAltName",
+            certificate.version().0 + 1
+        );
+    }
     let names = certificate.subject_alternative_name()?;
     let names = names.iter().flat_map(|names| &names.value.general_names);
     let names = names.filter_map(|name| match name {

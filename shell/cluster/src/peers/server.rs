@@ -109,7 +109,13 @@ async fn greet(
     let refused = |why: &str| io::Error::other(format!("{address} was refused: {why}"));
     let broken = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => e,
-        _ => refused(&e.to_string()),
+        _ => match alert(&e) {
+            // The other way round: it is the other that goes.
+            Some(alert) => io::Error::other(format!(
+                "{address} did not take the certificate of this node ({alert:?})"
+            )),
+            None => refused(&e.to_string()),
+        },
     };
     let mut stream = identity.accept(stream).await.map_err(broken)?;
     let greeting = frames::receive(&mut stream, frames::MAX_GREETING).await;
@@ -146,6 +152,14 @@ async fn greet(
     };
     frames::send(&mut stream, &answer(0, response)).await?;
     Err(refused(why))
+}
+
+/// What the other side ended TLS with.
+fn alert(e: &io::Error) -> Option<rustls::AlertDescription> {
+    match e.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
 }
 
 /// Compares in a time that does not say how much was right.

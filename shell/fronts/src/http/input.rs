@@ -1,15 +1,13 @@
 //! What a request says in its path, its query and its header.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
 use model::{CertificateName, InstanceId, NameError, Namespace, ServiceKey, ServiceName};
 
-use super::fault::{Faults, clip, unknown};
+use super::fault::{Faults, unknown};
 use super::problem::Problem;
 
 /// Parameters of a request, and whatever is wrong with it so far.
@@ -29,7 +27,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Input {
     type Rejection = Box<Problem>;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        same_origin(parts)?;
         let mut faults = Faults::default();
         let mut path = Vec::new();
         match RawPathParams::from_request_parts(parts, state).await {
@@ -163,47 +160,4 @@ impl Input {
             }
         }
     }
-}
-
-/// Refuses changes that a foreign web page asks its visitor's browser for. A browser names the page's origin
-/// in every such request (Fetch §3.2), other clients name none.
-///
-/// A page from here has an address or `localhost` for its origin: a name may be anybody's, who has it lead to this address once
-/// the page is loaded (DNS rebinding).
-fn same_origin(parts: &Parts) -> Result<(), Box<Problem>> {
-    let Some(origin) = parts.headers.get(header::ORIGIN) else {
-        return Ok(());
-    };
-    let origin = String::from_utf8_lossy(origin.as_bytes());
-    let host = parts.headers.get(header::HOST);
-    let host = host.map_or(Cow::Borrowed(""), |host| {
-        String::from_utf8_lossy(host.as_bytes())
-    });
-    let authority = origin
-        .split_once("://")
-        .map_or("", |(_, authority)| authority);
-    let is_own = authority.eq_ignore_ascii_case(&host) && is_nobody_elses(&host);
-    if parts.method.is_safe() || is_own {
-        return Ok(());
-    }
-    let detail = format!(
-        "A page from {} may not change anything here.",
-        clip(&origin)
-    );
-    Err(Problem::new(
-        StatusCode::FORBIDDEN,
-        "foreign-origin",
-        "The request comes from a foreign web page",
-        detail,
-    ))
-}
-
-/// Whether a host, with its port or without, is no name that somebody could lead elsewhere.
-fn is_nobody_elses(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }

@@ -10,6 +10,7 @@ mod decisions;
 mod fault;
 mod feed;
 mod fields;
+mod foreign;
 mod forward;
 mod heartbeats;
 mod input;
@@ -36,6 +37,7 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post, put};
 use tokio::sync::watch::Receiver;
 
@@ -128,6 +130,7 @@ fn router(api: Arc<Api>) -> Router {
         })
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&api), foreign::refuse))
         .with_state(api)
 }
 

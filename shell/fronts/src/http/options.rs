@@ -2,9 +2,13 @@ use std::time::Duration;
 
 use model::Lease;
 
+use crate::Names;
+
 /// How the native API is served.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The names that it goes by.
+    pub names: Names,
     /// The lease of a registration that names none.
     pub default_lease: Lease,
     /// The longest body of a request, in bytes. Batches of heartbeats may have 4 MiB in any case.
@@ -25,6 +29,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            names: Names::default(),
             default_lease: Lease {
                 ttl: Duration::from_secs(15),
                 grace: Duration::from_secs(30),

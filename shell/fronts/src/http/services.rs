@@ -9,18 +9,21 @@ use axum::response::{IntoResponse, Response};
 use model::{Health, Period, Revision, ServiceKey};
 use registry::{Record, Service};
 use serde_json::json;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answer::{append, list as listed};
 use super::input::Input;
 use super::problem::Problem;
 use super::view::{InstanceView, ServiceView};
 use super::{Api, Shared};
+use crate::Demand;
 
 /// How long a long poll waits that does not say.
 const WAIT: Duration = Duration::from_secs(30);
 /// Longer, and whatever is in between (NAT, proxies) forgets the connection without telling.
 const MAX_WAIT: Duration = Duration::from_secs(300);
+/// What a client waits for that asks for a revision that has not been.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// `GET /v1/services`: the services of a namespace.
 pub(crate) async fn list(State(api): Shared, mut input: Input) -> Result<Response, Box<Problem>> {
@@ -60,7 +63,10 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
     };
     api.meet(demand).await?;
     let (revision, service) = match after {
-        Some(after) => api.newer(&key, after, wait.unwrap_or(WAIT)).await,
+        Some(after) => {
+            api.reach(&key, after).await?;
+            api.newer(&key, after, wait.unwrap_or(WAIT)).await
+        }
         None => api.now(&key, None),
     };
     let tag = format!("\"{revision}\"");
@@ -121,6 +127,52 @@ impl Api {
         (revision, service)
     }
 
+    /// Sees to it that there has been such a revision. If another node was the one that told of it, this one gets there in a moment.
+    /// Else the registry was begun anew or from a copy since, and the client must be told: what it knows is of another past.
+    ///
+    /// # Errors
+    ///
+    /// After a second, so that who asks the same again at once does not keep the node busy.
+    async fn reach(&self, key: &ServiceKey, after: Revision) -> Result<(), Box<Problem>> {
+        if self.has_been(key, after).await? {
+            return Ok(());
+        }
+        let mut closing = self.closing.clone();
+        let _ = timeout(PAUSE, closing.wait_for(|closing| *closing)).await;
+        let (now, _) = self.directory.service(key);
+        if now >= after {
+            return Ok(());
+        }
+        let detail = format!(
+            "The registry is at revision {now}, so {after} is not of its past: it was begun anew, or from a copy, since. Read without \
+             after, and go on from the revision of the answer."
+        );
+        let title = "There has been no such revision";
+        Err(Problem::new(
+            StatusCode::CONFLICT,
+            "no-such-revision",
+            title,
+            detail,
+        ))
+    }
+
+    /// Whether this node has got as far as a revision, which it may have to hear of first.
+    ///
+    /// # Errors
+    ///
+    /// If the node cannot know, for want of a leader.
+    pub(crate) async fn has_been(
+        &self,
+        key: &ServiceKey,
+        revision: Revision,
+    ) -> Result<bool, Box<Problem>> {
+        let has = || self.directory.service(key).0 >= revision;
+        if !has() {
+            self.meet(Some(Demand::Linearizable)).await?;
+        }
+        Ok(has())
+    }
+
     /// The service once it is newer than `after`, or as it is after `wait`.
     async fn newer(
         &self,
@@ -133,9 +185,8 @@ impl Api {
         let mut changes = self.directory.watch(key);
         loop {
             let found = self.now(key, Some(after));
-            // An older one than the client knows is news too: this registry has lost some of its past, or never had
-            // it, and the client would wait until it had caught up.
-            if found.0 != after {
+            // It may be older: revisions count the changes of all services, and this one was read along with others.
+            if found.0 > after {
                 return found;
             }
             tokio::select! {

@@ -46,13 +46,18 @@ pub(crate) async fn watch(
         return Ok(redirection);
     }
     api.meet(demand).await?;
+    // What another node has told of may be on its way here. If that cannot be known, a snapshot is the best there is.
+    let known = match last {
+        Some(last) => api.has_been(&key, last).await.unwrap_or(false),
+        None => false,
+    };
     let Some((feed, frames)) = api.feeds.subscribe(&key) else {
         return Err(Box::<Problem>::from(Refused {
             reason: Reason::Closing,
             detail: "Watch at another node, or here in a moment.".into(),
         }));
     };
-    let (position, first) = begin(&api, &key, &feed, last);
+    let (position, first) = begin(&feed, last.filter(|_| known));
     let guest = api.watchers.enter(&key, name, last);
     let watcher = Watcher {
         key,
@@ -78,16 +83,9 @@ pub(crate) async fn watch(
     Ok(api.at(position, response))
 }
 
-/// What a watcher is sent first, and the revision it stands for.
-fn begin(
-    api: &Api,
-    key: &ServiceKey,
-    feed: &Feed,
-    last: Option<Revision>,
-) -> (Revision, Option<Bytes>) {
+/// What a watcher is sent first, and the revision it stands for. `last` is a revision that there has been.
+fn begin(feed: &Feed, last: Option<Revision>) -> (Revision, Option<Bytes>) {
     if let Some(last) = last
-        // A revision of another registry's: this one has forgotten, or is another.
-        && last <= api.directory.service(key).0
         && let Some(missed) = feed.since(last)
     {
         return match missed {

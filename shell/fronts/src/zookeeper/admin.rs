@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use registry::tree::SessionId;
@@ -13,6 +15,7 @@ use tokio::net::TcpListener;
 use zookeeper::{Facts, figures};
 
 use super::{Common, Front};
+use crate::Names;
 
 /// Names of commands, and what they are called for short. They are those of ZooKeeper 3.9.
 const COMMANDS: &[(&str, &[&str])] = &[
@@ -60,15 +63,32 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("zabstate", "there is no ensemble"),
 ];
 
-/// Serves the commands of a front, for as long as it is polled.
-pub fn serve(listener: TcpListener, front: &Front) -> impl Future<Output = ()> + Send + 'static {
+/// Serves the commands of a front by some names, for as long as it is polled.
+pub fn serve(
+    listener: TcpListener,
+    front: &Front,
+    names: Names,
+) -> impl Future<Output = ()> + Send + 'static {
     let router = Router::new()
         .route("/commands", get(list))
         .route("/commands/{name}", get(command))
+        .layer(from_fn_with_state(names, called_by_name))
         .with_state(Arc::clone(front.common()));
     async move {
         // A handful of tools: what can go wrong is a client that leaves.
         let _ = axum::serve(listener, router).await;
+    }
+}
+
+/// Refuses to answer by a name that may be anybody's: see [`Names`].
+async fn called_by_name(State(names): State<Names>, request: Request, next: Next) -> Response {
+    match names.stranger(request.uri(), request.headers()) {
+        None => next.run(request).await,
+        Some(_) => {
+            let error = "call this by its address or as localhost, or add the name to api.names";
+            let error = Json(json!({ "error": error }));
+            (StatusCode::MISDIRECTED_REQUEST, error).into_response()
+        }
     }
 }
 

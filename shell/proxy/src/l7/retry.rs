@@ -228,13 +228,15 @@ fn unserved(attempts: u8, (status, why): (u16, String)) -> Box<Unserved> {
     })
 }
 
+/// What the client is told of a failed attempt: its kind, and nothing of where the instance is or what the system or TLS said of it.
+/// The access log has all of that (`tries`).
 fn explain(failed: &Failed) -> (u16, String) {
     match failed {
         Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => (
             504,
             "the instance did not accept the connection in time".into(),
         ),
-        Failed::Connect(fault) => (502, format!("no connection to the instance: {fault}")),
+        Failed::Connect(_) => (502, "no connection to the instance".into()),
         Failed::Unanswered(Unanswered::Silent) => {
             (504, "the instance did not answer in time".into())
         }

@@ -158,6 +158,10 @@ impl Session {
             Err(failed) => (failed.status(), failed.as_str()),
         };
         self.end_try_with(begun, service, endpoint, said);
+        // For those who keep the instances alone: see `retry::explain`.
+        if let (Some(one), Err(Failed::Connect(fault))) = (begun.told.tries.last_mut(), outcome) {
+            one.why = Some(fault.to_string().into());
+        }
     }
 
     /// An attempt is over: with this status, and for this reason.
@@ -187,6 +191,7 @@ impl Session {
             duration: now.since(began),
             status,
             ended,
+            why: None,
             span,
         });
     }

@@ -19,10 +19,9 @@ async fn ends(mut stream: TcpStream) -> Vec<u8> {
 async fn requests_on_one_connection_are_answered_in_order() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let beat =
-        "POST /v1/heartbeats HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{\"beats\":[]}";
+    let beat = "POST /v1/heartbeats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\n{\"beats\":[]}";
     let requests = format!(
-        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{beat}GET /nope HTTP/1.1\r\nHost: x\r\n\r\n"
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{beat}GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"
     );
     stream.write_all(requests.as_bytes()).await.unwrap();
     let mut reader = BufReader::new(stream);
@@ -51,8 +50,7 @@ async fn a_body_that_never_ends_is_cut_off() {
         ..Options::default()
     };
     let server = Server::with(options, 10).await;
-    let request =
-        "PUT /v1/services/a/instances/b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+    let request = "PUT /v1/services/a/instances/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
     let answer = exchange(server.address, request.into()).await;
     assert_eq!((answer.status, answer.problem()), (408, "too-slow".into()));
 }
@@ -80,7 +78,7 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     let first = TcpStream::connect(server.address).await.unwrap();
     let second = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(50)).await;
-    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut third = tokio::spawn(exchange(server.address, request.into()));
     assert!(
         timeout(Duration::from_millis(200), &mut third)
@@ -96,7 +94,9 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
 async fn large_bodies_beyond_the_room_for_them_are_refused_and_small_ones_are_not() {
     let server = Server::start().await;
     let size = 4 << 20;
-    let head = format!("POST /v1/heartbeats HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n");
+    let head = format!(
+        "POST /v1/heartbeats HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+    );
     let mut held = Vec::new();
     // 32 bodies of 4 MiB are all the room there is.
     for _ in 0..32 {

@@ -81,13 +81,65 @@ async fn a_poll_for_a_service_that_does_not_exist_yet_sees_it_come() {
 }
 
 #[tokio::test]
-async fn a_poll_from_another_registrys_future_is_answered_at_once() {
+async fn a_poll_after_a_revision_that_has_not_been_is_told_so_and_not_at_once() {
     let server = Server::start().await;
     server.put("shop", "a").await;
-    let answer = server.get("/v1/services/shop?after=1000&wait=5m").await;
-    assert_eq!(answer.revision(), 1);
-    let absent = server.get("/v1/services/none?after=1000&wait=5m").await;
-    assert_eq!(absent.revision(), 1);
+    for service in ["shop", "none"] {
+        let started = Instant::now();
+        let answer = server
+            .get(&format!("/v1/services/{service}?after=1000&wait=5m"))
+            .await;
+        assert_eq!(
+            (answer.status, answer.problem()),
+            (409, "no-such-revision".into())
+        );
+        // Or a client that asks again whatever the answer is would keep the node busy.
+        assert!(started.elapsed() >= Duration::from_millis(900));
+        let detail = answer.json()["detail"].to_string();
+        assert!(
+            detail.contains("is at revision 1, so 1000 is not"),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_poll_after_a_revision_of_another_service_waits() {
+    let server = Server::start().await;
+    server.put("shop", "a").await;
+    server.put("other", "x").await;
+    // The catalog, say, was read at this revision.
+    let poll = server.get("/v1/services/shop?after=2&wait=5m");
+    let change = async {
+        sleep(Duration::from_millis(50)).await;
+        server.put("shop", "b").await;
+    };
+    let (answer, ()) = tokio::join!(poll, change);
+    assert_eq!(answer.revision(), 3);
+}
+
+#[tokio::test]
+async fn a_poll_after_what_this_node_has_yet_to_hear_of_waits_for_it() {
+    let server = Server::start().await;
+    server.put("shop", "a").await;
+    let poll = server.get("/v1/services/shop?after=2&wait=5m");
+    let told = async {
+        sleep(Duration::from_millis(50)).await;
+        server.put("shop", "b").await;
+        sleep(Duration::from_millis(50)).await;
+        server.put("shop", "c").await;
+    };
+    let (answer, ()) = tokio::join!(poll, told);
+    assert_eq!((answer.status, answer.revision()), (200, 3));
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_know_whether_a_revision_has_been_says_so() {
+    let server = Server::start().await;
+    server.put("shop", "a").await;
+    *server.memory.age.lock().unwrap() = None;
+    let answer = server.get("/v1/services/shop?after=2&wait=5m").await;
+    assert_eq!(answer.status, 503);
 }
 
 #[tokio::test]
@@ -118,7 +170,7 @@ async fn a_shutdown_answers_polls_and_refuses_nothing_halfway() {
     server.put("shop", "a").await;
     let address = server.address;
     let poll = tokio::spawn(async move {
-        let request = "GET /v1/services/shop?after=1&wait=5m HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request = "GET /v1/services/shop?after=1&wait=5m HTTP/1.1\r\nHost: [::1]\r\n\r\n";
         super::wire::exchange(address, request.into()).await
     });
     sleep(Duration::from_millis(100)).await;

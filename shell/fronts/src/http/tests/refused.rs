@@ -1,9 +1,9 @@
 //! Bad input of every kind: what is answered, which field is named, and that nothing changes.
 
-use model::Revision;
+use model::{HostPattern, Revision};
 use serde_json::{Value, json};
 
-use super::{Server, wire};
+use super::{Options, Server, wire};
 use crate::{Directory, Reason, Refused};
 
 const INSTANCE: &str = "/v1/services/shop/instances/a";
@@ -341,7 +341,7 @@ async fn what_is_no_json_is_answered_with_line_and_column() {
         assert!(answer.text().contains(part), "{}", answer.text());
     }
     let mut request = format!(
-        "PUT {INSTANCE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n"
+        "PUT {INSTANCE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4\r\n\r\n"
     )
     .into_bytes();
     request.extend(b"\"\xff\xfe\"");
@@ -437,7 +437,7 @@ async fn bodies_beyond_the_limit_are_refused_with_the_limit() {
         assert!(beyond.json()["detail"].as_str().unwrap().contains(words));
     }
     // Without an announcement it is found out on the way.
-    let mut request = format!("PUT {INSTANCE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
+    let mut request = format!("PUT {INSTANCE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
     for _ in 0..300 {
         request.extend(b"1000\r\n");
         request.extend([b' '; 0x1000]);
@@ -506,8 +506,24 @@ async fn a_foreign_web_page_changes_nothing() {
          Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = wire::exchange(server.address, rebound.into_bytes()).await;
-    assert_eq!(answer.problem(), "foreign-origin");
+    let answer = wire::exchange(server.address, rebound.clone().into_bytes()).await;
+    assert_eq!(
+        (answer.status, answer.problem()),
+        (421, "unknown-host".into())
+    );
+    // Where every name is answered to, it may still be anybody's.
+    let names = vec![HostPattern::Any].into();
+    let open = Options {
+        names,
+        ..Options::default()
+    };
+    let open = Server::with(open, 10).await;
+    let answer = wire::exchange(open.address, rebound.into_bytes()).await;
+    assert_eq!(
+        (answer.status, answer.problem()),
+        (403, "foreign-origin".into())
+    );
+    assert_eq!(open.memory.registry().revision(), Revision(0));
     assert_eq!(server.memory.registry().revision(), Revision(0));
     let own = format!("http://{}", server.address);
     assert_eq!(

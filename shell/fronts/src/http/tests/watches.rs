@@ -145,7 +145,7 @@ async fn a_slow_reader_gets_a_fresh_snapshot_and_pins_little() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
     let mut stream = socket.connect(server.address).await.unwrap();
-    let request = format!("GET {TARGET} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET {TARGET} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     sleep(Duration::from_millis(50)).await;
     // More than the sockets hold, in more batches than are kept: it has not read a byte.

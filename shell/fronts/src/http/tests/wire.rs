@@ -151,7 +151,7 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) async fn open(address: SocketAddr, target: &str, last: Option<u64>) -> Self {
         let last = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
-        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n{last}\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n");
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         Self::read(stream).await
