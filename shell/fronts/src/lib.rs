@@ -12,5 +12,5 @@ pub use directory::{
 };
 pub use traffic::{
     CertificateRefused, Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question,
-    SeenCertificate, Standing, Traffic,
+    SeenCertificate, Standing, Traffic, Unresolved,
 };
