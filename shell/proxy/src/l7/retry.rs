@@ -54,11 +54,14 @@ impl Tries {
         service: &ServiceTable,
         why: &balance::Unavailable,
     ) -> Box<Unserved> {
-        let why = self
-            .last
-            .as_ref()
-            .map_or_else(|| (503, format!("service {}: {why}", service.key)), explain);
-        unserved(self.attempts, why)
+        match &self.last {
+            Some(failed) => unserved(self.attempts, explain(failed)),
+            None => {
+                let text = format!("service {}: {why}", service.key);
+                let answer = Answer::text(503, &text).because(why.as_str());
+                unserved(self.attempts, answer)
+            }
+        }
     }
 }
 
@@ -220,16 +223,17 @@ pub(super) fn has_stand_in(begun: &Begun, forward: &Forward) -> bool {
     fallback.is_some_and(|to| !forward.stands_in && to.on[Cannot::Unavailable as usize])
 }
 
-fn unserved(attempts: u8, (status, why): (u16, String)) -> Box<Unserved> {
+fn unserved(attempts: u8, answer: Answer) -> Box<Unserved> {
     Box::new(Unserved {
         cannot: Cannot::Unavailable,
-        answer: Answer::text(status, &why),
+        answer,
         attempts,
     })
 }
 
-fn explain(failed: &Failed) -> (u16, String) {
-    match failed {
+/// What the client gets. What became of each attempt is told by itself.
+fn explain(failed: &Failed) -> Answer {
+    let (status, why) = match failed {
         Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => (
             504,
             "the instance did not accept the connection in time".into(),
@@ -251,5 +255,6 @@ fn explain(failed: &Failed) -> (u16, String) {
             502,
             "the instance closed the connection without an answer".into(),
         ),
-    }
+    };
+    Answer::text(status, &why)
 }
