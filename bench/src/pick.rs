@@ -209,6 +209,7 @@ fn service(policy: Policy, endpoints: usize) -> ServiceTable {
         placement: place(policy, &balancing, &endpoints, None),
         balancing,
         endpoints,
+        unresolved: 0,
         connect_timeout: Duration::from_secs(1),
         peer_timeout: Duration::from_secs(60),
         response_timeout: Duration::from_secs(1),

@@ -12,9 +12,12 @@ use crate::{Random, Standing, stage, standing};
 /// Why no endpoint was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unavailable {
-    /// The service has no instance with a usable address.
+    /// The service has no instance.
     #[error("the service has no instances")]
     NoInstances,
+    /// It has, but none has an address.
+    #[error("no host name of the service's instances could be resolved")]
+    Unresolved,
     /// It has, but none may be chosen.
     #[error("no instance of the service is healthy, enabled and undrained")]
     NoneEligible,
@@ -24,6 +27,19 @@ pub enum Unavailable {
     /// All that may be chosen were tried for this request already.
     #[error("every eligible instance was tried")]
     AllTried,
+}
+
+impl Unavailable {
+    /// A word for logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoInstances => "no_instances",
+            Self::Unresolved => "unresolved",
+            Self::NoneEligible => "none_eligible",
+            Self::AllEjected => "all_ejected",
+            Self::AllTried => "all_tried",
+        }
+    }
 }
 
 /// What is to be placed.
@@ -164,9 +180,10 @@ impl Balancer {
             return Ok(kept as usize);
         }
         if self.pools.is_empty() {
-            return Err(match service.endpoints.is_empty() {
-                true => Unavailable::NoInstances,
-                false => Unavailable::NoneEligible,
+            return Err(match (service.endpoints.is_empty(), service.unresolved) {
+                (true, 0) => Unavailable::NoInstances,
+                (true, _) => Unavailable::Unresolved,
+                (false, _) => Unavailable::NoneEligible,
             });
         }
         let mut random = self.random.clone();

@@ -209,6 +209,8 @@ pub struct ServiceTable {
     pub persistence: Option<Arc<Persistence>>,
     /// Every instance with a usable address, and with the role if there is one, in the order of their ids.
     pub endpoints: Vec<Endpoint>,
+    /// Instances that are not among them, for their host names have no address.
+    pub unresolved: u32,
     /// Opening a connection to an instance.
     pub connect_timeout: Duration,
     /// How long an instance's machine may be silent when it is asked, until connections to it count as lost.

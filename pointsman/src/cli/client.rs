@@ -1,40 +1,109 @@
 //! Talks to a node's API.
 
+use std::cell::Cell;
+use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
+use ureq::http::{StatusCode, Uri};
 
 use super::Remote;
 
-/// A node's API.
+/// The API of a node, or of several that are asked in turn until one answers.
 pub(super) struct Client<'a> {
     remote: &'a Remote,
     agent: ureq::Agent,
+    /// Which of them answered last: it is asked first.
+    at: Cell<usize>,
+}
+
+/// A node answered, and does not do what it was asked for.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    detail: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.detail)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+type Response = ureq::http::Response<ureq::Body>;
+
+/// Reads where an API is.
+pub(super) fn api(text: &str) -> Result<String, String> {
+    let url = match text.contains("://") {
+        true => text.to_owned(),
+        false => format!("http://{text}"),
+    };
+    let detail = "write http://HOST:PORT, or HOST:PORT";
+    let uri = url.parse::<Uri>().map_err(|e| format!("{e}; {detail}"))?;
+    match uri.scheme_str() {
+        Some("http") => Ok(url.trim_end_matches('/').to_owned()),
+        _ => Err(format!("an API speaks http; {detail}")),
+    }
 }
 
 impl<'a> Client<'a> {
     pub(super) fn new(remote: &'a Remote) -> Self {
+        Self::waiting(remote, None)
+    }
+
+    /// One that asks the next node where one takes longer to answer than `patience`.
+    pub(super) fn waiting(remote: &'a Remote, patience: Option<Duration>) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(3)))
+            .timeout_global(patience)
             .build();
         Self {
             remote,
             agent: config.into(),
+            at: Cell::new(0),
         }
     }
 
-    /// The URL of an API path in the chosen namespace. Segments are encoded.
+    /// Asks the nodes in turn, as long as one cannot be reached, or has others to do what it cannot do at present.
+    fn ask(
+        &self,
+        call: impl Fn(&str) -> Result<Response, ureq::Error>,
+    ) -> anyhow::Result<Response> {
+        let apis = &self.remote.api;
+        let first = self.at.get();
+        let mut answer = None;
+        for at in (first..apis.len()).chain(0..first) {
+            let found = call(&apis[at]);
+            if found
+                .as_ref()
+                .is_ok_and(|r| r.status() != StatusCode::SERVICE_UNAVAILABLE)
+            {
+                self.at.set(at);
+                return found.map_err(|fault| self.unreachable(&fault));
+            }
+            // What a node said tells more than that another is not there.
+            if found.is_ok() || answer.is_none() {
+                answer = Some(found);
+            }
+        }
+        let answer = answer.context("no API is named")?;
+        answer.map_err(|fault| self.unreachable(&fault))
+    }
+
+    /// An API path in the chosen namespace, with its query. Segments are encoded.
     pub(super) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> String {
         let namespace = [("namespace", self.remote.namespace.as_str())];
         self.url_of_all(segments, &[&namespace, query].concat())
     }
 
-    /// The URL of an API path that is about no namespace.
+    /// An API path that is about no namespace.
     pub(super) fn url_of_all(&self, segments: &[&str], query: &[(&str, &str)]) -> String {
-        let mut url = self.remote.api.trim_end_matches('/').to_owned();
+        let mut url = String::new();
         for segment in segments {
             url.push('/');
             url.push_str(&encoded(segment));
@@ -48,36 +117,37 @@ impl<'a> Client<'a> {
         url
     }
 
-    pub(super) fn read(&self, url: &str) -> anyhow::Result<Value> {
-        self.answer(self.agent.get(url).call())
+    pub(super) fn read(&self, path: &str) -> anyhow::Result<Value> {
+        self.answer(self.ask(|api| self.agent.get(format!("{api}{path}")).call())?)
     }
 
-    pub(super) fn remove(&self, url: &str) -> anyhow::Result<Value> {
-        self.answer(self.agent.delete(url).call())
+    pub(super) fn remove(&self, path: &str) -> anyhow::Result<Value> {
+        self.answer(self.ask(|api| self.agent.delete(format!("{api}{path}")).call())?)
     }
 
-    pub(super) fn put(&self, url: &str, body: &Value) -> anyhow::Result<Value> {
-        self.answer(self.agent.put(url).send_json(body))
+    pub(super) fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.answer(self.ask(|api| self.agent.put(format!("{api}{path}")).send_json(body))?)
     }
 
-    pub(super) fn post(&self, url: &str) -> anyhow::Result<Value> {
-        self.answer(self.agent.post(url).send_empty())
+    pub(super) fn post(&self, path: &str) -> anyhow::Result<Value> {
+        self.answer(self.ask(|api| self.agent.post(format!("{api}{path}")).send_empty())?)
     }
 
-    pub(super) fn patch(&self, url: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self
-            .agent
-            .patch(url)
-            .content_type("application/merge-patch+json");
-        self.answer(request.send(body.to_string()))
+    pub(super) fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let body = body.to_string();
+        self.answer(self.ask(|api| {
+            let request = self.agent.patch(format!("{api}{path}"));
+            request
+                .content_type("application/merge-patch+json")
+                .send(&body)
+        })?)
     }
 
     /// Bytes of a known end.
-    pub(super) fn download(&self, url: &str) -> anyhow::Result<impl Read + use<>> {
-        let response = self.agent.get(url).call();
-        let response = response.map_err(|fault| self.unreachable(&fault))?;
+    pub(super) fn download(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
+        let response = self.ask(|api| self.agent.get(format!("{api}{path}")).call())?;
         if response.status() != 200 {
-            self.answer(Ok(response))?;
+            self.answer(response)?;
             bail!("the node answered something else than a snapshot");
         }
         Ok(response.into_body().into_reader())
@@ -86,26 +156,40 @@ impl<'a> Client<'a> {
     /// A stream of bytes that goes on until the node ends it.
     pub(super) fn stream(
         &self,
-        url: &str,
+        path: &str,
         last: Option<&str>,
-    ) -> anyhow::Result<impl Read + use<>> {
-        let mut request = self.agent.get(url);
+    ) -> anyhow::Result<ureq::BodyReader<'static>> {
+        self.streamed(self.ask(|api| self.follow(api, path, last))?)
+    }
+
+    /// The same, from the node whose API is there.
+    pub(super) fn stream_at(
+        &self,
+        api: &str,
+        path: &str,
+        last: Option<&str>,
+    ) -> anyhow::Result<ureq::BodyReader<'static>> {
+        let response = self.follow(api, path, last);
+        self.streamed(response.map_err(|fault| self.unreachable(&fault))?)
+    }
+
+    fn follow(&self, api: &str, path: &str, last: Option<&str>) -> Result<Response, ureq::Error> {
+        let mut request = self.agent.get(format!("{api}{path}"));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        let response = request.call().map_err(|fault| self.unreachable(&fault))?;
+        request.call()
+    }
+
+    fn streamed(&self, response: Response) -> anyhow::Result<ureq::BodyReader<'static>> {
         if response.status() != 200 {
-            self.answer(Ok(response))?;
+            self.answer(response)?;
             bail!("the node answered something else than a stream");
         }
         Ok(response.into_body().into_reader())
     }
 
-    fn answer(
-        &self,
-        outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> anyhow::Result<Value> {
-        let mut response = outcome.map_err(|fault| self.unreachable(&fault))?;
+    fn answer(&self, mut response: Response) -> anyhow::Result<Value> {
         let status = response.status();
         let text = response
             .body_mut()
@@ -120,22 +204,23 @@ impl<'a> Client<'a> {
             };
         }
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or(text.trim());
-        let mut message = format!("{status}: {detail}");
+        let mut detail = { problem["detail"].as_str() }
+            .unwrap_or(text.trim())
+            .to_owned();
         for fault in problem["errors"].as_array().into_iter().flatten() {
             let place = ["pointer", "parameter", "header"]
                 .iter()
                 .find_map(|p| fault[p].as_str());
-            let detail = fault["detail"].as_str().unwrap_or_default();
-            message.push_str(&format!("\n  {}: {detail}", place.unwrap_or("the body")));
+            let what = fault["detail"].as_str().unwrap_or_default();
+            detail.push_str(&format!("\n  {}: {what}", place.unwrap_or("the body")));
         }
-        Err(anyhow!(message))
+        Err(Refused { status, detail }.into())
     }
 
     fn unreachable(&self, fault: &ureq::Error) -> anyhow::Error {
         anyhow!("{fault}").context(format!(
             "no node answers at {}; start one with `pointsman serve`, or name another with --api",
-            self.remote.api
+            self.remote.api.join(" or ")
         ))
     }
 }

@@ -97,10 +97,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Move a node's data aside, while it does not run, so that it can be taken in as a new one
+    /// Move a node's data aside, while it does not run, so that it can be taken in as a new one. Which node's, has to be said: by
+    /// its configuration, or by its data directory
     Wipe {
         #[command(flatten)]
         files: Files,
+        /// The node's data directory
+        #[arg(long, value_name = "DIR", conflicts_with = "files")]
+        data_dir: Option<PathBuf>,
         /// What only this node has is not needed
         #[arg(long)]
         yes: bool,
@@ -149,7 +153,12 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Snapshot { file, remote } => cluster_data::snapshot(file, remote),
         Command::Restore { file, files, json } => cluster_data::restore(file, files, *json),
         Command::Recover { files, yes, json } => cluster_data::recover(files, *yes, *json),
-        Command::Wipe { files, yes, json } => cluster_data::wipe(files, *yes, *json),
+        Command::Wipe {
+            files,
+            data_dir,
+            yes,
+            json,
+        } => cluster_data::wipe(files, data_dir.as_deref(), *yes, *json),
     }
 }
 

@@ -80,14 +80,29 @@ pub(super) fn recover(files: &Files, yes: bool, as_json: bool) -> anyhow::Result
     next_steps(true)
 }
 
-pub(super) fn wipe(files: &Files, yes: bool, as_json: bool) -> anyhow::Result<ExitCode> {
-    if !yes {
+pub(super) fn wipe(
+    files: &Files,
+    data_dir: Option<&Path>,
+    yes: bool,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let config = load(files)?.config;
+    let directory = data_dir.unwrap_or(&config.node.data_dir);
+    let place = directory.display();
+    if data_dir.is_none() && files.files.is_empty() {
+        // Another node's may be there.
         bail!(
-            "this moves aside all that the node has, votes and all. Other nodes must have it, or a snapshot. Say so with --yes"
+            "say which node's data is meant: by -c FILE, as the node is started with, or by --data-dir DIR. Without either, it would \
+             be what is in {place}"
         );
     }
-    let config = load(files)?.config;
-    let aside = rescue::wipe(&config.node.data_dir)?;
+    if !yes {
+        bail!(
+            "this moves aside all that the node has in {place}, votes and all. Other nodes must have it, or a snapshot. Say so \
+             with --yes"
+        );
+    }
+    let aside = rescue::wipe(directory)?;
     let mut out = stdout();
     if as_json {
         writeln!(out, "{}", json!({ "aside": aside.display().to_string() }))?;
@@ -95,10 +110,10 @@ pub(super) fn wipe(files: &Files, yes: bool, as_json: bool) -> anyhow::Result<Ex
     }
     writeln!(
         out,
-        "the node's data is in {} now; remove it when it is not needed",
+        "the node's data of {place} is in {} now; remove it when it is not needed",
         aside.display()
     )?;
-    if config.cluster.is_some() {
+    if config.cluster.is_some() || data_dir.is_some() {
         writeln!(
             out,
             "if the node belongs to a cluster still: `pointsman cluster remove NAME` at another node; then start it, and \

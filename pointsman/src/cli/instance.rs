@@ -87,7 +87,8 @@ pub(crate) struct Register {
     check_interval: Option<String>,
     #[command(flatten)]
     pub(super) remote: Remote,
-    /// Run this; the instance is registered as long as it runs, and kept alive by heartbeats
+    /// Run this; the instance is registered as long as it runs, and kept alive by heartbeats. It runs where no node answers, too:
+    /// the instance is then registered as soon as one does
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
 }
@@ -95,7 +96,7 @@ pub(crate) struct Register {
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Register(register) if register.command.is_empty() => {
-            let record = register.put()?;
+            let record = register.put(&Client::new(&register.remote), &register.body()?)?;
             tell(&register.remote, &record, "registered")?;
             Ok(ExitCode::SUCCESS)
         }
@@ -157,12 +158,12 @@ impl Name {
 
 impl Register {
     /// Registers the instance; returns its record.
-    pub(super) fn put(&self) -> anyhow::Result<Value> {
-        let client = Client::new(&self.remote);
-        client.put(&self.name.url(&client), &self.body()?)
+    pub(super) fn put(&self, client: &Client<'_>, body: &Value) -> anyhow::Result<Value> {
+        client.put(&self.name.url(client), body)
     }
 
-    fn body(&self) -> anyhow::Result<Value> {
+    /// What is registered.
+    pub(super) fn body(&self) -> anyhow::Result<Value> {
         let (address, port) = self.address.rsplit_once(':').with_context(|| {
             format!("--address {:?} has no port; write host:port", self.address)
         })?;

@@ -28,7 +28,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainOptions {
-    /// The URL, as a client would use it
+    /// The URL, as a client would use it, or host:port. https asks a listener with TLS, http one without
     url: String,
     /// The request's method
     #[arg(long, default_value = "GET")]
@@ -66,16 +66,18 @@ fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
             let count = |health: &str| service[health].as_u64().unwrap_or(0);
             let shown = |health: &str| match count(health) {
                 0 => palette.dim("0"),
-                n if health == "passing" => palette.good(&n.to_string()),
-                n if health == "critical" => palette.bad(&n.to_string()),
+                n if ["critical", "unresolved"].contains(&health) => palette.bad(&n.to_string()),
                 n => n.to_string(),
             };
-            let healths = ["passing", "warning", "unknown", "critical"].map(shown);
-            [
-                vec![text(&service["service"]), text(&service["instances"])],
-                healths.into(),
-            ]
-            .concat()
+            // Who has no address gets nothing, whatever its checks, or the want of them, make of it.
+            let unresolved = count("unresolved");
+            let mut row = vec![text(&service["service"]), text(&service["instances"])];
+            row.push(match count("passing").saturating_sub(unresolved) {
+                0 => palette.dim("0"),
+                n => palette.good(&n.to_string()),
+            });
+            row.extend(["warning", "unknown", "critical", "unresolved"].map(shown));
+            row
         })
         .collect();
     table(
@@ -86,6 +88,7 @@ fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
             "WARNING",
             "UNKNOWN",
             "CRITICAL",
+            "UNRESOLVED",
         ],
         &rows,
     )?;
@@ -121,11 +124,14 @@ fn instances(list: &Value) -> std::io::Result<()> {
                 _ => "",
             };
             let lease = instance["lease"]["ttl"].as_str().unwrap_or("persistent");
-            let reason = instance["reason"].as_str().unwrap_or_default();
+            let unresolved = instance["unresolved"].as_str();
+            let reason = unresolved
+                .or(instance["reason"].as_str())
+                .unwrap_or_default();
             vec![
                 text(&instance["id"]),
                 format!("{}:{}", text(&instance["address"]), instance["port"]),
-                palette.health(&text(&instance["health"])),
+                health(instance, palette),
                 instance["role"].as_str().unwrap_or_default().to_owned(),
                 text(&instance["weight"]),
                 lease.to_owned(),
@@ -153,9 +159,13 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
     let headers = options.header.join("\n");
     query.extend((!headers.is_empty()).then_some(("headers", headers.as_str())));
     let answer = client.read(&client.url_of_all(&["v1", "explain"], &query))?;
+    let code = match answer["reaches_instance"].as_bool() {
+        Some(false) => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    };
     if options.remote.json {
         writeln!(stdout(), "{answer}")?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let palette = Palette::for_stdout();
     writeln!(stdout(), "{}", palette.strong(&text(&answer["verdict"])))?;
@@ -185,7 +195,7 @@ pub(crate) fn explain(options: &ExplainOptions) -> anyhow::Result<ExitCode> {
     if answer["service"].is_object() {
         candidates(&answer["service"], palette)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// The instances that there were to choose from.
@@ -202,7 +212,7 @@ fn candidates(service: &Value, palette: Palette) -> std::io::Result<()> {
             vec![
                 format!("{mark} {}", text(&instance["id"])),
                 text(&instance["address"]),
-                palette.health(&text(&instance["health"])),
+                health(instance, palette),
                 instance["role"].as_str().unwrap_or_default().to_owned(),
                 text(&instance["weight"]),
                 text(&instance["tier"]),
@@ -224,6 +234,14 @@ fn candidates(service: &Value, palette: Palette) -> std::io::Result<()> {
         ],
         &rows,
     )
+}
+
+/// How an instance is: whatever its checks find, without an address it gets nothing.
+fn health(instance: &Value, palette: Palette) -> String {
+    match instance["unresolved"].is_string() {
+        true => palette.bad("unresolved"),
+        false => palette.health(&text(&instance["health"])),
+    }
 }
 
 fn each(list: &Value) -> impl Iterator<Item = &Value> {

@@ -57,7 +57,8 @@ enum Command {
     /// Look at the cluster, change who belongs to it, and rescue it
     #[command(subcommand)]
     Cluster(cluster::Command),
-    /// Say where a request would go, and why
+    /// Say where a request would go, and why. Exits with 0 if an instance would get it; with 1 if not, be it that it is answered
+    /// by a redirection or a fixed answer, by 404 or 503, or by nobody
     Explain(lookup::ExplainOptions),
     /// Take over what another system has
     #[command(subcommand)]
@@ -77,15 +78,17 @@ enum Command {
 /// How commands reach a node.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Remote {
-    /// The node's API
+    /// The node's API: a URL, or host:port; may be repeated, or several with commas: the next is asked where one does not answer
     #[arg(
         long,
         env = "POINTSMAN_API",
         default_value = "http://127.0.0.1:7070",
         value_name = "URL",
+        value_delimiter = ',',
+        value_parser = client::api,
         global = true
     )]
-    api: String,
+    api: Vec<String>,
     /// The namespace
     #[arg(
         long,

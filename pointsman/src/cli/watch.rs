@@ -35,12 +35,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     loop {
         let elsewhere = follow(stream, &mut last, options.remote.json)?;
         // To where it was sent, if that answers; if not, the node that was named first knows where to.
-        if let Some(api) = elsewhere {
-            let there = url.replacen(options.remote.api.trim_end_matches('/'), &api, 1);
-            if let Ok(found) = client.stream(&there, last.as_deref()) {
-                stream = found;
-                continue;
-            }
+        if let Some(api) = elsewhere
+            && let Ok(found) = client.stream_at(&api, &url, last.as_deref())
+        {
+            stream = found;
+            continue;
         }
         stream = loop {
             std::thread::sleep(PAUSE);

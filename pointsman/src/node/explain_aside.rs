@@ -10,7 +10,8 @@ use model::{Aside, Cannot, HashOn, Phase, Route, RoutingTable, ServiceTable, Spl
 use super::Shared;
 
 impl Shared {
-    /// Which instance of a service gets the request, or of the one that stands in for it.
+    /// Which instance of a service gets the request, or of the one that stands in for it; and whether it does not, for the
+    /// service's circuit is open.
     pub(super) fn choice_of(
         &self,
         service: &ServiceTable,
@@ -18,7 +19,7 @@ impl Shared {
         route: &Route,
         table: &RoutingTable,
         (verdict, lines): (&mut String, &mut Vec<String>),
-    ) -> Choice {
+    ) -> (Choice, bool) {
         let choice = self.choice(service, kept);
         let own = service.view();
         let cannot = match is_open(service, lines) {
@@ -49,13 +50,14 @@ impl Shared {
         match (cannot, fallback) {
             (Some((cannot, why)), Some(fallback)) if fallback.on[cannot as usize] => {
                 *verdict = format!("{why}, and another stands in: ");
-                self.choice(&table.services[fallback.service], None)
+                let choice = self.choice(&table.services[fallback.service], None);
+                (choice, false)
             }
             (Some((Cannot::Open, why)), _) => {
                 *verdict = format!("{why}, and it gets 503; were it closed, it ");
-                choice
+                (choice, true)
             }
-            _ => choice,
+            _ => (choice, false),
         }
     }
 }

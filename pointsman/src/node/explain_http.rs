@@ -12,6 +12,7 @@ use model::{
 use super::Shared;
 use super::explain_aside::{described_split, share_of, shares};
 use super::explain_filters::described;
+use super::traffic::nobody;
 
 /// Routes named at the most; whoever has ten thousand does not want to read of all of them.
 const MOST: usize = 200;
@@ -65,12 +66,14 @@ impl Shared {
         };
         let route = &listener.routes[number];
         let mut filters = route.filters.as_deref().map(described).unwrap_or_default();
-        let (service, verdict) = self.destination(route, table, (&request, client), &mut filters);
+        let of = (&request, client);
+        let (service, reaches_instance, verdict) = self.destination(route, table, of, &mut filters);
         Explanation {
             verdict: format!(
                 "listener {} ({how}), route {}: {verdict}",
                 listener.name, route.name
             ),
+            reaches_instance,
             listener: name,
             route: Some(explained(route, table)),
             passed_over,
@@ -79,14 +82,14 @@ impl Shared {
         }
     }
 
-    /// What becomes of a request that takes `route`.
+    /// What becomes of a request that takes `route`, and whether an instance gets it.
     fn destination(
         &self,
         route: &Route,
         table: &RoutingTable,
         (request, client): (&h1::Request<'_>, IpAddr),
         lines: &mut Vec<String>,
-    ) -> (Option<Choice>, String) {
+    ) -> (Option<Choice>, bool, String) {
         let number = match &route.action {
             Action::Service(number) => Some(*number),
             Action::Split(split) => {
@@ -96,14 +99,19 @@ impl Shared {
             }
             Action::Redirect(_) | Action::Fixed { .. } => None,
         };
-        let mut said = String::new();
+        let (mut said, mut open) = (String::new(), false);
         let choice = number.map(|number| {
             let service = &table.services[number];
             let kept = kept(service, request, lines);
-            self.choice_of(service, kept, route, table, (&mut said, lines))
+            let (choice, cannot) = self.choice_of(service, kept, route, table, (&mut said, lines));
+            open = cannot;
+            choice
         });
         said += &verdict(route, choice.as_ref());
-        (choice, said)
+        let chosen = choice
+            .as_ref()
+            .is_some_and(|choice| choice.chosen.is_some());
+        (choice, chosen && !open, said)
     }
 }
 
@@ -131,7 +139,7 @@ fn verdict(route: &Route, service: Option<&Choice>) -> String {
     match (&route.action, service) {
         (_, Some(choice)) => match &choice.chosen {
             Some(id) => format!("goes to instance {id} of service {}", choice.service),
-            None => format!("service {} has no instance to choose: 503", choice.service),
+            None => format!("{}: 503", nobody(choice)),
         },
         (Action::Redirect(to), _) => {
             format!("is answered with {} to {}", to.status, to.location)

@@ -7,6 +7,7 @@ use model::stream::{Arrival, find};
 use model::{HostPattern, ListenerTable, RoutingTable, Speaks, StreamRoute};
 
 use super::Shared;
+use super::traffic::nobody;
 
 impl Shared {
     /// The question's host is taken for the server name that a client asks for; without a client's address, one that
@@ -56,13 +57,14 @@ impl Shared {
         let choice = self.choice(&table.services[route.service], None);
         let verdict = match &choice.chosen {
             Some(id) => format!("goes to instance {id} of service {}", choice.service),
-            None => format!("service {} has no instance to choose", choice.service),
+            None => nobody(&choice),
         };
         Explanation {
             verdict: format!(
                 "{protocol} listener {} ({how}), route {}: {verdict}",
                 listener.name, route.name
             ),
+            reaches_instance: choice.chosen.is_some(),
             listener: name,
             route: Some(explained(route, table)),
             service: Some(choice),

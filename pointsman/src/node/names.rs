@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::Host;
@@ -18,8 +18,16 @@ const MOST: usize = 10_000;
 /// Host names in use and their addresses.
 #[derive(Default)]
 pub(super) struct Names {
-    known: Mutex<BTreeMap<Box<str>, Option<IpAddr>>>,
+    known: Mutex<BTreeMap<Box<str>, Known>>,
     wanted: Notify,
+}
+
+/// What is known of a name.
+#[derive(Default)]
+struct Known {
+    address: Option<IpAddr>,
+    /// Why there is no address, once it was looked up in vain.
+    fault: Option<Arc<str>>,
 }
 
 impl Names {
@@ -31,13 +39,21 @@ impl Names {
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(name) {
-            return *found;
+            return found.address;
         }
         if known.len() < MOST {
-            known.insert(name.clone(), None);
+            known.insert(name.clone(), Known::default());
             self.wanted.notify_one();
         }
         None
+    }
+
+    /// The names that were looked up and have no address, and why, as the resolver says it.
+    pub(super) fn unresolved(&self) -> BTreeMap<Box<str>, Arc<str>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let without = known.iter().filter(|(_, known)| known.address.is_none());
+        let told = without.filter_map(|(name, known)| Some((name.clone(), known.fault.clone()?)));
+        told.collect()
     }
 
     /// Looks names up for ever; calls `changed` whenever an address changes.
@@ -51,7 +67,7 @@ impl Names {
             let mut all_known = true;
             for name in names {
                 let found = look_up(&name).await;
-                all_known &= found.is_some();
+                all_known &= found.is_ok();
                 any_changed |= self.learn(&name, found);
             }
             if any_changed {
@@ -66,20 +82,25 @@ impl Names {
     }
 
     /// An address that answered once is kept when the resolver fails: better an old address than none.
-    fn learn(&self, name: &str, found: Option<IpAddr>) -> bool {
+    fn learn(&self, name: &str, found: Result<IpAddr, String>) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match (known.get_mut(name), found) {
-            (Some(old), Some(_)) if *old != found => {
-                *old = found;
-                true
+        let Some(known) = known.get_mut(name) else {
+            return false;
+        };
+        match found {
+            Ok(address) => known.address.replace(address) != Some(address),
+            Err(fault) => {
+                known.fault = Some(fault.into());
+                false
             }
-            _ => false,
         }
     }
 }
 
-async fn look_up(name: &str) -> Option<IpAddr> {
-    let found = tokio::net::lookup_host((name, 0)).await.ok()?;
+async fn look_up(name: &str) -> Result<IpAddr, String> {
+    let found = tokio::net::lookup_host((name, 0)).await;
+    let found = found.map_err(|fault| fault.to_string())?;
     // The least: resolvers rotate their answers, and an endpoint must not change its address with them.
-    found.map(|address| address.ip()).min()
+    let least = found.map(|address| address.ip()).min();
+    least.ok_or_else(|| "it has no address".into())
 }

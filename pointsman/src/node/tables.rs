@@ -306,11 +306,15 @@ impl Tables {
             let away = zone.is_some() && record.instance.zone.as_deref() != zone;
             Endpoint::tier_of(record.instance.tier, away)
         };
-        let endpoints: Vec<_> = service
+        let records = service
             .into_iter()
-            .flat_map(|service| service.view(view.role))
-            .filter_map(|record| endpoint(record, tier(record), before, resolve, now))
-            .collect();
+            .flat_map(|service| service.view(view.role));
+        let (mut all, mut endpoints) = (0, Vec::new());
+        for record in records {
+            all += 1;
+            endpoints.extend(endpoint(record, tier(record), before, resolve, now));
+        }
+        let unresolved = all - endpoints.len() as u32;
         let same = before.iter().find(|table| table.role == view.role);
         let balancing = self.balancing(settings);
         let placed = same.and_then(|b| b.placement.as_ref());
@@ -335,6 +339,7 @@ impl Tables {
             placement,
             persistence,
             endpoints,
+            unresolved,
             connect_timeout: settings.connect_timeout,
             peer_timeout: settings.peer_timeout,
             response_timeout: settings.response_timeout,
@@ -562,7 +567,8 @@ mod tests {
         let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "nowhere.example:80");
-        assert!(refresh(&mut tables, &registry).endpoints.is_empty());
+        let table = refresh(&mut tables, &registry);
+        assert_eq!((table.endpoints.len(), table.unresolved), (0, 1));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use balance::{Balancer, Context, Standing, standing};
 use fronts::{
     CertificateRefused, Choice, Explanation, NoInstance, PassedOver, Question, SeenCertificate,
-    Standing as Stands, Traffic,
+    Standing as Stands, Traffic, Unresolved,
 };
 use model::{
-    CertificateName, Endpoint, InstanceId, ListenerTable, Revision, Role, RoutingTable,
+    CertificateName, Endpoint, Host, InstanceId, ListenerTable, Revision, Role, RoutingTable,
     ServiceTable, Speaks, View,
 };
 use registry::{Record, Service};
@@ -65,9 +65,9 @@ impl Traffic for Shared {
                             false => standing(endpoint, now).to_string(),
                         },
                     })
-                    .chain(self.left_out(&pick.table).map(|(record, why)| PassedOver {
-                        id: record.instance.id.to_string(),
-                        why,
+                    .chain(self.left_out(&pick.table).map(|out| PassedOver {
+                        id: out.record.instance.id.to_string(),
+                        why: out.why,
                     }))
                     .collect(),
             })
@@ -77,13 +77,20 @@ impl Traffic for Shared {
         self.refresh(std::iter::once(service));
     }
 
+    fn unresolved(&self) -> Unresolved {
+        self.names.unresolved()
+    }
+
     fn explain(&self, question: &Question) -> Explanation {
         let table = self.proxy.table();
-        let Some((listener, how)) = self.listener_for(&table, question) else {
-            return Explanation {
-                verdict: no_listener(&table, question),
-                ..Explanation::default()
-            };
+        let (listener, how) = match self.listener_for(&table, question) {
+            Ok(found) => found,
+            Err(verdict) => {
+                return Explanation {
+                    verdict,
+                    ..Explanation::default()
+                };
+            }
         };
         if !matches!(listener.speaks, Speaks::Http) {
             return self.explain_stream(&table, listener, &how, question);
@@ -163,62 +170,136 @@ impl Shared {
                 .and_then(|(s, id)| s.instance(&id).cloned());
             stands.role = record.and_then(|record| record.role);
         }
-        choice
-            .instances
-            .extend(self.left_out(service).map(|(record, why)| {
-                let instance = &record.instance;
-                Stands {
-                    id: instance.id.to_string(),
-                    address: format!("{}:{}", instance.host, instance.port),
-                    health: record.health(),
-                    role: record.role,
-                    weight: instance.weight.0,
-                    tier: instance.tier,
-                    in_flight: 0,
-                    eligible: false,
-                    why,
-                }
-            }));
+        choice.instances.extend(self.left_out(service).map(|out| {
+            let instance = &out.record.instance;
+            Stands {
+                id: instance.id.to_string(),
+                address: format!("{}:{}", instance.host, instance.port),
+                health: out.record.health(),
+                unresolved: out.unresolved,
+                role: out.record.role,
+                weight: instance.weight.0,
+                tier: instance.tier,
+                in_flight: 0,
+                eligible: false,
+                why: out.why,
+            }
+        }));
         choice
     }
 
     /// The service's instances that are not in `table`, and why not.
-    fn left_out(&self, table: &ServiceTable) -> impl Iterator<Item = (Arc<Record>, String)> {
+    fn left_out(&self, table: &ServiceTable) -> impl Iterator<Item = LeftOut> {
         let service = self.registry.service(&table.key);
+        let names = self.names.unresolved();
         let instances = service.iter().flat_map(|service| service.instances());
         let out = instances.filter(|r| !table.endpoints.iter().any(|e| e.id == r.instance.id));
         let out: Vec<_> = out
             .map(|record| {
-                (
-                    record.clone(),
-                    why_left_out(record, table.role, service.as_deref()),
-                )
+                let unresolved = match &record.instance.host {
+                    Host::Ip(_) => None,
+                    Host::Name(name) => names.get(name).map(ToString::to_string),
+                };
+                let by_role = why_left_out(record, table.role, service.as_deref());
+                LeftOut {
+                    record: record.clone(),
+                    why: by_role.unwrap_or_else(|| match (&unresolved, &record.instance.host) {
+                        (Some(fault), _) => format!("its host name does not resolve: {fault}"),
+                        (None, Host::Name(_)) => "its host name was not looked up yet".into(),
+                        (None, Host::Ip(_)) => "it was registered a moment ago".into(),
+                    }),
+                    unresolved,
+                }
             })
             .collect();
         out.into_iter()
     }
 
-    /// The listener that would take the question's connection, and how that was found out.
+    /// The listener that would take the question's connection, and how that was found out; or why there is none.
     fn listener_for<'t>(
         &self,
         table: &'t RoutingTable,
         question: &Question,
-    ) -> Option<(&'t ListenerTable, String)> {
+    ) -> Result<(&'t ListenerTable, String), String> {
         let bound = self.bound();
-        let named = |name: &str| table.listeners.iter().flatten().find(|l| *l.name == *name);
-        let mut at_port = bound
-            .iter()
-            .filter(|(_, address)| Some(address.port()) == question.port);
-        match (at_port.next(), at_port.next()) {
-            (Some((name, address)), None) => Some((&**named(name)?, format!("bound to {address}"))),
-            // A URL as clients use it may name the port of something in front of us.
-            _ if bound.len() == 1 => {
-                let (name, address) = bound.first_key_value()?;
-                let how = format!("the only one, bound to {address}");
-                Some((&**named(name)?, how))
+        let listeners = table.listeners.iter().flatten();
+        let all: Vec<_> = listeners
+            .filter_map(|listener| Some((&**listener, *bound.get(&listener.name)?)))
+            .collect();
+        let scheme = question.scheme.as_deref();
+        let fits = |found: &&(&ListenerTable, SocketAddr)| speaks(found.0, scheme);
+        let at_port: Vec<_> = { all.iter() }
+            .filter(|(_, address)| Some(address.port()) == question.port)
+            .collect();
+        let here: Vec<_> = at_port.iter().copied().filter(fits).collect();
+        match (&here[..], &at_port[..]) {
+            ([(listener, address)], _) => return Ok((listener, format!("bound to {address}"))),
+            ([], [(listener, address), ..]) => {
+                let (name, spoken) = (&listener.name, spoken(listener));
+                let asked = scheme.unwrap_or_default();
+                let verdict =
+                    format!("listener {name}, bound to {address}, speaks {spoken}, and no {asked}");
+                return Err(verdict);
             }
-            _ => None,
+            _ => {}
         }
+        // A URL as clients use it may name the port of something in front of us, which may end TLS as well.
+        let of_http = |found: &&(&ListenerTable, SocketAddr)| {
+            scheme.is_some() && matches!(found.0.speaks, Speaks::Http) && fits(found)
+        };
+        let by_scheme: Vec<_> = all.iter().filter(of_http).collect();
+        match (&all[..], &by_scheme[..], scheme) {
+            ([(listener, address)], ..) => {
+                Ok((listener, format!("the only one, bound to {address}")))
+            }
+            (_, [(listener, address)], Some(scheme)) => {
+                let how = format!("the only one for {scheme}, bound to {address}");
+                Ok((listener, how))
+            }
+            _ => Err(no_listener(table, question)),
+        }
+    }
+}
+
+/// An instance that is in no table.
+struct LeftOut {
+    record: Arc<Record>,
+    why: String,
+    /// Why its host name has no address, if that was found out.
+    unresolved: Option<String>,
+}
+
+/// Whether a client that asks by this scheme is understood. Where TLS is passed on as it is, it is.
+fn speaks(listener: &ListenerTable, scheme: Option<&str>) -> bool {
+    match (scheme, &listener.speaks) {
+        (None, _) => true,
+        (Some(_), Speaks::Udp(_)) => false,
+        (Some("https"), Speaks::Tcp(_)) => true,
+        (Some(scheme), _) => (scheme == "https") == listener.tls,
+    }
+}
+
+/// What a listener speaks, as a URL would name it.
+fn spoken(listener: &ListenerTable) -> &'static str {
+    match (&listener.speaks, listener.tls) {
+        (Speaks::Udp(_), _) => "udp",
+        (Speaks::Tcp(_), true) => "tls",
+        (Speaks::Tcp(_), false) => "tcp",
+        (Speaks::Http, true) => "https",
+        (Speaks::Http, false) => "http",
+    }
+}
+
+/// What is to be said where nobody can be chosen.
+pub(super) fn nobody(choice: &Choice) -> String {
+    let instances = &choice.instances;
+    let unresolved = !instances.is_empty() && instances.iter().all(|i| i.unresolved.is_some());
+    match unresolved {
+        true => format!(
+            "no host name of the instances of service {} could be resolved",
+            choice.service
+        ),
+        false => format!("service {} has no instance to choose", choice.service),
     }
 }
 
@@ -233,9 +314,10 @@ impl Pick {
     }
 }
 
-fn why_left_out(record: &Record, role: Option<Role>, service: Option<&Service>) -> String {
+/// Why an instance is in no table that is asked for by this role; `None`: its role is not why.
+fn why_left_out(record: &Record, role: Option<Role>, service: Option<&Service>) -> Option<String> {
     let primary = service.and_then(Service::primary);
-    match (role, record.role) {
+    Some(match (role, record.role) {
         (Some(_), None) => "its check has not found out its role".into(),
         (Some(asked), Some(has)) if asked != has => format!("it is a {has}, and no {asked}"),
         (Some(Role::Primary), _) if primary.is_none() => {
@@ -244,8 +326,8 @@ fn why_left_out(record: &Record, role: Option<Role>, service: Option<&Service>) 
         (Some(Role::Primary), _) if primary.is_some_and(|p| p.instance.id != record.instance.id) => {
             "it says that it is the primary, but another was promoted since, or it is dead".into()
         }
-        _ => "its host name has no address".into(),
-    }
+        _ => return None,
+    })
 }
 
 fn no_listener(table: &RoutingTable, question: &Question) -> String {
@@ -292,6 +374,7 @@ fn stands(endpoint: &Endpoint, standing: Standing) -> Stands {
         id: endpoint.id.to_string(),
         address: address.to_string(),
         health: endpoint.health,
+        unresolved: None,
         role: None,
         weight: endpoint.weight.0,
         tier: endpoint.instance_tier(),

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use crate::cluster::{Cluster, NAMES, ids, leader_of, try_register};
 use crate::harness::{Home, Node, pointsman, until};
 
@@ -50,7 +52,11 @@ fn a_damaged_log_is_refused_and_its_node_comes_back_from_the_others() {
     assert!(refusal.contains("is damaged at byte"), "{refusal}");
     assert!(refusal.contains("pointsman cluster wipe"), "{refusal}");
     let (well, said) = home.run(&["cluster", "wipe"]);
-    assert!(!well && said.contains("--yes"), "{said}");
+    let place = home.data().display().to_string();
+    assert!(
+        !well && said.contains("--yes") && said.contains(&place),
+        "{said}"
+    );
     let (well, said) = home.run(&["cluster", "wipe", "--yes"]);
     assert!(well && said.contains("aside-1"), "{said}");
     // Its old data is not deleted, and it does not take part as if it had never promised anything.
@@ -73,6 +79,31 @@ fn a_damaged_log_is_refused_and_its_node_comes_back_from_the_others() {
         well && said.contains("one of 3, which survive the loss of 1"),
         "{said}"
     );
+}
+
+#[test]
+fn nobody_s_data_is_moved_aside_unless_it_is_said_whose() {
+    let home = Home::new("");
+    let node = home.start();
+    node.register(
+        "s",
+        "a",
+        &json!({ "address": "127.0.0.1", "port": 1, "persistent": true }),
+    );
+    node.stop();
+    let said = pointsman(["cluster", "wipe", "--yes"]);
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("-c FILE") && text.contains("--data-dir"),
+        "{text}"
+    );
+    let place = home.data().display().to_string();
+    let said = pointsman(["cluster", "wipe", "--yes", "--data-dir", &place]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success() && text.contains(&place), "{said:?}");
+    assert!(home.data().join("aside-1").exists());
+    assert_eq!(home.start().health("s", "a"), None);
 }
 
 #[test]

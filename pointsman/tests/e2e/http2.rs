@@ -29,6 +29,47 @@ pub(crate) fn before(origins: &[&Origin], settings: &str) -> Node {
     node
 }
 
+#[test]
+fn the_bytes_of_a_request_are_logged_with_those_of_its_head() {
+    let origin = echo();
+    let node = before(&[&origin], "");
+    let mut stream = TcpStream::connect(node.web()).unwrap();
+    // POST, http, "/" and the authority "a", in static entries but for the last; then DATA.
+    let head = [0x83, 0x86, 0x84, 0x41, 1, b'a'];
+    let headers = [&[0, 0, head.len() as u8, 1, 4, 0, 0, 0, 1], &head[..]].concat();
+    let data = [&[0, 0, 5, 0, 1, 0, 0, 0, 1], &b"hello"[..]].concat();
+    stream
+        .write_all(&[SETTINGS, &headers, &data].concat())
+        .unwrap();
+    let line = node.logged().until_line("\"version\":\"2\"");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&line["method"], &line["status"]),
+        (&"POST".into(), &200.into())
+    );
+    assert_eq!(line["received"], head.len() + 5);
+}
+
+#[test]
+fn a_request_of_many_that_is_cut_off_with_the_process_is_logged() {
+    let silent = Origin::raw(|mut connection, _| while connection.line().is_ok() {});
+    let node = before(&[&silent], "[node]\ndrain_timeout = \"100ms\"");
+    let mut stream = TcpStream::connect(node.web()).unwrap();
+    let head = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    let headers = [&[0, 0, head.len() as u8, 1, 5, 0, 0, 0, 1], &head[..]].concat();
+    stream.write_all(&[SETTINGS, &headers].concat()).unwrap();
+    let in_flight = "pointsman_instance_in_flight{service=\"shop\",instance=\"i0\"}";
+    until("a request in flight", || {
+        (node.metric(in_flight) == 1.0).then_some(())
+    });
+    let line: serde_json::Value = serde_json::from_str(&node.stop().logged).unwrap();
+    assert_eq!(
+        (&line["version"], &line["ended"]),
+        (&"2".into(), &"drained".into())
+    );
+    assert_eq!(line["received"], head.len());
+}
+
 fn echo() -> Origin {
     Origin::answering(|request| Reply {
         body: request.body.clone(),

@@ -49,6 +49,7 @@ mod tracing;
 mod udp;
 mod upgrade;
 mod workers;
+mod wrap;
 mod zookeeper;
 mod zookeeper_cluster;
 mod zookeeper_histories;

@@ -156,6 +156,102 @@ fn what_was_answered_here_and_what_failed_is_logged_too() {
 }
 
 #[test]
+fn the_log_says_what_was_wrong_with_a_request_in_a_word_of_ours() {
+    let config = format!(
+        "{}\n[listener.web.timeouts]\nrequest_head = \"1s\"\n\
+         [[listener.web.route]]\nname = \"none\"\nhost = \"x.example\"\nservice = \"shop\"\n",
+        crate::SHOP.replace("service = \"shop\"", "")
+    );
+    let node = Home::new(&config).start();
+    let long = "x".repeat(100_000);
+    for (bytes, status, ended) in [
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "host_missing"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nevil\u{1}\"\\: x\r\n\r\n".to_owned(),
+            400,
+            "field_name",
+        ),
+        (
+            "GET / HTTP/9.9\r\nHost: a\r\n\r\n".to_owned(),
+            505,
+            "version",
+        ),
+        (
+            format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            414,
+            "target_too_long",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\nx: {long}\r\n\r\n"),
+            431,
+            "head_too_large",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nExpect: all\r\n\r\n".to_owned(),
+            417,
+            "expect",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(),
+            501,
+            "transfer_encoding",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nevil".to_owned(),
+            400,
+            "chunk_size",
+        ),
+        (
+            "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n".to_owned(),
+            501,
+            "no_tunnels",
+        ),
+        (
+            "GET /there HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            404,
+            "no_route",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: x.example\r\n\r\n".to_owned(),
+            503,
+            "no_instances",
+        ),
+        ("GET / HTTP/1.1\r\nHo".to_owned(), 408, "head_too_slow"),
+    ] {
+        // The rest of a head that is too long may not be read.
+        let mut connection = Connection::open(node.web());
+        let _ = connection.try_send(&bytes);
+        assert_eq!(connection.answer().status, status, "{ended}");
+        let line = node.logged().until_line(&format!("\"ended\":\"{ended}\""));
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(line["status"], status, "{line}");
+        assert!(!line.to_string().contains("evil"), "{line}");
+    }
+}
+
+#[test]
+fn a_body_that_turns_out_to_be_none_on_its_way_is_told_by_the_same_word() {
+    let node = Home::new(crate::SHOP).start();
+    let reads_on = Origin::raw(|mut connection, _| while connection.line().is_ok() {});
+    node.register("shop", "a", &crate::lasting(&reads_on));
+    node.until_eligible("/", 1);
+    let mut connection = Connection::open(node.web());
+    connection.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+    let in_flight = "pointsman_instance_in_flight{service=\"shop\",instance=\"a\"}";
+    until("a request in flight", || {
+        (node.metric(in_flight) == 1.0).then_some(())
+    });
+    connection.send("no number\r\n");
+    assert_eq!(connection.answer().status, 400);
+    let line = node.logged().until_line("\"ended\":\"chunk_size\"");
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(
+        (&line["status"], &line["instance"]),
+        (&400.into(), &"a".into())
+    );
+}
+
+#[test]
 fn a_combined_log_in_a_file_is_written_and_rotated() {
     let home = Home::new("");
     let path = home.path().join("access.log");

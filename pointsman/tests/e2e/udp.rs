@@ -9,13 +9,13 @@ use std::time::Duration;
 use crate::harness::{Home, Node, PATIENCE, free_address, until};
 
 /// An instance that sends every packet back, `times` times, with its name in front.
-struct Echo {
-    address: SocketAddr,
+pub(crate) struct Echo {
+    pub(crate) address: SocketAddr,
     heard: Arc<AtomicUsize>,
 }
 
 impl Echo {
-    fn new(name: &'static str, times: usize) -> Self {
+    pub(crate) fn new(name: &'static str, times: usize) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let heard = Arc::new(AtomicUsize::new(0));
@@ -34,7 +34,7 @@ impl Echo {
     }
 }
 
-fn start(keys: &str, instances: &[SocketAddr]) -> Node {
+pub(crate) fn start(keys: &str, instances: &[SocketAddr]) -> Node {
     let instances: String = instances
         .iter()
         .map(|address| format!("[[service.dns.instance]]\naddress = \"{address}\"\n"))
@@ -46,14 +46,14 @@ fn start(keys: &str, instances: &[SocketAddr]) -> Node {
     .start()
 }
 
-fn client(node: &Node) -> UdpSocket {
+pub(crate) fn client(node: &Node) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(node.listener("dns")).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
-fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
+pub(crate) fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
     socket.send(question).unwrap();
     hear(socket)
 }

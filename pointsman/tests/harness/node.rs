@@ -347,9 +347,11 @@ impl Node {
 
     /// Waits until the data plane may send requests to so many instances of the service behind `host` and `path`.
     pub(crate) fn until_eligible(&self, path: &str, count: usize) {
-        let url = format!("/v1/explain?url=http://{}{path}", self.web());
+        let ask = |scheme| self.read(&format!("/v1/explain?url={scheme}://{}{path}", self.web()));
         until("so many eligible instances", || {
-            let answer = self.read(&url);
+            // Its listener may speak TLS.
+            let mut answers = ["http", "https"].into_iter().map(ask);
+            let answer = answers.find(|answer| answer["listener"].is_string())?;
             let instances = answer["service"]["instances"].as_array()?;
             let eligible = instances.iter().filter(|i| i["eligible"] == true).count();
             (eligible == count).then_some(())

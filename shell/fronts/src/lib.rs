@@ -14,5 +14,5 @@ pub use directory::{
 pub use names::Names;
 pub use traffic::{
     CertificateRefused, Choice, ExplainedRoute, Explanation, NoInstance, PassedOver, Question,
-    SeenCertificate, Standing, Traffic,
+    SeenCertificate, Standing, Traffic, Unresolved,
 };

@@ -1,6 +1,8 @@
 //! What fronts ask of the data plane.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use model::{CertificateName, Endpoint, Health, InstanceId, Role, ServiceKey, View};
@@ -18,6 +20,9 @@ pub trait Traffic: Send + Sync + 'static {
 
     /// Makes what is picked by true to the registry as it is now: it follows that a moment later otherwise.
     fn catch_up(&self, service: &ServiceKey);
+
+    /// Host names of instances that this node finds no address for, and why, as its resolver says it.
+    fn unresolved(&self) -> Unresolved;
 
     /// What would be done with a request or a connection, and why.
     fn explain(&self, question: &Question) -> Explanation;
@@ -55,6 +60,9 @@ pub trait Traffic: Send + Sync + 'static {
     /// [`CertificateRefused`] says why not.
     fn remove_certificate(&self, name: &CertificateName) -> Result<bool, CertificateRefused>;
 }
+
+/// Host names without an address, and why they have none.
+pub type Unresolved = BTreeMap<Box<str>, Arc<str>>;
 
 /// A certificate as others may know it: without its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,6 +135,8 @@ pub struct Question {
 pub struct Explanation {
     /// The outcome in one sentence.
     pub verdict: String,
+    /// Whether an instance would get it.
+    pub reaches_instance: bool,
     /// The listener that takes it, if there is one.
     pub listener: Option<String>,
     /// The route that matches, if there is one.
@@ -180,6 +190,8 @@ pub struct Standing {
     pub address: String,
     /// The registry's verdict.
     pub health: Health,
+    /// Why its host name has no address at this node, if it has none.
+    pub unresolved: Option<String>,
     /// What its check found it to be to the others.
     pub role: Option<Role>,
     /// Its share of the traffic.

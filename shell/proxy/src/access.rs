@@ -16,6 +16,8 @@ pub(crate) struct Logger<T> {
     to: SyncSender<Vec<T>>,
     lost: Arc<Counter>,
     closed: Cell<bool>,
+    /// Whether nobody is kept waiting if it waits for who takes them.
+    patient: Cell<bool>,
 }
 
 impl<T> Logger<T> {
@@ -25,7 +27,13 @@ impl<T> Logger<T> {
             to,
             lost,
             closed: Cell::new(false),
+            patient: Cell::new(false),
         }
+    }
+
+    /// The worker ends: no request is slowed any more, and all that it cuts off comes at once.
+    pub(crate) fn be_patient(&self) {
+        self.patient.set(true);
     }
 
     pub(crate) fn push(&self, record: T) {
@@ -44,10 +52,37 @@ impl<T> Logger<T> {
         if batch.is_empty() || self.closed.get() {
             return;
         }
-        match self.to.try_send(batch) {
+        let sent = match self.patient.get() {
+            true => self
+                .to
+                .send(batch)
+                .map_err(|lost| TrySendError::Disconnected(lost.0)),
+            false => self.to.try_send(batch),
+        };
+        match sent {
             Ok(()) => {}
             Err(TrySendError::Full(batch)) => self.lost.add(batch.len() as u64),
             Err(TrySendError::Disconnected(_)) => self.closed.set(true),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_ends_waits_for_who_takes_its_records() {
+        let (to, from) = sync_channel::<Vec<usize>>(0);
+        let taker = std::thread::spawn(move || from.iter().flatten().count());
+        let lost = Arc::new(Counter::default());
+        let logger = Logger::new(to, lost.clone());
+        logger.be_patient();
+        (0..10 * BATCH + 1).for_each(|n| logger.push(n));
+        logger.flush();
+        drop(logger);
+        assert_eq!((taker.join().unwrap(), lost.value()), (10 * BATCH + 1, 0));
     }
 }

@@ -107,7 +107,7 @@ fn carry_out(order: Order, worker: &Rc<Worker>, fleet: &Arc<Fleet>, listening: &
             lasting.give_up(&surplus, &worker.handle, worker.now());
         }
         Order::Drain => worker.drain(),
-        Order::Stop => worker.handle.stop(),
+        Order::Stop => worker.stop(),
     }
 }
 

@@ -264,6 +264,14 @@ impl Worker {
         self.handle.wake_all();
     }
 
+    /// Cuts off what is left, and ends.
+    pub(crate) fn stop(&self) {
+        if let Some(logger) = &self.logger {
+            logger.be_patient();
+        }
+        self.handle.stop();
+    }
+
     /// An endpoint that was chosen a while ago failed.
     pub(crate) fn upstream_failed(&self, upstream: &Upstream) {
         let snapshot = self.snapshot();

@@ -273,6 +273,7 @@ fn service(scene: &Scene, numbers: &Numbers, rng: &mut Rng, s: usize) -> Arc<Ser
         persistence: None,
         policy: service.policy,
         endpoints: (0..service.instances.len()).map(endpoint).collect(),
+        unresolved: 0,
         connect_timeout: CONNECT,
         peer_timeout: Duration::from_secs(60),
         response_timeout: RESPONSE,

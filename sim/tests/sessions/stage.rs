@@ -121,6 +121,7 @@ impl Stage {
             persistence: None,
             policy: Policy::RoundRobin,
             endpoints: stats.iter().enumerate().map(endpoint).collect(),
+            unresolved: 0,
             connect_timeout: Duration::from_secs(1),
             peer_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(3),

@@ -47,6 +47,7 @@ fn service(policy: Policy, weights: &[u16]) -> ServiceTable {
         balancing: Balancing::default(),
         placement: None,
         endpoints: endpoints.collect(),
+        unresolved: 0,
         connect_timeout: Duration::from_secs(1),
         peer_timeout: Duration::from_secs(60),
         response_timeout: Duration::from_secs(1),

@@ -144,4 +144,46 @@ impl Fault {
             _ => 400,
         }
     }
+
+    /// A word for logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotHttp => "not_http",
+            Self::RequestLine => "request_line",
+            Self::StatusLine => "status_line",
+            Self::Status => "status",
+            Self::Version => "version",
+            Self::TargetByte => "target_byte",
+            Self::TargetForm => "target_form",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TooManyFields => "too_many_fields",
+            Self::NameTooLong => "field_name_too_long",
+            Self::BareLf => "bare_lf",
+            Self::BareCr => "bare_cr",
+            Self::Folded => "field_folded",
+            Self::SpaceBeforeColon => "space_before_colon",
+            Self::Name => "field_name",
+            Self::ValueByte => "field_value",
+            Self::HostMissing => "host_missing",
+            Self::HostTwice => "host_twice",
+            Self::Authority => "host",
+            Self::Userinfo => "userinfo",
+            Self::Length => "content_length",
+            Self::LengthTwice => "content_length_twice",
+            Self::LengthAndCoding => "content_length_and_transfer_encoding",
+            Self::Coding => "transfer_encoding",
+            Self::CodingTwice => "transfer_encoding_twice",
+            Self::CodingInHttp10 => "transfer_encoding_in_http_1_0",
+            Self::Nominations => "connection",
+            Self::Expectation => "expect",
+            Self::ChunkSize => "chunk_size",
+            Self::ChunkEnd => "chunk_end",
+            Self::ExtensionByte => "chunk_extension",
+            Self::Extensions => "chunk_extensions_too_long",
+            Self::Trailers => "trailers_too_long",
+            Self::BodyTooLong => "body",
+            Self::Truncated => "truncated",
+        }
+    }
 }

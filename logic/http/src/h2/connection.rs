@@ -137,6 +137,8 @@ pub struct Connection {
     pub(super) streams: Streams,
     pub(super) decoder: Decoder,
     pub(super) block: Option<Box<Block>>,
+    /// How long the payloads of the present header block's frames are, or of the last one's.
+    pub(super) block_bytes: u32,
     /// Bytes of the preface that have come.
     pub(super) preface: u8,
     /// Whether the peer has sent its settings.
@@ -206,6 +208,7 @@ impl Connection {
             streams: Streams::default(),
             decoder: Decoder::new(),
             block: None,
+            block_bytes: 0,
             preface: match side {
                 Side::Server => 0,
                 // Servers begin with their settings.
@@ -302,6 +305,11 @@ impl Connection {
     /// Whether the output has no room for a frame of the largest size, once so many bytes more are in it.
     pub(super) fn is_tight(&self, promised: usize) -> bool {
         self.output.len() - self.sent + promised + Self::MOST > FULL
+    }
+
+    /// How many bytes of HEADERS and CONTINUATION have come on a stream: their payloads, as they were on the wire.
+    pub fn head_bytes(&self, key: Key) -> u64 {
+        self.streams.look(key).head_bytes.into()
     }
 
     /// How many requests are being served.

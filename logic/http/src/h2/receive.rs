@@ -208,6 +208,7 @@ impl Connection {
             return Err(Code::Protocol);
         }
         let ended = frame.has(flag::END_STREAM);
+        self.block_bytes = frame.len as u32;
         if frame.has(flag::END_HEADERS) {
             return self.read_block((frame.stream, ended, odd), fragment, head, now);
         }
@@ -243,6 +244,7 @@ impl Connection {
             return Err(Code::Calm);
         }
         block.bytes.extend_from_slice(payload);
+        self.block_bytes += frame.len as u32;
         if frame.has(flag::END_HEADERS) {
             let which = (block.stream, block.ended, block.odd);
             return self.read_block(which, &block.bytes, head, now);
@@ -319,6 +321,7 @@ impl Connection {
         }
         self.noise.earn(EARNED);
         let mut stream = Stream::new(id, self.stream_window(), self.first_room);
+        stream.head_bytes = self.block_bytes;
         stream.length = head.length().filter(|_| !ended);
         stream.ended = ended;
         let key = self.streams.insert(stream);
@@ -348,6 +351,7 @@ impl Connection {
         let Some(kept) = kept else {
             return self.fault_of(key, Code::Protocol, now);
         };
+        stream.head_bytes += self.block_bytes;
         stream.trailers = Some(kept);
         self.peer_ends(key);
         Ok(Some(Event::Readable(key)))

@@ -57,6 +57,8 @@ pub(super) struct Stream {
     pub(super) window: i64,
     /// What was taken, and not given back to the window.
     pub(super) taken: u32,
+    /// The payloads of its header blocks' frames: its head's, and its trailers'.
+    pub(super) head_bytes: u32,
     /// What is left of the announced length.
     pub(super) length: Option<u64>,
     /// The peer has sent everything.
@@ -86,6 +88,7 @@ impl Stream {
             bodiless: false,
             window,
             taken: 0,
+            head_bytes: 0,
             length: None,
             ended: false,
             trailers: None,

@@ -65,8 +65,9 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
     let Some(record) = service.as_ref().and_then(|service| service.instance(&id)) else {
         return Err(Problem::no_such_instance());
     };
-    let response = json(StatusCode::OK, &InstanceView::of(&key, record));
-    Ok(api.at(revision, response))
+    let names = api.traffic.unresolved();
+    let view = InstanceView::of(&key, record).at(&names);
+    Ok(api.at(revision, json(StatusCode::OK, &view)))
 }
 
 /// `PATCH`: changes some of it, as a JSON merge patch (RFC 7396).

@@ -16,7 +16,7 @@ use super::input::Input;
 use super::problem::Problem;
 use super::view::{InstanceView, ServiceView};
 use super::{Api, Shared};
-use crate::Demand;
+use crate::{Demand, Unresolved};
 
 /// How long a long poll waits that does not say.
 const WAIT: Duration = Duration::from_secs(30);
@@ -34,7 +34,10 @@ pub(crate) async fn list(State(api): Shared, mut input: Input) -> Result<Respons
     let within = |service: &&Arc<Service>| Some(&service.key.namespace) == namespace.as_ref();
     let services: Vec<_> = registry.services().filter(within).cloned().collect();
     let head = format!(r#"{{"revision":{},"services":["#, registry.revision());
-    let encode = |service: &Arc<Service>, out: &mut Vec<u8>| append(&ServiceView::of(service), out);
+    let names = api.traffic.unresolved();
+    let encode = move |service: &Arc<Service>, out: &mut Vec<u8>| {
+        append(&ServiceView::of(service, &names), out);
+    };
     let response = listed(head.into(), services, encode);
     Ok(api.at(registry.revision(), response))
 }
@@ -72,7 +75,10 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
     let tag = format!("\"{revision}\"");
     let mut response = match matches(&headers, &tag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
-        false => instances(&key, revision, service.as_deref(), &filter),
+        false => {
+            let names = api.traffic.unresolved();
+            instances(&key, revision, service.as_deref(), &filter, names)
+        }
     };
     if let Ok(tag) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -85,6 +91,7 @@ fn instances(
     revision: Revision,
     service: Option<&Service>,
     filter: &Filter,
+    names: Unresolved,
 ) -> Response {
     let records = service.into_iter().flat_map(Service::instances);
     let records: Vec<_> = records.filter(|r| filter.takes(r)).cloned().collect();
@@ -97,7 +104,7 @@ fn instances(
         head.into(),
         records,
         move |record: &Arc<Record>, out: &mut Vec<u8>| {
-            append(&InstanceView::of(&key, record), out);
+            append(&InstanceView::of(&key, record).at(&names), out);
         },
     )
 }

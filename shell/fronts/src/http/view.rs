@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use model::{
     CheckKind, CheckSpec, Health, Host, Lease, Period, Revision, Role, ServiceKey, StatusRange,
@@ -9,6 +10,8 @@ use model::{
 };
 use registry::{Record, Service};
 use serde::{Serialize, Serializer};
+
+use crate::Unresolved;
 
 /// An instance.
 #[derive(Debug, Serialize)]
@@ -31,6 +34,8 @@ pub(crate) struct InstanceView<'a> {
     drain: bool,
     health: Health,
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unresolved: Option<&'a str>,
     role: Option<Role>,
     created: Revision,
     modified: Revision,
@@ -64,11 +69,28 @@ impl<'a> InstanceView<'a> {
             drain: instance.drain,
             health: record.health(),
             reason: reason(record),
+            unresolved: None,
             role: record.role,
             created: record.created,
             modified: record.modified,
             registered_at,
         }
+    }
+}
+
+impl<'a> InstanceView<'a> {
+    /// With what this node knows of its host name.
+    pub(crate) fn at(mut self, names: &'a Unresolved) -> Self {
+        self.unresolved = unresolved(self.address, names);
+        self
+    }
+}
+
+/// Why a host has no address, if it has none.
+fn unresolved<'a>(host: &Host, names: &'a Unresolved) -> Option<&'a str> {
+    match host {
+        Host::Ip(_) => None,
+        Host::Name(name) => names.get(name).map(|why| &**why),
     }
 }
 
@@ -206,12 +228,16 @@ pub(crate) struct ServiceView<'a> {
     warning: u32,
     unknown: u32,
     critical: u32,
+    unresolved: usize,
     modified: Revision,
 }
 
 impl<'a> ServiceView<'a> {
-    pub(crate) fn of(service: &'a Service) -> Self {
+    pub(crate) fn of(service: &'a Service, names: &Unresolved) -> Self {
         let counts = service.counts();
+        let is_unresolved = |record: &&Arc<Record>| {
+            record.health() == Health::Passing && unresolved(&record.instance.host, names).is_some()
+        };
         Self {
             namespace: service.key.namespace.as_str(),
             service: service.key.service.as_str(),
@@ -220,6 +246,11 @@ impl<'a> ServiceView<'a> {
             warning: counts.of(Health::Warning),
             unknown: counts.of(Health::Unknown),
             critical: counts.of(Health::Critical),
+            // Most often there are none, and nobody has to be looked at.
+            unresolved: match names.is_empty() {
+                true => 0,
+                false => service.instances().filter(is_unresolved).count(),
+            },
             modified: service.modified,
         }
     }

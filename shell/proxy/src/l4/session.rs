@@ -38,6 +38,8 @@ struct Session {
     /// How it was introduced, until the instance has been told.
     introduced: Option<Box<Introduced>>,
     outcome: Outcome,
+    /// Whether it was counted as accepted, and not yet as closed.
+    open: bool,
 }
 
 /// What became of a connection so far.
@@ -76,10 +78,12 @@ pub(crate) fn serve(
         sni: None,
         introduced: None,
         outcome: Outcome::default(),
+        open: false,
     };
     // The arguments of an `async fn` would stay beside what is made of them, for as long as a connection lasts.
     Some(async move {
         session.stats().accepted.bump(1);
+        session.open = true;
         // Boxed: what finding an instance takes must not stay either.
         let closed = match Box::pin(session.begin(&open)).await {
             Ok(instance) => session.last(&instance).await,
@@ -89,9 +93,28 @@ pub(crate) fn serve(
                 closed
             }
         };
-        session.record(closed);
-        session.stats().closed.bump(1);
+        session.end(closed);
     })
+}
+
+/// What still lasts when the process ends is cut off, and has its line in the log as any other.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.open {
+            self.end(Closed::Drained);
+        }
+    }
+}
+
+/// The two connections of one that lasts, until it is known to have ended in order: what was cut must not look whole.
+struct Cut<'a>(Option<[&'a Sock; 2]>);
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        for sock in self.0.iter().flatten() {
+            sock.abort_on_close();
+        }
+    }
 }
 
 impl Session {
@@ -323,17 +346,18 @@ impl Session {
                 }
             },
         };
+        let mut cut = Cut(Some([&self.client, instance]));
         let End { why, told } = pair.carry([ahead, Vec::new()]).await;
-        match why {
-            Closed::Idle | Closed::Moved => {}
-            _ if told => {}
-            // What was cut must not look whole.
-            _ => {
-                self.client.abort_on_close();
-                instance.abort_on_close();
-            }
+        if told || matches!(why, Closed::Idle | Closed::Moved) {
+            cut.0 = None;
         }
         why
+    }
+
+    fn end(&mut self, closed: Closed) {
+        self.open = false;
+        self.record(closed);
+        self.stats().closed.bump(1);
     }
 
     fn record(&self, closed: Closed) {

@@ -113,7 +113,8 @@ impl Session {
 
     fn no_room(&self, begun: &Begun, forward: &Forward, attempts: u8) -> Box<Unserved> {
         let key = &begun.snapshot.service(forward.service).key;
-        let mut answer = Answer::text(503, &format!("service {key} has no room for more requests"));
+        let why = format!("service {key} has no room for more requests");
+        let mut answer = Answer::text(503, &why).because("no_room");
         // A burst is over by then.
         answer.fields.push(("retry-after", "1".into()));
         Box::new(Unserved {

@@ -13,7 +13,7 @@ use super::deadline::{Deadline, told};
 use super::filter::{asked_credentials, write_changed};
 use super::grpc::Call;
 use super::persist::Stay;
-use super::pump::plain;
+use super::pump::{BadBody, plain};
 use super::session::Session;
 use super::trace::passed_on;
 use super::tries::Told;
@@ -95,6 +95,14 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) fields: Vec<(&'static str, Box<str>)>,
     pub(super) body: Box<str>,
+    /// Why it is made, for the log: `ok` if it is what was asked for, or another says so.
+    pub(super) why: &'static str,
+}
+
+impl From<h1::Fault> for Answer {
+    fn from(fault: h1::Fault) -> Self {
+        Self::text(fault.status(), &fault.to_string()).because(fault.as_str())
+    }
 }
 
 impl Answer {
@@ -104,7 +112,13 @@ impl Answer {
             status,
             fields: vec![("content-type", "text/plain; charset=utf-8".into())],
             body: format!("{status}: {why}\n").into(),
+            why: "ok",
         }
+    }
+
+    /// The same, with a word for logs. Nothing of what the client sent is in it.
+    pub(super) fn because(self, why: &'static str) -> Self {
+        Self { why, ..self }
     }
 }
 
@@ -137,10 +151,10 @@ impl Session {
         let credentials;
         let plan = match route.map(|number| &listener.routes[number]) {
             _ if self.is_out_of_place(request, listener) => out_of_place(request),
-            None => Plan::Answer(Answer::text(
-                404,
-                "no route of this listener serves this host and path",
-            )),
+            None => {
+                let why = "no route of this listener serves this host and path";
+                Plan::Answer(Answer::text(404, why).because("no_route"))
+            }
             Some(route) => {
                 let filters = route.filters.as_ref();
                 credentials = filters.and_then(|filters| asked_credentials(filters, request));
@@ -198,7 +212,10 @@ impl Session {
             Action::Service(service) => Plan::Forward(self.forward(scene, *service, route, tables)),
             Action::Split(split) => match self.share_of(scene.request, scene.client, split) {
                 Some(service) => Plan::Forward(self.forward(scene, service, route, tables)),
-                None => Plan::Answer(Answer::text(503, "no service has a share of this route")),
+                None => {
+                    let why = "no service has a share of this route";
+                    Plan::Answer(Answer::text(503, why).because("no_share"))
+                }
             },
             Action::Redirect(redirect) => Plan::Answer(redirected(scene, redirect)),
             Action::Fixed {
@@ -209,6 +226,7 @@ impl Session {
                 status: *status,
                 fields: vec![("content-type", content_type.clone())],
                 body: body.clone(),
+                why: "ok",
             }),
         }
     }
@@ -284,20 +302,19 @@ impl Session {
                 *plan = Plan::Answer(self.too_long());
                 return;
             }
-            decoded => decoded.map_err(|fault| (fault.status(), fault.to_string())),
+            decoded => decoded.map_err(BadBody::Fault),
         };
         let text = begun.call.as_mut().and_then(|call| call.text.as_mut());
         let decoded = decoded.and_then(|decoded| {
-            let read = plain(input, decoded, text);
-            let data = read.ok_or_else(|| (400, "the body is no Base64".to_owned()))?;
+            let data = plain(input, decoded, text)?;
             Ok((decoded, data))
         });
         let (decoded, data) = match decoded {
             Ok(decoded) => decoded,
-            Err((status, why)) => {
+            Err(bad) => {
                 self.count(|stats| stats.refused.bump(1));
                 begun.keep_alive = false;
-                *plan = Plan::Answer(Answer::text(status, &why));
+                *plan = Plan::Answer(bad.answer());
                 return;
             }
         };
@@ -351,7 +368,7 @@ impl Session {
     }
 
     /// The answer to something that cannot be understood; the connection ends with it.
-    pub(super) fn refuse(&self, status: u16, why: &str, since: u64) -> (Begun, Plan) {
+    pub(super) fn refuse(&self, answer: Answer, since: u64) -> (Begun, Plan) {
         let line = self.worker.logger.as_ref().map(|_| Box::default());
         let begun = Begun {
             at: self.worker.now(),
@@ -373,7 +390,7 @@ impl Session {
             since,
             sent_before: self.client.sent(),
         };
-        (begun, Plan::Answer(Answer::text(status, why)))
+        (begun, Plan::Answer(answer))
     }
 
     /// 128 random bits in hexadecimal.
@@ -411,9 +428,12 @@ pub(super) fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
 fn out_of_place(request: &h1::Request<'_>) -> Plan {
     Plan::Answer(match request.kind {
         // A proxy that tunnels for anybody is an open relay; that is another listener's trade.
-        h1::MethodKind::Connect => Answer::text(501, "this listener opens no tunnels"),
+        h1::MethodKind::Connect => {
+            Answer::text(501, "this listener opens no tunnels").because("no_tunnels")
+        }
         // RFC 9110 §15.5.20.
-        _ => Answer::text(421, "this connection is for another host: ask on a new one"),
+        _ => Answer::text(421, "this connection is for another host: ask on a new one")
+            .because("misdirected"),
     })
 }
 

@@ -84,7 +84,7 @@ impl Session {
             }))),
             Err(after) => {
                 let why = format!("the circuit of service {} is open", service.key);
-                let mut answer = Answer::text(503, &why);
+                let mut answer = Answer::text(503, &why).because("circuit_open");
                 let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
                 let seconds = seconds.max(1).to_string();
                 answer.fields.push(("retry-after", seconds.into()));

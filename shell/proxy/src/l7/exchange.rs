@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use balance::{Context, Outcome, Tried};
 use http::{h1, h2};
-use model::{Endpoint, Moment, ServiceTable};
-use telemetry::{AccessRecord, Answerer};
+use model::{Closed, Endpoint, Moment, ServiceTable};
+use telemetry::{AccessRecord, Answerer, Try};
 use wire::proxy_protocol::Tlvs;
 
 use super::admit::admit;
@@ -32,6 +32,8 @@ pub(super) struct Ended {
     next: Next,
     /// Why the answer is not whole, if it is not.
     pub(super) cut: Option<Cut>,
+    /// Why the answer is one of ours; `ok` if there is nothing to say about it.
+    why: &'static str,
     pub(super) endpoint: Option<usize>,
     pub(super) attempts: u8,
 }
@@ -42,6 +44,7 @@ impl Ended {
             status,
             next,
             cut,
+            why: "ok",
             endpoint: None,
             attempts: 0,
         }
@@ -64,6 +67,21 @@ pub(super) enum Failed {
     Client(Cut),
 }
 
+/// A request from its head to its record.
+struct UnderWay<'a> {
+    session: &'a Session,
+    request: Box<(Begun, Plan)>,
+    over: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.session.cut_off(&mut self.request);
+        }
+    }
+}
+
 impl From<Unanswered> for Failed {
     fn from(why: Unanswered) -> Self {
         match why {
@@ -76,8 +94,13 @@ impl From<Unanswered> for Failed {
 
 impl Session {
     /// Does what was decided; returns what becomes of the connection.
-    pub(super) async fn carry_out(&self, mut request: Box<(Begun, Plan)>) -> Next {
-        let (begun, plan) = &mut *request;
+    pub(super) async fn carry_out(&self, request: Box<(Begun, Plan)>) -> Next {
+        let mut under_way = UnderWay {
+            session: self,
+            request,
+            over: false,
+        };
+        let (begun, plan) = &mut *under_way.request;
         self.begin_call(begun, plan);
         if begun.held_up
             && let Some(answer) = Box::pin(self.hold_up()).await
@@ -102,7 +125,32 @@ impl Session {
         self.end_call();
         self.end_copy();
         self.record(begun, &ended, service);
+        under_way.over = true;
         ended.next
+    }
+
+    /// The process ends before the request does: it is told of as any other.
+    fn cut_off(&self, (begun, plan): &mut (Begun, Plan)) {
+        let (status, why) = (self.speaking.get(), Closed::Drained);
+        if status != 0 {
+            self.abort();
+        }
+        let cut = Cut::Ended { why, told: false };
+        let mut ended = Ended::new(status, Next::Close, Some(cut));
+        let service = match plan {
+            Plan::Forward(forward) => Some(forward.service),
+            Plan::Answer(_) => None,
+        };
+        if let (Some(number), Some(endpoint)) = (service, begun.told.trying.2) {
+            let snapshot = begun.snapshot.clone();
+            let said = (status, cut.as_str());
+            self.end_try_with(begun, snapshot.service(number), endpoint, said);
+            ended.endpoint = Some(endpoint);
+        }
+        let again = |one: &&Try| matches!(one.ended, "stale" | "refused");
+        let tries = &begun.told.tries;
+        ended.attempts = (tries.len() - tries.iter().filter(again).count()) as u8;
+        self.record(begun, &ended, service);
     }
 
     /// Whether the service has room for it, at once or after a wait.
@@ -197,7 +245,7 @@ impl Session {
             let (outcome, in_flight) = match self.hedge_delay(begun, forward, service) {
                 None => {
                     let endpoint = in_flight.endpoint();
-                    self.begin_try(begun, forward);
+                    self.begin_try(begun, forward, endpoint);
                     let outcome = self.attempt(begun, forward, service, endpoint, true).await;
                     self.end_try(begun, service, endpoint, &outcome);
                     self.learn_delay(begun, forward, service, &outcome, &in_flight);
@@ -213,8 +261,8 @@ impl Session {
                 return (outcome, in_flight);
             }
             // No fault of the instance's: the same one again, on a new connection.
-            self.begin_try(begun, forward);
             let endpoint = in_flight.endpoint();
+            self.begin_try(begun, forward, endpoint);
             let again = self.attempt(begun, forward, service, endpoint, false);
             let outcome = Box::pin(again).await;
             self.end_try(begun, service, endpoint, &outcome);
@@ -440,7 +488,7 @@ impl Session {
                 return Ended::new(self.speaking.get(), self.abort(), Some(cut));
             }
             Cut::Slow => Answer::text(408, "the request's body did not arrive in time"),
-            Cut::Malformed => Answer::text(400, "the request's body is no HTTP/1.1"),
+            Cut::Malformed(bad) => bad.answer(),
             Cut::TooLong => self.too_long(),
             _ => return Ended::new(0, Next::Close, Some(cut)),
         };
@@ -451,7 +499,7 @@ impl Session {
 
     /// Sends an answer of our own.
     async fn answer(&self, begun: &Begun, answer: &Answer) -> Ended {
-        let status = answer.status;
+        let (status, why) = (answer.status, answer.why);
         let call = self.as_call(begun, answer);
         let paged = call.is_none().then(|| self.paged(answer)).flatten();
         let answer = call.as_ref().or(paged.as_ref()).unwrap_or(answer);
@@ -486,7 +534,10 @@ impl Session {
             (Ok(()), false) => self.closing(begun),
         };
         // What it is to us, however it was told.
-        Ended::new(status, next, sent.err())
+        Ended {
+            why,
+            ..Ended::new(status, next, sent.err())
+        }
     }
 
     /// Sends an answer of our own on a stream; its head is in `block`.
@@ -539,7 +590,7 @@ impl Session {
             route: route_name(&begun.snapshot, self.listener, begun.route),
             request: *line,
             status: ended.status,
-            received: self.position() - begun.since,
+            received: self.position() - begun.since + self.client.head_bytes(),
             sent: self.client.sent() - begun.sent_before,
             instance: endpoint.map(|(service, endpoint)| Answerer {
                 service: service.key.clone(),
@@ -552,7 +603,7 @@ impl Session {
             ended: match (ended.cut, refused) {
                 (Some(cut), _) => cut.as_str(),
                 (None, Some(refusal)) => refusal.as_str(),
-                (None, None) => "ok",
+                (None, None) => ended.why,
             },
         });
     }

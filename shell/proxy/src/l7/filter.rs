@@ -296,6 +296,7 @@ impl Session {
                 status: answer.status,
                 fields,
                 body: (&*page.body).into(),
+                why: answer.why,
             }
         });
         self.filtered.set(filtered);

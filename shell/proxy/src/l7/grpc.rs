@@ -177,6 +177,7 @@ impl Session {
             status: 200,
             fields,
             body: "".into(),
+            why: answer.why,
         })
     }
 

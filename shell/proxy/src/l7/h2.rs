@@ -58,8 +58,7 @@ impl Session {
             Some(head) => session.begin(&head.request(), listener, &snapshot, 0),
             None => {
                 self.count(|stats| stats.refused.bump(1));
-                let fault = h1::Fault::HeadTooLarge;
-                session.refuse(fault.status(), &fault.to_string(), 0)
+                session.refuse(h1::Fault::HeadTooLarge.into(), 0)
             }
         };
         worker.handle.spawn(session.serve_one(Box::new(begun)));

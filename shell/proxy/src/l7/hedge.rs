@@ -201,7 +201,7 @@ impl Session {
         arrivals: &Arrivals,
     ) -> Leg<'a> {
         let endpoint = in_flight.endpoint();
-        self.begin_try(begun, forward);
+        self.begin_try(begun, forward, endpoint);
         let phases = Rc::<Cell<Phases>>::default();
         let errand = Errand {
             worker: self.worker.clone(),

@@ -6,6 +6,7 @@ use http::grpc::TextDecoder;
 use http::h1;
 use model::Moment;
 
+use super::begin::Answer;
 use super::session::Session;
 use crate::buffers::{BACK, FRONT, READ};
 use crate::rt::Sock;
@@ -44,10 +45,46 @@ pub(super) enum Broken {
     From,
     /// The side it goes to.
     To,
-    /// What came is no HTTP.
-    Malformed,
+    /// What came is no HTTP, or not what it is to be.
+    Malformed(BadBody),
     /// More came than may.
     TooLong,
+}
+
+/// What is wrong with a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadBody {
+    /// It is no HTTP.
+    Fault(h1::Fault),
+    /// It is no Base64, and should be.
+    NotText,
+}
+
+impl BadBody {
+    /// A word for logs.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.as_str(),
+            Self::NotText => "not_base64",
+        }
+    }
+
+    /// What a client gets that sent it.
+    pub(super) fn answer(self) -> Answer {
+        match self {
+            Self::Fault(fault) => fault.into(),
+            Self::NotText => Answer::text(400, "the body is no Base64").because(self.as_str()),
+        }
+    }
+}
+
+impl From<BadBody> for Broken {
+    fn from(bad: BadBody) -> Self {
+        match bad {
+            BadBody::Fault(h1::Fault::BodyTooLong) => Self::TooLong,
+            bad => Self::Malformed(bad),
+        }
+    }
 }
 
 impl Session {
@@ -75,7 +112,7 @@ impl Session {
         {
             return match passed.map_err(|_| Broken::To)? {
                 0 => Ok(Step::WaitTo),
-                n => match body.pass(n as u64).map_err(|_| Broken::Malformed)? {
+                n => match body.pass(n as u64).map_err(BadBody::Fault)? {
                     true => Ok(Step::Done),
                     false => Ok(Step::Moved(n)),
                 },
@@ -88,7 +125,7 @@ impl Session {
             Some(0) => {
                 body.end(from.take_trailers()).map_err(|_| Broken::From)?;
                 if text.is_some_and(|text| !text.is_whole()) {
-                    return Err(Broken::Malformed);
+                    return Err(BadBody::NotText.into());
                 }
                 if is_request {
                     self.copy(&[], true);
@@ -98,13 +135,10 @@ impl Session {
                 Ok(Step::Done)
             }
             Some(n) => {
-                let decoded = body.decode(&mut room[..n]).map_err(|fault| match fault {
-                    h1::Fault::BodyTooLong => Broken::TooLong,
-                    _ => Broken::Malformed,
-                })?;
+                let decoded = body.decode(&mut room[..n]).map_err(BadBody::Fault)?;
                 // Before the frame's end is written over it.
                 after(&room[decoded.consumed..n]);
-                let data = plain(room, decoded, text).ok_or(Broken::Malformed)?;
+                let data = plain(room, decoded, text)?;
                 if is_request {
                     self.copy(&room[..data], decoded.done);
                 }
@@ -120,17 +154,19 @@ impl Session {
     }
 }
 
-/// What a piece of a body comes to that may be text; `None` if it is none.
+/// What a piece of a body comes to that may be text.
 pub(super) fn plain(
     piece: &mut [u8],
     decoded: h1::Decoded,
     text: Option<&mut TextDecoder>,
-) -> Option<usize> {
+) -> Result<usize, BadBody> {
     let Some(text) = text else {
-        return Some(decoded.data);
+        return Ok(decoded.data);
     };
-    let n = text.decode(&mut piece[..decoded.data]).ok()?;
-    (!decoded.done || text.is_whole()).then_some(n)
+    match text.decode(&mut piece[..decoded.data]) {
+        Ok(n) if !decoded.done || text.is_whole() => Ok(n),
+        _ => Err(BadBody::NotText),
+    }
 }
 
 /// Puts the frame around `data` bytes that start `offset` bytes after [`FRONT`]; returns where frame and

@@ -619,7 +619,7 @@ impl Session {
                 Ok(Step::WaitTo) => self.client_writable(&mut pace).await?,
                 Err(Broken::From) => return Err(Cut::InstanceLeft),
                 Err(Broken::To) => return Err(Cut::Left),
-                Err(Broken::Malformed | Broken::TooLong) => return Err(Cut::InstanceMalformed),
+                Err(Broken::Malformed(_) | Broken::TooLong) => return Err(Cut::InstanceMalformed),
             }
         }
     }

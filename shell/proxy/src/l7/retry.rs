@@ -54,11 +54,14 @@ impl Tries {
         service: &ServiceTable,
         why: &balance::Unavailable,
     ) -> Box<Unserved> {
-        let why = self
-            .last
-            .as_ref()
-            .map_or_else(|| (503, format!("service {}: {why}", service.key)), explain);
-        unserved(self.attempts, why)
+        match &self.last {
+            Some(failed) => unserved(self.attempts, explain(failed)),
+            None => {
+                let text = format!("service {}: {why}", service.key);
+                let answer = Answer::text(503, &text).because(why.as_str());
+                unserved(self.attempts, answer)
+            }
+        }
     }
 }
 
@@ -220,38 +223,33 @@ pub(super) fn has_stand_in(begun: &Begun, forward: &Forward) -> bool {
     fallback.is_some_and(|to| !forward.stands_in && to.on[Cannot::Unavailable as usize])
 }
 
-fn unserved(attempts: u8, (status, why): (u16, String)) -> Box<Unserved> {
+fn unserved(attempts: u8, answer: Answer) -> Box<Unserved> {
     Box::new(Unserved {
         cannot: Cannot::Unavailable,
-        answer: Answer::text(status, &why),
+        answer,
         attempts,
     })
 }
 
 /// What the client is told of a failed attempt: its kind, and nothing of where the instance is or what the system or TLS said of it.
 /// The access log has all of that (`tries`).
-fn explain(failed: &Failed) -> (u16, String) {
-    match failed {
-        Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => (
-            504,
-            "the instance did not accept the connection in time".into(),
-        ),
-        Failed::Connect(_) => (502, "no connection to the instance".into()),
-        Failed::Unanswered(Unanswered::Silent) => {
-            (504, "the instance did not answer in time".into())
+fn explain(failed: &Failed) -> Answer {
+    let (status, why) = match failed {
+        Failed::Connect(fault) if fault.kind() == std::io::ErrorKind::TimedOut => {
+            (504, "the instance did not accept the connection in time")
         }
+        Failed::Connect(_) => (502, "no connection to the instance"),
+        Failed::Unanswered(Unanswered::Silent) => (504, "the instance did not answer in time"),
         Failed::Unanswered(Unanswered::Replaced(status) | Unanswered::Again(status, _)) => {
-            (*status, "the instance answered with an error".into())
+            (*status, "the instance answered with an error")
         }
-        Failed::Unanswered(Unanswered::Malformed) => {
-            (502, "the instance's answer is no HTTP".into())
-        }
+        Failed::Unanswered(Unanswered::Malformed) => (502, "the instance's answer is no HTTP"),
         Failed::Full | Failed::Refused | Failed::Unanswered(Unanswered::Refused) => {
-            (503, "the instance takes no more requests at present".into())
+            (503, "the instance takes no more requests at present")
         }
-        Failed::Stale | Failed::Unanswered(_) | Failed::Client(_) => (
-            502,
-            "the instance closed the connection without an answer".into(),
-        ),
-    }
+        Failed::Stale | Failed::Unanswered(_) | Failed::Client(_) => {
+            (502, "the instance closed the connection without an answer")
+        }
+    };
+    Answer::text(status, why)
 }

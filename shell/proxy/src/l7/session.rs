@@ -10,10 +10,10 @@ use http::{h1, h2};
 use model::{Closed, ListenerStats, ListenerTable, Moment, Timeouts};
 
 use super::admit::Admitted;
-use super::begin::{Begun, Plan};
+use super::begin::{Answer, Begun, Plan};
 use super::filter::Filtered;
 use super::mirror::Copying;
-use super::pump::BUDGET;
+use super::pump::{BUDGET, BadBody};
 use super::tries::Phases;
 use super::tunnel::Upgraded;
 use crate::buffers::{FRONT, READ};
@@ -315,7 +315,8 @@ impl Session {
         self.count(|stats| stats.timed_out.bump(1));
         let since = self.position();
         self.hold(&[]);
-        let refused = self.refuse(408, "the request's head did not arrive in time", since);
+        let answer = Answer::text(408, "the request's head did not arrive in time");
+        let refused = self.refuse(answer.because("head_too_slow"), since);
         Ok(Box::new(refused))
     }
 
@@ -394,8 +395,7 @@ impl Session {
             Err(_) if self.may_speak_many(input) => Parsed::Preface,
             Err(fault) => {
                 self.count(|stats| stats.refused.bump(1));
-                let refused = self.refuse(fault.status(), &fault.to_string(), since);
-                Parsed::Request(Box::new(refused))
+                Parsed::Request(Box::new(self.refuse((*fault).into(), since)))
             }
         }
     }
@@ -502,7 +502,7 @@ pub(super) enum Cut {
     /// The client sent or took too little for too long.
     Slow,
     /// The client sent something that is no HTTP.
-    Malformed,
+    Malformed(BadBody),
     /// The client sent more than it may.
     TooLong,
     /// The instance closed, or the connection to it broke.
@@ -536,7 +536,7 @@ impl Cut {
         match self {
             Self::Left => "client_left",
             Self::Slow => "client_too_slow",
-            Self::Malformed => "client_malformed",
+            Self::Malformed(bad) => bad.as_str(),
             Self::TooLong => "body",
             Self::InstanceLeft => "instance_left",
             Self::InstanceSilent => "instance_silent",

@@ -73,8 +73,8 @@ fn micros_since(worker: &Worker, began: Moment) -> u32 {
     micros.min(u128::from(NOT - 1)) as u32
 }
 
-/// An attempt under way: when it began, and its span.
-pub(super) type Trying = (Moment, [u8; 8]);
+/// An attempt: when it began, its span, and at which endpoint it is while it is under way.
+pub(super) type Trying = (Moment, [u8; 8], Option<usize>);
 
 /// What is kept of a request for when it is over.
 pub(super) struct Told {
@@ -84,7 +84,7 @@ pub(super) struct Told {
     pub(super) trace: Option<Box<Trace>>,
     /// When nothing was left to be waited for but an instance.
     pub(super) ready: Moment,
-    /// The present attempt's beginning, and its span.
+    /// The present attempt, or the last one.
     pub(super) trying: Trying,
     /// Attempts so far, where somebody wants to know.
     pub(super) tries: Vec<Try>,
@@ -100,7 +100,7 @@ impl Told {
             line,
             trace,
             ready: now,
-            trying: (Moment::NEVER, [0; 8]),
+            trying: (Moment::NEVER, [0; 8], None),
             tries: Vec::new(),
         }
     }
@@ -108,8 +108,9 @@ impl Told {
 
 impl Session {
     /// An attempt begins; it is a span of its own.
-    pub(super) fn begin_try(&self, begun: &mut Begun, forward: &mut Forward) {
+    pub(super) fn begin_try(&self, begun: &mut Begun, forward: &mut Forward, endpoint: usize) {
         begun.told.trying.0 = self.worker.now();
+        begun.told.trying.2 = Some(endpoint);
         self.phases.take();
         if let Some(at) = forward.traced {
             begun.told.trying.1 = self.draw_id();
@@ -172,10 +173,11 @@ impl Session {
         endpoint: usize,
         (status, ended): (u16, &'static str),
     ) {
+        begun.told.trying.2 = None;
         if begun.told.line.is_none() {
             return;
         }
-        let ((began, span), now) = (begun.told.trying, self.worker.now());
+        let ((began, span, _), now) = (begun.told.trying, self.worker.now());
         let endpoint = &service.endpoints[endpoint];
         let phases = self.phases.get();
         let heard = Some(self.heard.get()).filter(|heard| *heard != Moment::NEVER);

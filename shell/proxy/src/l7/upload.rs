@@ -47,7 +47,7 @@ impl Session {
             let step = step.map_err(|broken| match broken {
                 Broken::From => Cut::Left,
                 Broken::To => Cut::InstanceLeft,
-                Broken::Malformed => Cut::Malformed,
+                Broken::Malformed(bad) => Cut::Malformed(bad),
                 Broken::TooLong => Cut::TooLong,
             });
             // Whatever came of it, these bytes are no longer here for another attempt.

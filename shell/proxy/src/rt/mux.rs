@@ -267,6 +267,10 @@ impl Part {
         self.mux.machine().wait_for_room(self.key)
     }
 
+    fn head_bytes(&self) -> u64 {
+        self.mux.machine().head_bytes(self.key)
+    }
+
     fn lost(&self) -> Lost {
         self.mux.machine().lost(self.key)
     }
@@ -352,6 +356,14 @@ impl Sock {
         match &self.end {
             End::Stream(part) => part.lost(),
             _ => Lost::Reset,
+        }
+    }
+
+    /// How many bytes of heads and trailers have come on it, which are not among those received.
+    pub fn head_bytes(&self) -> u64 {
+        match &self.end {
+            End::Stream(part) => part.head_bytes(),
+            _ => 0,
         }
     }
 

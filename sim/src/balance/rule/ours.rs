@@ -188,6 +188,7 @@ pub(crate) fn table(
         placement: balance::place(policy, &balancing, &endpoints, None),
         balancing,
         endpoints,
+        unresolved: 0,
         connect_timeout: Duration::from_secs(1),
         peer_timeout: Duration::from_secs(60),
         response_timeout: Duration::from_secs(5),

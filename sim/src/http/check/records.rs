@@ -154,7 +154,7 @@ fn totals(world: &World) -> Vec<String> {
             let of_route = || here().filter(|r| r.route.as_deref() == Some(&*route));
             let whole = |class: u16| {
                 of_route()
-                    .filter(|r| r.ended == "ok" && r.status / 100 == class)
+                    .filter(|r| is_whole(r) && r.status / 100 == class)
                     .count()
             };
             for class in 1..=5 {
@@ -165,7 +165,7 @@ fn totals(world: &World) -> Vec<String> {
                     whole(class) as u64,
                 );
             }
-            let cut = of_route().filter(|r| r.ended != "ok").count();
+            let cut = of_route().filter(|r| !is_whole(r)).count();
             same(
                 &format!("{name} {route} aborted"),
                 stats.total(|r| &r.aborted),
@@ -196,6 +196,17 @@ fn totals(world: &World) -> Vec<String> {
         );
     }
     found
+}
+
+/// Whether the client got an answer whole: one of ours, to a request that went nowhere, says why it is one.
+fn is_whole(record: &AccessRecord) -> bool {
+    let cut = [
+        "client_left",
+        "client_too_slow",
+        "deadline_passed",
+        "drained",
+    ];
+    record.ended == "ok" || record.tries.is_empty() && !cut.contains(&record.ended)
 }
 
 /// Requests in the histograms of a listener.

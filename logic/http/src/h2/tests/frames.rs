@@ -131,6 +131,32 @@ fn nothing_comes_before_settings_or_between_the_parts_of_a_head() {
 }
 
 #[test]
+fn the_bytes_of_heads_and_trailers_are_counted_as_they_came() {
+    let (fields, trailers) = (block(&GET), block(&[("x-sum", "1")]));
+    let (start, rest) = fields.split_at(10);
+    // Five bytes of a priority, the length of the padding, and three bytes of that.
+    let first = [&[3, 0, 0, 0, 0, 9], start, &[0; 3]].concat();
+    let flags = flag::PADDED | flag::PRIORITY;
+    let mut client = Client::new();
+    client.send(&made(kind::HEADERS, flags, 1, &first));
+    let rest = client.send(&made(kind::CONTINUATION, flag::END_HEADERS, 1, rest));
+    let [Event::Request(key)] = *rest else {
+        panic!("{rest:?}");
+    };
+    let head = fields.len() as u64 + 9;
+    assert_eq!(client.machine.head_bytes(key), head);
+    // Another's is its own.
+    let other = client.ask(3, true, &[("a", "b")]);
+    assert_eq!(
+        client.machine.head_bytes(other),
+        block(&GET).len() as u64 + block(&[("a", "b")]).len() as u64
+    );
+    client.send(&data(1, false, b"body"));
+    client.send(&headers(1, true, &[("x-sum", "1")]));
+    assert_eq!(client.machine.head_bytes(key), head + trailers.len() as u64);
+}
+
+#[test]
 fn a_closed_stream_stays_closed() {
     let mut client = Client::new();
     let key = client.ask(5, true, &[]);

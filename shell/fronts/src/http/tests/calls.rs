@@ -180,7 +180,7 @@ async fn namespaces_are_separate_worlds() {
     assert_eq!(
         services["services"],
         json!([{ "namespace": "blue", "service": "shop", "instances": 1, "passing": 1, "warning": 0,
-            "unknown": 0, "critical": 0, "modified": 1 }])
+            "unknown": 0, "critical": 0, "unresolved": 0, "modified": 1 }])
     );
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::{
     CertificateRefused, Changes, Choice, Closed, Directory, ExplainedRoute, Explanation,
     NoInstance, PassedOver, Pending, Question, Refused, SeenCertificate, Standing, Traffic,
+    Unresolved,
 };
 
 pub(crate) struct Memory {
@@ -224,6 +225,10 @@ impl Traffic for Memory {
 
     fn catch_up(&self, _: &ServiceKey) {}
 
+    fn unresolved(&self) -> Unresolved {
+        [("nowhere.example".into(), "no such name".into())].into()
+    }
+
     fn explain(&self, question: &Question) -> Explanation {
         let service: Option<ServiceKey> = question
             .host
@@ -232,6 +237,7 @@ impl Traffic for Memory {
             .and_then(|name| Some(ServiceKey::in_default(name.parse().ok()?)));
         Explanation {
             verdict: format!("{question:?}"),
+            reaches_instance: service.is_some(),
             listener: Some("web".into()),
             route: Some(ExplainedRoute {
                 name: "all".into(),
@@ -259,6 +265,7 @@ impl Traffic for Memory {
                         id: endpoint.id.as_str().into(),
                         address: endpoint.address.to_string(),
                         health: endpoint.health,
+                        unresolved: None,
                         weight: endpoint.weight.0,
                         tier: endpoint.tier,
                         in_flight: endpoint.stats.in_flight(),

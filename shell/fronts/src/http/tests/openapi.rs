@@ -264,7 +264,11 @@ async fn every_field_of_an_answer_is_described_and_nothing_else_is() {
     }
     checker.check("InstanceList", &watch.next().await.unwrap().data);
     checker.check("Change", &watch.next().await.unwrap().data);
+    let lost = "/v1/services/lost/instances/a";
+    let body = json!({ "address": "nowhere.example", "port": 1, "persistent": true });
+    server.call("PUT", lost, Some(body)).await;
     let gets = [
+        ("Instance", lost),
         ("ServiceList", "/v1/services"),
         ("InstanceList", "/v1/services/shop"),
         ("Instance", target),

@@ -42,6 +42,15 @@ pub(super) struct Session {
     _held: Option<Held>,
 }
 
+/// A session that is recorded when this goes.
+struct Recorded(Rc<Session>, Rc<Port>);
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.0.record(&self.1);
+    }
+}
+
 /// Why a packet could not be sent: the instance has no such port.
 pub(super) struct Unsent;
 
@@ -118,15 +127,23 @@ impl Session {
         self.table.stats.of(self.worker).sent.bump(bytes);
     }
 
-    /// Waits for answers until the session ends.
-    pub(super) async fn last(self: Rc<Self>, port: Rc<Port>) {
+    /// Waits for answers until the session ends. Whatever becomes of its task, it is recorded.
+    pub(super) fn last(self: Rc<Self>, port: Rc<Port>) -> impl Future<Output = ()> {
+        let recorded = Recorded(self, port);
+        async move {
+            let Recorded(session, port) = &recorded;
+            session.receive(port).await;
+        }
+    }
+
+    async fn receive(&self, port: &Port) {
         let reactor = port.worker.reactor();
         let standing = self.upstream.stand(reactor.current());
         let idle = self.limits().idle;
         let mut turns = 0;
         while self.ended.get().is_none() {
-            match port.take_answers(&self) {
-                Ok(Some(_)) if self.has_its_answers() => port.end(&self, Closed::Done),
+            match port.take_answers(self) {
+                Ok(Some(_)) if self.has_its_answers() => port.end(self, Closed::Done),
                 Ok(Some(_)) => {
                     turns += 1;
                     if turns % TURNS == 0 {
@@ -135,7 +152,7 @@ impl Session {
                 }
                 Err(_) => {
                     port.worker.upstream_failed(&self.upstream);
-                    port.end(&self, Closed::InstanceReset);
+                    port.end(self, Closed::InstanceReset);
                 }
                 Ok(None) => {
                     let ends = standing.ends(idle);
@@ -145,12 +162,11 @@ impl Session {
                     let waited = self.sock.readable_unless(stop).await;
                     // The client may have sent something meanwhile.
                     if waited.is_err() && self.deadline(idle, ends).0 <= port.worker.now() {
-                        port.end(&self, why);
+                        port.end(self, why);
                     }
                 }
             }
         }
-        self.record(&port);
     }
 
     /// When it ends if nothing moves. Packets go on to an instance that is leaving for as long as a silent client is
@@ -168,7 +184,8 @@ impl Session {
     }
 
     fn record(&self, port: &Port) {
-        let why = self.ended.get().unwrap_or(Closed::Done);
+        // Else the process ends, and this with it.
+        let why = self.ended.get().unwrap_or(Closed::Drained);
         let route = self.route();
         route.stats.of(self.worker).ended(why);
         self.table.stats.of(self.worker).closed.bump(1);
