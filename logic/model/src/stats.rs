@@ -3,6 +3,7 @@
 use crate::{Circuit, Priority, Refusal};
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// A count that only grows. Relaxed: a reader may be a moment behind, never wrong for good.
 #[derive(Debug, Default)]
@@ -45,9 +46,14 @@ impl<T: Default> Sharded<T> {
         &self.0[worker].0
     }
 
+    /// The shards of all workers.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|shard| &shard.0)
+    }
+
     /// The total of one count over all workers.
     pub fn total(&self, count: impl Fn(&T) -> &Counter) -> u64 {
-        self.0.iter().map(|shard| count(&shard.0).value()).sum()
+        self.iter().map(|shard| count(shard).value()).sum()
     }
 }
 
@@ -144,6 +150,24 @@ impl Admission {
     }
 }
 
+/// The latest of what happens too often to be told each time: there is one until somebody takes it.
+#[derive(Debug, Default)]
+pub struct Note(Mutex<Option<Box<str>>>);
+
+impl Note {
+    /// Leaves a note, unless there is one. Waits for nobody.
+    pub fn leave(&self, what: impl FnOnce() -> String) {
+        if let Ok(mut note) = self.0.try_lock() {
+            note.get_or_insert_with(|| what().into());
+        }
+    }
+
+    /// Takes it away.
+    pub fn take(&self) -> Option<Box<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// What happened at a listener.
 #[derive(Debug, Default)]
 pub struct ListenerStats {
@@ -165,6 +189,8 @@ pub struct ListenerStats {
     pub resumed: Counter,
     /// TLS handshakes that failed.
     pub handshakes_failed: Counter,
+    /// Whose failed, and why.
+    pub handshake_fault: Note,
     /// Bytes read from clients.
     pub received: Counter,
     /// Bytes sent to clients.

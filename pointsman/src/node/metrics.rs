@@ -21,6 +21,7 @@ pub(super) fn render(shared: &Shared) -> String {
         &[("version", env!("CARGO_PKG_VERSION"))],
         1,
     );
+    shared.reloads.metrics(&mut out);
     workers(shared, &mut out);
     listeners(&table, &mut out);
     shared.certificates().metrics(&mut out);

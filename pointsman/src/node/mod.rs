@@ -4,6 +4,7 @@ mod aside;
 mod circuits;
 mod cluster;
 mod directory;
+mod events;
 mod explain_aside;
 mod explain_filters;
 mod explain_http;
@@ -16,6 +17,7 @@ mod metrics;
 mod metrics_aside;
 mod names;
 mod project;
+mod reloads;
 mod session_key;
 mod spread;
 mod statics;
@@ -46,8 +48,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use directory::Local;
+use events::Events;
 use files::Files;
 use names::Names;
+use reloads::Reloads;
 use tables::Tables;
 use tls::Certificates;
 use traffic::Picks;
@@ -73,6 +77,8 @@ pub(crate) struct Shared {
     certificates: Mutex<Certificates>,
     bound: Mutex<BTreeMap<Arc<str>, (Transport, SocketAddr)>>,
     names: Names,
+    events: Events,
+    reloads: Reloads,
     picks: Picks,
     lost_records: Arc<Counter>,
     trace_counts: Arc<TraceCounts>,
@@ -154,6 +160,8 @@ impl Node {
             certificates: Mutex::new(certificates),
             bound: Mutex::default(),
             names: Names::default(),
+            events: Events::start().context("cannot start a thread")?,
+            reloads: Reloads::new(&config),
             picks: Picks::default(),
             lost_records,
             trace_counts,
@@ -218,6 +226,11 @@ impl Node {
         }
     }
 
+    /// A reload is over, whether the new configuration could be read and taken over or not.
+    pub(crate) fn count_reload(&self, done: bool) {
+        self.shared.reloads.count(done);
+    }
+
     /// Takes over a new configuration, without interrupting anything; returns what changed.
     pub(crate) async fn reconfigure(&self, new: Config) -> anyhow::Result<Vec<config::Change>> {
         let (old, old_files) = {
@@ -257,6 +270,7 @@ impl Node {
         self.shared.remove_statics(&new).await?;
         self.shared.sync_checks(&old, &new).await?;
         self.shared.refresh_all();
+        self.shared.reloads.took(&new);
         Ok(changes)
     }
 
@@ -465,7 +479,13 @@ fn spawn_tasks(
         tokio::spawn(cluster::hurry_suspected(shared.clone())),
         tokio::spawn(shared.clone().spread_clients()),
         tokio::spawn(files::watch(shared.clone())),
-        tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
+        tokio::spawn(events::watch(shared.clone())),
+        tokio::spawn(async move {
+            fresh
+                .names
+                .keep_fresh(|| fresh.refresh_all(), &fresh.events)
+                .await
+        }),
     ]
 }
 
