@@ -39,6 +39,7 @@ use ::cluster::{self as replicas, MassLoss};
 use anyhow::{Context, bail};
 use balance::{Gradient, Outliers, Respread};
 use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
+use fronts::http::Arrivals;
 use health::{Prober, Reports};
 use model::{Counter, Revision, ServiceKey};
 use proxy::{Proxy, Suspect, Transport};
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     names: Names,
     events: Events,
     reloads: Reloads,
+    /// Who comes to the API.
+    arrivals: Arc<Arrivals>,
     picks: Picks,
     lost_records: Arc<Counter>,
     trace_counts: Arc<TraceCounts>,
@@ -162,6 +165,7 @@ impl Node {
             names: Names::default(),
             events: Events::start().context("cannot start a thread")?,
             reloads: Reloads::new(&config),
+            arrivals: Arc::default(),
             picks: Picks::default(),
             lost_records,
             trace_counts,
@@ -443,6 +447,7 @@ fn serve_api(
         },
         max_body: config.api.max_body.0 as usize,
         max_connections: config.api.max_connections as usize,
+        arrivals: shared.arrivals.clone(),
         ..fronts::http::Options::default()
     };
     let backend = fronts::http::Backend {

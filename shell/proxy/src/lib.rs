@@ -176,6 +176,16 @@ impl Proxy {
         self.fleet.handed_over.value()
     }
 
+    /// How many times a listener has rested because there were too few descriptors, or the kernel accepted nothing.
+    pub fn rests(&self) -> u64 {
+        self.fleet.rests.value()
+    }
+
+    /// How many descriptors of this process's are in use, or more; the limit may have been reached.
+    pub fn descriptors_in_use(&self) -> u64 {
+        self.fleet.descriptors_in_use()
+    }
+
     /// Stops accepting, lets every request in progress finish, ends when all have or after `patience`.
     /// Returns how many connections were cut off.
     ///

@@ -1,5 +1,6 @@
 //! Lines on standard error that tell an operator what has happened.
 
+mod descriptors;
 mod ejections;
 mod health;
 mod watch;

@@ -6,14 +6,13 @@ use std::time::Duration;
 use model::{ListenerStats, ServiceTable};
 use tokio::time::sleep;
 
+use super::descriptors::Shortage;
 use super::ejections::Ejections;
 use super::{Events, Kind};
 use crate::node::Shared;
 
 /// What lasts for less need not be known; and a node that is alone and idle should sleep.
 const LOOK: Duration = Duration::from_secs(1);
-/// So many looks in a row have to find nothing, until what comes and goes is said to be over.
-const QUIET: u32 = 5;
 /// An election takes a look or two.
 const ELECTION: u32 = 3;
 
@@ -37,6 +36,7 @@ struct Seen {
     ejections: Ejections,
     /// Services of which too few instances are healthy, by their number.
     panicking: Vec<bool>,
+    shortage: Shortage,
 }
 
 impl Seen {
@@ -57,6 +57,7 @@ impl Seen {
             events.tell(Kind::Guard, || line);
         }
         self.held = stats.held;
+        self.shortage.look(shared, events);
         let table = shared.proxy.table();
         self.ejections.look(&table.services, proxy::now(), events);
         self.panicking(&table.services, events);
