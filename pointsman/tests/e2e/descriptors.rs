@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::json;
 
-use crate::harness::{Connection, Home, Origin, Reply, get, until};
+use crate::harness::{Connection, Home, Origin, Reply, free_address, get, until};
 use crate::{SHOP, lasting};
 
 #[test]
@@ -69,7 +69,9 @@ fn want_of_descriptors_is_no_instances_fault() {
 
 #[test]
 fn connections_that_cannot_be_made_for_want_of_descriptors_eject_nobody() {
-    let node = Home::new(SHOP).descriptors(256).start();
+    let node = Home::new(&format!("[node]\nworkers = 1\n{SHOP}"))
+        .descriptors(256)
+        .start();
     let open = Arc::new(AtomicBool::new(false));
     let gate = open.clone();
     let origin = Origin::answering(move |_| {
@@ -79,6 +81,10 @@ fn connections_that_cannot_be_made_for_want_of_descriptors_eject_nobody() {
     node.register("shop", "a", &lasting(&origin));
     node.until_eligible("/", 1);
     let mut crowd: Vec<_> = (0..140).map(|_| Connection::open(node.web())).collect();
+    // Before the first of them takes another descriptor.
+    until("all are accepted", || {
+        (node.metric("pointsman_worker_connections{worker=\"0\"}") >= 140.0).then_some(())
+    });
     for client in &mut crowd {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     }
@@ -111,4 +117,31 @@ fn as_many_clients_of_the_api_as_may_be_are_told_of() {
     node.said()
         .until_line("pointsman: api: there is room at the API again");
     assert_eq!(node.metric("pointsman_api_full"), 0.0);
+}
+
+#[test]
+fn a_listener_that_is_its_own_instance_is_refused_if_configured_and_leaves_the_api_alone_if_registered()
+ {
+    let at = free_address();
+    let listener =
+        format!("[listener.web]\nbind = \"{at}\"\nprotocol = \"tcp\"\nservice = \"shop\"\n");
+    let own = format!("[[service.shop.instance]]\naddress = \"{at}\"\n");
+    let said = Home::new(&format!("{listener}{own}")).refusal();
+    assert!(said.contains("is where listener.web listens"), "{said}");
+
+    let brief = format!("{listener}[listener.web.tcp]\ndrain = \"1s\"\n");
+    let node = Home::new(&brief).descriptors(256).start();
+    let body = json!({ "address": "127.0.0.1", "port": at.port(), "persistent": true });
+    node.register("shop", "itself", &body);
+    node.until_instances("web", 1);
+    let client = Connection::open(at);
+    node.said().until_line("descriptors: more than ");
+    assert_eq!(get(node.api, "/healthz").status, 200);
+    // Who removes it is heard, and the loop ends.
+    let path = "/v1/services/shop/instances/itself";
+    assert_eq!(node.call("DELETE", path, &json!(null)).status, 204);
+    drop(client);
+    until("descriptors are free again", || {
+        (node.metric("pointsman_descriptors_in_use") < 100.0).then_some(())
+    });
 }
