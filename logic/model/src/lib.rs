@@ -72,7 +72,7 @@ pub use route_index::{HostRoutes, PathEdge, PathNode, PathRoutes, RouteIndex};
 pub use secret::Secret;
 pub use stats::{
     Admission, CLASSES, Counter, DURATION_BOUNDS, FREED, Histogram, Latency, ListenerStats,
-    LongConnections, MOST_TRIES, Note, RouteStats, ServiceStats, Sharded, bucket, status_class,
+    LongConnections, MOST_TRIES, RouteStats, ServiceStats, Sharded, bucket, status_class,
 };
 pub use stream::{
     Closed, SourceLimits, Speaks, Stream, StreamMatch, StreamRoute, StreamStats, TcpLimits,

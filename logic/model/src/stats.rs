@@ -3,7 +3,6 @@
 use crate::{Circuit, Priority, Refusal};
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 /// A count that only grows. Relaxed: a reader may be a moment behind, never wrong for good.
 #[derive(Debug, Default)]
@@ -46,14 +45,9 @@ impl<T: Default> Sharded<T> {
         &self.0[worker].0
     }
 
-    /// The shards of all workers.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|shard| &shard.0)
-    }
-
     /// The total of one count over all workers.
     pub fn total(&self, count: impl Fn(&T) -> &Counter) -> u64 {
-        self.iter().map(|shard| count(shard).value()).sum()
+        self.0.iter().map(|shard| count(&shard.0).value()).sum()
     }
 }
 
@@ -150,24 +144,6 @@ impl Admission {
     }
 }
 
-/// The latest of what happens too often to be told each time: there is one until somebody takes it.
-#[derive(Debug, Default)]
-pub struct Note(Mutex<Option<Box<str>>>);
-
-impl Note {
-    /// Leaves a note, unless there is one. Waits for nobody.
-    pub fn leave(&self, what: impl FnOnce() -> String) {
-        if let Ok(mut note) = self.0.try_lock() {
-            note.get_or_insert_with(|| what().into());
-        }
-    }
-
-    /// Takes it away.
-    pub fn take(&self) -> Option<Box<str>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 /// What happened at a listener.
 #[derive(Debug, Default)]
 pub struct ListenerStats {
@@ -189,8 +165,6 @@ pub struct ListenerStats {
     pub resumed: Counter,
     /// TLS handshakes that failed.
     pub handshakes_failed: Counter,
-    /// Whose failed, and why.
-    pub handshake_fault: Note,
     /// Bytes read from clients.
     pub received: Counter,
     /// Bytes sent to clients.

@@ -180,14 +180,13 @@ impl Node {
         let seen = shared.registry.revision();
         shared.refresh_all();
         let mut tasks = spawn_tasks(&shared, seen, reports, suspected);
-        tasks.extend(registering);
         shared.bind_listeners(&config)?;
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
         let api_task = serve_api(api, &shared, &config, stopped);
         let zookeeper = zookeeper.map(|bound| zookeeper::start(bound, &shared, &config));
         let (zookeeper, projecting) = zookeeper.transpose()?.unzip();
-        tasks.extend(projecting);
+        tasks.extend(registering.into_iter().chain(projecting));
         Ok(Self {
             shared,
             api: api_address,
@@ -486,10 +485,8 @@ fn spawn_tasks(
         tokio::spawn(files::watch(shared.clone())),
         tokio::spawn(events::watch(shared.clone())),
         tokio::spawn(async move {
-            fresh
-                .names
-                .keep_fresh(|| fresh.refresh_all(), &fresh.events)
-                .await
+            let changed = || fresh.refresh_all();
+            fresh.names.keep_fresh(changed, &fresh.events).await;
         }),
     ]
 }

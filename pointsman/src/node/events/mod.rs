@@ -80,9 +80,9 @@ impl Events {
         std::thread::Builder::new()
             .name("events".into())
             .spawn(move || {
-                written
-                    .iter()
-                    .for_each(|line| eprintln!("pointsman: {line}"))
+                for line in written {
+                    eprintln!("pointsman: {line}");
+                }
             })?;
         let bounds = std::array::from_fn(|_| Bound::new(Instant::now()));
         Ok(Self {
@@ -95,9 +95,7 @@ impl Events {
     pub(super) fn tell(&self, kind: Kind, what: impl FnOnce() -> String) {
         let bound = &mut self.bounds()[kind as usize];
         let now = Instant::now();
-        if !bound.shows(now) {
-            bound.hide(1, now);
-        } else if !self.write(kind, &what()) {
+        if !bound.shows(now) || !self.write(kind, &what()) {
             bound.hide(1, now);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ListenerStats, ServiceTable};
+use model::ServiceTable;
 use tokio::time::sleep;
 
 use super::descriptors::Shortage;
@@ -61,10 +61,10 @@ impl Seen {
         let table = shared.proxy.table();
         self.ejections.look(&table.services, proxy::now(), events);
         self.panicking(&table.services, events);
-        for listener in table.listeners.iter().flatten() {
-            for stats in listener.stats.iter() {
-                tell_handshake(&listener.name, stats, events);
-            }
+        for fault in shared.proxy.handshake_faults() {
+            let (listener, client, why) = (fault.listener, fault.client, fault.why);
+            let line = || format!("listener {listener}: no TLS handshake with {client}: {why}");
+            events.tell(Kind::Tls, line);
         }
     }
 
@@ -98,13 +98,6 @@ impl Seen {
                 false => format!("enough of service {key} is healthy again"),
             });
         }
-    }
-}
-
-fn tell_handshake(listener: &str, stats: &ListenerStats, events: &Events) {
-    if let Some(why) = stats.handshake_fault.take() {
-        let line = || format!("listener {listener}: no TLS handshake with {why}");
-        events.tell(Kind::Tls, line);
     }
 }
 

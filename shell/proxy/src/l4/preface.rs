@@ -104,7 +104,7 @@ pub(crate) async fn secure(
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
             );
             if !left {
-                stats.handshake_fault.leave(|| format!("{from}: {fault}"));
+                worker.handshake_faults.leave(&table.name, from, &fault);
             }
             Err(NoPreface::Handshake(
                 fault.kind() == io::ErrorKind::TimedOut,
