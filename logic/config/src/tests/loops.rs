@@ -22,7 +22,7 @@ fn a_listener_that_is_an_instance_of_its_own_service_is_refused() {
         ),
         "{text}"
     );
-    let route = "[[listener.web.route]]\nhost = \"a.example\"\nsplit = { shop = 1, other = 9 }";
+    let route = "[[listener.web.route]]\nhost = \"a.example\"\nservices = [{ service = \"shop\", weight = 1 }, { service = \"other\", weight = 9 }]";
     let tls = "tls = { certificates = [{ cert = \"a\", key = \"b\" }] }";
     for (bind, listener, instance, service) in [
         ("0.0.0.0:80", http, "127.0.0.1:80", ""),
@@ -97,7 +97,7 @@ fn listeners_that_lead_to_each_other_are_refused_if_nothing_else_can_come_of_it(
     assert_eq!(faults(&pair("")).len(), 2);
     // A listener behind a listener, with a way out.
     config(&pair(
-        "[[listener.b.route]]\nservice = \"three\"\npath = \"/x/*\"",
+        "[[listener.b.route]]\nservice = \"three\"\npath_prefix = \"/x\"",
     ));
     config(
         &pair("")
