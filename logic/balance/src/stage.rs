@@ -22,7 +22,10 @@ pub(crate) struct Tier {
 
 /// Whether so few of these are healthy that health is ignored.
 pub fn is_panicking(endpoints: &[Endpoint], balancing: &Balancing) -> bool {
-    let (healthy, whole) = weights(endpoints);
+    too_few(weights(endpoints), balancing)
+}
+
+fn too_few((healthy, whole): (u64, u64), balancing: &Balancing) -> bool {
     healthy * 100 < whole * u64::from(balancing.panic_below)
 }
 
@@ -38,8 +41,8 @@ fn weights(endpoints: &[Endpoint]) -> (u64, u64) {
 
 /// Who may be chosen, tier by tier; and whether so few are healthy that health was ignored.
 pub(crate) fn eligible(endpoints: &[Endpoint], balancing: &Balancing) -> (Vec<Tier>, bool) {
-    let (healthy, _) = weights(endpoints);
-    let panicking = is_panicking(endpoints, balancing);
+    let weights = weights(endpoints);
+    let (healthy, panicking) = (weights.0, too_few(weights, balancing));
     let may = |standing| match (panicking, healthy) {
         (true, _) => undrained(standing),
         (false, 0) => standing == Standing::Reserve,

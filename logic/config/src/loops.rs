@@ -23,7 +23,6 @@ pub(crate) fn none(config: &Config, places: &BTreeMap<String, At>, log: &mut Log
     for step in steps.iter().filter(|step| leads_back(&steps, step)) {
         let (key, number) = step.instance;
         // Items are counted from 1, as everywhere.
-        // Items are counted from 1, as everywhere.
         let item = format!(
             "{}.instance[{}]",
             join("service", &key.to_string()),
@@ -47,28 +46,27 @@ pub(crate) fn none(config: &Config, places: &BTreeMap<String, At>, log: &mut Log
 fn steps(config: &Config) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     for (name, listener) in &config.listener {
-        for route in listener
-            .routes
+        let routes = listener.routes.iter();
+        let again = routes.filter(|route| comes_again(listener, route));
+        // Thousands of routes may lead to a few services.
+        let keys: BTreeSet<_> = again.flat_map(services).collect();
+        for (key, service) in keys
             .iter()
-            .filter(|route| comes_again(listener, route))
+            .filter_map(|key| config.service.get_key_value(*key))
         {
-            for key in services(route) {
-                let Some(service) = config.service.get(key) else {
+            for (to, there) in &config.listener {
+                // Another listener that chooses among routes may choose one that ends it.
+                let sure = to == name || (there.routes.len() == 1 && listener.routes.len() == 1);
+                if !sure || !understands(listener, there, service) {
                     continue;
-                };
-                for (number, instance) in service.instances.iter().enumerate() {
-                    let there = config.listener.iter().filter(|(to, there)| {
-                        // Another listener that chooses among routes may choose one that ends it.
-                        let sure =
-                            *to == name || (there.routes.len() == 1 && listener.routes.len() == 1);
-                        sure && is_at(instance, there.bind) && understands(listener, there, service)
-                    });
-                    steps.extend(there.map(|(to, _)| Step {
-                        from: name,
-                        to,
-                        instance: (key, number),
-                    }));
                 }
+                let instances = service.instances.iter().enumerate();
+                let own = instances.filter(|(_, instance)| is_at(instance, there.bind));
+                steps.extend(own.map(|(number, _)| Step {
+                    from: name,
+                    to,
+                    instance: (key, number),
+                }));
             }
         }
     }

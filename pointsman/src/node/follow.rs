@@ -25,6 +25,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 pub(super) async fn follow(shared: Arc<Shared>, mut seen: Revision) {
     let mut changes = shared.registry.changes();
     let mut healths = Healths::default();
+    healths.follow_all(&shared.registry, &shared.events);
     loop {
         let began = Instant::now();
         seen = catch_up(&shared, seen, &mut healths);

@@ -73,7 +73,7 @@ fn instances_that_are_left_out_and_services_that_ignore_health_are_told_of() {
     let path = "/v1/services/shop/instances/down";
     assert_eq!(node.call("DELETE", path, &json!(null)).status, 204);
     node.said()
-        .until_line("panic: enough of service shop is healthy again");
+        .until_line("panic: the health of service shop counts again");
     until("an ejection", || {
         get(node.web(), "/");
         (lines(

@@ -122,6 +122,8 @@ impl Events {
     /// False if whoever reads the lines does not keep up.
     fn write(&self, kind: Kind, what: &str) -> bool {
         let (_, name) = Kind::ALL[kind as usize];
+        // A line stays one, whatever words of a server or a peer are in it.
+        let what = what.replace(char::is_control, " ");
         self.lines.try_send(format!("{name}: {what}")).is_ok()
     }
 
@@ -188,6 +190,23 @@ mod tests {
     fn kinds_have_the_places_of_their_numbers() {
         let places = Kind::ALL.iter().enumerate();
         assert!(places.into_iter().all(|(n, (kind, _))| *kind as usize == n));
+    }
+
+    #[test]
+    fn what_nobody_reads_is_counted_and_a_line_stays_one() {
+        let (lines, written) = mpsc::sync_channel(1);
+        let bounds = std::array::from_fn(|_| Bound::new(Instant::now()));
+        let events = Events {
+            lines,
+            bounds: Mutex::new(bounds),
+        };
+        events.tell(Kind::Health, || "one\npointsman: cluster: two".into());
+        events.tell(Kind::Health, || "three".into());
+        events.tell(Kind::Tls, || "four".into());
+        let told: Vec<_> = written.try_iter().collect();
+        assert_eq!(told, ["health: one pointsman: cluster: two"]);
+        let hidden = |kind: Kind| events.bounds()[kind as usize].hidden;
+        assert_eq!([hidden(Kind::Health), hidden(Kind::Tls)], [1, 1]);
     }
 
     #[test]

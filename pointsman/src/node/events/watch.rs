@@ -95,7 +95,7 @@ impl Seen {
                 true => format!(
                     "less than {least} % of service {key} is healthy: health is ignored, and all of its instances get requests"
                 ),
-                false => format!("enough of service {key} is healthy again"),
+                false => format!("the health of service {key} counts again"),
             });
         }
     }
