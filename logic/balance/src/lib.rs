@@ -68,5 +68,6 @@ pub use retries::Retries;
 pub use sources::{Excess, Sources, holder};
 pub use split::split;
 pub use spread::{Orders, Served, Spread};
+pub use stage::is_panicking;
 pub use standing::{Standing, standing};
 pub use view::Tried;

@@ -20,15 +20,29 @@ pub(crate) struct Tier {
     pub(crate) whole: u64,
 }
 
-/// Who may be chosen, tier by tier; and whether so few are healthy that health was ignored.
-pub(crate) fn eligible(endpoints: &[Endpoint], balancing: &Balancing) -> (Vec<Tier>, bool) {
+/// Whether so few of these are healthy that health is ignored.
+pub fn is_panicking(endpoints: &[Endpoint], balancing: &Balancing) -> bool {
+    too_few(weights(endpoints), balancing)
+}
+
+fn too_few((healthy, whole): (u64, u64), balancing: &Balancing) -> bool {
+    healthy * 100 < whole * u64::from(balancing.panic_below)
+}
+
+/// The weight of those that are healthy, and of all that an operator wants to have traffic.
+fn weights(endpoints: &[Endpoint]) -> (u64, u64) {
     let weight_of = |wanted: &dyn Fn(Standing) -> bool| -> u64 {
         let those = endpoints.iter().filter(|e| wanted(lasting(e)));
         those.map(|e| u64::from(e.weight.0)).sum()
     };
-    let whole = weight_of(&undrained);
     let healthy = weight_of(&|standing| standing == Standing::Eligible);
-    let panicking = healthy * 100 < whole * u64::from(balancing.panic_below);
+    (healthy, weight_of(&undrained))
+}
+
+/// Who may be chosen, tier by tier; and whether so few are healthy that health was ignored.
+pub(crate) fn eligible(endpoints: &[Endpoint], balancing: &Balancing) -> (Vec<Tier>, bool) {
+    let weights = weights(endpoints);
+    let (healthy, panicking) = (weights.0, too_few(weights, balancing));
     let may = |standing| match (panicking, healthy) {
         (true, _) => undrained(standing),
         (false, 0) => standing == Standing::Reserve,

@@ -31,6 +31,7 @@ mod instance;
 mod limit;
 mod limits;
 mod listener;
+mod loops;
 mod persistence;
 mod reader;
 mod reference;
@@ -154,6 +155,9 @@ pub fn parse(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result
     let places = reader.into_places();
     bind::no_two_alike(&root, &mut log);
     cluster::suits_node(&root, &mut log);
+    if let Some(config) = &config {
+        loops::none(config, &places, &mut log);
+    }
     log.forget_on(&lines, kept);
     match config {
         Some(config) if log.errors() == 0 => Ok(Parsed {

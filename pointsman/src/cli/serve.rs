@@ -92,13 +92,13 @@ async fn serve(
             Event::Reload => {
                 node.reopen_logs();
                 seen = fingerprint(&options.files);
-                reload(&node, &options.files).await;
+                node.count_reload(reload(&node, &options.files).await);
             }
             Event::Look => {
                 let now = fingerprint(&options.files);
                 if now != seen {
                     seen = now;
-                    reload(&node, &options.files).await;
+                    node.count_reload(reload(&node, &options.files).await);
                 }
             }
         }
@@ -111,20 +111,23 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn reload(node: &Node, files: &Files) {
+/// Whether the node goes by what the files say now.
+async fn reload(node: &Node, files: &Files) -> bool {
     let Parsed {
         config, warnings, ..
     } = match load(files) {
         Ok(parsed) => parsed,
         Err(fault) => {
             eprintln!("pointsman: {fault:#}\npointsman: the running configuration stays");
-            return;
+            return false;
         }
     };
     for warning in &warnings {
         eprintln!("{warning}");
     }
-    match node.reconfigure(config).await {
+    let taken = node.reconfigure(config).await;
+    let done = taken.is_ok();
+    match taken {
         Ok(Reconfigured { changed, changes }) => {
             match (changed, changes.is_empty()) {
                 (true, _) => eprintln!("pointsman: the configuration has changed"),
@@ -141,6 +144,7 @@ async fn reload(node: &Node, files: &Files) {
         }
         Err(fault) => eprintln!("pointsman: {fault:#}\npointsman: the running configuration stays"),
     }
+    done
 }
 
 /// What the files look like from outside: sizes and times of change.

@@ -10,6 +10,7 @@ use model::{Revision, ServiceKey};
 use registry::{Change, Event, Record};
 
 use super::Shared;
+use super::events::Healths;
 use super::files::Files;
 use super::tables::Tables;
 
@@ -23,9 +24,11 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// Follows the registry until it closes, from what is `seen` already.
 pub(super) async fn follow(shared: Arc<Shared>, mut seen: Revision) {
     let mut changes = shared.registry.changes();
+    let mut healths = Healths::default();
+    healths.follow_all(&shared.registry, &shared.events);
     loop {
         let began = Instant::now();
-        seen = catch_up(&shared, seen);
+        seen = catch_up(&shared, seen, &mut healths);
         let pause = began.elapsed().clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         tokio::time::sleep(pause).await;
         if changes.changed().await.is_err() {
@@ -35,7 +38,7 @@ pub(super) async fn follow(shared: Arc<Shared>, mut seen: Revision) {
 }
 
 /// Takes in what happened after `seen`; returns up to where.
-fn catch_up(shared: &Shared, seen: Revision) -> Revision {
+fn catch_up(shared: &Shared, seen: Revision, healths: &mut Healths) -> Revision {
     let reached = shared.registry.revision();
     match shared.registry.events_since(seen, None) {
         Ok(events) => {
@@ -43,6 +46,7 @@ fn catch_up(shared: &Shared, seen: Revision) -> Revision {
             shared.refresh(keys.iter().map(|key| &**key));
             for event in &events {
                 follow_check(shared, event);
+                healths.follow(event, &shared.events);
             }
             events
                 .last()
@@ -51,6 +55,7 @@ fn catch_up(shared: &Shared, seen: Revision) -> Revision {
         // Too much happened, or we have just started: everything anew.
         Err(_) => {
             shared.refresh_all();
+            healths.follow_all(&shared.registry, &shared.events);
             reached
         }
     }

@@ -1,6 +1,7 @@
 //! Everything that can be counted, in the Prometheus text format.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ::cluster::Stats;
 use model::{
@@ -21,7 +22,9 @@ pub(super) fn render(shared: &Shared) -> String {
         &[("version", env!("CARGO_PKG_VERSION"))],
         1,
     );
+    shared.reloads.metrics(&mut out);
     workers(shared, &mut out);
+    room(shared, &mut out);
     listeners(&table, &mut out);
     shared.certificates().metrics(&mut out);
     routes(&table, &mut out);
@@ -151,6 +154,58 @@ fn workers(shared: &Shared, out: &mut Exposition) {
         "Access records lost because the log could not keep up, or could not be written.",
     );
     out.sample(name, &[], shared.lost_records.value());
+}
+
+/// Of what there is only so much.
+fn room(shared: &Shared, out: &mut Exposition) {
+    let limit = proxy::rt::Descriptors::of_process().limit;
+    let in_use = shared.proxy.descriptors_in_use().min(limit);
+    let full = u64::from(shared.arrivals.full.load(Relaxed));
+    let (gauge, counter) = (Kind::Gauge, Kind::Counter);
+    let failed = shared.arrivals.failed.value();
+    let all = [
+        (
+            "descriptors_limit",
+            gauge,
+            "Files and sockets that this process may have open.",
+            limit,
+        ),
+        (
+            "descriptors_in_use",
+            gauge,
+            "Those that are open, or a few less: the lowest number that is free.",
+            in_use,
+        ),
+        (
+            "listener_rests_total",
+            counter,
+            "Times that a listener accepted nothing for want of descriptors.",
+            shared.proxy.rests(),
+        ),
+        (
+            "checks_postponed_total",
+            counter,
+            "Times that a check waited for a descriptor.",
+            shared.prober.postponed(),
+        ),
+        (
+            "api_accept_failures_total",
+            counter,
+            "Times that the API accepted nothing for want of descriptors.",
+            failed,
+        ),
+        (
+            "api_full",
+            gauge,
+            "1 while as many clients as may be are connected to the API.",
+            full,
+        ),
+    ];
+    for (name, kind, help, value) in all {
+        let name = format!("pointsman_{name}");
+        out.metric(&name, kind, help);
+        out.sample(&name, &[], value);
+    }
 }
 
 fn listeners(table: &RoutingTable, out: &mut Exposition) {

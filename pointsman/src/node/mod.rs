@@ -4,6 +4,7 @@ mod aside;
 mod circuits;
 mod cluster;
 mod directory;
+mod events;
 mod explain_aside;
 mod explain_filters;
 mod explain_http;
@@ -17,6 +18,7 @@ mod metrics_aside;
 mod names;
 mod project;
 pub(crate) mod reach;
+mod reloads;
 mod session_key;
 mod spread;
 mod statics;
@@ -38,6 +40,7 @@ use ::cluster::{self as replicas, MassLoss};
 use anyhow::{Context, bail};
 use balance::{Gradient, Outliers, Respread};
 use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
+use fronts::http::Arrivals;
 use health::{Prober, Reports};
 use model::{Counter, Revision, ServiceKey};
 use proxy::{Proxy, Suspect, Transport};
@@ -47,8 +50,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use directory::Local;
+use events::Events;
 use files::Files;
 use names::Names;
+use reloads::Reloads;
 use tables::Tables;
 use tls::Certificates;
 use traffic::Picks;
@@ -56,8 +61,6 @@ use traffic::Picks;
 /// A running node.
 pub(crate) struct Node {
     shared: Arc<Shared>,
-    /// What it was started with.
-    begun: Arc<Config>,
     api: SocketAddr,
     api_stop: oneshot::Sender<()>,
     api_task: JoinHandle<()>,
@@ -76,6 +79,10 @@ pub(crate) struct Shared {
     certificates: Mutex<Certificates>,
     bound: Mutex<BTreeMap<Arc<str>, (Transport, SocketAddr)>>,
     names: Names,
+    events: Events,
+    reloads: Reloads,
+    /// Who comes to the API.
+    arrivals: Arc<Arrivals>,
     picks: Picks,
     lost_records: Arc<Counter>,
     trace_counts: Arc<TraceCounts>,
@@ -165,6 +172,9 @@ impl Node {
             certificates: Mutex::new(certificates),
             bound: Mutex::default(),
             names: Names::default(),
+            events: Events::start().context("cannot start a thread")?,
+            reloads: Reloads::new(&config),
+            arrivals: Arc::default(),
             picks: Picks::default(),
             lost_records,
             trace_counts,
@@ -179,17 +189,15 @@ impl Node {
         let seen = shared.registry.revision();
         shared.refresh_all();
         let mut tasks = spawn_tasks(&shared, seen, reports, suspected);
-        tasks.extend(registering);
         shared.bind_listeners(&config)?;
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
         let api_task = serve_api(api, &shared, &config, stopped);
         let zookeeper = zookeeper.map(|bound| zookeeper::start(bound, &shared, &config));
         let (zookeeper, projecting) = zookeeper.transpose()?.unzip();
-        tasks.extend(projecting);
+        tasks.extend(registering.into_iter().chain(projecting));
         Ok(Self {
             shared,
-            begun: config,
             api: api_address,
             api_stop,
             api_task,
@@ -230,6 +238,11 @@ impl Node {
         }
     }
 
+    /// A reload is over, whether the new configuration could be read and taken over or not.
+    pub(crate) fn count_reload(&self, done: bool) {
+        self.shared.reloads.count(done);
+    }
+
     /// Takes over a new configuration, without interrupting anything.
     pub(crate) async fn reconfigure(&self, new: Config) -> anyhow::Result<Reconfigured> {
         let (old, old_files) = {
@@ -239,9 +252,7 @@ impl Node {
         let mut changes = config::diff(&old, &new);
         let changed = !changes.is_empty();
         changes.retain(|change| !change.restart);
-        // Whatever files have come and gone in between, this is what a start would change.
-        let pending = config::diff(&self.begun, &new).into_iter();
-        changes.extend(pending.filter(|change| change.restart));
+        changes.extend(self.shared.reloads.pending(&new));
         if changed {
             self.take_over(Arc::new(new), old, old_files).await?;
         }
@@ -282,6 +293,7 @@ impl Node {
         self.shared.remove_statics(&new).await?;
         self.shared.sync_checks(&old, &new).await?;
         self.shared.refresh_all();
+        self.shared.reloads.took(&new);
         Ok(())
     }
 
@@ -455,6 +467,7 @@ fn serve_api(
         },
         max_body: config.api.max_body.0 as usize,
         max_connections: config.api.max_connections as usize,
+        arrivals: shared.arrivals.clone(),
         ..fronts::http::Options::default()
     };
     let backend = fronts::http::Backend {
@@ -491,7 +504,11 @@ fn spawn_tasks(
         tokio::spawn(cluster::hurry_suspected(shared.clone())),
         tokio::spawn(shared.clone().spread_clients()),
         tokio::spawn(files::watch(shared.clone())),
-        tokio::spawn(async move { fresh.names.keep_fresh(|| fresh.refresh_all()).await }),
+        tokio::spawn(events::watch(shared.clone())),
+        tokio::spawn(async move {
+            let changed = || fresh.refresh_all();
+            fresh.names.keep_fresh(changed, &fresh.events).await;
+        }),
     ]
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use model::Host;
 use tokio::sync::Notify;
 
+use super::events::{Events, Kind};
+
 /// How long an answer is believed. The system's resolver does not tell how long it may be.
 const BELIEVED: Duration = Duration::from_secs(30);
 /// How soon a name without an answer is asked for again.
@@ -26,7 +28,7 @@ pub(super) struct Names {
 #[derive(Default)]
 struct Known {
     address: Option<IpAddr>,
-    /// Why there is no address, once it was looked up in vain.
+    /// Why the last look found nothing, as the resolver says it.
     fault: Option<Arc<str>>,
 }
 
@@ -56,8 +58,8 @@ impl Names {
         told.collect()
     }
 
-    /// Looks names up for ever; calls `changed` whenever an address changes.
-    pub(super) async fn keep_fresh(&self, changed: impl Fn()) {
+    /// Looks names up for ever; calls `changed` whenever an address changes, and tells of names that have none.
+    pub(super) async fn keep_fresh(&self, changed: impl Fn(), events: &Events) {
         loop {
             let names: Vec<_> = {
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +70,11 @@ impl Names {
             for name in names {
                 let found = look_up(&name).await;
                 all_known &= found.is_ok();
-                any_changed |= self.learn(&name, found);
+                let (has_changed, line) = self.learn(&name, found);
+                any_changed |= has_changed;
+                if let Some(line) = line {
+                    events.tell(Kind::Name, || line);
+                }
             }
             if any_changed {
                 changed();
@@ -81,17 +87,27 @@ impl Names {
         }
     }
 
-    /// An address that answered once is kept when the resolver fails: better an old address than none.
-    fn learn(&self, name: &str, found: Result<IpAddr, String>) -> bool {
+    /// Whether the address has changed, and what there is to tell. One that answered once is kept when the resolver fails:
+    /// better an old address than none.
+    fn learn(&self, name: &str, found: Result<IpAddr, String>) -> (bool, Option<String>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = known.get_mut(name) else {
-            return false;
+            return (false, None);
         };
         match found {
-            Ok(address) => known.address.replace(address) != Some(address),
-            Err(fault) => {
-                known.fault = Some(fault.into());
-                false
+            Ok(address) => {
+                let failed = known.fault.take().is_some();
+                let line = failed.then(|| format!("{name} resolves again, to {address}"));
+                (known.address.replace(address) != Some(address), line)
+            }
+            Err(why) => {
+                let so = match known.address {
+                    Some(old) => format!("its instances stay at {old}"),
+                    None => "its instances get no traffic until it does".into(),
+                };
+                let line = format!("{name} does not resolve: {why}; {so}");
+                let failed = known.fault.replace(why.into()).is_some();
+                (false, (!failed).then_some(line))
             }
         }
     }
@@ -103,4 +119,32 @@ async fn look_up(name: &str) -> Result<IpAddr, String> {
     // The least: resolvers rotate their answers, and an endpoint must not change its address with them.
     let least = found.map(|address| address.ip()).min();
     least.ok_or_else(|| "it has no address".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_resolves_no_more_keeps_its_address_and_is_told_of_once() {
+        let names = Names::default();
+        let host = Host::Name("db.internal".into());
+        assert_eq!(names.resolve(&host), None);
+        let learn = |found: Result<[u8; 4], &str>| {
+            let found = found.map(IpAddr::from).map_err(str::to_owned);
+            let (changed, line) = names.learn("db.internal", found);
+            (changed, line.unwrap_or_default())
+        };
+        let line = "db.internal does not resolve: no; its instances get no traffic until it does";
+        assert_eq!(learn(Err("no")), (false, line.into()));
+        assert_eq!(learn(Err("no")), (false, String::new()));
+        let line = "db.internal resolves again, to 10.0.0.1";
+        assert_eq!(learn(Ok([10, 0, 0, 1])), (true, line.into()));
+        assert_eq!(learn(Ok([10, 0, 0, 1])), (false, String::new()));
+        let line = "db.internal does not resolve: no; its instances stay at 10.0.0.1";
+        assert_eq!(learn(Err("no")), (false, line.into()));
+        assert_eq!(names.resolve(&host), Some([10, 0, 0, 1].into()));
+        let line = "db.internal resolves again, to 10.0.0.2";
+        assert_eq!(learn(Ok([10, 0, 0, 2])), (true, line.into()));
+    }
 }

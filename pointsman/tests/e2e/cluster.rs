@@ -68,6 +68,15 @@ impl Cluster {
         self.nodes[name].reload(&format!("{}{more}", self.config))
     }
 
+    /// A node that says it is one of them, and does not know their secret.
+    pub(crate) fn stranger(&self) -> Node {
+        let mine = free_address().to_string();
+        let stranger = Home::new("").env("NODE", "n1").env("BIND", mine);
+        let (secret, guess) = ("a secret of the test", "a guess of a stranger");
+        stranger.configure(&self.config.replace(secret, guess));
+        stranger.start()
+    }
+
     /// A node of this home that is to be the first of a cluster.
     pub(crate) fn of_one(home: Home) -> Self {
         let at = free_address();
@@ -285,14 +294,7 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
 fn strangers_are_refused_and_both_sides_say_why() {
     let cluster = Cluster::plain();
     cluster.leader();
-    let mine = free_address().to_string();
-    let stranger = Home::new("").env("NODE", "n1").env("BIND", mine);
-    stranger.configure(
-        &cluster
-            .config
-            .replace("a secret of the test", "a guess of a stranger"),
-    );
-    let stranger = stranger.start();
+    let stranger = cluster.stranger();
     until("a node says so", || {
         let refused = cluster
             .nodes

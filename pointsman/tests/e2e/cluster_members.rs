@@ -177,7 +177,10 @@ fn nodes_join_are_promoted_and_go_and_the_status_says_how_they_are() {
         (ids(&cluster.nodes["n5"]).len() == 2).then_some(())
     });
     well(asked, ["promote", "n5"]);
-    assert_eq!(voters(&cluster.nodes["n5"]).len(), 3);
+    // It hears of that a moment after the majority.
+    until("it knows that it votes", || {
+        (voters(&cluster.nodes["n5"]).len() == 3).then_some(())
+    });
     assert_eq!(try_register(&cluster.nodes["n5"], "after").status, 201);
 }
 

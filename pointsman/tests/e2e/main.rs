@@ -15,6 +15,8 @@ mod cluster_rescue;
 mod cluster_spread;
 mod command_line;
 mod deadline;
+mod descriptors;
+mod events;
 mod explain;
 mod filters;
 mod given_certificates;

@@ -35,6 +35,7 @@ pub(crate) struct Home {
     data: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    descriptors: Option<u32>,
 }
 
 /// A running node.
@@ -70,6 +71,7 @@ impl Home {
             data,
             args: Vec::new(),
             env: Vec::new(),
+            descriptors: None,
         };
         home.configure(config);
         home
@@ -90,6 +92,12 @@ impl Home {
     /// Starts nodes with another variable in their environment.
     pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts nodes that may have so many descriptors, at the most.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
         self
     }
 
@@ -156,7 +164,15 @@ impl Home {
             format!("[node]\ndata_dir = {data:?}\n[api]\nbind = \"${{TEST_API:-127.0.0.1:0}}\"\n");
         let base = self.directory.write("base.toml", base);
         let config = self.path().join("pointsman.toml");
-        let mut command = Command::new(binary());
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &limited, binary()]);
+                shell
+            }
+        };
         command.args(args).arg("-c").arg(base).arg("-c").arg(config);
         command.envs(self.env.iter().cloned());
         command

@@ -87,6 +87,10 @@ fn a_full_disk_refuses_writes_by_name_and_costs_no_read_no_request_and_nothing_a
     println!("refused with: {detail}");
     assert!(detail.contains("No space left on device"), "{detail}");
     assert!(refused.header("retry-after").is_some());
+    let said = node
+        .said()
+        .until_line("pointsman: registry: nothing can be registered here: ");
+    assert!(said.contains("No space left on device"), "{said}");
     // Nothing of it is there, reads go on, and so does traffic; again and again.
     for further in 1..20 {
         assert_eq!(large(number + further).status, 503);
@@ -108,6 +112,8 @@ fn a_full_disk_refuses_writes_by_name_and_costs_no_read_no_request_and_nothing_a
     load.finish().assert_whole();
     if took == 201 {
         acknowledged.push(0);
+        node.said()
+            .until_line("pointsman: registry: what is registered is written again");
     }
     println!("writes after space was freed: {took}");
     assert_eq!(

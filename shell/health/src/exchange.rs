@@ -3,13 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use model::{Exchange, ProtocolCheck};
+use model::{Exchange, ProtocolCheck, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use wire::dialogue::{Dialogue, Login, NONCE};
 
-use crate::probe::{BODY, Stream, broken};
+use crate::probe::{BODY, Fault, Stream, broken};
 use crate::schedule::Outcome;
 
 /// Sends, and reads until what is expected was there.
@@ -41,12 +41,17 @@ pub(crate) async fn tcp(mut stream: Box<dyn Stream>, exchange: &Exchange) -> Out
 }
 
 /// Sends one datagram, and waits for one in return, or for as long as `patience` lasts.
-pub(crate) async fn udp(address: SocketAddr, exchange: &Exchange, patience: Duration) -> Outcome {
-    let fault = |fault: std::io::Error| match fault.kind() {
+pub(crate) async fn udp(
+    address: SocketAddr,
+    exchange: &Exchange,
+    patience: Duration,
+) -> Result<Option<Role>, Fault> {
+    let words = |fault: &std::io::Error| match fault.kind() {
         // What ICMP's "port unreachable" comes to on a connected socket.
         std::io::ErrorKind::ConnectionRefused => format!("nothing listens at {address}/udp"),
         _ => format!("no datagram gets to {address}: {fault}"),
     };
+    let fault = |fault: std::io::Error| Fault::of(&fault, words);
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -62,9 +67,9 @@ pub(crate) async fn udp(address: SocketAddr, exchange: &Exchange, patience: Dura
     ) {
         (Ok(Err(why)), _) => Err(fault(why)),
         (Ok(Ok(length)), Some(wanted)) if !holds(&answer[..length], wanted) => {
-            Err(format!("the answer has no {wanted:?}"))
+            Err(format!("the answer has no {wanted:?}").into())
         }
-        (Err(_), Some(_)) => Err(format!("no answer within {}", model::Period(patience))),
+        (Err(_), Some(_)) => Err(format!("no answer within {}", model::Period(patience)).into()),
         _ => Ok(None),
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::h1;
-use model::{CheckKind, Host, HttpCheck, Transport};
+use model::{CheckKind, Counter, Host, HttpCheck, Role, Transport};
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -68,21 +69,56 @@ async fn within(
     }
 }
 
-/// Probes `target` once, within its check's timeout.
-///
-/// # Errors
-/// Why it is not well, in words for people.
-pub async fn probe(target: &Target, tls: Option<Tls>) -> Outcome {
-    let limit = target.check.timeout;
-    match timeout(limit, attempt(target, tls)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("no answer within {}", model::Period(limit))),
+/// Why a probe came to nothing.
+pub(crate) enum Fault {
+    /// The instance is not well, in words for people.
+    Instance(String),
+    /// We have no descriptor or no memory for it, which says nothing of the instance.
+    Ours,
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Instance(why)
     }
 }
 
-async fn attempt(target: &Target, tls: Option<Tls>) -> Outcome {
+impl Fault {
+    /// What was wrong when a socket was made or connected.
+    pub(crate) fn of(fault: &io::Error, words: impl FnOnce(&io::Error) -> String) -> Self {
+        let number = fault.raw_os_error().map(Errno::from_raw_os_error);
+        match number {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Self::Ours,
+            _ => Self::Instance(words(fault)),
+        }
+    }
+}
+
+/// Until a probe for which there was nothing is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Probes `target` once, within its check's timeout; `postponed` counts how often it had to wait for a descriptor.
+///
+/// # Errors
+/// Why it is not well, in words for people.
+pub async fn probe(target: &Target, tls: Option<Tls>, postponed: &Counter) -> Outcome {
+    let limit = target.check.timeout;
+    loop {
+        match timeout(limit, attempt(target, tls.as_ref())).await {
+            Ok(Ok(role)) => return Ok(role),
+            Ok(Err(Fault::Instance(why))) => return Err(why),
+            Ok(Err(Fault::Ours)) => {
+                postponed.add(1);
+                sleep(AGAIN).await;
+            }
+            Err(_) => return Err(format!("no answer within {}", model::Period(limit))),
+        }
+    }
+}
+
+async fn attempt(target: &Target, tls: Option<&Tls>) -> Result<Option<Role>, Fault> {
     // A port of its own is there for the check.
-    let tls = tls.as_ref().filter(|_| target.check.port.is_none());
+    let tls = tls.filter(|_| target.check.port.is_none());
     let address = resolve(&target.host, target.port).await?;
     if let CheckKind::Exchange(exchange) = &target.check.kind
         && exchange.transport == Transport::Udp
@@ -91,9 +127,20 @@ async fn attempt(target: &Target, tls: Option<Tls>) -> Outcome {
         let patience = target.check.timeout.mul_f32(0.9);
         return exchange::udp(address, exchange, patience).await;
     }
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|fault| format!("no connection to {address}: {fault}"))?;
+    let stream = TcpStream::connect(address).await.map_err(|fault| {
+        Fault::of(&fault, |fault| {
+            format!("no connection to {address}: {fault}")
+        })
+    })?;
+    Ok(converse(stream, address, target, tls).await?)
+}
+
+async fn converse(
+    stream: TcpStream,
+    address: SocketAddr,
+    target: &Target,
+    tls: Option<&Tls>,
+) -> Outcome {
     match &target.check.kind {
         CheckKind::Tcp if tls.is_none() => {
             // Closed with a reset, so that a probe leaves no connection in TIME_WAIT on either side.
@@ -118,15 +165,15 @@ async fn attempt(target: &Target, tls: Option<Tls>) -> Outcome {
     }
 }
 
-async fn resolve(host: &Host, port: u16) -> Result<SocketAddr, String> {
-    match host {
-        Host::Ip(ip) => Ok((*ip, port).into()),
-        Host::Name(name) => tokio::net::lookup_host((&**name, port))
-            .await
-            .ok()
-            .and_then(|mut found| found.next())
-            .ok_or_else(|| format!("{name} has no address")),
-    }
+async fn resolve(host: &Host, port: u16) -> Result<SocketAddr, Fault> {
+    let name = match host {
+        Host::Ip(ip) => return Ok((*ip, port).into()),
+        Host::Name(name) => name,
+    };
+    let none = || format!("{name} has no address");
+    let found = tokio::net::lookup_host((&**name, port)).await;
+    let mut found = found.map_err(|fault| Fault::of(&fault, |_| none()))?;
+    Ok(found.next().ok_or_else(none)?)
 }
 
 async fn ask(
@@ -242,11 +289,12 @@ pub(crate) fn broken(fault: &io::Error) -> String {
     format!("the connection broke: {fault}")
 }
 
-/// A probe outside of any schedule: whether a TCP connection is accepted.
+/// A probe outside of any schedule: whether a TCP connection is accepted. Who could not be asked is not said to be gone.
 pub(crate) async fn accepts(host: &Host, port: u16, limit: Duration) -> bool {
     let connect = async {
-        let address = resolve(host, port).await.ok()?;
-        TcpStream::connect(address).await.ok()
+        let address = resolve(host, port).await?;
+        let connected = TcpStream::connect(address).await;
+        connected.map_err(|fault| Fault::of(&fault, ToString::to_string))
     };
-    timeout(limit, connect).await.ok().flatten().is_some()
+    matches!(timeout(limit, connect).await, Ok(Ok(_) | Err(Fault::Ours)))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{Host, InstanceId, Moment, ServiceKey};
+use model::{Counter, Host, InstanceId, Moment, ServiceKey};
 use registry::Verdict;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
@@ -31,6 +31,8 @@ struct Shared {
     changed: Notify,
     origin: Instant,
     slots: Semaphore,
+    /// Times that a probe had to wait for a descriptor.
+    postponed: Counter,
     /// Services whose instances are probed within TLS.
     tls: Mutex<BTreeMap<ServiceKey, Tls>>,
 }
@@ -44,6 +46,7 @@ impl Prober {
             changed: Notify::new(),
             origin: Instant::now(),
             slots: Semaphore::new(AT_ONCE),
+            postponed: Counter::default(),
             tls: Mutex::default(),
         });
         let scheduler = tokio::spawn(run(shared.clone(), reports));
@@ -88,6 +91,11 @@ impl Prober {
         let now = self.shared.now();
         self.shared.with(|schedule| schedule.hurry(key, id, now));
         self.shared.changed.notify_one();
+    }
+
+    /// How many times a probe had to wait for a descriptor.
+    pub fn postponed(&self) -> u64 {
+        self.shared.postponed.value()
     }
 
     /// Whether something at `host` accepts a connection on `port`, asked now.
@@ -146,7 +154,7 @@ async fn carry_out(shared: Arc<Shared>, target: Target, done: mpsc::Sender<(Targ
     let Ok(_slot) = shared.slots.acquire().await else {
         return;
     };
-    let outcome = probe(&target, shared.tls(&target.key)).await;
+    let outcome = probe(&target, shared.tls(&target.key), &shared.postponed).await;
     // Nobody listens any more when the prober was dropped.
     let _ = done.send((target, outcome)).await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use health::{Outcome, Target, probe};
 use model::{
-    CheckKind, CheckProtocol, CheckSpec, Exchange, Health, Incarnation, ProtocolCheck, Role,
-    ServiceKey, Transport,
+    CheckKind, CheckProtocol, CheckSpec, Counter, Exchange, Health, Incarnation, ProtocolCheck,
+    Role, ServiceKey, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -30,7 +30,7 @@ async fn probed(address: SocketAddr, kind: CheckKind) -> Outcome {
         role: None,
         reason: None,
     };
-    probe(&target, None).await
+    probe(&target, None, &Counter::default()).await
 }
 
 /// A server that greets, and then says each of `answers` to whatever comes, byte by byte if it is `slow`.

@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::bind::Transport;
 use crate::l4::{Gate, Surplus};
+use crate::rt::in_use;
 
 /// Something a worker is to do.
 pub(crate) enum Order {
@@ -58,6 +59,8 @@ pub(crate) struct Fleet {
     members: Vec<Member>,
     /// Connections handed from the worker that accepted them to a less busy one.
     pub(crate) handed_over: Counter,
+    /// Times that a listener rested because there were too few descriptors, or the kernel accepted nothing.
+    pub(crate) rests: Counter,
     /// Limits by the client's address.
     pub(crate) gate: Gate,
 }
@@ -81,6 +84,7 @@ impl Fleet {
         Ok(Self {
             members: (0..workers).map(member).collect::<io::Result<_>>()?,
             handed_over: Counter::default(),
+            rests: Counter::default(),
             gate: Gate::default(),
         })
     }
@@ -98,6 +102,11 @@ impl Fleet {
             .push(order);
         // It can only fail when the count would overflow, and then the bell has rung already.
         let _ = rustix::io::write(&member.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// How many descriptors of the process's are in use.
+    pub(crate) fn descriptors_in_use(&self) -> u64 {
+        in_use(&self.members[0].bell)
     }
 
     /// Lets every worker look at what has changed.

@@ -36,10 +36,11 @@ use telemetry::{AccessRecord, Record};
 pub use bind::{BindError, Transport};
 pub use l7::split_key;
 pub use run::{Simulated, simulate};
-pub use tls::{InstanceTls, TlsTable};
+pub use tls::{HandshakeFault, InstanceTls, TlsTable};
 pub use worker::Suspect;
 
 use inbox::{Fleet, Order};
+use tls::HandshakeFaults;
 
 /// What a proxy is started with.
 pub struct Options {
@@ -64,6 +65,7 @@ pub struct Proxy {
     published: Arc<ArcSwap<RoutingTable>>,
     tls: Arc<ArcSwap<TlsTable>>,
     fleet: Arc<Fleet>,
+    handshake_faults: Arc<HandshakeFaults>,
     /// Where it listens.
     bound: Mutex<Vec<(Transport, SocketAddr)>>,
     threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
@@ -79,9 +81,15 @@ impl Proxy {
         let tls = Arc::new(ArcSwap::from_pointee(TlsTable::default()));
         let fleet = Arc::new(Fleet::new(options.workers)?);
         let verifier = Arc::new(verify::Verifier::new(options.workers));
+        let handshake_faults = Arc::<HandshakeFaults>::default();
         let threads = (0..options.workers)
             .map(|index| {
-                let common = (published.clone(), tls.clone(), verifier.clone());
+                let common = (
+                    published.clone(),
+                    tls.clone(),
+                    verifier.clone(),
+                    handshake_faults.clone(),
+                );
                 run::spawn(index, options, common, fleet.clone())
             })
             .collect::<io::Result<_>>()?;
@@ -89,6 +97,7 @@ impl Proxy {
             published,
             tls,
             fleet,
+            handshake_faults,
             bound: Mutex::default(),
             threads: Mutex::new(threads),
         })
@@ -174,6 +183,22 @@ impl Proxy {
     /// Connections that were accepted by one worker and handed to a less busy one.
     pub fn handed_over(&self) -> u64 {
         self.fleet.handed_over.value()
+    }
+
+    /// Clients' TLS handshakes that have failed since it was asked last: at most one of each listener. Those that merely left
+    /// are not among them.
+    pub fn handshake_faults(&self) -> Vec<HandshakeFault> {
+        self.handshake_faults.take()
+    }
+
+    /// How many times a listener has rested because there were too few descriptors, or the kernel accepted nothing.
+    pub fn rests(&self) -> u64 {
+        self.fleet.rests.value()
+    }
+
+    /// How many descriptors of this process's are in use, or more; the limit may have been reached.
+    pub fn descriptors_in_use(&self) -> u64 {
+        self.fleet.descriptors_in_use()
     }
 
     /// Stops accepting, lets every request in progress finish, ends when all have or after `patience`.

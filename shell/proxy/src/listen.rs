@@ -16,7 +16,8 @@ use crate::{l4, l7};
 /// Connections accepted before those there are get their turn.
 const BURST: usize = 64;
 
-/// How long nothing is accepted after the kernel refused (no descriptors left, say).
+/// How long nothing is accepted after the kernel refused, or while too few descriptors are left. Clients wait in the
+/// listener's queue meanwhile, which costs nothing.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections for the listener with `number` until `closing`, or until the worker drains.
@@ -28,10 +29,20 @@ pub(crate) async fn accept_all(
     closing: Rc<Cell<bool>>,
 ) {
     let reactor = worker.reactor().clone();
-    let mut burst = 0;
+    let (mut burst, mut full) = (0, false);
     loop {
+        // Looked at only behind one that came late: else an accepted connection would cost two system calls more.
+        if full && !closing.get() && !worker.draining() {
+            full = listener.is_out_of_descriptors();
+            if full {
+                fleet.rests.add(1);
+                reactor.sleep(PAUSE).await;
+                continue;
+            }
+        }
         match listener.try_accept() {
             Ok(Some((accepted, peer))) => {
+                full = accepted.is_beyond(reactor.descriptors());
                 place(&worker, &fleet, accepted, peer, number);
                 burst += 1;
                 if burst >= BURST {
@@ -47,7 +58,10 @@ pub(crate) async fn accept_all(
                 listener.acceptable_unless(stop).await;
             }
             Err(_) if closing.get() || worker.draining() => return,
-            Err(_) => reactor.sleep(PAUSE).await,
+            Err(_) => {
+                fleet.rests.add(1);
+                reactor.sleep(PAUSE).await;
+            }
         }
     }
 }

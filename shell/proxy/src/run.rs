@@ -170,6 +170,7 @@ pub fn simulate(
             published.clone(),
             Arc::default(),
             Arc::new(Verifier::new(1)),
+            Arc::default(),
         ),
         (Some(logger), None),
         suspect,

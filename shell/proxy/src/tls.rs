@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{ServiceKey, ServiceTable};
 use rustls::pki_types::ServerName;
@@ -34,6 +34,44 @@ pub struct InstanceTls {
     pub many: Arc<ClientConfig>,
     /// The name that certificates must have; without one, the instance's address.
     pub server_name: Option<ServerName<'static>>,
+}
+
+/// A client's handshake that failed.
+#[derive(Debug)]
+pub struct HandshakeFault {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Who it was.
+    pub client: SocketAddr,
+    /// What was wrong.
+    pub why: String,
+}
+
+/// Handshakes that failed, one of a listener until somebody takes them away: a flood of them costs no more than a look.
+#[derive(Default)]
+pub(crate) struct HandshakeFaults(Mutex<Vec<HandshakeFault>>);
+
+/// How many are kept. Whoever takes them comes once a second.
+const KEPT: usize = 64;
+
+impl HandshakeFaults {
+    /// Waits for nobody: where another worker is at it, that one's will do.
+    pub(crate) fn leave(&self, listener: &Arc<str>, client: SocketAddr, why: &io::Error) {
+        let Ok(mut kept) = self.0.try_lock() else {
+            return;
+        };
+        if kept.len() < KEPT && kept.iter().all(|other| other.listener != *listener) {
+            kept.push(HandshakeFault {
+                listener: listener.clone(),
+                client,
+                why: why.to_string(),
+            });
+        }
+    }
+
+    pub(crate) fn take(&self) -> Vec<HandshakeFault> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl InstanceTls {

@@ -20,7 +20,7 @@ use crate::l4::{Lasting, Pipes, Upstream, is_ours, turn};
 use crate::l7::{Links, Waiters};
 use crate::pool::Pool;
 use crate::rt::{Handle, Reactor, Sock};
-use crate::tls::TlsTable;
+use crate::tls::{HandshakeFaults, TlsTable};
 use crate::verify::{Known, Verifier};
 
 /// One worker: everything its tasks share, and nothing that another worker touches.
@@ -41,6 +41,7 @@ pub(crate) struct Worker {
     /// Where requests go whose trace is recorded. With one, every request is a part of a trace.
     pub(crate) tracer: Option<Logger<AccessRecord>>,
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) handshake_faults: Arc<HandshakeFaults>,
     pub(crate) known: Known,
     pub(crate) suspect: Box<dyn Fn(Suspect)>,
     published: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
@@ -73,11 +74,12 @@ struct Slot {
 #[derive(Clone)]
 pub(crate) struct Snapshot(Rc<Shared>);
 
-/// What all workers share: where the control plane publishes, and who verifies passwords.
+/// What all workers share: where the control plane publishes, who verifies passwords, and where failed handshakes are noted.
 pub(crate) type Common = (
     Arc<ArcSwap<RoutingTable>>,
     Arc<ArcSwap<TlsTable>>,
     Arc<Verifier>,
+    Arc<HandshakeFaults>,
 );
 
 /// The access log, and who exports traces.
@@ -101,7 +103,7 @@ impl Worker {
         index: usize,
         seed: u64,
         handle: Handle,
-        (published, tls, verifier): Common,
+        (published, tls, verifier, handshake_faults): Common,
         (logger, tracer): Loggers,
         suspect: Box<dyn Fn(Suspect)>,
     ) -> Self {
@@ -120,6 +122,7 @@ impl Worker {
             logger,
             tracer,
             verifier,
+            handshake_faults,
             known: Known::drawn(),
             suspect,
             published: RefCell::new(Cache::new(published)),

@@ -3,6 +3,7 @@
 mod example;
 mod faults;
 mod hostile;
+mod loops;
 mod whole;
 
 use crate::{Config, Fault, Faults, Parsed, Source, parse};

@@ -47,7 +47,7 @@ use feed::Feeds;
 use forward::Forwarder;
 
 pub use options::Options;
-pub use serve::serve;
+pub use serve::{Arrivals, serve};
 pub use watchers::{Elsewhere, Watchers};
 
 /// What the API answers from.

@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::Lease;
 
+use super::Arrivals;
 use crate::Names;
 
 /// How the native API is served.
@@ -15,6 +17,8 @@ pub struct Options {
     pub max_body: usize,
     /// The most connections at a time; further ones wait in the listener's queue.
     pub max_connections: usize,
+    /// Where it is noted how they come in.
+    pub arrivals: Arc<Arrivals>,
     /// How long a connection may be without a complete request head: this is both what cuts off a client that
     /// sends its head byte by byte, and how long an unused connection is kept.
     pub idle_timeout: Duration,
@@ -36,6 +40,7 @@ impl Default for Options {
             },
             max_body: 1 << 20,
             max_connections: 10_000,
+            arrivals: Arc::default(),
             // Longer than the customary heartbeat and scrape intervals, so that their connections last.
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),

@@ -4,12 +4,14 @@ use std::future::pending;
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use model::Counter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -22,6 +24,15 @@ use super::{Api, Backend, Options, router};
 /// a tag filter fits many times over.
 const MAX_HEAD: usize = 32 << 10;
 
+/// How connections come in, for metrics and for an operator.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// Whether there are as many as there may be, and further ones wait.
+    pub full: AtomicBool,
+    /// Times that the kernel accepted nothing: for want of descriptors, most likely.
+    pub failed: Counter,
+}
+
 /// Serves the native API on `listener` until `shutdown` completes; then ends watches and long polls, lets other requests
 /// finish for as long as the options say, and returns.
 pub async fn serve(
@@ -32,6 +43,7 @@ pub async fn serve(
 ) {
     let (closing, closed) = watch::channel(false);
     let connections = Arc::new(Semaphore::new(options.max_connections));
+    let arrivals = options.arrivals.clone();
     let (idle_timeout, drain_timeout) = (options.idle_timeout, options.drain_timeout);
     let server = Server {
         router: router(Arc::new(Api::new(backend, options, closed.clone()))),
@@ -43,8 +55,14 @@ pub async fn serve(
     loop {
         // At the limit nothing is accepted: clients wait in the listener's queue, which costs us nothing, for somebody to leave.
         let permit = async {
-            match Arc::clone(&connections).acquire_owned().await {
-                Ok(permit) => (accept(&listener).await, permit),
+            let permit = Arc::clone(&connections).acquire_owned();
+            arrivals
+                .full
+                .store(connections.available_permits() == 0, Relaxed);
+            let permit = permit.await;
+            arrivals.full.store(false, Relaxed);
+            match permit {
+                Ok(permit) => (accept(&listener, &arrivals).await, permit),
                 Err(_) => pending().await,
             }
         };
@@ -99,7 +117,7 @@ fn http(idle_timeout: Duration) -> http1::Builder {
     http
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, arrivals: &Arrivals) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
@@ -107,7 +125,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
             // No file descriptors, or no memory: they come back when somebody leaves, and until then the loop
             // must not spin.
-            Err(_) => sleep(Duration::from_millis(20)).await,
+            Err(_) => {
+                arrivals.failed.add(1);
+                sleep(Duration::from_millis(20)).await;
+            }
         }
     }
 }

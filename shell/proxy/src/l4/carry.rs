@@ -418,7 +418,7 @@ impl Way<'_> {
             && self.frames.is_none()
             && self.from.can_splice()
             && self.to.can_splice()
-            && let Some(pipe) = self.pipe.take().or_else(|| pipes.take())
+            && let Some(pipe) = (self.pipe.take()).or_else(|| pipes.take(self.from.reactor()))
         {
             return self.splice(pipe);
         }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::rt::Pipe;
+use crate::rt::{Pipe, Reactor};
 
 /// Pipes kept for later. Each holds two descriptors; an empty one holds no memory to speak of.
 const KEPT: usize = 64;
@@ -13,9 +13,9 @@ pub(crate) struct Pipes(RefCell<Vec<Pipe>>);
 
 impl Pipes {
     /// A pipe; `None` when there are no descriptors left: then bytes are copied.
-    pub(crate) fn take(&self) -> Option<Pipe> {
+    pub(crate) fn take(&self, reactor: &Reactor) -> Option<Pipe> {
         let kept = self.0.borrow_mut().pop();
-        kept.or_else(|| Pipe::new().ok())
+        kept.or_else(|| Pipe::new(reactor).ok())
     }
 
     /// Gives a pipe back. One that holds bytes is thrown away with them.

@@ -87,18 +87,29 @@ pub(crate) async fn secure(
     worker: &Worker,
     table: &ListenerTable,
     client: &mut Sock,
+    from: SocketAddr,
     ahead: Vec<u8>,
 ) -> Result<Secured, NoPreface> {
+    let stats = table.stats.of(worker.index);
     match tls::from_client(worker, &table.name, client, ahead).await {
         Ok(secured) => {
-            let stats = table.stats.of(worker.index);
             stats.handshakes.bump(1);
             stats.resumed.bump(u64::from(secured.resumed));
             Ok(secured)
         }
-        Err(fault) => Err(NoPreface::Handshake(
-            fault.kind() == io::ErrorKind::TimedOut,
-        )),
+        Err(fault) => {
+            // Checks and scans that only look whether somebody listens leave without a word, all day long.
+            let left = matches!(
+                fault.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            );
+            if !left {
+                worker.handshake_faults.leave(&table.name, from, &fault);
+            }
+            Err(NoPreface::Handshake(
+                fault.kind() == io::ErrorKind::TimedOut,
+            ))
+        }
     }
 }
 

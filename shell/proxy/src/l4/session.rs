@@ -169,8 +169,9 @@ impl Session {
             (true, _) => {
                 worker.reactor().set_deadline(deadline);
                 let ahead = std::mem::take(&mut self.ahead);
+                let (client, from) = (&mut self.client, self.peer);
                 let secured =
-                    preface::secure(&self.worker, &self.table, &mut self.client, ahead).await?;
+                    preface::secure(&self.worker, &self.table, client, from, ahead).await?;
                 introduced.secured(&secured);
                 ClientHello {
                     server_name: secured.server_name,

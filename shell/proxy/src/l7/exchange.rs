@@ -21,7 +21,7 @@ use super::session::{Cut, Next, Session};
 use super::share::Shared;
 use super::tries::Phases;
 use super::tunnel::Upgraded;
-use crate::l4::{Introduced, header};
+use crate::l4::{Introduced, header, is_ours};
 use crate::rt::{Either, Sock, race};
 use crate::tls::{is_current, to_instance};
 use crate::worker::{InFlight, Snapshot, Worker};
@@ -636,7 +636,9 @@ pub(super) async fn connect(
             phases.set(phases.get().secured(worker, began));
         }
     }
-    endpoint.stats.connected(connected.is_ok());
+    if !connected.as_ref().is_err_and(is_ours) {
+        endpoint.stats.connected(connected.is_ok());
+    }
     connected.map_err(Failed::Connect)
 }
 
@@ -655,6 +657,8 @@ pub(super) fn told(outcome: &Result<Ended, Failed>) -> Outcome {
         // Others of the 5xx are about the request: not implemented, version not supported, loop detected.
         Ok(ended) if matches!(ended.status, 500 | 502..=504) => Outcome::Error,
         Ok(_) => Outcome::Answered,
+        // Our own want of ports or descriptors says nothing of the instance.
+        Err(Failed::Connect(fault)) if is_ours(fault) => Outcome::Cancelled,
         Err(Failed::Connect(_)) => Outcome::Unreachable,
         Err(Failed::Unanswered(Unanswered::Silent)) => Outcome::TimedOut,
         Err(Failed::Unanswered(

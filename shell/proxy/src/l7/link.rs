@@ -54,7 +54,7 @@ struct Site {
     /// Whether a connection is being made.
     connecting: bool,
     /// How often that came to nothing, and why the last time.
-    failed: (u64, Option<io::ErrorKind>),
+    failed: (u64, Option<Cause>),
     /// Who waits, by their turns.
     waiting: BTreeMap<u64, TaskId>,
     turns: u64,
@@ -84,10 +84,21 @@ pub(super) enum Way {
 /// Why there is no way.
 pub(super) enum NoWay {
     /// The connection that was waited for could not be made.
-    Failed(io::ErrorKind),
+    Failed(Cause),
     /// There was no room in time.
     Full,
     ClientLeft,
+}
+
+/// Why a connection failed, for all who waited for it.
+#[derive(Clone, Copy)]
+pub(super) struct Cause(io::ErrorKind, Option<i32>);
+
+impl From<Cause> for io::Error {
+    fn from(Cause(kind, number): Cause) -> Self {
+        // With its number, it can still be told whether it was our own fault.
+        number.map_or_else(|| kind.into(), Self::from_raw_os_error)
+    }
 }
 
 /// A request as it is put on a stream.
@@ -285,13 +296,13 @@ impl Drop for Turn {
 pub(super) struct Connecting {
     worker: Rc<Worker>,
     key: Key,
-    outcome: Option<io::ErrorKind>,
+    outcome: Option<Cause>,
 }
 
 impl Connecting {
     /// It could not be made.
     pub(super) fn failed(mut self, fault: &io::Error) {
-        self.outcome = Some(fault.kind());
+        self.outcome = Some(Cause(fault.kind(), fault.raw_os_error()));
     }
 
     /// The instance speaks HTTP/1.1 only.

@@ -244,7 +244,8 @@ impl Session {
     ) -> Result<(), NoPreface> {
         self.worker.reactor().set_deadline(deadline);
         let ahead = std::mem::take(self.held.get_mut());
-        secure(&self.worker, table, &mut self.client, ahead)
+        let from = introduced.client;
+        secure(&self.worker, table, &mut self.client, from, ahead)
             .await
             .map(|secured| introduced.secured(&secured))
     }

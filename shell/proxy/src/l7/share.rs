@@ -164,7 +164,7 @@ pub(super) async fn reach(
                 false => Ok(Reached::Older(Some(sock))),
             }
         }
-        Err(NoWay::Failed(kind)) => Err(Failed::Connect(kind.into())),
+        Err(NoWay::Failed(cause)) => Err(Failed::Connect(cause.into())),
         Err(NoWay::Full) => Err(Failed::Full),
         Err(NoWay::ClientLeft) => Err(Failed::Client(Cut::Left)),
     }

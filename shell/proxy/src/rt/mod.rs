@@ -11,6 +11,7 @@
 //! * **One deadline a task**, checked lazily: moving it is a store, not a timer operation.
 
 mod bell;
+mod descriptors;
 mod diag;
 mod epoll;
 mod executor;
@@ -34,6 +35,7 @@ mod tests;
 mod tls_tests;
 
 pub use bell::Bell;
+pub use descriptors::{Descriptors, in_use};
 pub use diag::Life;
 pub(crate) use epoll::now;
 pub use executor::{Executor, Handle};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use model::Moment;
 use slab::Slab;
 
+use super::descriptors::Descriptors;
 use super::diag::Diag;
 use super::epoll::Epoll;
 use super::memory::Network;
@@ -106,6 +107,7 @@ pub struct Reactor {
     /// What connections of many streams have their output in while there is much of it, and give back when it is sent.
     pub(super) outputs: RefCell<Vec<Vec<u8>>>,
     pub(super) diag: Diag,
+    descriptors: Descriptors,
 }
 
 /// How long a wait goes on before it is worth to watch for what seldom happens. Most answers of an instance nearby are
@@ -146,6 +148,7 @@ impl Reactor {
             sealed: RefCell::default(),
             outputs: RefCell::default(),
             diag: Diag::default(),
+            descriptors: Descriptors::of_process(),
         }
     }
 
@@ -153,6 +156,11 @@ impl Reactor {
     /// batch, not one a request.
     pub fn now(&self) -> Moment {
         self.now.get()
+    }
+
+    /// How many descriptors may be in use.
+    pub fn descriptors(&self) -> Descriptors {
+        self.descriptors
     }
 
     /// The simulated network, when there is one.

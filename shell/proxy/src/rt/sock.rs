@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -18,6 +18,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, ipproto,
 };
 
+use super::descriptors::{Descriptors, in_use};
 use super::loopback::send_at_once;
 use super::memory::EndId;
 use super::mux::Part;
@@ -134,6 +135,9 @@ impl Sock {
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        if fd.as_raw_fd() as u64 >= reactor.descriptors().for_instances() {
+            return Err(Errno::MFILE.into());
+        }
         set_tcp_nodelay(&fd, true)?;
         send_at_once(&fd, address.ip());
         if let Some(from) = from {
@@ -548,6 +552,14 @@ impl Listener {
         }
     }
 
+    /// Whether so many descriptors are in use that no more clients are to be accepted.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        match &self.end {
+            ListenerEnd::Kernel(fd) => in_use(fd) >= self.reactor.descriptors().for_clients(),
+            ListenerEnd::Memory(_) => false,
+        }
+    }
+
     /// Whether a connection may be waiting.
     pub fn is_acceptable(&self) -> bool {
         self.reactor.readable(self.token)
@@ -572,6 +584,16 @@ pub enum Accepted {
     Fd(OwnedFd),
     /// A simulated connection.
     Sock(Sock),
+}
+
+impl Accepted {
+    /// Whether it is one of the last that may be accepted: see [`Listener::is_out_of_descriptors`].
+    pub fn is_beyond(&self, descriptors: Descriptors) -> bool {
+        match self {
+            Self::Fd(fd) => fd.as_raw_fd() as u64 >= descriptors.for_clients(),
+            Self::Sock(_) => false,
+        }
+    }
 }
 
 fn accept_kernel(

@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
+use super::reactor::Reactor;
 use super::sock::{End, Sock};
 
 /// What a pipe is asked to hold. Less costs more calls for each megabyte; more lets a sender run so far ahead that its
@@ -25,8 +26,11 @@ impl Pipe {
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(reactor: &Reactor) -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        if write.as_raw_fd() as u64 >= reactor.descriptors().for_instances() {
+            return Err(Errno::MFILE.into());
+        }
         // An unprivileged user may have used up its share of pipe pages: then the pipe stays as it was made.
         let _ = fcntl_setpipe_size(&write, CAPACITY);
         let held = Cell::new(0);
