@@ -113,7 +113,7 @@ fn what_cannot_be_used_is_refused_and_the_old_one_stays() {
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             &*good.key,
-            "cannot be read",
+            "cannot be used",
         ),
         (&*stranger.cert, "garbage", "has no private key in it"),
         (&*expired.cert, &*expired.key, "has expired"),
