@@ -66,18 +66,16 @@ fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
             let count = |health: &str| service[health].as_u64().unwrap_or(0);
             let shown = |health: &str| match count(health) {
                 0 => palette.dim("0"),
+                n if health == "passing" => palette.good(&n.to_string()),
                 n if ["critical", "unresolved"].contains(&health) => palette.bad(&n.to_string()),
                 n => n.to_string(),
             };
-            // Who has no address gets nothing, whatever its checks, or the want of them, make of it.
-            let unresolved = count("unresolved");
-            let mut row = vec![text(&service["service"]), text(&service["instances"])];
-            row.push(match count("passing").saturating_sub(unresolved) {
-                0 => palette.dim("0"),
-                n => palette.good(&n.to_string()),
-            });
-            row.extend(["warning", "unknown", "critical", "unresolved"].map(shown));
-            row
+            let shown = ["passing", "warning", "unknown", "critical", "unresolved"].map(shown);
+            [
+                vec![text(&service["service"]), text(&service["instances"])],
+                shown.into(),
+            ]
+            .concat()
         })
         .collect();
     table(

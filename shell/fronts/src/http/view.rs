@@ -228,29 +228,40 @@ pub(crate) struct ServiceView<'a> {
     warning: u32,
     unknown: u32,
     critical: u32,
-    unresolved: usize,
+    unresolved: u32,
     modified: Revision,
 }
 
 impl<'a> ServiceView<'a> {
     pub(crate) fn of(service: &'a Service, names: &Unresolved) -> Self {
         let counts = service.counts();
-        let is_unresolved = |record: &&Arc<Record>| {
-            record.health() == Health::Passing && unresolved(&record.instance.host, names).is_some()
+        // Whoever has no address gets nothing, whatever checks, or the want of them, make of it.
+        let lost = |health: Health| {
+            let is_lost = |record: &&Arc<Record>| {
+                record.health() == health && unresolved(&record.instance.host, names).is_some()
+            };
+            // Most often there are none, and nobody has to be looked at.
+            match names.is_empty() {
+                true => 0,
+                false => service.instances().filter(is_lost).count() as u32,
+            }
         };
+        let count = |health| counts.of(health) - lost(health);
+        let healths = [
+            Health::Passing,
+            Health::Warning,
+            Health::Unknown,
+            Health::Critical,
+        ];
         Self {
             namespace: service.key.namespace.as_str(),
             service: service.key.service.as_str(),
             instances: service.instance_count(),
-            passing: counts.of(Health::Passing),
-            warning: counts.of(Health::Warning),
-            unknown: counts.of(Health::Unknown),
-            critical: counts.of(Health::Critical),
-            // Most often there are none, and nobody has to be looked at.
-            unresolved: match names.is_empty() {
-                true => 0,
-                false => service.instances().filter(is_unresolved).count(),
-            },
+            passing: count(Health::Passing),
+            warning: count(Health::Warning),
+            unknown: count(Health::Unknown),
+            critical: count(Health::Critical),
+            unresolved: healths.map(lost).iter().sum(),
             modified: service.modified,
         }
     }
