@@ -13,11 +13,9 @@ const AT_ONCE: u8 = 10;
 /// connection of a client that sends more than a few of them.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Resets that the server may not have read.
+    /// Resets that the server may not have read. Behind the last one that may be sent it is asked whether it has.
     unread: u8,
-    /// Settings that were sent behind the first ones and are not acknowledged.
-    asked: bool,
-    /// Whether the first ones are.
+    /// Whether the settings that the connection began with are acknowledged.
     begun: bool,
     /// Streams whose reset waits, which count for the server until it comes.
     held: Vec<u32>,
@@ -39,14 +37,13 @@ impl Pace {
         self.unread += 1;
         if self.unread == AT_ONCE {
             frame::write_settings(&[], output);
-            self.asked = true;
         }
     }
 
     /// The server has acknowledged settings of ours, in the order in which they were sent.
     pub(super) fn acknowledged(&mut self, output: &mut Vec<u8>) {
         let first = !std::mem::replace(&mut self.begun, true);
-        if first || !std::mem::take(&mut self.asked) {
+        if first || self.unread < AT_ONCE {
             return;
         }
         self.unread = 0;
