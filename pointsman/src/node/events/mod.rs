@@ -5,6 +5,7 @@ mod ejections;
 mod health;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ const CALM: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a line is about: its first word. Each kind has a bound of its own, so that a flood of one hides nothing of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// Who leads.
     Cluster,
@@ -52,25 +53,27 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 11] = [
-        (Self::Cluster, "cluster"),
-        (Self::Peer, "peer"),
-        (Self::Health, "health"),
-        (Self::Ejection, "ejection"),
-        (Self::Guard, "guard"),
-        (Self::Panic, "panic"),
-        (Self::Registry, "registry"),
-        (Self::Tls, "tls"),
-        (Self::Name, "name"),
-        (Self::Descriptors, "descriptors"),
-        (Self::Api, "api"),
-    ];
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Peer => "peer",
+            Self::Health => "health",
+            Self::Ejection => "ejection",
+            Self::Guard => "guard",
+            Self::Panic => "panic",
+            Self::Registry => "registry",
+            Self::Tls => "tls",
+            Self::Name => "name",
+            Self::Descriptors => "descriptors",
+            Self::Api => "api",
+        }
+    }
 }
 
 /// The one place that lines of events come from: bounded, and without waiting. Nothing of the data plane calls it.
 pub(super) struct Events {
     lines: SyncSender<String>,
-    bounds: Mutex<[Bound; Kind::ALL.len()]>,
+    bounds: Mutex<BTreeMap<Kind, Bound>>,
 }
 
 impl Events {
@@ -84,17 +87,21 @@ impl Events {
                     eprintln!("pointsman: {line}");
                 }
             })?;
-        let bounds = std::array::from_fn(|_| Bound::new(Instant::now()));
-        Ok(Self {
+        Ok(Self::through(lines))
+    }
+
+    fn through(lines: SyncSender<String>) -> Self {
+        Self {
             lines,
-            bounds: Mutex::new(bounds),
-        })
+            bounds: Mutex::default(),
+        }
     }
 
     /// Tells of something, unless too much of its kind was told lately.
     pub(super) fn tell(&self, kind: Kind, what: impl FnOnce() -> String) {
-        let bound = &mut self.bounds()[kind as usize];
         let now = Instant::now();
+        let mut bounds = self.bounds();
+        let bound = bounds.entry(kind).or_insert_with(|| Bound::new(now));
         if !bound.shows(now) || !self.write(kind, &what()) {
             bound.hide(1, now);
         }
@@ -103,14 +110,17 @@ impl Events {
     /// So many more happened of which nothing else is known.
     fn hide(&self, kind: Kind, count: u64) {
         if count > 0 {
-            self.bounds()[kind as usize].hide(count, Instant::now());
+            let now = Instant::now();
+            let mut bounds = self.bounds();
+            let bound = bounds.entry(kind).or_insert_with(|| Bound::new(now));
+            bound.hide(count, now);
         }
     }
 
     /// Says how many were hidden, of kinds that have calmed down.
     fn sum_up(&self) {
         let now = Instant::now();
-        for ((kind, _), bound) in Kind::ALL.iter().zip(self.bounds().iter_mut()) {
+        for (kind, bound) in self.bounds().iter_mut() {
             if let Some(count) = bound.hidden(now)
                 && !self.write(*kind, &format!("{count} more of these were not shown"))
             {
@@ -121,13 +131,13 @@ impl Events {
 
     /// False if whoever reads the lines does not keep up.
     fn write(&self, kind: Kind, what: &str) -> bool {
-        let (_, name) = Kind::ALL[kind as usize];
+        let name = kind.as_str();
         // A line stays one, whatever words of a server or a peer are in it.
         let what = what.replace(char::is_control, " ");
         self.lines.try_send(format!("{name}: {what}")).is_ok()
     }
 
-    fn bounds(&self) -> MutexGuard<'_, [Bound; Kind::ALL.len()]> {
+    fn bounds(&self) -> MutexGuard<'_, BTreeMap<Kind, Bound>> {
         self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -187,25 +197,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_have_the_places_of_their_numbers() {
-        let places = Kind::ALL.iter().enumerate();
-        assert!(places.into_iter().all(|(n, (kind, _))| *kind as usize == n));
-    }
-
-    #[test]
     fn what_nobody_reads_is_counted_and_a_line_stays_one() {
         let (lines, written) = mpsc::sync_channel(1);
-        let bounds = std::array::from_fn(|_| Bound::new(Instant::now()));
-        let events = Events {
-            lines,
-            bounds: Mutex::new(bounds),
-        };
+        let events = Events::through(lines);
         events.tell(Kind::Health, || "one\npointsman: cluster: two".into());
         events.tell(Kind::Health, || "three".into());
         events.tell(Kind::Tls, || "four".into());
         let told: Vec<_> = written.try_iter().collect();
         assert_eq!(told, ["health: one pointsman: cluster: two"]);
-        let hidden = |kind: Kind| events.bounds()[kind as usize].hidden;
+        let hidden = |kind: Kind| events.bounds()[&kind].hidden;
         assert_eq!([hidden(Kind::Health), hidden(Kind::Tls)], [1, 1]);
     }
 
