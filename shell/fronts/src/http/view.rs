@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::Arc;
 
 use model::{
     CheckKind, CheckSpec, Health, Host, Lease, Period, Revision, Role, ServiceKey, StatusRange,
@@ -236,23 +235,15 @@ impl<'a> ServiceView<'a> {
     pub(crate) fn of(service: &'a Service, names: &Unresolved) -> Self {
         let counts = service.counts();
         // Whoever has no address gets nothing, whatever checks, or the want of them, make of it.
-        let lost = |health: Health| {
-            let is_lost = |record: &&Arc<Record>| {
-                record.health() == health && unresolved(&record.instance.host, names).is_some()
-            };
-            // Most often there are none, and nobody has to be looked at.
-            match names.is_empty() {
-                true => 0,
-                false => service.instances().filter(is_lost).count() as u32,
+        let mut lost = [0; Health::ALL.len()];
+        // Most often there are none, and nobody has to be looked at.
+        if !names.is_empty() {
+            for record in service.instances() {
+                let is_lost = unresolved(&record.instance.host, names).is_some();
+                lost[record.health() as usize] += u32::from(is_lost);
             }
-        };
-        let count = |health| counts.of(health) - lost(health);
-        let healths = [
-            Health::Passing,
-            Health::Warning,
-            Health::Unknown,
-            Health::Critical,
-        ];
+        }
+        let count = |health: Health| counts.of(health) - lost[health as usize];
         Self {
             namespace: service.key.namespace.as_str(),
             service: service.key.service.as_str(),
@@ -261,7 +252,7 @@ impl<'a> ServiceView<'a> {
             warning: count(Health::Warning),
             unknown: count(Health::Unknown),
             critical: count(Health::Critical),
-            unresolved: healths.map(lost).iter().sum(),
+            unresolved: lost.iter().sum(),
             modified: service.modified,
         }
     }
