@@ -55,6 +55,8 @@ pub(crate) struct Pool {
     /// The weight of all of the tier, healthy or not.
     pub(crate) whole: u64,
     odds: Alias,
+    /// The mean weight; `None` where all weigh the same.
+    uneven: Option<f32>,
     /// `round_robin`: candidates by the moment their turn comes.
     turns: BinaryHeap<Reverse<u64>>,
     /// How far each is in front of others with as little to do.
@@ -128,6 +130,7 @@ impl Pool {
             candidates,
             whole: tier.whole,
             odds: Alias::new(&weights),
+            uneven: mean_if_uneven(&weights),
             turns,
             advances,
             shortlist: Shortlist::new(),
@@ -198,8 +201,9 @@ impl Pool {
                 return Some(index);
             }
         }
-        // A heavy candidate that is unusable may have used up all the attempts above.
-        (0..self.candidates.len()).find(|&i| view.share(&self.candidates[i]) > 0.0)
+        // A heavy candidate that is unusable may have used up all the attempts above, again and again: the first of
+        // the others would get what is everybody's.
+        self.draw_among_few(view)
     }
 
     /// Every turn minus the first one's.
@@ -227,7 +231,7 @@ impl Pool {
                     let now = load(candidate, now) as f32 * step;
                     Cost { now, step }
                 };
-                self.least(view, cost).map(|(chosen, _)| chosen)
+                self.least(view, false, cost).map(|(chosen, _)| chosen)
             }
         }
     }
@@ -237,7 +241,8 @@ impl Pool {
     pub(crate) fn least_time(&mut self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
         let usual = fleet.usual(self.candidates.len(), view.now);
         let outlook = Outlook::new(usual);
-        let (chosen, drawn) = self.least(view, |candidate, now| {
+        let by_weight = self.uneven.is_some();
+        let (chosen, drawn) = self.least(view, by_weight, |candidate, now| {
             let q = learn::in_flight(&candidate.stats, now);
             let (now, step) = outlook.predict(&candidate.stats, q, now);
             Cost { now, step }
@@ -251,10 +256,12 @@ impl Pool {
     /// to do, and by some that are drawn, so that everybody is looked at from time to time. It finds about whom a look
     /// at all would find, since whoever has become better than those on the list has just answered, or was idle for
     /// long; and two balancers with the same view have different lists, so that they do not run after the same one.
+    /// `by_weight`: weights differ, and costs say nothing of them.
     #[inline]
     fn least(
         &mut self,
         view: &mut View<'_>,
+        by_weight: bool,
         cost: impl Fn(&Candidate, Moment) -> Cost,
     ) -> Option<(usize, usize)> {
         // Before anything else: their memory is the farthest away.
@@ -264,7 +271,10 @@ impl Pool {
         self.hear(view, &cost);
         self.offer(another, cost(&self.candidates[another], view.now).now);
         let of = cost(&self.candidates[drawn], view.now);
-        let chosen = self.best_below(TIE * of.now, view, &cost);
+        let chosen = match by_weight {
+            false => self.best_below(TIE * of.now, view, &cost),
+            true => self.best_for_its_weight(drawn, of.now, view, &cost),
+        };
         // Among those that are as good as equal the draw decides, and so the weights.
         let step = if chosen.is_none() { of.step } else { 0.0 };
         self.offer(drawn, of.now + step);
@@ -381,6 +391,41 @@ impl Pool {
         None
     }
 
+    /// The best one on the shortlist that takes over from who was drawn at this cost. The draw goes by weight, and so
+    /// must what becomes of it, or whoever is a little faster has nearly all requests, with a hundredth of the weight:
+    /// from a heavier one the lighter takes over as often as their weights are to each other, and so much more often as
+    /// it is better, squared. Among those that do equally well this leaves the draw's odds as they are (Metropolis and
+    /// others 1953), and a heavy one that is stuck does not keep its requests.
+    #[inline(never)]
+    fn best_for_its_weight(
+        &mut self,
+        drawn: usize,
+        drawn_cost: f32,
+        view: &mut View<'_>,
+        cost: impl Fn(&Candidate, Moment) -> Cost,
+    ) -> Option<usize> {
+        let bound = TIE * drawn_cost;
+        let mut entries: [Entry; SEATS] = std::array::from_fn(|seat| self.shortlist.entry(seat));
+        entries.sort_unstable();
+        for entry in entries {
+            let member = entry.member().filter(|_| entry.cost() < bound)?;
+            let candidate = &self.candidates[member];
+            if !view.is_full(candidate) {
+                self.vacate(entry);
+                continue;
+            }
+            let of = cost(candidate, view.now);
+            let better = drawn_cost / of.now;
+            let heavier = f32::from(candidate.weight) / f32::from(self.candidates[drawn].weight);
+            if of.now < bound && view.accepts(heavier * better * better) {
+                self.shortlist.seat(entry.seat(), member, of.now + of.step);
+                return Some(member);
+            }
+            self.shortlist.seat(entry.seat(), member, of.now);
+        }
+        None
+    }
+
     /// The candidate that the endpoint with this number is, if it is one.
     #[inline]
     fn candidate(&self, endpoint: u32) -> Option<usize> {
@@ -454,7 +499,9 @@ impl Pool {
             let candidate = &self.candidates[i];
             let q = learn::in_flight(&candidate.stats, view.now);
             let latency = learn::peak(&candidate.stats, usual, view.now);
-            latency * (q + 1.0) / f32::from(candidate.weight)
+            // The draw has gone by weight: of those with nothing to do, it would count twice.
+            let mean = self.uneven.unwrap_or(f32::from(candidate.weight));
+            latency * (q * mean / f32::from(candidate.weight) + 1.0)
         });
         Some(if theirs < ours { b } else { a })
     }
@@ -464,6 +511,13 @@ impl Pool {
         let usable = self.candidates.iter().filter(|c| view.share(c) > 0.0);
         usable.map(|c| u64::from(c.weight)).sum()
     }
+}
+
+/// The mean of weights that are not all the same.
+fn mean_if_uneven(weights: &[u32]) -> Option<f32> {
+    let uneven = weights.iter().any(|&w| w != weights[0]);
+    let sum: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+    uneven.then(|| sum as f32 / weights.len() as f32)
 }
 
 /// What a candidate that can be chosen has in flight, and its weight in 256ths.
