@@ -108,7 +108,7 @@ impl Balancer {
     /// Follows a change of the service. What was learned of it as a whole is kept.
     pub fn rebuild(&mut self, service: &ServiceTable) {
         let endpoints = &service.endpoints;
-        let (tiers, panicking) = stage::eligible(endpoints, &service.balancing);
+        let (tiers, panicking) = stage::eligible(endpoints, &service.balancing, |e| e.tier);
         let random = &mut self.random;
         let pool = |tier| Pool::new(tier, endpoints, service.policy, random);
         self.pools = tiers.iter().map(pool).collect();
@@ -198,7 +198,11 @@ impl Balancer {
         );
         view.desperate = self.panicking;
         let chosen = match (&service.placement, service.policy.is_hash()) {
-            (Some(placement), true) => slots::find(placement, &self.keyed, context.key, &mut view),
+            (Some(placement), true) => {
+                let found = slots::find(placement, &self.keyed, context.key, &mut view);
+                // Those of further tiers are in no table as long as the first is well.
+                found.or_else(|| self.by_tier(service, context, &mut view))
+            }
             // Most often there is one tier.
             _ => match self.pools.as_mut_slice() {
                 [pool] => choose_of(
