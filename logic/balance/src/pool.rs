@@ -41,6 +41,9 @@ const REVIEW: u32 = 20;
 /// Picks after which the next one on it is.
 const TURNS: usize = 4;
 
+/// The least part of a share that is one.
+const PART: f32 = 1.0 / 256.0;
+
 /// Draws that may fail before those that are left are counted.
 const DRAWS: usize = 8;
 
@@ -224,7 +227,7 @@ impl Pool {
             Unit::Connection => FULL_SCAN_OF_CONNECTIONS,
         };
         match self.candidates.len() <= scanned {
-            true => self.scan(view),
+            true => self.scan(view, PART),
             false => {
                 let cost = |candidate: &Candidate, now| {
                     let step = 1.0 / f32::from(candidate.weight);
@@ -441,14 +444,18 @@ impl Pool {
 
     /// The fewest in flight per weight. Those that are equal take turns, smoothly by weight as nginx has it: in
     /// simulation, the least recently chosen of them, or any, makes the tail a twentieth longer.
-    fn scan(&mut self, view: &View<'_>) -> Option<usize> {
+    /// Looked at are those with at least this much of their share.
+    fn scan(&mut self, view: &mut View<'_>, least_share: f32) -> Option<usize> {
         // Load and share of the best so far, and how many are equal; weights in 256ths of what they are.
         let mut best: Option<(usize, u64, u64)> = None;
         let mut equals = 0;
+        let (mut in_part, mut in_full) = (false, false);
         for (index, candidate) in self.candidates.iter().enumerate() {
-            let Some((load, weight)) = burden(candidate, view) else {
+            let share = view.share(candidate);
+            let Some((load, weight)) = burden(candidate, share, least_share, view.now) else {
                 continue;
             };
+            (in_part, in_full) = (in_part | (share < 1.0), in_full | (share >= 1.0));
             let order = best.map_or(Ordering::Less, |(_, best_load, best_weight)| {
                 // load / weight against best_load / best_weight, without dividing.
                 (load * best_weight).cmp(&(best_load * weight))
@@ -461,16 +468,36 @@ impl Pool {
         }
         let (index, load, weight) = best?;
         match equals {
+            _ if in_part && in_full => self.scan_beside_some_in_part(view),
             1 => Some(index),
-            _ => self.next_of_equals(view, load, weight),
+            _ => self.next_of_equals(view, least_share, load, weight),
+        }
+    }
+
+    /// Those that have part of their share get that part of the draws, and no more: where there is little to do, they
+    /// would be the emptiest, and get as much as the others.
+    #[cold]
+    fn scan_beside_some_in_part(&mut self, view: &mut View<'_>) -> Option<usize> {
+        let drawn = self.draw(view)?;
+        match view.is_full(&self.candidates[drawn]) {
+            true => self.scan(view, 1.0),
+            false => Some(drawn),
         }
     }
 
     /// Among those with this load for this weight: all advance by their weight, and the foremost pays for all.
-    fn next_of_equals(&mut self, view: &View<'_>, load: u64, weight: u64) -> Option<usize> {
+    fn next_of_equals(
+        &mut self,
+        view: &View<'_>,
+        least_share: f32,
+        load: u64,
+        weight: u64,
+    ) -> Option<usize> {
         let (mut first, mut total) = (None, 0);
         for index in 0..self.candidates.len() {
-            let Some((ours, share)) = burden(&self.candidates[index], view) else {
+            let candidate = &self.candidates[index];
+            let share = view.share(candidate);
+            let Some((ours, share)) = burden(candidate, share, least_share, view.now) else {
                 continue;
             };
             if ours * weight != load * share {
@@ -520,15 +547,10 @@ fn mean_if_uneven(weights: &[u32]) -> Option<f32> {
     uneven.then(|| sum as f32 / weights.len() as f32)
 }
 
-/// What a candidate that can be chosen has in flight, and its weight in 256ths.
-fn burden(candidate: &Candidate, view: &View<'_>) -> Option<(u64, u64)> {
-    let share = (view.share(candidate) * 256.0) as u64;
-    (share != 0).then(|| {
-        (
-            load(candidate, view.now),
-            share * u64::from(candidate.weight),
-        )
-    })
+/// What a candidate with at least so much of its share has in flight, and its weight in 256ths.
+fn burden(candidate: &Candidate, share: f32, least: f32, now: Moment) -> Option<(u64, u64)> {
+    let weight = (share * 256.0) as u64 * u64::from(candidate.weight);
+    (share >= least).then(|| (load(candidate, now), weight))
 }
 
 /// What a candidate has in flight. Failures of the last second count as if they were still there: an instance
