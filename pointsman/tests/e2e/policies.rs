@@ -1,11 +1,11 @@
 //! Who gets how much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Connection, Home, Load, Node, Origin, Reply, until};
+use crate::harness::{Connection, Home, Load, Node, Origin, Reply, binary, until};
 
 /// A node with one worker, and two instances of which the first has three times the other's weight.
 fn three_to_one(policy: &str, origins: [&Origin; 2]) -> Node {
@@ -161,6 +161,82 @@ fn a_header_decides_where_a_request_goes_and_goes_on_doing_so() {
         "{before:?} {after:?}"
     );
     assert!(moved.count() > 0);
+}
+
+/// What a key is made of, requests with so many different ones, and one without.
+const KEYS: [(&str, fn(usize) -> [String; 2], Option<[&str; 2]>); 4] = [
+    ("url", |n| [format!("/p?n={n}"), String::new()], None),
+    (
+        "header:X-User",
+        |n| ["/".into(), format!("X-User: {n}")],
+        Some(["/", ""]),
+    ),
+    (
+        "cookie:user",
+        |n| ["/".into(), format!("Cookie: a=b; user={n}")],
+        Some(["/", "Cookie: a=b"]),
+    ),
+    (
+        "query:user",
+        |n| [format!("/?a=b&user={n}"), String::new()],
+        Some(["/?a=b", ""]),
+    ),
+];
+
+#[test]
+fn a_key_of_any_kind_has_its_instance_and_explain_names_it() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    for (on, asking, without) in KEYS {
+        let config = format!(
+            "{}\n[service.shop]\npolicy = \"consistent_hash\"\nhash_on = {on:?}\n",
+            crate::SHOP
+        );
+        let node = Home::new(&config).start();
+        for (id, origin) in ["a", "b", "c"].into_iter().zip(&origins) {
+            node.register("shop", id, &crate::lasting(origin));
+        }
+        node.until_eligible("/", 3);
+        let mut connection = Connection::open(node.web());
+        let mut ask = |path: &str, field: &str| {
+            let field = if field.is_empty() { "A: b" } else { field };
+            connection.send(&format!(
+                "GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"
+            ));
+            connection.answer().text().to_owned()
+        };
+        let mut owners = BTreeSet::new();
+        for n in 0..60 {
+            let [path, field] = asking(n);
+            let owner = ask(&path, &field);
+            assert_eq!(ask(&path, &field), owner, "{on}");
+            if n < 20 {
+                let url = format!("http://{}{path}", node.web());
+                let explained = explained(&node, &url, &field);
+                assert!(
+                    explained.contains(&format!("instance {owner} ")),
+                    "{on}: {explained}"
+                );
+            }
+            owners.insert(owner);
+        }
+        // With 60 keys, one of three instances has none once in ten thousand million runs.
+        assert_eq!(owners.len(), 3, "{on}");
+        if let Some([path, field]) = without {
+            let spread: BTreeSet<_> = (0..60).map(|_| ask(path, field)).collect();
+            assert_eq!(spread.len(), 3, "{on}");
+        }
+    }
+}
+
+/// Where a request with this field goes, as `pointsman explain` says it.
+fn explained(node: &Node, url: &str, field: &str) -> String {
+    let mut command = std::process::Command::new(binary());
+    command.args(["explain", url, "--api", &node.url()]);
+    if !field.is_empty() {
+        command.args(["--header", field]);
+    }
+    let output = command.output().expect("the program starts");
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
