@@ -250,12 +250,17 @@ impl Balancer {
     /// What becomes of the endpoint with number `index` at `now`.
     pub fn standing(&self, service: &ServiceTable, index: usize, now: Moment) -> Standing {
         let uses = |pool: &Pool| pool.candidates.iter().any(|c| c.endpoint as usize == index);
-        match standing(&service.endpoints[index], now) {
-            // The tables of keys hold everybody.
-            Standing::Eligible if service.placement.is_none() && !self.pools.iter().any(uses) => {
-                Standing::OutsideSubset
+        let standing = match standing(&service.endpoints[index], now) {
+            Standing::Critical | Standing::Reserve | Standing::Ejected(_) if self.panicking => {
+                Standing::TakenForHealthy
             }
             standing => standing,
+        };
+        // The tables of keys hold everybody.
+        let is_used = service.placement.is_some() || self.pools.iter().any(uses);
+        match standing.is_eligible() && !is_used {
+            true => Standing::OutsideSubset,
+            false => standing,
         }
     }
 

@@ -374,7 +374,7 @@ fn stands(endpoint: &Endpoint, standing: Standing) -> Stands {
         weight: endpoint.weight.0,
         tier: endpoint.instance_tier(),
         in_flight: endpoint.stats.in_flight(),
-        eligible: standing == Standing::Eligible,
+        eligible: standing.is_eligible(),
         why: standing.to_string(),
     }
 }

@@ -210,6 +210,16 @@ fn with_too_few_healthy_health_is_ignored_but_not_drain() {
     service.endpoints[9].drain = true;
     let used = spread(&service, 900).iter().filter(|&&n| n == 100).count();
     assert_eq!(used, 9);
+    let balancer = Balancer::new(&service, 0, 1);
+    let standing = [0, 7, 9].map(|index| balancer.standing(&service, index, at(0)));
+    assert_eq!(
+        standing,
+        [
+            Standing::TakenForHealthy,
+            Standing::Eligible,
+            Standing::Draining
+        ]
+    );
     for endpoint in &mut service.endpoints[4..6] {
         endpoint.health = Health::Passing;
     }
