@@ -578,6 +578,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_configured_of_the_choice_is_in_the_table() {
+        let text = format!(
+            "[node]\nzone = \"a\"\n{WEB}[service.web]\nslow_start = \"7s\"\nsubset = 3\npanic_below = \"40%\"\n\
+             prefer_zone = false\n[service.web.respread]\nrate = \"2%\"\n"
+        );
+        let mut tables = Tables::new(1, b"key", &config(&text), Files::default());
+        let mut registry = Registry::default();
+        register(&mut registry, "x", "127.0.0.1:80");
+        let table = refresh(&mut tables, &registry);
+        let balancing = &table.balancing;
+        assert_eq!(balancing.slow_start.as_secs(), 7);
+        assert_eq!((balancing.subset, balancing.panic_below), (3, 40));
+        assert_eq!(balancing.respreading.rate, 2);
+        // In no zone, and so away, where that counts.
+        assert_eq!(table.endpoints[0].tier, Endpoint::tier_of(0, false));
+        let prefers = config(&text.replace("prefer_zone = false", ""));
+        tables.configure(&prefers, Files::default());
+        let table = refresh(&mut tables, &registry);
+        assert_eq!(table.endpoints[0].tier, Endpoint::tier_of(0, true));
+    }
+
+    #[test]
     fn an_instance_without_an_address_is_in_no_table() {
         let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();

@@ -287,6 +287,52 @@ fn a_spare_instance_has_no_traffic_until_the_first_tier_has_no_room() {
 }
 
 #[test]
+fn with_too_few_healthy_all_get_requests_and_explain_says_so() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    let config = format!(
+        "{}\n[service.shop]\npolicy = \"round_robin\"\npanic_below = \"50%\"\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    // Their checks find nobody, though they would answer.
+    let check = json!({ "tcp": true, "port": 1, "interval": "100ms", "fall": 1 });
+    for (id, origin) in ["a", "b", "c"].into_iter().zip(&origins) {
+        let mut body = crate::lasting(origin);
+        if id != "a" {
+            body["check"] = check.clone();
+        }
+        node.register("shop", id, &body);
+    }
+    node.until_health("shop", "b", "critical");
+    node.until_health("shop", "c", "critical");
+    until("requests for all of them", || {
+        (shares(&node, 30).len() == 3).then_some(())
+    });
+    let explained = explained(&node, &format!("http://{}/", node.web()), "");
+    let taken = explained.matches("taken for healthy: too few are").count();
+    assert_eq!(taken, 2, "{explained}");
+}
+
+#[test]
+fn this_node_uses_a_subset_of_the_instances_and_says_of_which() {
+    let origins = ["a", "b", "c", "d"].map(Origin::named);
+    let config = format!(
+        "{}\n[service.shop]\npolicy = \"round_robin\"\nsubset = 2\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    for (id, origin) in ["a", "b", "c", "d"].into_iter().zip(&origins) {
+        node.register("shop", id, &crate::lasting(origin));
+    }
+    let explained = until("two of four in use", || {
+        let explained = explained(&node, &format!("http://{}/", node.web()), "");
+        (explained.matches("not in the subset").count() == 2).then_some(explained)
+    });
+    let shares = shares(&node, 40);
+    assert_eq!(shares.len(), 2, "{shares:?} {explained}");
+}
+
+#[test]
 fn a_change_of_weights_takes_effect_while_traffic_flows() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let node = three_to_one("round_robin", [&a, &b]);
