@@ -250,8 +250,12 @@ impl Pool {
             let (now, step) = outlook.predict(&candidate.stats, q, now);
             Cost { now, step }
         })?;
-        // Not the one that was chosen: those are better than the usual.
-        fleet.see(&self.candidates[drawn]);
+        // Not the one that was chosen: those are better than the usual. Nor one that was forgotten: after a moment in which
+        // most failed or were slow, what they took then would be usual for ever, and whoever is asked first afterwards so much
+        // better than that that nobody else is asked again.
+        if self.candidates[drawn].stats.learned_ago(view.now) < usual.forgotten {
+            fleet.see(&self.candidates[drawn]);
+        }
         Some(chosen)
     }
 
