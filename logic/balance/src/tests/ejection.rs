@@ -224,6 +224,28 @@ fn who_fails_on_probation_is_out_at_once_and_longer() {
 }
 
 #[test]
+fn nobody_is_ejected_again_for_what_it_was_ejected_for() {
+    let service = service(Policy::RoundRobin, &[1; 5]);
+    let mut outliers = Outliers::default();
+    let mut balancer = Balancer::new(&service, 0, 1);
+    outliers.handle_timeout(&service, at(0));
+    // All that were in flight at once, and more than a few.
+    let leases: Vec<_> = (0..250)
+        .map(|n| pick(&mut balancer, &service, n, at(0)).unwrap())
+        .collect();
+    for lease in leases {
+        let outcome = match lease.endpoint() {
+            2 => Outcome::Error,
+            _ => Outcome::Answered,
+        };
+        lease.done(&service, outcome, Duration::from_millis(1), at(1));
+    }
+    drive(&service, &mut outliers, (1, 20_000), 200, answered);
+    let ejection = service.endpoints[2].stats.ejection().unwrap();
+    assert_eq!((ejection.reason, ejection.times), (Reason::Errors, 1));
+}
+
+#[test]
 fn an_instance_far_slower_than_the_others_is_ejected_if_asked_for() {
     let mut service = service(Policy::RoundRobin, &[1; 10]);
     service.balancing.ejecting.slow_factor = 5;
