@@ -212,6 +212,31 @@ fn a_key_of_any_kind_has_its_instance_and_explain_names_it() {
     }
 }
 
+#[test]
+fn explain_names_the_instance_that_a_client_has_by_its_address() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    let config = format!(
+        "{}\n[listener.stream]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nservice = \"shop\"\n\
+         [service.shop]\npolicy = \"maglev\"\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    for (id, origin) in ["a", "b", "c"].into_iter().zip(&origins) {
+        node.register("shop", id, &crate::lasting(origin));
+    }
+    node.until_eligible("/", 3);
+    let owner = shares(&node, 20);
+    assert_eq!(owner.len(), 1);
+    let owner = owner.keys().next().expect("one");
+    for at in [node.web(), node.listener("stream")] {
+        for _ in 0..20 {
+            let url = format!("/v1/explain?url=http://{at}/&client=127.0.0.1");
+            let verdict = node.read(&url)["verdict"].to_string();
+            assert!(verdict.contains(&format!("instance {owner} ")), "{verdict}");
+        }
+    }
+}
+
 /// Where a request with this field goes, as `pointsman explain` says it.
 fn explained(node: &Node, url: &str, field: &str) -> String {
     let mut command = std::process::Command::new(binary());
