@@ -108,7 +108,7 @@ impl Balancer {
     /// Follows a change of the service. What was learned of it as a whole is kept.
     pub fn rebuild(&mut self, service: &ServiceTable) {
         let endpoints = &service.endpoints;
-        let (tiers, panicking) = stage::eligible(endpoints, &service.balancing);
+        let (tiers, panicking) = stage::eligible(endpoints, &service.balancing, |e| e.tier);
         let random = &mut self.random;
         let pool = |tier| Pool::new(tier, endpoints, service.policy, random);
         self.pools = tiers.iter().map(pool).collect();
@@ -198,7 +198,11 @@ impl Balancer {
         );
         view.desperate = self.panicking;
         let chosen = match (&service.placement, service.policy.is_hash()) {
-            (Some(placement), true) => slots::find(placement, &self.keyed, context.key, &mut view),
+            (Some(placement), true) => {
+                let found = slots::find(placement, &self.keyed, context.key, &mut view);
+                // Those of further tiers are in no table as long as the first is well.
+                found.or_else(|| self.by_tier(service, context, &mut view))
+            }
             // Most often there is one tier.
             _ => match self.pools.as_mut_slice() {
                 [pool] => choose_of(
@@ -246,12 +250,17 @@ impl Balancer {
     /// What becomes of the endpoint with number `index` at `now`.
     pub fn standing(&self, service: &ServiceTable, index: usize, now: Moment) -> Standing {
         let uses = |pool: &Pool| pool.candidates.iter().any(|c| c.endpoint as usize == index);
-        match standing(&service.endpoints[index], now) {
-            // The tables of keys hold everybody.
-            Standing::Eligible if service.placement.is_none() && !self.pools.iter().any(uses) => {
-                Standing::OutsideSubset
+        let standing = match standing(&service.endpoints[index], now) {
+            Standing::Critical | Standing::Reserve | Standing::Ejected(_) if self.panicking => {
+                Standing::TakenForHealthy
             }
             standing => standing,
+        };
+        // The tables of keys hold everybody.
+        let is_used = service.placement.is_some() || self.pools.iter().any(uses);
+        match standing.is_eligible() && !is_used {
+            true => Standing::OutsideSubset,
+            false => standing,
         }
     }
 

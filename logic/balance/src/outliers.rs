@@ -75,9 +75,12 @@ impl Outliers {
         });
         for endpoint in &service.endpoints {
             let window = self.windows.entry(endpoint.id.clone());
-            window
-                .or_insert_with(|| Window::new(&endpoint.stats))
-                .count();
+            let window = window.or_insert_with(|| Window::new(&endpoint.stats));
+            window.count();
+            // It is out for that already, and when it comes back, it has begun anew.
+            if endpoint.stats.ejection().is_some_and(|e| e.until > now) {
+                (window.recent, window.recent_bad) = (0.0, 0.0);
+            }
         }
         settle(service, now);
         let mut out = self.erring(service);

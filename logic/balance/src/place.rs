@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{Balancing, Endpoint, PlacedMember, Placement, Policy};
 
 use crate::key::identity;
+use crate::stage::Tier;
 use crate::{maglev, rendezvous, stage};
 
 /// The number of no member.
@@ -22,20 +23,22 @@ pub fn place(
     if !policy.is_hash() {
         return None;
     }
-    // A subset would give the same key to different endpoints at different nodes; and a table knows no tiers.
+    // A subset, or what is near, would give the same key to different endpoints at different nodes.
     let balancing = Balancing {
         subset: 0,
         ..balancing.clone()
     };
-    let (tiers, _) = stage::eligible(endpoints, &balancing);
-    let members = tiers.iter().flat_map(|t| &t.endpoints).map(|&index| {
-        let endpoint = &endpoints[index as usize];
-        PlacedMember {
-            identity: identity(&endpoint.id),
-            weight: endpoint.weight,
-            endpoint: index,
-        }
-    });
+    let (tiers, _) = stage::eligible(endpoints, &balancing, Endpoint::instance_tier);
+    let members = in_use(&tiers, endpoints)
+        .flat_map(|t| &t.endpoints)
+        .map(|&index| {
+            let endpoint = &endpoints[index as usize];
+            PlacedMember {
+                identity: identity(&endpoint.id),
+                weight: endpoint.weight,
+                endpoint: index,
+            }
+        });
     let placement = match policy {
         Policy::Maglev => maglev::table(members.collect()),
         _ => rendezvous::table(members.collect(), before.map(|b| &**b)),
@@ -44,4 +47,19 @@ pub fn place(
         Some(before) if **before == placement => Some(before.clone()),
         _ => Some(Arc::new(placement)),
     }
+}
+
+/// The tiers whose endpoints have keys: the first, and those after it that it has no room without. They have their share of
+/// all keys then, and not just of what is too much: a part of each place would be another table.
+fn in_use<'a>(tiers: &'a [Tier], endpoints: &[Endpoint]) -> impl Iterator<Item = &'a Tier> {
+    let usable = |tier: &Tier| {
+        let those = tier
+            .endpoints
+            .iter()
+            .map(|&index| &endpoints[index as usize]);
+        (stage::weight(those), tier.whole)
+    };
+    let shares = stage::spill(&tiers.iter().map(usable).collect::<Vec<_>>());
+    let used = tiers.iter().zip(shares).filter(|(_, share)| *share > 0);
+    used.map(|(tier, _)| tier)
 }

@@ -41,6 +41,9 @@ const REVIEW: u32 = 20;
 /// Picks after which the next one on it is.
 const TURNS: usize = 4;
 
+/// The least part of a share that is one.
+const PART: f32 = 1.0 / 256.0;
+
 /// Draws that may fail before those that are left are counted.
 const DRAWS: usize = 8;
 
@@ -55,6 +58,8 @@ pub(crate) struct Pool {
     /// The weight of all of the tier, healthy or not.
     pub(crate) whole: u64,
     odds: Alias,
+    /// The mean weight; `None` where all weigh the same.
+    uneven: Option<f32>,
     /// `round_robin`: candidates by the moment their turn comes.
     turns: BinaryHeap<Reverse<u64>>,
     /// How far each is in front of others with as little to do.
@@ -128,6 +133,7 @@ impl Pool {
             candidates,
             whole: tier.whole,
             odds: Alias::new(&weights),
+            uneven: mean_if_uneven(&weights),
             turns,
             advances,
             shortlist: Shortlist::new(),
@@ -198,8 +204,9 @@ impl Pool {
                 return Some(index);
             }
         }
-        // A heavy candidate that is unusable may have used up all the attempts above.
-        (0..self.candidates.len()).find(|&i| view.share(&self.candidates[i]) > 0.0)
+        // A heavy candidate that is unusable may have used up all the attempts above, again and again: the first of
+        // the others would get what is everybody's.
+        self.draw_among_few(view)
     }
 
     /// Every turn minus the first one's.
@@ -220,14 +227,14 @@ impl Pool {
             Unit::Connection => FULL_SCAN_OF_CONNECTIONS,
         };
         match self.candidates.len() <= scanned {
-            true => self.scan(view),
+            true => self.scan(view, PART),
             false => {
                 let cost = |candidate: &Candidate, now| {
                     let step = 1.0 / f32::from(candidate.weight);
                     let now = load(candidate, now) as f32 * step;
                     Cost { now, step }
                 };
-                self.least(view, cost).map(|(chosen, _)| chosen)
+                self.least(view, false, cost).map(|(chosen, _)| chosen)
             }
         }
     }
@@ -237,13 +244,18 @@ impl Pool {
     pub(crate) fn least_time(&mut self, fleet: &mut Fleet, view: &mut View<'_>) -> Option<usize> {
         let usual = fleet.usual(self.candidates.len(), view.now);
         let outlook = Outlook::new(usual);
-        let (chosen, drawn) = self.least(view, |candidate, now| {
+        let by_weight = self.uneven.is_some();
+        let (chosen, drawn) = self.least(view, by_weight, |candidate, now| {
             let q = learn::in_flight(&candidate.stats, now);
             let (now, step) = outlook.predict(&candidate.stats, q, now);
             Cost { now, step }
         })?;
-        // Not the one that was chosen: those are better than the usual.
-        fleet.see(&self.candidates[drawn]);
+        // Not the one that was chosen: those are better than the usual. Nor one that was forgotten: after a moment in which
+        // most failed or were slow, what they took then would be usual for ever, and whoever is asked first afterwards so much
+        // better than that that nobody else is asked again.
+        if self.candidates[drawn].stats.learned_ago(view.now) < usual.forgotten {
+            fleet.see(&self.candidates[drawn]);
+        }
         Some(chosen)
     }
 
@@ -251,10 +263,12 @@ impl Pool {
     /// to do, and by some that are drawn, so that everybody is looked at from time to time. It finds about whom a look
     /// at all would find, since whoever has become better than those on the list has just answered, or was idle for
     /// long; and two balancers with the same view have different lists, so that they do not run after the same one.
+    /// `by_weight`: weights differ, and costs say nothing of them.
     #[inline]
     fn least(
         &mut self,
         view: &mut View<'_>,
+        by_weight: bool,
         cost: impl Fn(&Candidate, Moment) -> Cost,
     ) -> Option<(usize, usize)> {
         // Before anything else: their memory is the farthest away.
@@ -264,7 +278,10 @@ impl Pool {
         self.hear(view, &cost);
         self.offer(another, cost(&self.candidates[another], view.now).now);
         let of = cost(&self.candidates[drawn], view.now);
-        let chosen = self.best_below(TIE * of.now, view, &cost);
+        let chosen = match by_weight {
+            false => self.best_below(TIE * of.now, view, &cost),
+            true => self.best_for_its_weight(drawn, of.now, view, &cost),
+        };
         // Among those that are as good as equal the draw decides, and so the weights.
         let step = if chosen.is_none() { of.step } else { 0.0 };
         self.offer(drawn, of.now + step);
@@ -381,6 +398,41 @@ impl Pool {
         None
     }
 
+    /// The best one on the shortlist that takes over from who was drawn at this cost. The draw goes by weight, and so
+    /// must what becomes of it, or whoever is a little faster has nearly all requests, with a hundredth of the weight:
+    /// from a heavier one the lighter takes over as often as their weights are to each other, and so much more often as
+    /// it is better, squared. Among those that do equally well this leaves the draw's odds as they are (Metropolis and
+    /// others 1953), and a heavy one that is stuck does not keep its requests.
+    #[inline(never)]
+    fn best_for_its_weight(
+        &mut self,
+        drawn: usize,
+        drawn_cost: f32,
+        view: &mut View<'_>,
+        cost: impl Fn(&Candidate, Moment) -> Cost,
+    ) -> Option<usize> {
+        let bound = TIE * drawn_cost;
+        let mut entries: [Entry; SEATS] = std::array::from_fn(|seat| self.shortlist.entry(seat));
+        entries.sort_unstable();
+        for entry in entries {
+            let member = entry.member().filter(|_| entry.cost() < bound)?;
+            let candidate = &self.candidates[member];
+            if !view.is_full(candidate) {
+                self.vacate(entry);
+                continue;
+            }
+            let of = cost(candidate, view.now);
+            let better = drawn_cost / of.now;
+            let heavier = f32::from(candidate.weight) / f32::from(self.candidates[drawn].weight);
+            if of.now < bound && view.accepts(heavier * better * better) {
+                self.shortlist.seat(entry.seat(), member, of.now + of.step);
+                return Some(member);
+            }
+            self.shortlist.seat(entry.seat(), member, of.now);
+        }
+        None
+    }
+
     /// The candidate that the endpoint with this number is, if it is one.
     #[inline]
     fn candidate(&self, endpoint: u32) -> Option<usize> {
@@ -396,14 +448,18 @@ impl Pool {
 
     /// The fewest in flight per weight. Those that are equal take turns, smoothly by weight as nginx has it: in
     /// simulation, the least recently chosen of them, or any, makes the tail a twentieth longer.
-    fn scan(&mut self, view: &View<'_>) -> Option<usize> {
+    /// Looked at are those with at least this much of their share.
+    fn scan(&mut self, view: &mut View<'_>, least_share: f32) -> Option<usize> {
         // Load and share of the best so far, and how many are equal; weights in 256ths of what they are.
         let mut best: Option<(usize, u64, u64)> = None;
         let mut equals = 0;
+        let (mut in_part, mut in_full) = (false, false);
         for (index, candidate) in self.candidates.iter().enumerate() {
-            let Some((load, weight)) = burden(candidate, view) else {
+            let share = view.share(candidate);
+            let Some((load, weight)) = burden(candidate, share, least_share, view.now) else {
                 continue;
             };
+            (in_part, in_full) = (in_part | (share < 1.0), in_full | (share >= 1.0));
             let order = best.map_or(Ordering::Less, |(_, best_load, best_weight)| {
                 // load / weight against best_load / best_weight, without dividing.
                 (load * best_weight).cmp(&(best_load * weight))
@@ -416,16 +472,36 @@ impl Pool {
         }
         let (index, load, weight) = best?;
         match equals {
+            _ if in_part && in_full => self.scan_beside_some_in_part(view),
             1 => Some(index),
-            _ => self.next_of_equals(view, load, weight),
+            _ => self.next_of_equals(view, least_share, load, weight),
+        }
+    }
+
+    /// Those that have part of their share get that part of the draws, and no more: where there is little to do, they
+    /// would be the emptiest, and get as much as the others.
+    #[cold]
+    fn scan_beside_some_in_part(&mut self, view: &mut View<'_>) -> Option<usize> {
+        let drawn = self.draw(view)?;
+        match view.is_full(&self.candidates[drawn]) {
+            true => self.scan(view, 1.0),
+            false => Some(drawn),
         }
     }
 
     /// Among those with this load for this weight: all advance by their weight, and the foremost pays for all.
-    fn next_of_equals(&mut self, view: &View<'_>, load: u64, weight: u64) -> Option<usize> {
+    fn next_of_equals(
+        &mut self,
+        view: &View<'_>,
+        least_share: f32,
+        load: u64,
+        weight: u64,
+    ) -> Option<usize> {
         let (mut first, mut total) = (None, 0);
         for index in 0..self.candidates.len() {
-            let Some((ours, share)) = burden(&self.candidates[index], view) else {
+            let candidate = &self.candidates[index];
+            let share = view.share(candidate);
+            let Some((ours, share)) = burden(candidate, share, least_share, view.now) else {
                 continue;
             };
             if ours * weight != load * share {
@@ -454,7 +530,9 @@ impl Pool {
             let candidate = &self.candidates[i];
             let q = learn::in_flight(&candidate.stats, view.now);
             let latency = learn::peak(&candidate.stats, usual, view.now);
-            latency * (q + 1.0) / f32::from(candidate.weight)
+            // The draw has gone by weight: of those with nothing to do, it would count twice.
+            let mean = self.uneven.unwrap_or(f32::from(candidate.weight));
+            latency * (q * mean / f32::from(candidate.weight) + 1.0)
         });
         Some(if theirs < ours { b } else { a })
     }
@@ -466,15 +544,17 @@ impl Pool {
     }
 }
 
-/// What a candidate that can be chosen has in flight, and its weight in 256ths.
-fn burden(candidate: &Candidate, view: &View<'_>) -> Option<(u64, u64)> {
-    let share = (view.share(candidate) * 256.0) as u64;
-    (share != 0).then(|| {
-        (
-            load(candidate, view.now),
-            share * u64::from(candidate.weight),
-        )
-    })
+/// The mean of weights that are not all the same.
+fn mean_if_uneven(weights: &[u32]) -> Option<f32> {
+    let uneven = weights.iter().any(|&w| w != weights[0]);
+    let sum: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+    uneven.then(|| sum as f32 / weights.len() as f32)
+}
+
+/// What a candidate with at least so much of its share has in flight, and its weight in 256ths.
+fn burden(candidate: &Candidate, share: f32, least: f32, now: Moment) -> Option<(u64, u64)> {
+    let weight = (share * 256.0) as u64 * u64::from(candidate.weight);
+    (share >= least).then(|| (load(candidate, now), weight))
 }
 
 /// What a candidate has in flight. Failures of the last second count as if they were still there: an instance

@@ -77,7 +77,7 @@ impl Respread {
         if rate == 0.0 || !service.policy.is_load_aware() || service.role.is_some() {
             return Vec::new();
         }
-        let (tiers, _) = stage::eligible(&service.endpoints, &service.balancing);
+        let (tiers, _) = stage::eligible(&service.endpoints, &service.balancing, |e| e.tier);
         self.see_members(service, &tiers, now);
         self.see_returns(service);
         if self.is_stormy(service, now) {

@@ -32,15 +32,18 @@ fn too_few((healthy, whole): (u64, u64), balancing: &Balancing) -> bool {
 /// The weight of those that are healthy, and of all that an operator wants to have traffic.
 fn weights(endpoints: &[Endpoint]) -> (u64, u64) {
     let weight_of = |wanted: &dyn Fn(Standing) -> bool| -> u64 {
-        let those = endpoints.iter().filter(|e| wanted(lasting(e)));
-        those.map(|e| u64::from(e.weight.0)).sum()
+        weight(endpoints.iter().filter(|e| wanted(lasting(e))))
     };
     let healthy = weight_of(&|standing| standing == Standing::Eligible);
     (healthy, weight_of(&undrained))
 }
 
 /// Who may be chosen, tier by tier; and whether so few are healthy that health was ignored.
-pub(crate) fn eligible(endpoints: &[Endpoint], balancing: &Balancing) -> (Vec<Tier>, bool) {
+pub(crate) fn eligible(
+    endpoints: &[Endpoint],
+    balancing: &Balancing,
+    tier_of: impl Fn(&Endpoint) -> u8,
+) -> (Vec<Tier>, bool) {
     let weights = weights(endpoints);
     let (healthy, panicking) = (weights.0, too_few(weights, balancing));
     let may = |standing| match (panicking, healthy) {
@@ -48,11 +51,11 @@ pub(crate) fn eligible(endpoints: &[Endpoint], balancing: &Balancing) -> (Vec<Ti
         (false, 0) => standing == Standing::Reserve,
         (false, _) => standing == Standing::Eligible,
     };
-    let mut numbers: Vec<u8> = endpoints.iter().map(|e| e.tier).collect();
+    let mut numbers: Vec<u8> = endpoints.iter().map(&tier_of).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let tier = |number: u8| {
-        let of = |e: &Endpoint| e.tier == number;
+        let of = |e: &&Endpoint| tier_of(e) == number;
         let those = (0_u32..).zip(endpoints).filter(|(_, e)| of(e));
         let mut chosen: Vec<u32> = those
             .filter(|(_, e)| may(lasting(e)))
@@ -61,7 +64,12 @@ pub(crate) fn eligible(endpoints: &[Endpoint], balancing: &Balancing) -> (Vec<Ti
         narrow(&mut chosen, endpoints, balancing);
         Tier {
             endpoints: chosen,
-            whole: weight_of_tier(endpoints, number),
+            whole: weight(
+                endpoints
+                    .iter()
+                    .filter(of)
+                    .filter(|e| undrained(lasting(e))),
+            ),
         }
     };
     let tiers = numbers.into_iter().map(tier);
@@ -71,11 +79,9 @@ pub(crate) fn eligible(endpoints: &[Endpoint], balancing: &Balancing) -> (Vec<Ti
     )
 }
 
-fn weight_of_tier(endpoints: &[Endpoint], number: u8) -> u64 {
-    let those = endpoints
-        .iter()
-        .filter(|e| e.tier == number && undrained(lasting(e)));
-    those.map(|e| u64::from(e.weight.0)).sum()
+/// What endpoints weigh together.
+pub(crate) fn weight<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> u64 {
+    endpoints.map(|e| u64::from(e.weight.0)).sum()
 }
 
 const fn undrained(standing: Standing) -> bool {

@@ -15,6 +15,8 @@ pub enum Standing {
     OutsideSubset,
     /// Its weight is 0 or it was told to drain.
     Draining,
+    /// It may, though it is not well: so few are that health is ignored.
+    TakenForHealthy,
     /// Taken out by hand.
     Disabled,
     /// The registry's verdict is critical.
@@ -28,10 +30,18 @@ impl fmt::Display for Standing {
             Self::Reserve => "in reserve: no check has answered yet",
             Self::Ejected(reason) => return write!(f, "passed over: {reason}"),
             Self::OutsideSubset => "not in the subset that this node uses",
+            Self::TakenForHealthy => "taken for healthy: too few are (panic_below)",
             Self::Draining => "draining: no new work",
             Self::Disabled => "disabled",
             Self::Critical => "critical",
         })
+    }
+}
+
+impl Standing {
+    /// Whether an endpoint that stands so is chosen like any other.
+    pub const fn is_eligible(self) -> bool {
+        matches!(self, Self::Eligible | Self::TakenForHealthy)
     }
 }
 

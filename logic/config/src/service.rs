@@ -34,8 +34,8 @@ declare! {
         /// slow start.
         // Most need none, and it delays a scale-out.
         slow_start: Duration => default(Duration::ZERO).within(Duration::ZERO..=DAY),
-        /// Instances of the node's own zone come first; others take what those have no room for. Without `node.zone`
-        /// it makes no difference.
+        /// Instances of the node's own zone come first; others take what those have no room for. Without `node.zone`,
+        /// and for the hashing policies, it makes no difference.
         // Traffic between zones is slower, and often paid for.
         prefer_zone: bool => default(true),
         /// Instances that this node uses at the most, so that many nodes do not each connect to all of a large

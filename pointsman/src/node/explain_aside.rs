@@ -8,6 +8,7 @@ use http::h1;
 use model::{Aside, Cannot, HashOn, Phase, Route, RoutingTable, ServiceTable, Split, Sticky};
 
 use super::Shared;
+use super::explain_http::Of;
 
 impl Shared {
     /// Which instance of a service gets the request, or of the one that stands in for it; and whether it does not, for the
@@ -15,19 +16,21 @@ impl Shared {
     pub(super) fn choice_of(
         &self,
         service: &ServiceTable,
-        kept: Option<u32>,
+        of: &Of<'_>,
         route: &Route,
         table: &RoutingTable,
         (verdict, lines): (&mut String, &mut Vec<String>),
     ) -> (Choice, bool) {
-        let choice = self.choice(service, kept);
+        let context = of.context(service, of.kept(service, lines));
+        of.describe_key(service, lines);
+        let choice = self.choice(service, &context);
         let own = service.view();
         let cannot = match is_open(service, lines) {
             true => Some((
                 Cannot::Open,
                 format!("the circuit of service {own} is open"),
             )),
-            false if !can_answer(service, kept) => {
+            false if !can_answer(service, &context) => {
                 let why = format!("service {own} has no instance that can answer");
                 Some((Cannot::Unavailable, why))
             }
@@ -50,8 +53,8 @@ impl Shared {
         match (cannot, fallback) {
             (Some((cannot, why)), Some(fallback)) if fallback.on[cannot as usize] => {
                 *verdict = format!("{why}, and another stands in: ");
-                let choice = self.choice(&table.services[fallback.service], None);
-                (choice, false)
+                let service = &table.services[fallback.service];
+                (self.choice(service, &of.context(service, None)), false)
             }
             (Some((Cannot::Open, why)), _) => {
                 *verdict = format!("{why}, and it gets 503; were it closed, it ");
@@ -63,12 +66,10 @@ impl Shared {
 }
 
 /// Whether any instance can, as requests see it that another service could answer.
-fn can_answer(service: &ServiceTable, kept: Option<u32>) -> bool {
+fn can_answer(service: &ServiceTable, context: &Context) -> bool {
     let context = Context {
-        key: fastrand::u64(..),
-        kept,
         stand_in: true,
-        ..Context::default()
+        ..*context
     };
     let mut balancer = Balancer::new(service, 0, fastrand::u64(..));
     balancer.choose(service, &context, proxy::now()).is_ok()
@@ -137,11 +138,7 @@ pub(super) fn described_split(
     let by = match &split.sticky {
         None => "by weight alone: the next may go elsewhere".to_owned(),
         Some(Sticky::Cookie) => "by a cookie of ours".into(),
-        Some(Sticky::By(HashOn::SourceIp)) => "by the client's address".into(),
-        Some(Sticky::By(HashOn::Url)) => "by the path and query".into(),
-        Some(Sticky::By(HashOn::Header(name))) => format!("by the header field {name}"),
-        Some(Sticky::By(HashOn::Cookie(name))) => format!("by the cookie {name}"),
-        Some(Sticky::By(HashOn::Query(name))) => format!("by the parameter {name}"),
+        Some(Sticky::By(on)) => format!("by {}", named(on)),
     };
     let to = chosen.map(|number| table.services[number].view().to_string());
     let to = to.unwrap_or_else(|| "nobody".into());
@@ -149,4 +146,15 @@ pub(super) fn described_split(
         "of the services {} it goes to {to}, {by}",
         shares(split, table)
     )
+}
+
+/// What a key is made of.
+pub(super) fn named(on: &HashOn) -> String {
+    match on {
+        HashOn::SourceIp => "the client's address".into(),
+        HashOn::Url => "the path and query".into(),
+        HashOn::Header(name) => format!("the header field {name}"),
+        HashOn::Cookie(name) => format!("the cookie {name}"),
+        HashOn::Query(name) => format!("the parameter {name}"),
+    }
 }

@@ -2,15 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use balance::Context;
 use fronts::{Choice, ExplainedRoute, Explanation, PassedOver, Question};
 use http::{h1, route};
 use model::{
-    Action, Conditions, Expected, HostPattern, ListenerTable, PartCondition, PathPattern,
+    Action, Conditions, Expected, HashOn, HostPattern, ListenerTable, PartCondition, PathPattern,
     PersistBy, Route, RoutingTable, ServiceTable,
 };
 
 use super::Shared;
-use super::explain_aside::{described_split, share_of, shares};
+use super::explain_aside::{described_split, named, share_of, shares};
 use super::explain_filters::described;
 use super::traffic::nobody;
 
@@ -66,8 +67,13 @@ impl Shared {
         };
         let route = &listener.routes[number];
         let mut filters = route.filters.as_deref().map(described).unwrap_or_default();
-        let of = (&request, client);
-        let (service, reaches_instance, verdict) = self.destination(route, table, of, &mut filters);
+        let of = Of {
+            request: &request,
+            client,
+            peer: question.client,
+        };
+        let (service, reaches_instance, verdict) =
+            self.destination(route, table, &of, &mut filters);
         Explanation {
             verdict: format!(
                 "listener {} ({how}), route {}: {verdict}",
@@ -87,13 +93,13 @@ impl Shared {
         &self,
         route: &Route,
         table: &RoutingTable,
-        (request, client): (&h1::Request<'_>, IpAddr),
+        of: &Of<'_>,
         lines: &mut Vec<String>,
     ) -> (Option<Choice>, bool, String) {
         let number = match &route.action {
             Action::Service(number) => Some(*number),
             Action::Split(split) => {
-                let number = share_of(request, client, split);
+                let number = share_of(of.request, of.client, split);
                 lines.push(described_split(split, number, table));
                 number
             }
@@ -102,8 +108,7 @@ impl Shared {
         let (mut said, mut open) = (String::new(), false);
         let choice = number.map(|number| {
             let service = &table.services[number];
-            let kept = kept(service, request, lines);
-            let (choice, cannot) = self.choice_of(service, kept, route, table, (&mut said, lines));
+            let (choice, cannot) = self.choice_of(service, of, route, table, (&mut said, lines));
             open = cannot;
             choice
         });
@@ -115,24 +120,60 @@ impl Shared {
     }
 }
 
-/// The endpoint that a cookie of the request names. (What workers remember of keys, they use; it is not asked here.)
-fn kept(
-    service: &ServiceTable,
-    request: &h1::Request<'_>,
-    filters: &mut Vec<String>,
-) -> Option<u32> {
-    let persistence = service.persistence.as_ref()?;
-    let (by, cookie) = (&persistence.how.by, &persistence.how.cookie.name);
-    filters.push(match by {
-        PersistBy::Cookie => format!("sessions stay at an instance by the cookie {cookie}"),
-        PersistBy::SourceIp => "sessions stay at an instance by the client's address".into(),
-        PersistBy::Header(name) => format!("sessions stay at an instance by the field {name}"),
-        PersistBy::Query(name) => format!("sessions stay at an instance by the parameter {name}"),
-    });
-    let value = http::cookie::find(&request.fields, cookie);
-    value
-        .filter(|_| *by == PersistBy::Cookie)
-        .and_then(|value| balance::named(persistence, value))
+/// What is asked about.
+pub(super) struct Of<'a> {
+    request: &'a h1::Request<'a>,
+    /// Whose request it is.
+    client: IpAddr,
+    /// Whose connection it comes by, if that was said.
+    peer: Option<IpAddr>,
+}
+
+impl Of<'_> {
+    /// What `service` chooses by; `kept` has the session.
+    pub(super) fn context(&self, service: &ServiceTable, kept: Option<u32>) -> Context {
+        Context {
+            key: self.key(service).unwrap_or_else(|| fastrand::u64(..)),
+            kept,
+            ..Context::default()
+        }
+    }
+
+    fn key(&self, service: &ServiceTable) -> Option<u64> {
+        let peer = match (self.peer, &service.balancing.hash_on) {
+            (None, HashOn::SourceIp) => return None,
+            (peer, _) => peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        };
+        proxy::hash_key(self.request, peer, service)
+    }
+
+    pub(super) fn describe_key(&self, service: &ServiceTable, lines: &mut Vec<String>) {
+        if service.policy.is_hash() {
+            let by = named(&service.balancing.hash_on);
+            lines.push(match self.key(service) {
+                Some(_) => format!("the instance goes by {by}"),
+                None => format!("the instance goes by {by}, and without that it is any"),
+            });
+        }
+    }
+
+    /// The endpoint that a cookie of the request names. (What workers remember of keys, they use; it is not asked here.)
+    pub(super) fn kept(&self, service: &ServiceTable, lines: &mut Vec<String>) -> Option<u32> {
+        let persistence = service.persistence.as_ref()?;
+        let (by, cookie) = (&persistence.how.by, &persistence.how.cookie.name);
+        lines.push(match by {
+            PersistBy::Cookie => format!("sessions stay at an instance by the cookie {cookie}"),
+            PersistBy::SourceIp => "sessions stay at an instance by the client's address".into(),
+            PersistBy::Header(name) => format!("sessions stay at an instance by the field {name}"),
+            PersistBy::Query(name) => {
+                format!("sessions stay at an instance by the parameter {name}")
+            }
+        });
+        let value = http::cookie::find(&self.request.fields, cookie);
+        value
+            .filter(|_| *by == PersistBy::Cookie)
+            .and_then(|value| balance::named(persistence, value))
+    }
 }
 
 fn verdict(route: &Route, service: Option<&Choice>) -> String {

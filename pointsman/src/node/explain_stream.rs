@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use balance::Context;
 use fronts::{ExplainedRoute, Explanation, Question};
 use model::stream::{Arrival, find};
 use model::{HostPattern, ListenerTable, RoutingTable, Speaks, StreamRoute};
@@ -54,7 +55,13 @@ impl Shared {
             };
         };
         let route = &routes[number];
-        let choice = self.choice(&table.services[route.service], None);
+        let service = &table.services[route.service];
+        let key = |client| proxy::source_key(service.balancing.hash_secret, client);
+        let context = Context {
+            key: question.client.map_or_else(|| fastrand::u64(..), key),
+            ..Context::default()
+        };
+        let choice = self.choice(service, &context);
         let verdict = match &choice.chosen {
             Some(id) => format!("goes to instance {id} of service {}", choice.service),
             None => nobody(&choice),

@@ -532,6 +532,15 @@ mod tests {
         register(&mut registry, "x", "127.0.0.1:81");
         let moved = refresh(&mut tables, &registry);
         assert!(!Arc::ptr_eq(&first, &moved.endpoints[0].stats));
+        // Another that came in its place, at its address and by its name, before anybody looked.
+        let (key, id) = (self::key(), "x".parse().unwrap());
+        let next = registry.revision().next();
+        registry.apply(next, &Command::Deregister { key, id });
+        register(&mut registry, "x", "127.0.0.1:81");
+        let other = refresh(&mut tables, &registry);
+        let [moved, other] = [&moved, &other].map(|table| &table.endpoints[0]);
+        assert_eq!(moved.address, other.address);
+        assert!(!Arc::ptr_eq(&moved.stats, &other.stats));
     }
 
     #[test]
@@ -539,7 +548,11 @@ mod tests {
         let mut tables = Tables::new(1, b"key", &config(WEB), Files::default());
         let mut registry = Registry::default();
         register(&mut registry, "x", "127.0.0.1:80");
-        let stats = refresh(&mut tables, &registry).endpoints[0].stats.clone();
+        let first = refresh(&mut tables, &registry).endpoints[0].clone();
+        let stats = &first.stats;
+        while proxy::now() == first.since {
+            std::thread::yield_now();
+        }
         stats.eject(Some(model::Ejection {
             until: Moment::from_millis(1 << 40),
             times: 1,
@@ -557,9 +570,33 @@ mod tests {
             };
             let next = registry.revision().next();
             registry.apply(next, &Command::SetHealth(vec![verdict]));
-            refresh(&mut tables, &registry);
+            let again = &refresh(&mut tables, &registry).endpoints[0];
+            // It starts slowly once it is well, and not each time that the table is made anew.
+            assert_eq!(again.since > first.since, health == Health::Passing);
         }
         assert_eq!(stats.ejection(), None);
+    }
+
+    #[test]
+    fn what_is_configured_of_the_choice_is_in_the_table() {
+        let text = format!(
+            "[node]\nzone = \"a\"\n{WEB}[service.web]\nslow_start = \"7s\"\nsubset = 3\npanic_below = \"40%\"\n\
+             prefer_zone = false\n[service.web.respread]\nrate = \"2%\"\n"
+        );
+        let mut tables = Tables::new(1, b"key", &config(&text), Files::default());
+        let mut registry = Registry::default();
+        register(&mut registry, "x", "127.0.0.1:80");
+        let table = refresh(&mut tables, &registry);
+        let balancing = &table.balancing;
+        assert_eq!(balancing.slow_start.as_secs(), 7);
+        assert_eq!((balancing.subset, balancing.panic_below), (3, 40));
+        assert_eq!(balancing.respreading.rate, 2);
+        // In no zone, and so away, where that counts.
+        assert_eq!(table.endpoints[0].tier, Endpoint::tier_of(0, false));
+        let prefers = config(&text.replace("prefer_zone = false", ""));
+        tables.configure(&prefers, Files::default());
+        let table = refresh(&mut tables, &registry);
+        assert_eq!(table.endpoints[0].tier, Endpoint::tier_of(0, true));
     }
 
     #[test]

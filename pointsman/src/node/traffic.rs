@@ -158,9 +158,9 @@ impl Shared {
         picks.insert(view.clone(), Pick::new(made_at, Arc::new(table)));
     }
 
-    /// Which instance would be chosen; `kept` has the session.
-    pub(super) fn choice(&self, service: &ServiceTable, kept: Option<u32>) -> Choice {
-        let mut choice = choice(service, kept);
+    /// Which instance would be chosen.
+    pub(super) fn choice(&self, service: &ServiceTable, context: &Context) -> Choice {
+        let mut choice = choice(service, context);
         let registered = self.registry.service(&service.key);
         for stands in &mut choice.instances {
             let id = stands.id.parse().ok();
@@ -344,15 +344,10 @@ fn no_listener(table: &RoutingTable, question: &Question) -> String {
     }
 }
 
-fn choice(service: &ServiceTable, kept: Option<u32>) -> Choice {
+fn choice(service: &ServiceTable, context: &Context) -> Choice {
     let now = proxy::now();
     let mut balancer = Balancer::new(service, 0, fastrand::u64(..));
-    let context = Context {
-        key: fastrand::u64(..),
-        kept,
-        ..Context::default()
-    };
-    let chosen = balancer.choose(service, &context, now).ok();
+    let chosen = balancer.choose(service, context, now).ok();
     Choice {
         namespace: service.key.namespace.to_string(),
         service: service.key.service.to_string(),
@@ -379,7 +374,7 @@ fn stands(endpoint: &Endpoint, standing: Standing) -> Stands {
         weight: endpoint.weight.0,
         tier: endpoint.instance_tier(),
         in_flight: endpoint.stats.in_flight(),
-        eligible: standing == Standing::Eligible,
+        eligible: standing.is_eligible(),
         why: standing.to_string(),
     }
 }

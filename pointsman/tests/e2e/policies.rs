@@ -1,11 +1,11 @@
 //! Who gets how much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Connection, Home, Load, Node, Origin, Reply, until};
+use crate::harness::{Connection, Home, Load, Node, Origin, Reply, binary, until};
 
 /// A node with one worker, and two instances of which the first has three times the other's weight.
 fn three_to_one(policy: &str, origins: [&Origin; 2]) -> Node {
@@ -163,6 +163,88 @@ fn a_header_decides_where_a_request_goes_and_goes_on_doing_so() {
     assert!(moved.count() > 0);
 }
 
+/// What a key is made of, and a path and a field with a number in it.
+const KEYS: [[&str; 3]; 4] = [
+    ["url", "/p?n=#", "A: b"],
+    ["header:X-User", "/", "X-User: #"],
+    ["cookie:user", "/", "Cookie: a=b; user=#"],
+    ["query:user", "/?a=b&user=#", "A: b"],
+];
+
+#[test]
+fn a_key_of_any_kind_has_its_instance_and_explain_names_it() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    for [on, path, field] in KEYS {
+        let config = format!(
+            "{}\n[service.shop]\npolicy = \"consistent_hash\"\nhash_on = {on:?}\n",
+            crate::SHOP
+        );
+        let node = Home::new(&config).start();
+        for (id, origin) in ["a", "b", "c"].into_iter().zip(&origins) {
+            node.register("shop", id, &crate::lasting(origin));
+        }
+        node.until_eligible("/", 3);
+        let mut connection = Connection::open(node.web());
+        let mut ask = |path: &str, field: &str| {
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"));
+            connection.answer().text().to_owned()
+        };
+        let mut owners = BTreeSet::new();
+        for n in 0..60 {
+            let [path, field] = [path, field].map(|part| part.replace('#', &n.to_string()));
+            let owner = ask(&path, &field);
+            assert_eq!(ask(&path, &field), owner, "{on}");
+            if n < 20 {
+                let url = format!("http://{}{path}", node.web());
+                let explained = explained(&node, &url, &field);
+                assert!(
+                    explained.contains(&format!("instance {owner} ")),
+                    "{on}: {explained}"
+                );
+            }
+            owners.insert(owner);
+        }
+        // With 60 keys, one of three instances has none once in ten thousand million runs.
+        assert_eq!(owners.len(), 3, "{on}");
+        // Requests without it go anywhere; all have a path.
+        let without: BTreeSet<_> = (0..60).map(|_| ask("/?a=b", "Cookie: a=b")).collect();
+        assert_eq!(without.len(), if on == "url" { 1 } else { 3 }, "{on}");
+    }
+}
+
+#[test]
+fn explain_names_the_instance_that_a_client_has_by_its_address() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    let config = format!(
+        "{}\n[listener.stream]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nservice = \"shop\"\n\
+         [service.shop]\npolicy = \"maglev\"\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    for (id, origin) in ["a", "b", "c"].into_iter().zip(&origins) {
+        node.register("shop", id, &crate::lasting(origin));
+    }
+    node.until_eligible("/", 3);
+    let owner = shares(&node, 20);
+    assert_eq!(owner.len(), 1);
+    let owner = owner.keys().next().expect("one");
+    for at in [node.web(), node.listener("stream")] {
+        for _ in 0..20 {
+            let url = format!("/v1/explain?url=http://{at}/&client=127.0.0.1");
+            let verdict = node.read(&url)["verdict"].to_string();
+            assert!(verdict.contains(&format!("instance {owner} ")), "{verdict}");
+        }
+    }
+}
+
+/// Where a request with this field goes, as `pointsman explain` says it.
+fn explained(node: &Node, url: &str, field: &str) -> String {
+    let mut command = std::process::Command::new(binary());
+    command.args(["explain", url, "--api", &node.url(), "--header", field]);
+    let output = command.output().expect("the program starts");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 #[test]
 fn the_own_zone_has_the_traffic_while_it_can_take_it() {
     let (near, far) = (Origin::named("near"), Origin::named("far"));
@@ -208,6 +290,52 @@ fn a_spare_instance_has_no_traffic_until_the_first_tier_has_no_room() {
     until("traffic for the spare one", || {
         (shares(&node, 10).get("spare") == Some(&10)).then_some(())
     });
+}
+
+#[test]
+fn with_too_few_healthy_all_get_requests_and_explain_says_so() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    let config = format!(
+        "{}\n[service.shop]\npolicy = \"round_robin\"\npanic_below = \"50%\"\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    // Their checks find nobody, though they would answer.
+    let check = json!({ "tcp": true, "port": 1, "interval": "100ms", "fall": 1 });
+    for (id, origin) in ["a", "b", "c"].into_iter().zip(&origins) {
+        let mut body = crate::lasting(origin);
+        if id != "a" {
+            body["check"] = check.clone();
+        }
+        node.register("shop", id, &body);
+    }
+    node.until_health("shop", "b", "critical");
+    node.until_health("shop", "c", "critical");
+    until("requests for all of them", || {
+        (shares(&node, 30).len() == 3).then_some(())
+    });
+    let explained = explained(&node, &format!("http://{}/", node.web()), "A: b");
+    let taken = explained.matches("taken for healthy: too few are").count();
+    assert_eq!(taken, 2, "{explained}");
+}
+
+#[test]
+fn this_node_uses_a_subset_of_the_instances_and_says_of_which() {
+    let origins = ["a", "b", "c", "d"].map(Origin::named);
+    let config = format!(
+        "{}\n[service.shop]\npolicy = \"round_robin\"\nsubset = 2\n",
+        crate::SHOP
+    );
+    let node = Home::new(&config).start();
+    for (id, origin) in ["a", "b", "c", "d"].into_iter().zip(&origins) {
+        node.register("shop", id, &crate::lasting(origin));
+    }
+    let explained = until("two of four in use", || {
+        let explained = explained(&node, &format!("http://{}/", node.web()), "A: b");
+        (explained.matches("not in the subset").count() == 2).then_some(explained)
+    });
+    let shares = shares(&node, 40);
+    assert_eq!(shares.len(), 2, "{shares:?} {explained}");
 }
 
 #[test]

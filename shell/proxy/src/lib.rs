@@ -34,10 +34,10 @@ use model::{Counter, Endpoint, Moment, Respreading, RoutingTable};
 use telemetry::{AccessRecord, Record};
 
 pub use bind::{BindError, Transport};
-pub use l7::split_key;
+pub use l7::{hash_key, split_key};
 pub use run::{Simulated, simulate};
 pub use tls::{HandshakeFault, InstanceTls, TlsTable};
-pub use worker::Suspect;
+pub use worker::{Suspect, source_key};
 
 use inbox::{Fleet, Order};
 use tls::HandshakeFaults;

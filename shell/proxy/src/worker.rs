@@ -303,7 +303,7 @@ impl Worker {
 }
 
 /// What the policies that go by keys take for a client's address.
-pub(crate) fn source_key(secret: [u64; 2], source: IpAddr) -> u64 {
+pub fn source_key(secret: [u64; 2], source: IpAddr) -> u64 {
     match source.to_canonical() {
         IpAddr::V4(ip) => balance::key(secret, &ip.octets()),
         IpAddr::V6(ip) => balance::key(secret, &ip.octets()),

@@ -267,7 +267,7 @@ fn changing(extent: Extent) -> Vec<Scenario> {
 
 fn failing(extent: Extent) -> Vec<Scenario> {
     let seconds = extent.seconds(20.0);
-    let scenario = |part: usize, state: State| {
+    let scenario = |servers: usize, part: usize, state: State| {
         let how = if state == State::Failing {
             "failing fast"
         } else {
@@ -275,21 +275,18 @@ fn failing(extent: Extent) -> Vec<Scenario> {
         };
         let name = format!("{part} % {how}");
         let about = format!(
-            "20 equal servers, {part} % of them begin to be {how} in the 5th second; load 0.4, 4 balancers"
+            "{servers} equal servers, {part} % of them begin to be {how} in the 5th second; load 0.4, 4 balancers"
         );
-        let mut scenario = Scenario::new(&name, &about, equal(20), 0.4, seconds);
+        let mut scenario = Scenario::new(&name, &about, equal(servers), 0.4, seconds);
         scenario.guarded = true;
-        let bad = 0..20 * part / 100;
+        let bad = 0..servers * part / 100;
         scenario.happenings = bad.map(|s| (5.0, Happening::Becomes(s, state))).collect();
         scenario
     };
-    [5, 20, 40]
+    [(100, 1), (20, 5), (20, 20), (20, 40)]
         .into_iter()
-        .flat_map(|part| {
-            [
-                scenario(part, State::Failing),
-                scenario(part, State::Silent),
-            ]
+        .flat_map(|(servers, part)| {
+            [State::Failing, State::Silent].map(|state| scenario(servers, part, state))
         })
         .collect()
 }

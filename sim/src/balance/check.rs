@@ -5,6 +5,7 @@ use model::Policy;
 
 use super::catalogue::{Extent, PREQUAL, antagonists, one_database, scenarios};
 use super::draw::exp;
+use super::lasting::{Remedy, course};
 use super::rule::{Kind, Sees};
 use super::scenario::{Scenario, Window, Work};
 use super::server::Build;
@@ -159,7 +160,8 @@ fn books() -> Vec<Checked> {
         Policy::RoundRobin,
         Policy::PeakEwma,
     ];
-    all.iter()
+    let mut all: Vec<Checked> = all
+        .iter()
         .map(|scenario| {
             let mut scenario = scenario.clone();
             // Not all of it: each step looks at everything.
@@ -181,7 +183,14 @@ fn books() -> Vec<Checked> {
                 holds: faults.is_empty(),
             }
         })
-        .collect()
+        .collect();
+    let faults = course(Remedy::Respread(1), 2, 5, 7).faults;
+    all.push(Checked {
+        what: "long connections: what is counted as open is what is, after each second".to_owned(),
+        figures: format!("{faults} seconds after which it was not"),
+        holds: faults == 0,
+    });
+    all
 }
 
 /// P(i) = W(i) / ΣW of the policies that go by weight alone, within five standard deviations.

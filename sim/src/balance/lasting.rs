@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balance::{Balancer, Context, Held, Respread, Unit};
-use model::{Balancing, Health, Incarnation, Moment, Policy, Respreading, ServiceTable};
+use model::{Balancing, Endpoint, Health, Incarnation, Moment, Policy, Respreading, ServiceTable};
 
 use super::draw::Draw;
 use super::rule::{Member, endpoint, table};
@@ -41,6 +41,8 @@ pub struct Course {
     pub closed: u64,
     /// The fewest that would have done.
     pub least: u64,
+    /// Seconds after which what was counted as open was not what was.
+    pub faults: u64,
 }
 
 /// Some balancers, each of which sees its own connections only, and their clients.
@@ -79,6 +81,7 @@ pub fn course(remedy: Remedy, nodes: usize, restarted: usize, seed: u64) -> Cour
         spread: [0.0; LOOKS.len()],
         closed: 0,
         least: 0,
+        faults: 0,
     };
     for second in 1..=BACK + LOOKS[LOOKS.len() - 1] {
         if second == BACK - 10 {
@@ -89,6 +92,7 @@ pub fn course(remedy: Remedy, nodes: usize, restarted: usize, seed: u64) -> Cour
             (course.least, fleet.closed) = (fleet.surplus(), 0);
         }
         fleet.pass(second);
+        course.faults += u64::from(!fleet.nodes.iter().all(Node::counts_well));
         if let Some(n) = LOOKS.iter().position(|&look| BACK + look == second) {
             course.spread[n] = fleet.spread();
         }
@@ -125,6 +129,19 @@ impl Node {
             open: (0..INSTANCES).map(|_| VecDeque::new()).collect(),
             away: vec![0; 1_000],
         }
+    }
+}
+
+impl Node {
+    /// Whether what endpoints, and the service, count is what is open.
+    fn counts_well(&self) -> bool {
+        let all: usize = self.open.iter().map(VecDeque::len).sum();
+        let endpoints = self.table.endpoints.iter().zip(&self.open);
+        let counted = |(endpoint, open): (&Endpoint, &VecDeque<_>)| {
+            let (held, stats) = (open.len() as u64, &endpoint.stats);
+            u64::from(endpoint.connections.open()) == held && u64::from(stats.in_flight()) == held
+        };
+        self.table.stats.in_flight() == all as u64 && { endpoints }.all(counted)
     }
 }
 
@@ -272,6 +289,7 @@ mod tests {
         let ours = course(Remedy::Respread(1), 2, 1, 7);
         assert!(ours.spread[0] > 1.05 && ours.spread[3] <= 1.05, "{ours:?}");
         assert!(ours.closed as f64 <= 1.1 * ours.least as f64, "{ours:?}");
+        assert_eq!(ours.faults, 0);
         let nothing = course(Remedy::None, 2, 1, 7);
         assert!(
             nothing.spread[4] > 1.05 && nothing.closed == 0,

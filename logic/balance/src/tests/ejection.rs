@@ -1,5 +1,7 @@
 //! Who fails is taken out, and comes back.
 
+use std::collections::BTreeMap;
+
 use model::{Policy, Reason};
 
 use super::*;
@@ -222,6 +224,28 @@ fn who_fails_on_probation_is_out_at_once_and_longer() {
 }
 
 #[test]
+fn nobody_is_ejected_again_for_what_it_was_ejected_for() {
+    let service = service(Policy::RoundRobin, &[1; 5]);
+    let mut outliers = Outliers::default();
+    let mut balancer = Balancer::new(&service, 0, 1);
+    outliers.handle_timeout(&service, at(0));
+    // All that were in flight at once, and more than a few.
+    let leases: Vec<_> = (0..250)
+        .map(|n| pick(&mut balancer, &service, n, at(0)).unwrap())
+        .collect();
+    for lease in leases {
+        let outcome = match lease.endpoint() {
+            2 => Outcome::Error,
+            _ => Outcome::Answered,
+        };
+        lease.done(&service, outcome, Duration::from_millis(1), at(1));
+    }
+    drive(&service, &mut outliers, (1, 20_000), 200, answered);
+    let ejection = service.endpoints[2].stats.ejection().unwrap();
+    assert_eq!((ejection.reason, ejection.times), (Reason::Errors, 1));
+}
+
+#[test]
 fn an_instance_far_slower_than_the_others_is_ejected_if_asked_for() {
     let mut service = service(Policy::RoundRobin, &[1; 10]);
     service.balancing.ejecting.slow_factor = 5;
@@ -243,4 +267,54 @@ fn an_instance_far_slower_than_the_others_is_ejected_if_asked_for() {
         reason: Reason::Slow,
     };
     assert_eq!(out, [expected]);
+}
+
+/// What share of a fair one each of `n` endpoints has, six seconds after a second in which the first `bad` of them did not do
+/// well: 2,000 requests a second, which take 5 ms.
+fn after_a_bad_second(n: usize, bad: usize, outcome: Outcome, latency: Duration) -> Vec<f64> {
+    let mut service = service(Policy::LeastTime, &vec![1; n]);
+    // Whom that takes out is out for longer.
+    service.balancing.ejecting.errors = 0;
+    let mut balancer = Balancer::new(&service, 0, 3);
+    let mut under_way: BTreeMap<(Moment, u64), (Lease, Outcome, Duration)> = BTreeMap::new();
+    let mut counts = vec![0.0; n];
+    for request in 0..18_000 {
+        let now = Moment::from_nanos(request * 500_000);
+        while let Some(first) = under_way.first_entry() {
+            if first.key().0 > now {
+                break;
+            }
+            end(&service, first.remove_entry());
+        }
+        let lease = pick(&mut balancer, &service, request, now).unwrap();
+        let endpoint = lease.endpoint();
+        if request >= 16_000 {
+            counts[endpoint] += n as f64 / 2_000.0;
+        }
+        let (outcome, latency) = match (2_000..4_000).contains(&request) && endpoint < bad {
+            true => (outcome, latency),
+            false => (Outcome::Answered, Duration::from_millis(5)),
+        };
+        under_way.insert((now + latency, request), (lease, outcome, latency));
+    }
+    under_way.into_iter().for_each(|one| end(&service, one));
+    counts
+}
+
+/// When a request ends, its number, and how.
+type UnderWay = ((Moment, u64), (Lease, Outcome, Duration));
+
+fn end(service: &ServiceTable, ((at, _), (lease, outcome, latency)): UnderWay) {
+    lease.done(service, outcome, latency, at);
+}
+
+#[test]
+fn after_a_second_in_which_most_failed_or_were_slow_all_have_requests_again() {
+    for (outcome, millis) in [(Outcome::Error, 1), (Outcome::Answered, 700)] {
+        for (n, bad) in [(20, 20), (20, 12), (5, 3), (3, 3), (20, 1)] {
+            let shares = after_a_bad_second(n, bad, outcome, Duration::from_millis(millis));
+            let are_even = shares.iter().all(|share| (0.25..2.5).contains(share));
+            assert!(are_even, "{outcome:?}, {bad} of {n}: {shares:.1?}");
+        }
+    }
 }

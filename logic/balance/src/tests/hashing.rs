@@ -174,3 +174,37 @@ fn keys_chosen_to_meet_without_the_secret_do_not_meet_with_it() {
     let most = *counts.iter().max().unwrap();
     assert!(most < chosen.len() / 20 * 2, "{counts:?}");
 }
+
+#[test]
+fn spare_instances_have_no_keys_until_the_first_tier_has_no_room() {
+    for policy in [Policy::ConsistentHash, Policy::Maglev] {
+        let mut service = service(policy, &[1; 4]);
+        // Zones do not count: every node is to find the same one for a key.
+        service.endpoints[1].tier = model::Endpoint::tier_of(0, true);
+        service.endpoints[3].tier = model::Endpoint::tier_of(1, false);
+        replace(&mut service);
+        let counts = spread(&service, 3_000);
+        assert!(
+            counts[..3].iter().all(|&n| n > 800),
+            "{policy:?}: {counts:?}"
+        );
+        assert_eq!(counts[3], 0);
+        service.endpoints[0].health = Health::Critical;
+        service.endpoints[2].health = Health::Critical;
+        replace(&mut service);
+        let counts = spread(&service, 3_000);
+        assert!(
+            counts[1].abs_diff(counts[3]) < 300,
+            "{policy:?}: {counts:?}"
+        );
+        for health in [Health::Passing, Health::Critical] {
+            service.endpoints[0].health = health;
+            service.endpoints[2].health = health;
+            replace(&mut service);
+            for i in 0..3 {
+                crate::eject::eject(&service, i, model::Reason::Unreachable, at(0));
+            }
+            assert_eq!(spread(&service, 100), [0, 0, 0, 100], "{policy:?}");
+        }
+    }
+}

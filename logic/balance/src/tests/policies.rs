@@ -173,3 +173,76 @@ fn what_other_workers_send_is_seen_before_anybody_on_the_shortlist_is_chosen() {
     }
     assert!(chosen.iter().all(|index| index % 2 == 1), "{chosen:?}");
 }
+
+/// Shares of 10,000 requests, one after the other, that take about so many milliseconds at each endpoint.
+fn shares(policy: Policy, weights: &[u16], millis: &[f64]) -> Vec<f64> {
+    let service = service(policy, weights);
+    let mut balancer = Balancer::new(&service, 0, 7);
+    let mut random = Random::new(3);
+    let mut counts = vec![0.0; weights.len()];
+    let mut now = at(0);
+    for n in 0..10_000 {
+        let lease = pick(&mut balancer, &service, n, now).unwrap();
+        let endpoint = lease.endpoint();
+        counts[endpoint] += 1e-4;
+        let about = 0.5 + random.below(1_000) as f64 / 1e3;
+        let latency = Duration::from_secs_f64(millis[endpoint] * about / 1e3);
+        now = now + latency;
+        lease.done(&service, Outcome::Answered, latency, now);
+    }
+    counts
+}
+
+#[test]
+fn weights_are_shares_among_those_that_answer_equally_fast() {
+    for policy in Policy::ALL {
+        let shares = shares(policy, &[1, 2, 5], &[5.0; 3]);
+        for (share, fair) in shares.iter().zip([0.125, 0.25, 0.625]) {
+            let of_fair = share / fair;
+            assert!((0.7..1.5).contains(&of_fair), "{policy:?}: {shares:?}");
+        }
+    }
+}
+
+#[test]
+fn one_with_little_weight_does_not_get_everything_by_being_faster() {
+    for policy in Policy::ALL {
+        let shares = shares(policy, &[1, 99], &[5.0, 6.0]);
+        assert!((0.005..0.03).contains(&shares[0]), "{policy:?}: {shares:?}");
+    }
+}
+
+#[test]
+fn least_time_does_not_stay_with_one_that_weighs_much_and_is_stuck() {
+    let service = service(Policy::LeastTime, &[1, 99]);
+    let mut balancer = Balancer::new(&service, 0, 7);
+    for n in 0..500 {
+        request(&mut balancer, &service, at(n), |_| Outcome::Answered);
+    }
+    let mut stuck = Vec::new();
+    for n in 500..1_000 {
+        let lease = pick(&mut balancer, &service, n, at(n)).unwrap();
+        match lease.endpoint() {
+            0 => drop(lease.done(&service, Outcome::Answered, Duration::from_millis(1), at(n))),
+            _ => stuck.push(lease),
+        }
+    }
+    assert!(stuck.len() < 50, "{}", stuck.len());
+}
+
+#[test]
+fn turns_of_a_heavy_one_that_is_out_are_everybodys() {
+    for heavy in [10, 1_000, 65_535] {
+        let service = service(Policy::RoundRobin, &[heavy, 1, 2, 1]);
+        assert!(crate::eject::eject(
+            &service,
+            0,
+            model::Reason::Failures,
+            at(0)
+        ));
+        let counts = spread(&service, 4_000);
+        for (count, fair) in counts.iter().zip([0, 1_000, 2_000, 1_000]) {
+            assert!(count.abs_diff(fair) <= fair / 5, "{heavy}: {counts:?}");
+        }
+    }
+}

@@ -90,6 +90,48 @@ fn a_new_instance_gets_its_share_little_by_little() {
 }
 
 #[test]
+fn who_has_part_of_its_share_is_not_filled_first_for_being_empty() {
+    let mut service = service(Policy::LeastConn, &[1; 4]);
+    service.balancing.slow_start = Duration::from_secs(10);
+    service.endpoints[3].since = at(100_000);
+    let mut balancer = Balancer::new(&service, 0, 1);
+    let share = |now: u64, balancer: &mut Balancer| {
+        let (mut leases, mut count) = (std::collections::VecDeque::new(), 0);
+        for n in 0..4_000 {
+            let lease = pick(balancer, &service, n, at(now)).unwrap();
+            count += usize::from(lease.endpoint() == 3);
+            leases.push_back(lease);
+            // As many at a time as there are instances, all equally fast.
+            if leases.len() == 4 {
+                let lease = leases.pop_front().unwrap();
+                lease.done(&service, Outcome::Answered, Duration::ZERO, at(now));
+            }
+        }
+        for lease in leases {
+            lease.done(&service, Outcome::Answered, Duration::ZERO, at(now));
+        }
+        count as f64 / 1_000.0
+    };
+    for (now, part) in [(100_000, 0.1), (105_000, 0.5), (110_000, 1.0)] {
+        let share = share(now, &mut balancer);
+        assert!((share - part).abs() < 0.15, "at {now}: {share}");
+    }
+    // All of them new: nobody is behind the others.
+    service
+        .endpoints
+        .iter_mut()
+        .for_each(|e| e.since = at(200_000));
+    let mut balancer = Balancer::new(&service, 0, 1);
+    let leases: Vec<_> = (0..40)
+        .map(|n| pick(&mut balancer, &service, n, at(200_000)).unwrap())
+        .collect();
+    assert_eq!(in_flight(&service), [10; 4]);
+    for lease in leases {
+        lease.done(&service, Outcome::Answered, Duration::ZERO, at(200_000));
+    }
+}
+
+#[test]
 fn the_own_zone_comes_first_and_what_it_has_no_room_for_spills_over() {
     let mut service = service(Policy::Random, &[1; 20]);
     for endpoint in &mut service.endpoints[10..] {
@@ -168,6 +210,16 @@ fn with_too_few_healthy_health_is_ignored_but_not_drain() {
     service.endpoints[9].drain = true;
     let used = spread(&service, 900).iter().filter(|&&n| n == 100).count();
     assert_eq!(used, 9);
+    let balancer = Balancer::new(&service, 0, 1);
+    let standing = [0, 7, 9].map(|index| balancer.standing(&service, index, at(0)));
+    assert_eq!(
+        standing,
+        [
+            Standing::TakenForHealthy,
+            Standing::Eligible,
+            Standing::Draining
+        ]
+    );
     for endpoint in &mut service.endpoints[4..6] {
         endpoint.health = Health::Passing;
     }

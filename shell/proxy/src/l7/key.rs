@@ -15,16 +15,15 @@ impl Session {
         if !service.policy.is_hash() {
             return 0;
         }
-        let balancing = &service.balancing;
-        let key = hashed(
-            request,
-            self.peer.ip(),
-            &balancing.hash_on,
-            balancing.hash_secret,
-        );
         // Those without a key are spread, not sent to one instance together.
-        key.unwrap_or_else(|| self.worker.draw())
+        hash_key(request, self.peer.ip(), service).unwrap_or_else(|| self.worker.draw())
     }
+}
+
+/// The key that a hashing policy goes by; `None` if the request has nothing of the kind. `source` is whose connection it came by.
+pub fn hash_key(request: &Request<'_>, source: IpAddr, service: &ServiceTable) -> Option<u64> {
+    let balancing = &service.balancing;
+    hashed(request, source, &balancing.hash_on, balancing.hash_secret)
 }
 
 /// A hash of what is looked at in a request; `None` if that is not there.

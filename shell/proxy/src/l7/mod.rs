@@ -39,5 +39,6 @@ mod upload;
 
 pub(crate) use admit::Waiters;
 pub use aside::split_key;
+pub use key::hash_key;
 pub(crate) use link::Links;
 pub(crate) use session::serve;
