@@ -215,6 +215,48 @@ fn a_snapshot_is_saved_checked_and_restored_into_a_new_cluster_or_a_node_that_is
 }
 
 #[test]
+fn a_copy_of_a_cluster_that_has_had_many_leaders_begins_another_that_works() {
+    let mut cluster = Cluster::plain();
+    let mut leaders = vec![cluster.leader()];
+    for _ in 0..2 {
+        let asked = &cluster.nodes[leaders[leaders.len() - 1]];
+        let (well, said) = cluster_command(asked, ["transfer", "--json"]);
+        assert!(well, "{said}");
+        leaders.push(cluster.leader());
+    }
+    let last = &cluster.nodes[leaders[2]];
+    assert_eq!(try_register(last, "a").status, 201);
+    let home = Home::new("");
+    let file = home.path().join("backup").display().to_string();
+    let (well, said) = cluster_command(last, ["snapshot", &file]);
+    assert!(well, "{said}");
+    drop(cluster);
+
+    cluster = Cluster::of_one(home);
+    let (well, said) = cluster.homes["n1"].run(&["cluster", "restore", &file]);
+    assert!(well, "{said}");
+    cluster.start("n1");
+    cluster.leader();
+    assert_eq!(try_register(&cluster.nodes["n1"], "b").status, 201);
+    // What is written now is later than what was restored, for those that join, too.
+    cluster.join("n2");
+    cluster.join("n3");
+    for name in ["n2", "n3"] {
+        until("the others have it", || {
+            (ids(&cluster.nodes[name]) == ["a", "b"]).then_some(())
+        });
+        let (well, said) = cluster_command(&cluster.nodes["n1"], ["promote", name]);
+        assert!(well, "{said}");
+    }
+    assert_eq!(try_register(&cluster.nodes["n2"], "c").status, 201);
+    cluster.nodes.remove("n1").expect("it runs").kill();
+    until("they go on", || {
+        (try_register(&cluster.nodes["n2"], "d").status == 201).then_some(())
+    });
+    assert_eq!(ids(&cluster.nodes["n2"]), ["a", "b", "c", "d"]);
+}
+
+#[test]
 fn a_node_that_was_alone_becomes_the_first_of_a_cluster() {
     let home = Home::new("");
     let node = home.start();
