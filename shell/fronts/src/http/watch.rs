@@ -35,6 +35,7 @@ pub(crate) async fn watch(
     let demand = input.demand();
     let name = input.optional("home", subscriber);
     let passed_on = input.parameter("from").is_some();
+    input.may_last()?;
     input.finish()?;
     let Some(key) = key else {
         return Err(incomplete());
