@@ -123,13 +123,13 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             observer,
             remote,
         } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let url = client.url_of_all(&["v1", "cluster", "nodes", name], &[]);
             let body = json!({ "address": address, "observer": observer });
             done(remote, &client.put(&url, &body)?)
         }
         Command::Promote { name, remote } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let url = client.url_of_all(&["v1", "cluster", "nodes", name, "promote"], &[]);
             done(remote, &client.post(&url)?)
         }
@@ -138,13 +138,13 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             force,
             remote,
         } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let force: &[_] = if *force { &[("force", "true")] } else { &[] };
             let url = client.url_of_all(&["v1", "cluster", "nodes", name], force);
             done(remote, &client.remove(&url)?)
         }
         Command::Transfer { to, remote } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let to: Vec<_> = to.iter().map(|to| ("to", to.as_str())).collect();
             let url = client.url_of_all(&["v1", "cluster", "transfer"], &to);
             done(remote, &client.post(&url)?)
