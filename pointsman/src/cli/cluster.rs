@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -76,12 +76,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Begin an empty data directory with a snapshot, while its node does not run. In a cluster, it is the first node of a new one
+    /// Begin an empty data directory with a snapshot, while its node does not run. In a cluster, it is the first node of a new
+    /// one. Which node's, has to be said: by its configuration, or, of one that runs without, by its data directory
     Restore {
         /// The snapshot
         file: PathBuf,
         #[command(flatten)]
-        files: Files,
+        whose: Whose,
         /// Print JSON, for scripts
         #[arg(long)]
         json: bool,
@@ -101,10 +102,7 @@ pub(crate) enum Command {
     /// its configuration, or by its data directory
     Wipe {
         #[command(flatten)]
-        files: Files,
-        /// The node's data directory
-        #[arg(long, value_name = "DIR", conflicts_with = "files")]
-        data_dir: Option<PathBuf>,
+        whose: Whose,
         /// What only this node has is not needed
         #[arg(long)]
         yes: bool,
@@ -112,6 +110,16 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Which node's data a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    #[command(flatten)]
+    pub(super) files: Files,
+    /// The node's data directory
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
+    pub(super) data_dir: Option<PathBuf>,
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
@@ -151,14 +159,9 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         }
         Command::Home { name, remote } => home(name, remote),
         Command::Snapshot { file, remote } => cluster_data::snapshot(file, remote),
-        Command::Restore { file, files, json } => cluster_data::restore(file, files, *json),
+        Command::Restore { file, whose, json } => cluster_data::restore(file, whose, *json),
         Command::Recover { files, yes, json } => cluster_data::recover(files, *yes, *json),
-        Command::Wipe {
-            files,
-            data_dir,
-            yes,
-            json,
-        } => cluster_data::wipe(files, data_dir.as_deref(), *yes, *json),
+        Command::Wipe { whose, yes, json } => cluster_data::wipe(whose, *yes, *json),
     }
 }
 

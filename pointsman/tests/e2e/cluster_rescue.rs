@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Output;
 
 use serde_json::json;
 
@@ -104,6 +105,41 @@ fn nobody_s_data_is_moved_aside_unless_it_is_said_whose() {
     assert!(said.status.success() && text.contains(&place), "{said:?}");
     assert!(home.data().join("aside-1").exists());
     assert_eq!(home.start().health("s", "a"), None);
+}
+
+#[test]
+fn nothing_is_restored_or_made_a_cluster_unless_it_is_said_whose() {
+    let home = Home::new("");
+    let node = home.start();
+    assert_eq!(try_register(&node, "a").status, 201);
+    let backup = home.path().join("backup").display().to_string();
+    let (well, said) = cluster_command(&node, ["snapshot", &backup]);
+    assert!(well, "{said}");
+    let refused = |said: Output| {
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!(said.status.code(), Some(1), "{text}");
+        assert!(text.contains("say which node's data is meant"), "{text}");
+        text
+    };
+    let text = refused(pointsman(["cluster", "restore", &backup]));
+    assert!(
+        text.contains("-c FILE") && text.contains("--data-dir"),
+        "{text}"
+    );
+    let text = refused(pointsman(["cluster", "recover", "--yes"]));
+    assert!(
+        text.contains("-c FILE") && !text.contains("--data-dir"),
+        "{text}"
+    );
+    // A node that runs without a configuration has but a directory.
+    let place = home.path().join("other").display().to_string();
+    let restore = ["cluster", "restore", &backup, "--data-dir", &place];
+    let said = pointsman(restore);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success() && text.contains(&place), "{said:?}");
+    let said = pointsman(restore);
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(text.contains("is not empty"), "{text}");
 }
 
 #[test]
