@@ -283,11 +283,17 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
     assert_eq!(ids(node), ["a"]);
     let mut watch = Connection::open(node.api);
     watch.send("GET /v1/services/s/watch HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    until("advice", || {
+    let told = until("advice", || {
         let said = pointsman(["cluster", "status", "--api", &node.url()]);
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        (!said.status.success() && text.contains("no node leads")).then_some(())
+        (!said.status.success() && text.contains("no node leads")).then_some(text)
     });
+    // It answers, and so is not among those that are to be started; and nobody could be removed.
+    assert!(
+        !told.contains(&format!("{leader} does not answer")),
+        "{told}"
+    );
+    assert!(!told.contains("cluster remove"), "{told}");
 }
 
 #[test]

@@ -97,7 +97,9 @@ impl Node {
                 address: member.address.to_string(),
                 votes: known.membership.votes(*id),
                 behind: at.map(|at| last.saturating_sub(at)),
-                heard_ms: progress.get(id).and_then(|(_, heard)| *heard),
+                // Of itself, a leader knows when a majority last answered.
+                heard_ms: { progress.get(id).filter(|_| *id != shared.node) }
+                    .and_then(|(_, heard)| *heard),
                 report: report.cloned(),
             }
         };
