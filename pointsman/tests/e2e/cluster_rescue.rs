@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -313,3 +314,9 @@ fn a_node_that_was_alone_becomes_the_first_of_a_cluster() {
     });
     assert_eq!(try_register(&cluster.nodes["n2"], "b").status, 201);
 }
+    // A majority of one need not be asked. The length of the silence is what is tested.
+    let silent = Instant::now();
+    while silent.elapsed() < Duration::from_secs(3) {
+        assert_eq!(leader_of(&cluster.nodes["n1"]).as_deref(), Some("n1"));
+        std::thread::sleep(Duration::from_millis(200));
+    }

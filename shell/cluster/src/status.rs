@@ -82,8 +82,10 @@ impl Node {
         let (progress, majority) = progress.filter(|_| shared.leads()).unwrap_or_default();
         let notes = self.notes();
         let known = lock(&shared.known);
-        // A leader whom no majority answers leads nobody.
-        let deposed = !shared.alone && shared.leads() && majority.is_none_or(|ms| ms > DEPOSED_MS);
+        // A leader whom no majority answers leads nobody. The only voter is one by itself, and nobody is asked.
+        let members = known.membership.nodes.keys();
+        let others = { members }.any(|id| *id != shared.node && known.membership.votes(*id));
+        let deposed = others && shared.leads() && majority.is_none_or(|ms| ms > DEPOSED_MS);
         let name = |id: u64| known.membership.nodes.get(&id).map(|m| m.name.to_string());
         let last = progress.values().map(|(last, _)| *last);
         let last = last.chain(reports.values().map(|report| report.last)).max();
