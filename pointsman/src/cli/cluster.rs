@@ -323,7 +323,7 @@ fn advice(answer: &Value) -> Vec<String> {
                 .into(),
             _ => format!(
                 "no node leads, so nothing can be written: {} of the {voters} voters must run and reach each other. Only if so many \
-                 are lost for good: `pointsman cluster recover` on the one that has most",
+                 are lost for good: `pointsman cluster recover -c FILE` on the one that has most",
                 voters / 2 + 1
             ),
         });
@@ -341,7 +341,7 @@ fn advice(answer: &Value) -> Vec<String> {
         advice.push(format!("two voters survive the loss of none: {third}"));
     }
     if let Some(refused) = answer["refused"].as_str() {
-        advice.push(format!("{refused}: compare [cluster] on the two nodes"));
+        advice.push(refused.to_owned());
     }
     advice
 }

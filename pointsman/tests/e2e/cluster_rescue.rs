@@ -71,6 +71,7 @@ fn a_damaged_log_is_refused_and_its_node_comes_back_from_the_others() {
     cluster.start(hurt);
     let said = cluster.nodes[hurt].said();
     said.until_line(&format!("pointsman cluster remove {hurt}"));
+    said.until_line("was refused: it means this node with another data directory");
     let (well, said) = cluster_command(&cluster.nodes[leader], ["remove", hurt]);
     assert!(well, "{said}");
     until("it is taken in", || {
@@ -81,6 +82,11 @@ fn a_damaged_log_is_refused_and_its_node_comes_back_from_the_others() {
         well && said.contains("one of 3, which survive the loss of 1"),
         "{said}"
     );
+    // That the others were refused meanwhile is over, and so is every fault.
+    until("all is well", || {
+        let (well, _) = cluster_command(&cluster.nodes[hurt], ["status", "--json"]);
+        well.then_some(())
+    });
 }
 
 #[test]
@@ -308,15 +314,15 @@ fn a_node_that_was_alone_becomes_the_first_of_a_cluster() {
     until("it leads", || {
         (leader_of(&cluster.nodes["n1"])? == "n1").then_some(())
     });
-    cluster.join("n2");
-    until("the other has it", || {
-        (ids(&cluster.nodes["n2"]) == ["a"]).then_some(())
-    });
-    assert_eq!(try_register(&cluster.nodes["n2"], "b").status, 201);
-}
     // A majority of one need not be asked. The length of the silence is what is tested.
     let silent = Instant::now();
     while silent.elapsed() < Duration::from_secs(3) {
         assert_eq!(leader_of(&cluster.nodes["n1"]).as_deref(), Some("n1"));
         std::thread::sleep(Duration::from_millis(200));
     }
+    cluster.join("n2");
+    until("the other has it", || {
+        (ids(&cluster.nodes["n2"]) == ["a"]).then_some(())
+    });
+    assert_eq!(try_register(&cluster.nodes["n2"], "b").status, 201);
+}
