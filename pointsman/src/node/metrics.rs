@@ -44,6 +44,13 @@ fn guests(shared: &Shared, out: &mut Exposition) {
     let name = "pointsman_watches";
     out.metric(name, Kind::Gauge, "Watches of services by the native API.");
     out.sample(name, &[], guests.watchers.count() as u64);
+    let name = "pointsman_watches_behind";
+    let help = "Watches whose clients have not taken so many batches of changes, or more; beyond 64 they get a new snapshot.";
+    out.metric(name, Kind::Gauge, help);
+    for batches in [1, 8, 32] {
+        let behind = guests.watchers.behind(batches) as u64;
+        out.sample(name, &[("batches", &*batches.to_string())], behind);
+    }
     let neighbours = shared.registry.neighbours();
     if neighbours.is_empty() {
         return;

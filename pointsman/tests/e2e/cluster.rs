@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Connection, Home, Node, free_address, get, pointsman, until};
+use crate::harness::{Answer, Connection, Home, Node, Origin, free_address, get, pointsman, until};
 use crate::tls::Authority;
 
 pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
@@ -294,6 +294,39 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
         "{told}"
     );
     assert!(!told.contains("cluster remove"), "{told}");
+}
+
+#[test]
+fn without_a_majority_traffic_goes_on_and_avoids_what_fails() {
+    let web = "[listener.web]\nbind = \"127.0.0.1:0\"\nservice = \"s\"\n";
+    let mut cluster = Cluster::new(web, |_| {});
+    let leader = cluster.leader();
+    let (mut first, second) = (Origin::named("first"), Origin::named("second"));
+    for (id, port) in [("first", first.port()), ("second", second.port())] {
+        let check = json!({ "tcp": true, "interval": "100ms", "timeout": "1s" });
+        let body =
+            json!({ "address": "127.0.0.1", "port": port, "persistent": true, "check": check });
+        cluster.nodes[leader].register("s", id, &body);
+        cluster.nodes[leader].until_health("s", id, "passing");
+    }
+    let stays = NAMES.into_iter().find(|n| *n != leader).expect("one");
+    for id in ["first", "second"] {
+        cluster.nodes[stays].until_health("s", id, "passing");
+    }
+    for name in NAMES.into_iter().filter(|name| *name != stays) {
+        cluster.nodes.remove(name).expect("it runs").kill();
+    }
+    let node = &cluster.nodes[stays];
+    node.said()
+        .until_line("nobody leads: without a majority nothing can be registered; traffic goes on");
+    for _ in 0..20 {
+        assert_eq!(get(node.web(), "/").status, 200);
+    }
+    first.stop();
+    for _ in 0..20 {
+        let answer = get(node.web(), "/");
+        assert_eq!((answer.status, &*answer.text()), (200, "second"));
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(crate) async fn watch(
         }));
     };
     let (position, first) = begin(&feed, last.filter(|_| known));
-    let guest = api.watchers.enter(&key, name, last);
+    let guest = api.watchers.enter(&key, name, last, feed.sent());
     let watcher = Watcher {
         key,
         feed,
@@ -126,7 +126,7 @@ impl Api {
 struct Watcher {
     key: ServiceKey,
     feed: Arc<Feed>,
-    frames: Receiver<Frame>,
+    frames: Receiver<(u64, Frame)>,
     /// What it has been sent.
     position: Revision,
     first: Option<Bytes>,
@@ -154,6 +154,10 @@ impl Watcher {
                 }
                 frame = self.frames.recv() => frame,
             };
+            let frame = frame.map(|(number, frame)| {
+                self.guest.took(number);
+                frame
+            });
             match frame {
                 Ok(Frame::Changes(chunk)) => {
                     if let Some(bytes) = chunk.after(self.position) {
