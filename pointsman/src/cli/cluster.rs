@@ -351,6 +351,7 @@ fn about(node: &Value, answer: &Value) -> Vec<String> {
     let name = node["name"].as_str().unwrap_or("-");
     let at = node["address"].as_str().unwrap_or("-");
     let led = !answer["leader"].is_null();
+    let leads = node["name"] == answer["leader"];
     if node["answers"] == false {
         // Without a leader, nobody can be removed.
         let lost = led.then(|| format!(". If it is lost: `pointsman cluster remove {name}`"));
@@ -368,10 +369,12 @@ fn about(node: &Value, answer: &Value) -> Vec<String> {
     } else {
         fault
     };
-    let deaf = node["heard_ms"].as_u64().is_some_and(|ms| ms > SILENT_MS);
+    let silent = |ms: &Value| ms.as_u64().is_some_and(|ms| ms > SILENT_MS);
+    // Another that has just started has asked nobody yet.
+    let lags = silent(&node["age_ms"]) || (own && node["age_ms"].is_null());
     if !own && let Some(fault) = fault {
         advice.push(format!("{name}: {fault}"));
-    } else if led && ails.is_none() && (deaf || is_out_of_date(node)) {
+    } else if led && !leads && ails.is_none() && (lags || silent(&node["heard_ms"])) {
         advice.push(format!(
             "{name} runs, and does not follow the leader: see whether the other nodes reach it at {at}, and whether it listens there \
              ([cluster] bind)"
@@ -463,11 +466,21 @@ mod tests {
 
     #[test]
     fn a_node_that_runs_and_follows_nobody_is_not_well() {
-        let advice = advice_when(|answer| answer["nodes"][2]["age_ms"] = Value::Null);
-        assert!(
-            advice.len() == 1 && advice[0].contains("reach it at c:7071"),
-            "{advice:?}"
-        );
+        let asked_itself = advice_when(|answer| {
+            answer["node"] = "c".into();
+            answer["nodes"][2]["age_ms"] = Value::Null;
+        });
+        let asked_another = advice_when(|answer| answer["nodes"][2]["age_ms"] = 9_000.into());
+        let not_heard = advice_when(|answer| answer["nodes"][2]["heard_ms"] = 9_000.into());
+        for advice in [asked_itself, asked_another, not_heard] {
+            assert!(
+                advice.len() == 1 && advice[0].contains("reach it at c:7071"),
+                "{advice:?}"
+            );
+        }
+        // It may have started a moment ago.
+        let begins = advice_when(|answer| answer["nodes"][2]["age_ms"] = Value::Null);
+        assert_eq!(begins, [""; 0]);
     }
 
     #[test]

@@ -592,8 +592,11 @@ fn registry(shared: &Shared, out: &mut Exposition) {
         out.sample(&name, &[], value(&stats));
     }
     let name = "pointsman_registry_leads";
-    out.metric(name, Kind::Gauge, "Whether this node leads its cluster.");
-    out.sample(name, &[], u8::from(shared.registry.leads()));
+    let help = "Whether this node leads its cluster, by the word of a majority.";
+    out.metric(name, Kind::Gauge, help);
+    let registry = &shared.registry;
+    let confirmed = registry.number().is_none() || registry.confirmed_leader().is_some();
+    out.sample(name, &[], u8::from(registry.leads() && confirmed));
     let name = "pointsman_registry_age_seconds";
     let help = "How long ago what is registered here was sure to be all there was; nothing, if nobody has confirmed that.";
     out.metric(name, Kind::Gauge, help);

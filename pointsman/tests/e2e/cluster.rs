@@ -274,6 +274,9 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
     let mut cluster = Cluster::plain();
     let leader = cluster.leader();
     cluster.nodes[leader].register("s", "a", &lasting());
+    until("the word of the others", || {
+        (cluster.nodes[leader].metric("pointsman_registry_leads") == 1.0).then_some(())
+    });
     for name in NAMES.into_iter().filter(|name| *name != leader) {
         cluster.nodes.remove(name).expect("it runs").kill();
     }
@@ -288,6 +291,9 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         (!said.status.success() && text.contains("no node leads")).then_some(text)
     });
+    let answer = get(node.api, "/v1/services/s");
+    assert_eq!(answer.header("X-Pointsman-Leader"), None);
+    assert_eq!(node.metric("pointsman_registry_leads"), 0.0);
     // It answers, and so is not among those that are to be started; and nobody could be removed.
     assert!(
         !told.contains(&format!("{leader} does not answer")),

@@ -8,10 +8,8 @@ use model::Revision;
 use registry::replication::{Member, Report};
 
 use crate::Node;
+use crate::company::CONFIRMED;
 use crate::node::{Progress, Shared, lock};
-
-/// A leader that no majority has answered for longer than this has been followed by another, or cannot do anything.
-const DEPOSED_MS: u64 = 1_500;
 
 /// That a connection was refused is said for so long. Nodes that are refused try again all the time; whoever found the port by
 /// chance does not, and is of no interest to those who wait until all is well.
@@ -85,7 +83,9 @@ impl Node {
         // A leader whom no majority answers leads nobody. The only voter is one by itself, and nobody is asked.
         let members = known.membership.nodes.keys();
         let others = { members }.any(|id| *id != shared.node && known.membership.votes(*id));
-        let deposed = others && shared.leads() && majority.is_none_or(|ms| ms > DEPOSED_MS);
+        let deposed = others
+            && shared.leads()
+            && majority.is_none_or(|ms| u128::from(ms) > CONFIRMED.as_millis());
         let name = |id: u64| known.membership.nodes.get(&id).map(|m| m.name.to_string());
         let last = progress.values().map(|(last, _)| *last);
         let last = last.chain(reports.values().map(|report| report.last)).max();
