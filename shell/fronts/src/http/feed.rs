@@ -36,8 +36,7 @@ pub(crate) struct Feeds {
 pub(crate) struct Feed {
     key: ServiceKey,
     directory: Arc<dyn Directory>,
-    /// With their numbers.
-    frames: Sender<(u64, Frame)>,
+    frames: Sender<Numbered>,
     /// The number of the last frame.
     sent: Arc<AtomicU64>,
     /// The last snapshot that was encoded.
@@ -54,6 +53,9 @@ pub(crate) enum Frame {
     /// The server shuts down.
     End,
 }
+
+/// A frame, and which of its feed it is.
+pub(crate) type Numbered = (u64, Frame);
 
 /// Encoded changes, in order.
 #[derive(Clone)]
@@ -82,7 +84,7 @@ impl Feeds {
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         key: &ServiceKey,
-    ) -> Option<(Arc<Feed>, Receiver<(u64, Frame)>)> {
+    ) -> Option<(Arc<Feed>, Receiver<Numbered>)> {
         let mut open = lock(&self.open);
         if *self.closing.borrow() {
             return None;

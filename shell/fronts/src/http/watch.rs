@@ -13,7 +13,7 @@ use model::{Revision, ServiceKey};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::feed::{Feed, Frame};
+use super::feed::{Feed, Frame, Numbered};
 use super::input::Input;
 use super::instances::incomplete;
 use super::problem::Problem;
@@ -126,7 +126,7 @@ impl Api {
 struct Watcher {
     key: ServiceKey,
     feed: Arc<Feed>,
-    frames: Receiver<(u64, Frame)>,
+    frames: Receiver<Numbered>,
     /// What it has been sent.
     position: Revision,
     first: Option<Bytes>,
