@@ -106,7 +106,8 @@ declare! {
         /// The longest body of a request.
         // A registration takes hundreds of bytes; a batch of ten thousand heartbeats fits.
         max_body: ByteSize => default(ByteSize(1 << 20)).within(ByteSize(1 << 10)..=ByteSize(1 << 30)).restart(),
-        /// The most connections at a time; every watcher holds one.
+        /// The most connections at a time; every watcher holds one. Beyond, clients get one short answer for each connection, and no
+        /// watch.
         // 10,000 watchers cost some hundred MiB; beyond, one wants to have decided so.
         max_connections: u32 => default(10_000u32).within(1..=1_000_000).restart(),
     }

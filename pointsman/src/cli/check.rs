@@ -101,8 +101,12 @@ fn check(files: &Files, with_files: bool, as_json: bool) -> anyhow::Result<ExitC
             )?,
             false => writeln!(
                 stdout(),
-                "{} nothing was changed",
-                palette.bad("not valid:")
+                "{} {} error(s)",
+                palette.bad("not valid:"),
+                faults
+                    .iter()
+                    .filter(|fault| fault.severity == Severity::Error)
+                    .count()
             )?,
         }
     }

@@ -11,6 +11,12 @@ use ureq::http::{StatusCode, Uri};
 
 use super::Remote;
 
+/// How long a node may take until its answer begins: one that is frozen must not keep a command from the next, or for ever. What
+/// waits for a leader is refused after five seconds.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The same, where the cluster is changed: a new node gets all that there is before it votes.
+const CHANGE: Duration = Duration::from_secs(120);
+
 /// The API of a node, or of several that are asked in turn until one answers.
 pub(super) struct Client<'a> {
     remote: &'a Remote,
@@ -52,15 +58,25 @@ pub(super) fn api(text: &str) -> Result<String, String> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(remote: &'a Remote) -> Self {
-        Self::waiting(remote, None)
+        Self::with(remote, ANSWER, None)
     }
 
-    /// One that asks the next node where one takes longer to answer than `patience`.
-    pub(super) fn waiting(remote: &'a Remote, patience: Option<Duration>) -> Self {
+    /// One for changes of the cluster.
+    pub(super) fn patient(remote: &'a Remote) -> Self {
+        Self::with(remote, CHANGE, None)
+    }
+
+    /// One that asks the next node where one takes longer than `patience` until all of its answer is there.
+    pub(super) fn waiting(remote: &'a Remote, patience: Duration) -> Self {
+        Self::with(remote, patience, Some(patience))
+    }
+
+    fn with(remote: &'a Remote, answer: Duration, whole: Option<Duration>) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(3)))
-            .timeout_global(patience)
+            .timeout_recv_response(Some(answer))
+            .timeout_global(whole)
             .build();
         Self {
             remote,
@@ -218,10 +234,18 @@ impl<'a> Client<'a> {
     }
 
     fn unreachable(&self, fault: &ureq::Error) -> anyhow::Error {
-        anyhow!("{fault}").context(format!(
-            "no node answers at {}; start one with `pointsman serve`, or name another with --api",
-            self.remote.api.join(" or ")
-        ))
+        let at = self.remote.api.join(" or ");
+        let late = matches!(fault, ureq::Error::Timeout(ureq::Timeout::RecvResponse));
+        let what = match late {
+            true => format!(
+                "no node answers in time at {at}; what was asked for may have been done. See whether the node is frozen or \
+                 overloaded, or name another with --api"
+            ),
+            false => format!(
+                "no node answers at {at}; start one with `pointsman serve`, or name another with --api"
+            ),
+        };
+        anyhow!("{fault}").context(what)
     }
 }
 

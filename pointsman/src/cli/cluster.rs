@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -76,12 +76,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Begin an empty data directory with a snapshot, while its node does not run. In a cluster, it is the first node of a new one
+    /// Begin an empty data directory with a snapshot, while its node does not run. In a cluster, it is the first node of a new
+    /// one. Which node's, has to be said: by its configuration, or, of one that runs without, by its data directory
     Restore {
         /// The snapshot
         file: PathBuf,
         #[command(flatten)]
-        files: Files,
+        whose: Whose,
         /// Print JSON, for scripts
         #[arg(long)]
         json: bool,
@@ -101,10 +102,7 @@ pub(crate) enum Command {
     /// its configuration, or by its data directory
     Wipe {
         #[command(flatten)]
-        files: Files,
-        /// The node's data directory
-        #[arg(long, value_name = "DIR", conflicts_with = "files")]
-        data_dir: Option<PathBuf>,
+        whose: Whose,
         /// What only this node has is not needed
         #[arg(long)]
         yes: bool,
@@ -112,6 +110,16 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Which node's data a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    #[command(flatten)]
+    pub(super) files: Files,
+    /// The node's data directory
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
+    pub(super) data_dir: Option<PathBuf>,
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
@@ -123,13 +131,13 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             observer,
             remote,
         } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let url = client.url_of_all(&["v1", "cluster", "nodes", name], &[]);
             let body = json!({ "address": address, "observer": observer });
             done(remote, &client.put(&url, &body)?)
         }
         Command::Promote { name, remote } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let url = client.url_of_all(&["v1", "cluster", "nodes", name, "promote"], &[]);
             done(remote, &client.post(&url)?)
         }
@@ -138,27 +146,22 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             force,
             remote,
         } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let force: &[_] = if *force { &[("force", "true")] } else { &[] };
             let url = client.url_of_all(&["v1", "cluster", "nodes", name], force);
             done(remote, &client.remove(&url)?)
         }
         Command::Transfer { to, remote } => {
-            let client = Client::new(remote);
+            let client = Client::patient(remote);
             let to: Vec<_> = to.iter().map(|to| ("to", to.as_str())).collect();
             let url = client.url_of_all(&["v1", "cluster", "transfer"], &to);
             done(remote, &client.post(&url)?)
         }
         Command::Home { name, remote } => home(name, remote),
         Command::Snapshot { file, remote } => cluster_data::snapshot(file, remote),
-        Command::Restore { file, files, json } => cluster_data::restore(file, files, *json),
+        Command::Restore { file, whose, json } => cluster_data::restore(file, whose, *json),
         Command::Recover { files, yes, json } => cluster_data::recover(files, *yes, *json),
-        Command::Wipe {
-            files,
-            data_dir,
-            yes,
-            json,
-        } => cluster_data::wipe(files, data_dir.as_deref(), *yes, *json),
+        Command::Wipe { whose, yes, json } => cluster_data::wipe(whose, *yes, *json),
     }
 }
 
@@ -273,11 +276,10 @@ fn clients(node: &Value) -> String {
 }
 
 fn health(node: &Value) -> &'static str {
-    match (&node["answers"], &node["fault"], &node["age_ms"]) {
-        (Value::Bool(false), ..) => "silent",
-        (_, Value::String(_), _) => "faulty",
-        (_, _, Value::Null) => "out of date",
-        (_, _, age) if age.as_u64().is_some_and(|age| age > SILENT_MS) => "out of date",
+    match (&node["answers"], &node["fault"]) {
+        (Value::Bool(false), _) => "silent",
+        (_, Value::String(_)) => "faulty",
+        _ if is_out_of_date(node) => "out of date",
         _ => "well",
     }
 }
@@ -311,59 +313,89 @@ fn advice(answer: &Value) -> Vec<String> {
     if is_alone(answer) {
         return advice;
     }
+    let voters = nodes(answer).filter(|node| node["votes"] == true).count();
     if let Some(trouble) = answer["trouble"].as_str() {
         advice.push(trouble.to_owned());
     } else if answer["leader"].is_null() {
-        advice.push(match nodes(answer).filter(|node| node["votes"] == true).count() {
+        advice.push(match voters {
             0 => "this node knows of no cluster yet: it must reach those in [cluster] peers or join, and they must reach it; if they \
                   run, what keeps them apart is in the status and the messages of both sides"
                 .into(),
-            voters => format!(
-                "no node leads, so nothing can be written: {} of the {voters} voters must run and reach each other",
+            _ => format!(
+                "no node leads, so nothing can be written: {} of the {voters} voters must run and reach each other. Only if so many \
+                 are lost for good: `pointsman cluster recover -c FILE` on the one that has most",
                 voters / 2 + 1
             ),
         });
     }
     for node in nodes(answer) {
-        let name = node["name"].as_str().unwrap_or("-");
-        let at = node["address"].as_str().unwrap_or("-");
-        let silent = node["heard_ms"].as_u64().is_some_and(|ms| ms > SILENT_MS);
-        if node["answers"] == false || silent {
-            advice.push(format!(
-                "{name} does not answer: start it, or see whether {at} is reached. If it is lost: `pointsman cluster remove {name}`"
-            ));
-            continue;
-        }
-        if node["name"] != answer["node"]
-            && let Some(fault) = node["fault"].as_str()
-        {
-            advice.push(format!("{name}: {fault}"));
-        }
-        if node["behind"]
-            .as_u64()
-            .is_some_and(|behind| behind > FAR_BEHIND)
-        {
-            advice.push(format!(
-                "{name} is far behind: if that does not shrink, look at its disk"
-            ));
-        }
-        if node["disk_free"]
-            .as_u64()
-            .is_some_and(|free| free < LITTLE_ROOM)
-        {
-            let free = size(&node["disk_free"]);
-            advice.push(format!("the disk of {name} is nearly full ({free} free): make room, or it will take no writes"));
-        }
+        advice.extend(about(node, answer));
     }
     advice.extend(older_programs(answer));
-    let voters = nodes(answer).filter(|node| node["votes"] == true).count();
     if voters == 2 {
-        advice.push("two voters survive the loss of none: add a third".into());
+        let observer = nodes(answer).find(|node| node["votes"] == false);
+        let observer = observer.and_then(|node| node["name"].as_str());
+        let third = observer.map_or("add a third".into(), |name| {
+            format!("make {name} the third by `pointsman cluster promote {name}`, or add another")
+        });
+        advice.push(format!("two voters survive the loss of none: {third}"));
     }
     if let Some(refused) = answer["refused"].as_str() {
-        advice.push(format!("{refused}: compare [cluster] on the two nodes"));
+        advice.push(refused.to_owned());
     }
     advice
+}
+
+/// What is wrong with one of the nodes.
+fn about(node: &Value, answer: &Value) -> Vec<String> {
+    let name = node["name"].as_str().unwrap_or("-");
+    let at = node["address"].as_str().unwrap_or("-");
+    let led = !answer["leader"].is_null();
+    let leads = node["name"] == answer["leader"];
+    if node["answers"] == false {
+        // Without a leader, nobody can be removed.
+        let lost = led.then(|| format!(". If it is lost: `pointsman cluster remove {name}`"));
+        return vec![format!(
+            "{name} does not answer: start it, or see whether {at} is reached{}",
+            lost.unwrap_or_default()
+        )];
+    }
+    let mut advice = Vec::new();
+    let own = node["name"] == answer["node"];
+    let fault = node["fault"].as_str();
+    // What ails the node that says so, it has said at first.
+    let ails = if own {
+        answer["fault"].as_str().or(answer["trouble"].as_str())
+    } else {
+        fault
+    };
+    let silent = |ms: &Value| ms.as_u64().is_some_and(|ms| ms > SILENT_MS);
+    // Another that has just started has asked nobody yet.
+    let lags = silent(&node["age_ms"]) || (own && node["age_ms"].is_null());
+    if !own && let Some(fault) = fault {
+        advice.push(format!("{name}: {fault}"));
+    } else if led && !leads && ails.is_none() && (lags || silent(&node["heard_ms"])) {
+        advice.push(format!(
+            "{name} runs, and does not follow the leader: see whether the other nodes reach it at {at}, and whether it listens there \
+             ([cluster] bind)"
+        ));
+    }
+    if { node["behind"].as_u64() }.is_some_and(|behind| behind > FAR_BEHIND) {
+        advice.push(format!(
+            "{name} is far behind: if that does not shrink, look at its disk"
+        ));
+    }
+    if { node["disk_free"].as_u64() }.is_some_and(|free| free < LITTLE_ROOM) {
+        let free = size(&node["disk_free"]);
+        advice.push(format!(
+            "the disk of {name} is nearly full ({free} free): make room, or it will take no writes"
+        ));
+    }
+    advice
+}
+
+fn is_out_of_date(node: &Value) -> bool {
+    node["age_ms"].as_u64().is_none_or(|age| age > SILENT_MS)
 }
 
 /// Which nodes have a program that is older than that of others.
@@ -388,4 +420,92 @@ fn nodes(answer: &Value) -> impl Iterator<Item = &Value> {
 /// A node of a cluster says its name, also before it belongs to it.
 fn is_alone(answer: &Value) -> bool {
     answer["node"] == ""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a cluster of three looks from `a`, which leads and is well, as the others are.
+    fn well() -> Value {
+        let node = |name: &str, heard: Value| {
+            json!({
+                "name": name, "address": format!("{name}:7071"), "votes": true, "answers": true, "behind": 0, "heard_ms": heard,
+                "age_ms": 20, "disk_free": 1_u64 << 40, "format": 6, "fault": null,
+            })
+        };
+        let nodes = json!([
+            node("a", Value::Null),
+            node("b", json!(50)),
+            node("c", json!(50))
+        ]);
+        json!({ "node": "a", "leader": "a", "nodes": nodes, "fault": null, "trouble": null, "refused": null })
+    }
+
+    /// The same, when something has been done to it.
+    fn advice_when(change: impl Fn(&mut Value)) -> Vec<String> {
+        let mut answer = well();
+        change(&mut answer);
+        advice(&answer)
+    }
+
+    #[test]
+    fn nothing_is_advised_where_all_is_well() {
+        assert_eq!(advice(&well()), [""; 0]);
+    }
+
+    #[test]
+    fn a_node_that_says_what_ails_it_is_not_to_be_started_or_removed() {
+        let advice = advice_when(|answer| {
+            answer["nodes"][1]["fault"] = "No space left on device".into();
+            answer["nodes"][1]["heard_ms"] = 9_000.into();
+            answer["nodes"][1]["age_ms"] = 9_000.into();
+        });
+        assert_eq!(advice, ["b: No space left on device"]);
+    }
+
+    #[test]
+    fn a_node_that_runs_and_follows_nobody_is_not_well() {
+        let asked_itself = advice_when(|answer| {
+            answer["node"] = "c".into();
+            answer["nodes"][2]["age_ms"] = Value::Null;
+        });
+        let asked_another = advice_when(|answer| answer["nodes"][2]["age_ms"] = 9_000.into());
+        let not_heard = advice_when(|answer| answer["nodes"][2]["heard_ms"] = 9_000.into());
+        for advice in [asked_itself, asked_another, not_heard] {
+            assert!(
+                advice.len() == 1 && advice[0].contains("reach it at c:7071"),
+                "{advice:?}"
+            );
+        }
+        // It may have started a moment ago.
+        let begins = advice_when(|answer| answer["nodes"][2]["age_ms"] = Value::Null);
+        assert_eq!(begins, [""; 0]);
+    }
+
+    #[test]
+    fn without_a_leader_nobody_can_be_removed_and_all_copies_are_old() {
+        let advice = advice_when(|answer| {
+            answer["leader"] = Value::Null;
+            answer["nodes"][0]["age_ms"] = 9_000.into();
+            for lost in [1, 2] {
+                answer["nodes"][lost]["answers"] = false.into();
+                answer["nodes"][lost]["age_ms"] = Value::Null;
+            }
+        });
+        assert_eq!(advice.len(), 3, "{advice:?}");
+        assert!(advice[0].contains("2 of the 3 voters") && advice[0].contains("cluster recover"));
+        assert!(advice[1].starts_with("b does not answer") && advice[2].starts_with("c does not"));
+        assert!(!advice.concat().contains("cluster remove"), "{advice:?}");
+    }
+
+    #[test]
+    fn a_third_voter_is_made_of_an_observer_if_there_is_one() {
+        let observed = advice_when(|answer| answer["nodes"][2]["votes"] = false.into());
+        assert!(observed.concat().contains("`pointsman cluster promote c`"));
+        let two = advice_when(|answer| {
+            answer["nodes"].as_array_mut().expect("nodes").pop();
+        });
+        assert!(two.concat().contains("add a third"), "{two:?}");
+    }
 }

@@ -8,10 +8,12 @@ use std::process::ExitCode;
 
 use ::cluster::rescue::{self, Rescued};
 use anyhow::{Context, bail};
+use config::Config;
 use serde_json::json;
 
 use super::check::load;
 use super::client::Client;
+use super::cluster::Whose;
 use super::{Files, Remote};
 use crate::node::registry_options;
 
@@ -49,19 +51,23 @@ pub(super) fn snapshot(file: &Path, remote: &Remote) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn restore(file: &Path, files: &Files, as_json: bool) -> anyhow::Result<ExitCode> {
-    let config = load(files)?.config;
+pub(super) fn restore(file: &Path, whose: &Whose, as_json: bool) -> anyhow::Result<ExitCode> {
+    let config = whose.config()?;
     let options = registry_options(&config)?;
     let from = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     let restored = rescue::restore(&options, from).context("nothing was restored")?;
     if as_json {
         return tell_json(&restored);
     }
-    tell(&restored, "is at")?;
+    tell(&restored, &config, "is at")?;
     next_steps(config.cluster.is_some())
 }
 
 pub(super) fn recover(files: &Files, yes: bool, as_json: bool) -> anyhow::Result<ExitCode> {
+    if files.files.is_empty() {
+        // What the node is called, and where others reach it, is nowhere else.
+        bail!("say which node's data is meant: by -c FILE, as the node is started with");
+    }
     if !yes {
         bail!(
             "this makes the node a cluster of its own. If its others run on, there are two, which both take writes: stop them \
@@ -73,29 +79,17 @@ pub(super) fn recover(files: &Files, yes: bool, as_json: bool) -> anyhow::Result
     if as_json {
         return tell_json(&recovered);
     }
-    tell(&recovered, "goes on from")?;
+    tell(&recovered, &config, "goes on from")?;
     for name in &recovered.left_out {
         writeln!(stdout(), "{name} does not belong to it any more")?;
     }
     next_steps(true)
 }
 
-pub(super) fn wipe(
-    files: &Files,
-    data_dir: Option<&Path>,
-    yes: bool,
-    as_json: bool,
-) -> anyhow::Result<ExitCode> {
-    let config = load(files)?.config;
-    let directory = data_dir.unwrap_or(&config.node.data_dir);
+pub(super) fn wipe(whose: &Whose, yes: bool, as_json: bool) -> anyhow::Result<ExitCode> {
+    let config = whose.config()?;
+    let directory = &config.node.data_dir;
     let place = directory.display();
-    if data_dir.is_none() && files.files.is_empty() {
-        // Another node's may be there.
-        bail!(
-            "say which node's data is meant: by -c FILE, as the node is started with, or by --data-dir DIR. Without either, it would \
-             be what is in {place}"
-        );
-    }
     if !yes {
         bail!(
             "this moves aside all that the node has in {place}, votes and all. Other nodes must have it, or a snapshot. Say so \
@@ -113,7 +107,7 @@ pub(super) fn wipe(
         "the node's data of {place} is in {} now; remove it when it is not needed",
         aside.display()
     )?;
-    if config.cluster.is_some() || data_dir.is_some() {
+    if config.cluster.is_some() || whose.data_dir.is_some() {
         writeln!(
             out,
             "if the node belongs to a cluster still: `pointsman cluster remove NAME` at another node; then start it, and \
@@ -121,6 +115,23 @@ pub(super) fn wipe(
         )?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Whose {
+    /// The configuration of the node that is meant. In the default directory, another one's data may be.
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = load(&self.files)?.config;
+        match &self.data_dir {
+            Some(directory) => config.node.data_dir = directory.clone(),
+            None if self.files.files.is_empty() => bail!(
+                "say which node's data is meant: by -c FILE, as the node is started with, or by --data-dir DIR. Without either, it \
+                 would be what is in {}",
+                config.node.data_dir.display()
+            ),
+            None => {}
+        }
+        Ok(config)
+    }
 }
 
 fn tell_json(rescued: &Rescued) -> anyhow::Result<ExitCode> {
@@ -131,7 +142,7 @@ fn tell_json(rescued: &Rescued) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(rescued: &Rescued, what: &str) -> anyhow::Result<()> {
+fn tell(rescued: &Rescued, config: &Config, what: &str) -> anyhow::Result<()> {
     let Rescued {
         revision,
         instances,
@@ -139,7 +150,8 @@ fn tell(rescued: &Rescued, what: &str) -> anyhow::Result<()> {
     } = rescued;
     writeln!(
         stdout(),
-        "the data directory {what} revision {revision}, with {instances} instances"
+        "the data directory {} {what} revision {revision}, with {instances} instances",
+        config.node.data_dir.display()
     )?;
     Ok(())
 }

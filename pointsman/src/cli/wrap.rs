@@ -112,7 +112,7 @@ impl<'a> Keeper<'a> {
     /// Registers it, if a node answers. Fails if that refuses it.
     fn begin(register: &'a Register) -> anyhow::Result<Self> {
         let mut keeper = Self {
-            client: Client::waiting(&register.remote, Some(ANSWER)),
+            client: Client::waiting(&register.remote, ANSWER),
             body: register.body()?,
             register,
             beats: None,

@@ -46,7 +46,7 @@ impl Directory for Local {
     fn freshness(&self) -> Freshness {
         Freshness {
             age: self.0.registry.age(),
-            leader: self.0.registry.leader(),
+            leader: self.0.registry.confirmed_leader(),
         }
     }
 

@@ -44,6 +44,13 @@ fn guests(shared: &Shared, out: &mut Exposition) {
     let name = "pointsman_watches";
     out.metric(name, Kind::Gauge, "Watches of services by the native API.");
     out.sample(name, &[], guests.watchers.count() as u64);
+    let name = "pointsman_watches_behind";
+    let help = "Watches whose clients have not taken so many batches of changes, or more; beyond 64 they get a new snapshot.";
+    out.metric(name, Kind::Gauge, help);
+    for batches in [1, 8, 32] {
+        let behind = guests.watchers.behind(batches) as u64;
+        out.sample(name, &[("batches", &*batches.to_string())], behind);
+    }
     let neighbours = shared.registry.neighbours();
     if neighbours.is_empty() {
         return;
@@ -585,8 +592,11 @@ fn registry(shared: &Shared, out: &mut Exposition) {
         out.sample(&name, &[], value(&stats));
     }
     let name = "pointsman_registry_leads";
-    out.metric(name, Kind::Gauge, "Whether this node leads its cluster.");
-    out.sample(name, &[], u8::from(shared.registry.leads()));
+    let help = "Whether this node leads its cluster, by the word of a majority.";
+    out.metric(name, Kind::Gauge, help);
+    let registry = &shared.registry;
+    let confirmed = registry.number().is_none() || registry.confirmed_leader().is_some();
+    out.sample(name, &[], u8::from(registry.leads() && confirmed));
     let name = "pointsman_registry_age_seconds";
     let help = "How long ago what is registered here was sure to be all there was; nothing, if nobody has confirmed that.";
     out.metric(name, Kind::Gauge, help);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Connection, Home, Node, free_address, get, pointsman, until};
+use crate::harness::{Answer, Connection, Home, Node, Origin, free_address, get, pointsman, until};
 use crate::tls::Authority;
 
 pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
@@ -274,6 +274,9 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
     let mut cluster = Cluster::plain();
     let leader = cluster.leader();
     cluster.nodes[leader].register("s", "a", &lasting());
+    until("the word of the others", || {
+        (cluster.nodes[leader].metric("pointsman_registry_leads") == 1.0).then_some(())
+    });
     for name in NAMES.into_iter().filter(|name| *name != leader) {
         cluster.nodes.remove(name).expect("it runs").kill();
     }
@@ -283,11 +286,53 @@ fn without_a_majority_reading_and_watching_go_on_and_writing_is_refused() {
     assert_eq!(ids(node), ["a"]);
     let mut watch = Connection::open(node.api);
     watch.send("GET /v1/services/s/watch HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    until("advice", || {
+    let told = until("advice", || {
         let said = pointsman(["cluster", "status", "--api", &node.url()]);
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        (!said.status.success() && text.contains("no node leads")).then_some(())
+        (!said.status.success() && text.contains("no node leads")).then_some(text)
     });
+    let answer = get(node.api, "/v1/services/s");
+    assert_eq!(answer.header("X-Pointsman-Leader"), None);
+    assert_eq!(node.metric("pointsman_registry_leads"), 0.0);
+    // It answers, and so is not among those that are to be started; and nobody could be removed.
+    assert!(
+        !told.contains(&format!("{leader} does not answer")),
+        "{told}"
+    );
+    assert!(!told.contains("cluster remove"), "{told}");
+}
+
+#[test]
+fn without_a_majority_traffic_goes_on_and_avoids_what_fails() {
+    let web = "[listener.web]\nbind = \"127.0.0.1:0\"\nservice = \"s\"\n";
+    let mut cluster = Cluster::new(web, |_| {});
+    let leader = cluster.leader();
+    let (mut first, second) = (Origin::named("first"), Origin::named("second"));
+    for (id, port) in [("first", first.port()), ("second", second.port())] {
+        let check = json!({ "tcp": true, "interval": "100ms", "timeout": "1s" });
+        let body =
+            json!({ "address": "127.0.0.1", "port": port, "persistent": true, "check": check });
+        cluster.nodes[leader].register("s", id, &body);
+        cluster.nodes[leader].until_health("s", id, "passing");
+    }
+    let stays = NAMES.into_iter().find(|n| *n != leader).expect("one");
+    for id in ["first", "second"] {
+        cluster.nodes[stays].until_health("s", id, "passing");
+    }
+    for name in NAMES.into_iter().filter(|name| *name != stays) {
+        cluster.nodes.remove(name).expect("it runs").kill();
+    }
+    let node = &cluster.nodes[stays];
+    node.said()
+        .until_line("nobody leads: without a majority nothing can be registered; traffic goes on");
+    for _ in 0..20 {
+        assert_eq!(get(node.web(), "/").status, 200);
+    }
+    first.stop();
+    for _ in 0..20 {
+        let answer = get(node.web(), "/");
+        assert_eq!((answer.status, answer.text()), (200, "second"));
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -69,6 +71,7 @@ fn a_damaged_log_is_refused_and_its_node_comes_back_from_the_others() {
     cluster.start(hurt);
     let said = cluster.nodes[hurt].said();
     said.until_line(&format!("pointsman cluster remove {hurt}"));
+    said.until_line("was refused: it means this node with another data directory");
     let (well, said) = cluster_command(&cluster.nodes[leader], ["remove", hurt]);
     assert!(well, "{said}");
     until("it is taken in", || {
@@ -79,6 +82,11 @@ fn a_damaged_log_is_refused_and_its_node_comes_back_from_the_others() {
         well && said.contains("one of 3, which survive the loss of 1"),
         "{said}"
     );
+    // That the others were refused meanwhile is over, and so is every fault.
+    until("all is well", || {
+        let (well, _) = cluster_command(&cluster.nodes[hurt], ["status", "--json"]);
+        well.then_some(())
+    });
 }
 
 #[test]
@@ -104,6 +112,41 @@ fn nobody_s_data_is_moved_aside_unless_it_is_said_whose() {
     assert!(said.status.success() && text.contains(&place), "{said:?}");
     assert!(home.data().join("aside-1").exists());
     assert_eq!(home.start().health("s", "a"), None);
+}
+
+#[test]
+fn nothing_is_restored_or_made_a_cluster_unless_it_is_said_whose() {
+    let home = Home::new("");
+    let node = home.start();
+    assert_eq!(try_register(&node, "a").status, 201);
+    let backup = home.path().join("backup").display().to_string();
+    let (well, said) = cluster_command(&node, ["snapshot", &backup]);
+    assert!(well, "{said}");
+    let refused = |said: Output| {
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!(said.status.code(), Some(1), "{text}");
+        assert!(text.contains("say which node's data is meant"), "{text}");
+        text
+    };
+    let text = refused(pointsman(["cluster", "restore", &backup]));
+    assert!(
+        text.contains("-c FILE") && text.contains("--data-dir"),
+        "{text}"
+    );
+    let text = refused(pointsman(["cluster", "recover", "--yes"]));
+    assert!(
+        text.contains("-c FILE") && !text.contains("--data-dir"),
+        "{text}"
+    );
+    // A node that runs without a configuration has but a directory.
+    let place = home.path().join("other").display().to_string();
+    let restore = ["cluster", "restore", &backup, "--data-dir", &place];
+    let said = pointsman(restore);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success() && text.contains(&place), "{said:?}");
+    let said = pointsman(restore);
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(text.contains("is not empty"), "{text}");
 }
 
 #[test]
@@ -215,6 +258,48 @@ fn a_snapshot_is_saved_checked_and_restored_into_a_new_cluster_or_a_node_that_is
 }
 
 #[test]
+fn a_copy_of_a_cluster_that_has_had_many_leaders_begins_another_that_works() {
+    let mut cluster = Cluster::plain();
+    let mut leaders = vec![cluster.leader()];
+    for _ in 0..2 {
+        let asked = &cluster.nodes[leaders[leaders.len() - 1]];
+        let (well, said) = cluster_command(asked, ["transfer", "--json"]);
+        assert!(well, "{said}");
+        leaders.push(cluster.leader());
+    }
+    let last = &cluster.nodes[leaders[2]];
+    assert_eq!(try_register(last, "a").status, 201);
+    let home = Home::new("");
+    let file = home.path().join("backup").display().to_string();
+    let (well, said) = cluster_command(last, ["snapshot", &file]);
+    assert!(well, "{said}");
+    drop(cluster);
+
+    cluster = Cluster::of_one(home);
+    let (well, said) = cluster.homes["n1"].run(&["cluster", "restore", &file]);
+    assert!(well, "{said}");
+    cluster.start("n1");
+    cluster.leader();
+    assert_eq!(try_register(&cluster.nodes["n1"], "b").status, 201);
+    // What is written now is later than what was restored, for those that join, too.
+    cluster.join("n2");
+    cluster.join("n3");
+    for name in ["n2", "n3"] {
+        until("the others have it", || {
+            (ids(&cluster.nodes[name]) == ["a", "b"]).then_some(())
+        });
+        let (well, said) = cluster_command(&cluster.nodes["n1"], ["promote", name]);
+        assert!(well, "{said}");
+    }
+    assert_eq!(try_register(&cluster.nodes["n2"], "c").status, 201);
+    cluster.nodes.remove("n1").expect("it runs").kill();
+    until("they go on", || {
+        (try_register(&cluster.nodes["n2"], "d").status == 201).then_some(())
+    });
+    assert_eq!(ids(&cluster.nodes["n2"]), ["a", "b", "c", "d"]);
+}
+
+#[test]
 fn a_node_that_was_alone_becomes_the_first_of_a_cluster() {
     let home = Home::new("");
     let node = home.start();
@@ -229,6 +314,12 @@ fn a_node_that_was_alone_becomes_the_first_of_a_cluster() {
     until("it leads", || {
         (leader_of(&cluster.nodes["n1"])? == "n1").then_some(())
     });
+    // A majority of one need not be asked. The length of the silence is what is tested.
+    let silent = Instant::now();
+    while silent.elapsed() < Duration::from_secs(3) {
+        assert_eq!(leader_of(&cluster.nodes["n1"]).as_deref(), Some("n1"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
     cluster.join("n2");
     until("the other has it", || {
         (ids(&cluster.nodes["n2"]) == ["a"]).then_some(())

@@ -199,6 +199,18 @@ fn mistakes_and_absent_nodes_are_told_with_a_way_out() {
 }
 
 #[test]
+fn a_node_that_is_frozen_keeps_no_command_from_the_next_nor_for_ever() {
+    let (frozen, well) = (Home::new("").start(), Home::new("").start());
+    frozen.signal(Signal::STOP);
+    let both = format!("{},{}", frozen.url(), well.url());
+    let output = pointsman(["service", "list", "--json", "--api", &both]);
+    assert!(json_of(&output)["services"].is_array());
+    let output = pointsman(["cluster", "status", "--api", &frozen.url()]);
+    let text = error_of(&output);
+    assert!(text.contains("no node answers in time at"), "{text}");
+}
+
+#[test]
 fn watch_prints_every_change_as_a_line() {
     let node = Home::new("").start();
     let (mut watcher, lines) = spawn(&node, ["watch", "s", "--json"]);
@@ -344,6 +356,7 @@ fn config_check_tells_all_faults_at_once_and_show_prints_what_check_accepts() {
         assert!(text.contains(&format!("{bad}{place}")), "{place} in {text}");
     }
     assert!(text.contains("name"), "the near name: {text}");
+    assert!(text.contains("not valid: 5 error(s)"), "{text}");
     let output = pointsman(["config", "check", "--json", "-c", &bad]);
     assert_eq!(output.status.code(), Some(1));
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");

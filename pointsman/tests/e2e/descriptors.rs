@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::json;
 
-use crate::harness::{Connection, Home, Origin, Reply, free_address, get, until};
+use crate::harness::{Connection, Home, Origin, Reply, free_address, get, pointsman, until};
 use crate::{SHOP, lasting};
 
 #[test]
@@ -113,6 +113,10 @@ fn as_many_clients_of_the_api_as_may_be_are_told_of() {
         .said()
         .until_line("pointsman: api: 20 clients are connected to the API");
     assert!(said.contains("raise api.max_connections"), "{said}");
+    // Who has to see to it gets in.
+    let status = pointsman(["cluster", "status", "--api", &node.url()]);
+    assert!(status.status.success(), "{status:?}");
+    assert_eq!(node.metric("pointsman_api_full"), 1.0);
     crowd.clear();
     node.said()
         .until_line("pointsman: api: there is room at the API again");

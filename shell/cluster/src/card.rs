@@ -47,7 +47,7 @@ impl Card {
             offset: 0,
             found: "no name of a node with its checksum".into(),
             advice: "It says whose the directory is; without it the node cannot know what it has promised. Empty the \
-                     directory with `pointsman cluster wipe`, and take the node in again",
+                     directory with `pointsman cluster wipe -c FILE`, and take the node in again",
         })?;
         Ok(Some(card))
     }

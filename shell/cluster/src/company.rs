@@ -19,6 +19,9 @@ use crate::{Durability, Node, Options, Status};
 /// How long a read that is to be linearizable waits for a leader: as long as a write does.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A leader that no majority has confirmed for longer than this has been followed by another, or cannot do anything.
+pub(crate) const CONFIRMED: Duration = Duration::from_millis(1_500);
+
 /// Instances that may wait to be looked at.
 const SUSPECTS: usize = 1_024;
 
@@ -258,6 +261,13 @@ impl Node {
     /// The name of the node that leads, as far as this one knows; none for a node that is alone.
     pub fn leader(&self) -> Option<std::sync::Arc<str>> {
         lock(&self.shared().known).leader_name.clone()
+    }
+
+    /// The same, but for a leader whom no majority has confirmed lately: it leads nobody, and cannot know who does.
+    pub fn confirmed_leader(&self) -> Option<std::sync::Arc<str>> {
+        // One that has just begun has not asked yet.
+        let confirmed = || self.age().is_none_or(|age| age <= CONFIRMED);
+        self.leader().filter(|_| !self.leads() || confirmed())
     }
 
     /// Waits until everything that was acknowledged anywhere before this was called is applied here: what is read

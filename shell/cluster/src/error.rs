@@ -88,7 +88,11 @@ pub enum OpenError {
         advice: &'static str,
     },
     /// The directory belongs to a node of a cluster.
-    #[error("the data directory belongs to a node of a cluster of several ({}), and this node is to be alone", nodes.join(", "))]
+    #[error(
+        "the data directory belongs to a node of a cluster of several ({}), and this node is to be alone: give it [cluster] in its \
+         configuration, or a directory of its own",
+        nodes.join(", ")
+    )]
     NotAlone {
         /// The names of the cluster's nodes.
         nodes: Vec<String>,

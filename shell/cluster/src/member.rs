@@ -88,7 +88,7 @@ fn one_of(
         Some(card) => card.disk,
         None if !blank => {
             return Err(OpenError::Cluster(
-                "the data directory belongs to a node that was alone: `pointsman cluster recover` makes it the first node of a \
+                "the data directory belongs to a node that was alone: `pointsman cluster recover -c FILE` makes it the first node of a \
                  cluster, or give this node a directory of its own"
                     .into(),
             ));
@@ -100,7 +100,7 @@ fn one_of(
     if mine.is_some_and(|member| member.disk != disk) {
         return Err(OpenError::Cluster(
             "the data directory was put together from two: its card, the file `node`, is not that which the cluster knows. \
-             Empty it with `pointsman cluster wipe`, and take the node in again"
+             Empty it with `pointsman cluster wipe -c FILE`, and take the node in again"
                 .into(),
         ));
     }

@@ -53,19 +53,14 @@ pub fn recover(options: &Options) -> Result<Rescued, OpenError> {
         .replica
         .vote
         .map_or(0, |vote| vote.term)
-        .max(applied.term)
-        + 1;
+        .max(applied.term);
     let storage = &*store.storage;
     let card = new_card(cluster);
     let origin = Origin {
         entry: applied,
         membership: of_one(cluster, &card),
         since: applied,
-        vote: Some(Vote {
-            term,
-            node: node_number(&cluster.node),
-            committed: false,
-        }),
+        vote: later_than(term, node_number(&cluster.node)),
         position: store.position(),
         proposed: recovered.replica.proposed,
     };
@@ -94,23 +89,27 @@ pub fn restore(options: &Options, file: impl Read) -> Result<Rescued, OpenError>
     let names = storage.list().map_err(io_error("list", options))?;
     if names.iter().any(|name| is_data(name)) {
         return Err(OpenError::Cluster(format!(
-            "{} is not empty: `pointsman cluster wipe` moves aside what is in it",
+            "{0} is not empty: `pointsman cluster wipe --data-dir {0}` moves aside what is in it",
             path.display()
         )));
     }
     let (registry, origin) = read(file)?;
-    let (membership, card) = match &options.cluster {
+    let (node, membership, card) = match &options.cluster {
         Some(cluster) => {
             let card = new_card(cluster);
-            (of_one(cluster, &card), Some(card))
+            let node = node_number(&cluster.node);
+            (node, of_one(cluster, &card), Some(card))
         }
-        None => (Membership::of_one(LONE_NODE, Member::default()), None),
+        None => {
+            let alone = Membership::of_one(LONE_NODE, Member::default());
+            (LONE_NODE, alone, None)
+        }
     };
     let origin = Origin {
         entry: origin.entry,
         membership,
         since: origin.entry,
-        vote: None,
+        vote: later_than(origin.entry.term, node),
         position: 1,
         proposed: origin.proposed,
     };
@@ -200,6 +199,16 @@ fn of_one(cluster: &ClusterOptions, card: &Card) -> Membership {
     Membership::of_one(node_number(&cluster.node), member)
 }
 
+/// A vote of the node for itself. It leads in a term after all that there were: what it writes would otherwise be earlier than
+/// what it has, and the others would take the wrong one of two logs for the newer.
+fn later_than(term: u64, node: u64) -> Option<Vote> {
+    Some(Vote {
+        term: term + 1,
+        node,
+        committed: false,
+    })
+}
+
 /// Writes the snapshot that the node is to start from, and removes all others.
 fn put_in_place(
     storage: &dyn Storage,
@@ -239,12 +248,9 @@ fn read(file: impl Read) -> Result<(Registry, Origin), OpenError> {
             found,
             known: snapshot::VERSION,
         }),
-        Err(ReadError::Damaged { offset, found }) => Err(OpenError::Damaged {
-            file: name(),
-            offset,
-            found,
-            advice: "Take another one",
-        }),
+        Err(ReadError::Damaged { offset, found }) => Err(OpenError::Cluster(format!(
+            "the snapshot is damaged at byte {offset}: {found}; take another one"
+        ))),
     }
 }
 

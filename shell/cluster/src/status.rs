@@ -8,10 +8,8 @@ use model::Revision;
 use registry::replication::{Member, Report};
 
 use crate::Node;
+use crate::company::CONFIRMED;
 use crate::node::{Progress, Shared, lock};
-
-/// A leader that no majority has answered for longer than this has been followed by another, or cannot do anything.
-const DEPOSED_MS: u64 = 1_500;
 
 /// That a connection was refused is said for so long. Nodes that are refused try again all the time; whoever found the port by
 /// chance does not, and is of no interest to those who wait until all is well.
@@ -82,8 +80,12 @@ impl Node {
         let (progress, majority) = progress.filter(|_| shared.leads()).unwrap_or_default();
         let notes = self.notes();
         let known = lock(&shared.known);
-        // A leader whom no majority answers leads nobody.
-        let deposed = !shared.alone && shared.leads() && majority.is_none_or(|ms| ms > DEPOSED_MS);
+        // A leader whom no majority answers leads nobody. The only voter is one by itself, and nobody is asked.
+        let members = known.membership.nodes.keys();
+        let others = { members }.any(|id| *id != shared.node && known.membership.votes(*id));
+        let deposed = others
+            && shared.leads()
+            && majority.is_none_or(|ms| u128::from(ms) > CONFIRMED.as_millis());
         let name = |id: u64| known.membership.nodes.get(&id).map(|m| m.name.to_string());
         let last = progress.values().map(|(last, _)| *last);
         let last = last.chain(reports.values().map(|report| report.last)).max();
@@ -97,7 +99,9 @@ impl Node {
                 address: member.address.to_string(),
                 votes: known.membership.votes(*id),
                 behind: at.map(|at| last.saturating_sub(at)),
-                heard_ms: progress.get(id).and_then(|(_, heard)| *heard),
+                // Of itself, a leader knows when a majority last answered.
+                heard_ms: { progress.get(id).filter(|_| *id != shared.node) }
+                    .and_then(|(_, heard)| *heard),
                 report: report.cloned(),
             }
         };

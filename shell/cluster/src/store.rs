@@ -588,9 +588,9 @@ impl Replay {
     }
 }
 
-const MISSING: &str = "Put the missing file back, or move the data aside with `pointsman cluster wipe`, and let the node be taken in anew, or start it from \
+const MISSING: &str = "Put the missing file back, or move the data aside with `pointsman cluster wipe -c FILE`, and let the node be taken in anew, or start it from \
      a snapshot";
-const RESTORE: &str = "Move the data aside with `pointsman cluster wipe`: a node of a cluster gets it from the others then, and one \
+const RESTORE: &str = "Move the data aside with `pointsman cluster wipe -c FILE`: a node of a cluster gets it from the others then, and one \
                        that is alone starts anew, or from a snapshot; instances that heartbeat register themselves again";
 
 fn damaged(file: &str, offset: u64, found: &str) -> OpenError {

@@ -58,7 +58,7 @@ impl Shortage {
         self.full.look(full, events, Kind::Api, || {
             let most = shared.tables().config().api.max_connections;
             [
-                format!("{most} clients are connected to the API, and further ones wait; raise api.max_connections"),
+                format!("{most} clients are connected to the API: further ones get short answers, and no watches; raise api.max_connections"),
                 "there is room at the API again".into(),
             ]
         });

@@ -114,7 +114,7 @@ async fn greet(
             Some(alert) => io::Error::other(format!(
                 "{address} did not take the certificate of this node ({alert:?})"
             )),
-            None => refused(&e.to_string()),
+            None => refused(&format!("{e}; compare [cluster] on both nodes")),
         },
     };
     let mut stream = identity.accept(stream).await.map_err(broken)?;
@@ -125,9 +125,15 @@ async fn greet(
     let hello = Hello::decode(&greeting).ok();
     let hello = hello.ok_or_else(|| refused("it does not greet as nodes do"))?;
     let why = match &hello {
-        h if h.protocol != PROTOCOL => "it speaks another version of the protocol",
-        h if !same(h.token.as_bytes(), identity.token.as_bytes()) => "its token is another",
-        h if h.cluster != identity.cluster => "it belongs to another cluster",
+        h if h.protocol != PROTOCOL => {
+            "it speaks another version of the protocol; start the same program on both nodes"
+        }
+        h if !same(h.token.as_bytes(), identity.token.as_bytes()) => {
+            "its token is another; compare token in [cluster] on both nodes"
+        }
+        h if h.cluster != identity.cluster => {
+            "it belongs to another cluster; compare name in [cluster] on both nodes"
+        }
         h if h.to != 0 && h.to != identity.node => {
             "it means another node; compare the addresses in [cluster] peers"
         }

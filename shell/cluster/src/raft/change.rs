@@ -238,7 +238,7 @@ impl Changes {
         if !standing.blank {
             return Err(refused(format!(
                 "{name} has data of its own, which would be lost: if it is not needed, empty the data directory with \
-                 `pointsman cluster wipe` there"
+                 `pointsman cluster wipe -c FILE` there"
             )));
         }
         let member = Member {

@@ -168,7 +168,7 @@ impl Newcomer {
             if !other.blank {
                 return Some(format!(
                     "{name} has voted in a cluster before, and this node has never belonged to it: it has lost its data \
-                     directory. If the cluster has never worked, empty all of them with `pointsman cluster wipe`"
+                     directory. If the cluster has never worked, empty all of them with `pointsman cluster wipe -c FILE`"
                 ));
             }
             if other.founders != founders {

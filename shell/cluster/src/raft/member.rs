@@ -127,6 +127,10 @@ impl Handler for Replica {
 
     fn met(&self, peer: Peer) {
         self.shared.company.met(peer.node, peer.disk, peer.format);
+        // Whoever was refused before is right now, or comes again.
+        if peer.means_us {
+            *lock(&self.shared.peer_refused) = None;
+        }
     }
 
     fn lost(&self, from: u64) {

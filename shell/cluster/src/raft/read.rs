@@ -205,7 +205,7 @@ impl Reads {
 pub(super) fn no_member(name: &str) -> String {
     format!(
         "{name} does not belong to the cluster any more: what it has is out of date. Stop it; to take it in again, empty its \
-         data directory with `pointsman cluster wipe`, and start it"
+         data directory with `pointsman cluster wipe -c FILE`, and start it"
     )
 }
 

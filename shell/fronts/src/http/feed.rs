@@ -1,6 +1,7 @@
 //! What watchers of a service are sent, encoded once for all of them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +36,9 @@ pub(crate) struct Feeds {
 pub(crate) struct Feed {
     key: ServiceKey,
     directory: Arc<dyn Directory>,
-    frames: Sender<Frame>,
+    frames: Sender<Numbered>,
+    /// The number of the last frame.
+    sent: Arc<AtomicU64>,
     /// The last snapshot that was encoded.
     snapshot: Mutex<Option<Cached>>,
 }
@@ -50,6 +53,9 @@ pub(crate) enum Frame {
     /// The server shuts down.
     End,
 }
+
+/// A frame, and which of its feed it is.
+pub(crate) type Numbered = (u64, Frame);
 
 /// Encoded changes, in order.
 #[derive(Clone)]
@@ -78,7 +84,7 @@ impl Feeds {
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         key: &ServiceKey,
-    ) -> Option<(Arc<Feed>, Receiver<Frame>)> {
+    ) -> Option<(Arc<Feed>, Receiver<Numbered>)> {
         let mut open = lock(&self.open);
         if *self.closing.borrow() {
             return None;
@@ -91,6 +97,7 @@ impl Feeds {
             key: key.clone(),
             directory: Arc::clone(&self.directory),
             frames,
+            sent: Arc::default(),
             snapshot: Mutex::default(),
         });
         open.insert(key.clone(), Arc::clone(&feed));
@@ -200,9 +207,15 @@ impl Feed {
         }
     }
 
+    /// The number of the last frame, as it changes.
+    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
+    }
+
     fn send(&self, frame: Frame) {
+        let number = self.sent.fetch_add(1, Relaxed) + 1;
         // An error says that nobody watches just now.
-        let _ = self.frames.send(frame);
+        let _ = self.frames.send((number, frame));
     }
 }
 
@@ -291,7 +304,7 @@ mod tests {
         let (_, mut frames) = feeds.subscribe(&key()).unwrap();
         let begun = Instant::now();
         for n in 1..=2 {
-            assert!(matches!(frames.recv().await, Ok(Frame::Alive)));
+            assert!(matches!(frames.recv().await, Ok((_, Frame::Alive))));
             assert_eq!(begun.elapsed(), n * ALIVE);
         }
     }
@@ -315,7 +328,7 @@ mod tests {
         let (feeds, closing) = feeds();
         let (_, mut frames) = feeds.subscribe(&key()).unwrap();
         closing.send_replace(true);
-        assert!(matches!(frames.recv().await, Ok(Frame::End)));
+        assert!(matches!(frames.recv().await, Ok((_, Frame::End))));
         assert!(feeds.subscribe(&key()).is_none());
     }
 
@@ -349,7 +362,7 @@ mod tests {
         memory.apply(&registration());
         let mut places = BTreeSet::new();
         for (feed, frames) in &mut watchers {
-            let Ok(Frame::Changes(chunk)) = frames.recv().await else {
+            let Ok((_, Frame::Changes(chunk))) = frames.recv().await else {
                 panic!("no change");
             };
             places.insert(chunk.after(Revision(0)).unwrap().as_ptr());

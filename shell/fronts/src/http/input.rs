@@ -9,12 +9,15 @@ use model::{CertificateName, InstanceId, NameError, Namespace, ServiceKey, Servi
 
 use super::fault::{Faults, unknown};
 use super::problem::Problem;
+use super::serve::Spare;
 
 /// Parameters of a request, and whatever is wrong with it so far.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) headers: HeaderMap,
     pub(crate) faults: Faults,
+    /// Whether its connection is there for one short answer.
+    spare: bool,
     path: Vec<(Box<str>, Box<str>)>,
     query: Vec<(String, String)>,
     known: Vec<&'static str>,
@@ -41,6 +44,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Input {
         Ok(Self {
             headers: std::mem::take(&mut parts.headers),
             faults,
+            spare: parts.extensions.get::<Spare>().is_some(),
             path,
             query,
             known: Vec::new(),
@@ -115,6 +119,18 @@ impl Input {
     ) -> Option<T> {
         let text = self.parameter(name)?;
         self.read(name, &text, read)
+    }
+
+    /// For requests that hold their connection for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// If that is there for one short answer.
+    pub(crate) fn may_last(&self) -> Result<(), Box<Problem>> {
+        match self.spare {
+            true => Err(Problem::full()),
+            false => Ok(()),
+        }
     }
 
     /// All parameters have been asked for. Whatever else is given is a fault: a filter that is misspelled would

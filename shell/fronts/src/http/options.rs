@@ -15,7 +15,7 @@ pub struct Options {
     pub default_lease: Lease,
     /// The longest body of a request, in bytes. Batches of heartbeats may have 4 MiB in any case.
     pub max_body: usize,
-    /// The most connections at a time; further ones wait in the listener's queue.
+    /// The most connections at a time; a few more get one short answer each, and further ones wait in the listener's queue.
     pub max_connections: usize,
     /// Where it is noted how they come in.
     pub arrivals: Arc<Arrivals>,

@@ -62,6 +62,14 @@ impl Problem {
         problem
     }
 
+    /// The connection is one more than there may be, and the request would hold it.
+    pub(crate) fn full() -> Box<Self> {
+        let detail = "As many clients are connected to this node as api.max_connections allows. What is answered at once still is; \
+                      watches, long polls and what is forwarded have to go to another node, or wait until others have left.";
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(busy, "full", "Too many connections", detail).retry_after(1)
+    }
+
     /// There is no such instance.
     pub(crate) fn no_such_instance() -> Box<Self> {
         Self::new(

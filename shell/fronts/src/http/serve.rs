@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use model::Counter;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -24,10 +24,20 @@ use super::{Api, Backend, Options, router};
 /// a tag filter fits many times over.
 const MAX_HEAD: usize = 32 << 10;
 
+/// So many more are served when there are as many connections as there may be, with one short answer each: watchers stay for
+/// weeks, and an operator has to see how the node is, take an instance out, or send a heartbeat all the same.
+const SPARE: usize = 32;
+/// How long such a connection may be without a complete request head: others wait for its place.
+const SPARE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Marks the requests of a connection that is there for one short answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spare;
+
 /// How connections come in, for metrics and for an operator.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// Whether there are as many as there may be, and further ones wait.
+    /// Whether there are as many as there may be, and further ones get one short answer each.
     pub full: AtomicBool,
     /// Times that the kernel accepted nothing: for want of descriptors, most likely.
     pub failed: Counter,
@@ -42,45 +52,86 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let (closing, closed) = watch::channel(false);
-    let connections = Arc::new(Semaphore::new(options.max_connections));
-    let arrivals = options.arrivals.clone();
+    let door = Door {
+        listener,
+        seats: Arc::new(Semaphore::new(options.max_connections)),
+        spare: Arc::new(Semaphore::new(SPARE)),
+        arrivals: options.arrivals.clone(),
+    };
     let (idle_timeout, drain_timeout) = (options.idle_timeout, options.drain_timeout);
     let server = Server {
         router: router(Arc::new(Api::new(backend, options, closed.clone()))),
         http: http(idle_timeout),
         closing: closed,
     };
+    let brief = Server {
+        router: server.router.clone().layer(Extension(Spare)),
+        http: { http(SPARE_TIMEOUT) }.keep_alive(false).clone(),
+        closing: server.closing.clone(),
+    };
     let mut tasks = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        // At the limit nothing is accepted: clients wait in the listener's queue, which costs us nothing, for somebody to leave.
-        let permit = async {
-            let permit = Arc::clone(&connections).acquire_owned();
-            arrivals
-                .full
-                .store(connections.available_permits() == 0, Relaxed);
-            let permit = permit.await;
-            arrivals.full.store(false, Relaxed);
-            match permit {
-                Ok(permit) => (accept(&listener, &arrivals).await, permit),
-                Err(_) => pending().await,
-            }
-        };
+        // What is ready first in this order: a seat is taken before a spare one.
         tokio::select! {
-            (stream, permit) = permit => {
-                tasks.spawn(server.clone().connection(stream, permit));
-            }
+            biased;
             () = &mut shutdown => break,
+            (stream, seat) = door.enter() => {
+                tasks.spawn(server.clone().connection(stream, seat));
+            }
+            (stream, seat) = door.enter_briefly() => {
+                tasks.spawn(brief.clone().connection(stream, seat));
+            }
         }
         while tasks.try_join_next().is_some() {}
     }
-    drop(listener);
+    drop(door);
     closing.send_replace(true);
     // What is not done by then is cut off with the tasks.
     let _ = timeout(drain_timeout, async {
         while tasks.join_next().await.is_some() {}
     })
     .await;
+}
+
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    seats: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
+    arrivals: Arc<Arrivals>,
+}
+
+impl Door {
+    /// The next connection, once there is a seat.
+    async fn enter(&self) -> (TcpStream, OwnedSemaphorePermit) {
+        let full = self.seats.available_permits() == 0;
+        self.arrivals.full.store(full, Relaxed);
+        let seat = Arc::clone(&self.seats).acquire_owned().await;
+        self.arrivals.full.store(false, Relaxed);
+        self.accept(seat).await
+    }
+
+    /// The next connection, while there is none, for one short answer. Beyond the spare ones nothing is accepted: clients wait
+    /// in the listener's queue, which costs us nothing.
+    async fn enter_briefly(&self) -> (TcpStream, OwnedSemaphorePermit) {
+        if !self.arrivals.full.load(Relaxed) {
+            return pending().await;
+        }
+        let seat = Arc::clone(&self.spare).acquire_owned().await;
+        self.accept(seat).await
+    }
+
+    async fn accept(
+        &self,
+        seat: Result<OwnedSemaphorePermit, AcquireError>,
+    ) -> (TcpStream, OwnedSemaphorePermit) {
+        match seat {
+            Ok(seat) => (accept(&self.listener, &self.arrivals).await, seat),
+            // The semaphores are never closed.
+            Err(_) => pending().await,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -91,7 +142,7 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(mut self, stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    async fn connection(mut self, stream: TcpStream, _seat: OwnedSemaphorePermit) {
         // Answers are small and complete: waiting to fill a packet gains nothing. If it fails, the peer has gone.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router);

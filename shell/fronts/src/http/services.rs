@@ -60,6 +60,9 @@ pub(crate) async fn show(State(api): Shared, mut input: Input) -> Result<Respons
         let detail = "waits for what comes after a revision; add after=";
         input.faults.parameter("wait", detail);
     }
+    if after.is_some() {
+        input.may_last()?;
+    }
     let headers = input.finish()?;
     let Some(key) = key else {
         return Err(super::problem::not_found().await);

@@ -138,6 +138,7 @@ pub(crate) async fn load_balance(
     mut input: Input,
     body: Body,
 ) -> Result<Response, Box<Problem>> {
+    input.may_last()?;
     let whole = api.body(&input, body).await?;
     let forwarded =
         parse(&whole.bytes, &mut input.faults).and_then(|node| forwarded(&node, &mut input.faults));

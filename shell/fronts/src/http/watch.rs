@@ -13,7 +13,7 @@ use model::{Revision, ServiceKey};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::feed::{Feed, Frame};
+use super::feed::{Feed, Frame, Numbered};
 use super::input::Input;
 use super::instances::incomplete;
 use super::problem::Problem;
@@ -35,6 +35,7 @@ pub(crate) async fn watch(
     let demand = input.demand();
     let name = input.optional("home", subscriber);
     let passed_on = input.parameter("from").is_some();
+    input.may_last()?;
     input.finish()?;
     let Some(key) = key else {
         return Err(incomplete());
@@ -58,7 +59,7 @@ pub(crate) async fn watch(
         }));
     };
     let (position, first) = begin(&feed, last.filter(|_| known));
-    let guest = api.watchers.enter(&key, name, last);
+    let guest = api.watchers.enter(&key, name, last, feed.sent());
     let watcher = Watcher {
         key,
         feed,
@@ -125,7 +126,7 @@ impl Api {
 struct Watcher {
     key: ServiceKey,
     feed: Arc<Feed>,
-    frames: Receiver<Frame>,
+    frames: Receiver<Numbered>,
     /// What it has been sent.
     position: Revision,
     first: Option<Bytes>,
@@ -153,6 +154,10 @@ impl Watcher {
                 }
                 frame = self.frames.recv() => frame,
             };
+            let frame = frame.map(|(number, frame)| {
+                self.guest.took(number);
+                frame
+            });
             match frame {
                 Ok(Frame::Changes(chunk)) => {
                     if let Some(bytes) = chunk.after(self.position) {

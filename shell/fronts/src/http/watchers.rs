@@ -1,6 +1,7 @@
 //! Who watches services here, to be sent to other nodes when they have more room, or are their home.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,14 @@ struct Watch {
     /// It has come back from where it was sent, or never went.
     stays: bool,
     send: Option<oneshot::Sender<Elsewhere>>,
+    lag: Lag,
+}
+
+/// How far a watch is behind: the number of what was last sent to all watches of its service, and of what it took last.
+#[derive(Clone)]
+struct Lag {
+    sent: Arc<AtomicU64>,
+    taken: Arc<AtomicU64>,
 }
 
 /// An open watch, for whoever serves it.
@@ -50,12 +59,20 @@ pub(crate) struct Guest {
     watchers: Arc<Watchers>,
     number: usize,
     sent: Option<oneshot::Receiver<Elsewhere>>,
+    lag: Lag,
 }
 
 impl Watchers {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.open().watches.len()
+    }
+
+    /// How many have not taken so many batches of changes at least, for their clients read too slowly.
+    pub fn behind(&self, batches: u64) -> usize {
+        let open = self.open();
+        let lags = open.watches.iter().map(|(_, watch)| watch.lag.batches());
+        lags.filter(|lag| *lag >= batches).count()
     }
 
     /// How many go by a name that is at home elsewhere, as `home` says.
@@ -94,13 +111,17 @@ impl Watchers {
             .count()
     }
 
-    /// A new watch, by that name if it has one, that goes on after `last`.
+    /// A new watch, by that name if it has one, that goes on after `last`. `sent` is the number of what is sent to all of its
+    /// service, as it grows.
     pub(crate) fn enter(
         self: &Arc<Self>,
         key: &ServiceKey,
         name: Option<Box<str>>,
         last: Option<Revision>,
+        sent: Arc<AtomicU64>,
     ) -> Guest {
+        let taken = Arc::new(AtomicU64::new(sent.load(Relaxed)));
+        let lag = Lag { sent, taken };
         let mut open = self.open();
         let stays = last.is_some_and(|last| open.comes_back(key, last));
         let (send, sent) = oneshot::channel();
@@ -109,11 +130,13 @@ impl Watchers {
             name,
             stays,
             send: Some(send),
+            lag: lag.clone(),
         });
         Guest {
             watchers: Arc::clone(self),
             number,
             sent: Some(sent),
+            lag,
         }
     }
 
@@ -145,7 +168,19 @@ impl Watch {
     }
 }
 
+impl Lag {
+    fn batches(&self) -> u64 {
+        let sent = self.sent.load(Relaxed);
+        sent.saturating_sub(self.taken.load(Relaxed))
+    }
+}
+
 impl Guest {
+    /// Notes the number of what was taken last.
+    pub(crate) fn took(&self, number: u64) {
+        self.lag.taken.store(number, Relaxed);
+    }
+
     /// Waits until the watch is to be ended.
     pub(crate) async fn sent(&mut self) -> Elsewhere {
         if let Some(sent) = &mut self.sent
@@ -198,6 +233,11 @@ mod tests {
         }
     }
 
+    fn enter(watchers: &Arc<Watchers>, name: Option<&str>, last: Option<u64>) -> Guest {
+        let name = name.map(Into::into);
+        watchers.enter(&key(), name, last.map(Revision), Arc::default())
+    }
+
     async fn pass(seconds: u64) {
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
@@ -207,14 +247,14 @@ mod tests {
         let watchers = Arc::new(Watchers::default());
         let mut guests = Vec::new();
         for _ in 0..3 {
-            guests.push(watchers.enter(&key(), None, None));
+            guests.push(enter(&watchers, None, None));
             pass(1).await;
         }
         // Nobody so soon.
         assert_eq!(watchers.send_away(vec![to("a")]), 0);
         pass(10).await;
-        guests.push(watchers.enter(&key(), None, None));
-        guests.push(watchers.enter(&key(), Some("by-name".into()), None));
+        guests.push(enter(&watchers, None, None));
+        guests.push(enter(&watchers, Some("by-name"), None));
         assert_eq!(watchers.send_away(vec![to("a"), to("b")]), 2);
         assert_eq!(guests[0].sent().await, to("a"));
         assert_eq!(guests[1].sent().await, to("b"));
@@ -229,20 +269,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_watch_that_goes_on_here_where_it_was_ended_stays() {
         let watchers = Arc::new(Watchers::default());
-        let guest = watchers.enter(&key(), None, None);
+        let guest = enter(&watchers, None, None);
         guest.ended(&key(), Revision(7));
         drop(guest);
-        let back = watchers.enter(&key(), None, Some(Revision(7)));
+        let back = enter(&watchers, None, Some(7));
         // One was ended there, and not two.
-        let other = watchers.enter(&key(), None, Some(Revision(7)));
-        let elsewhere = watchers.enter(&key(), None, Some(Revision(8)));
+        let other = enter(&watchers, None, Some(7));
+        let elsewhere = enter(&watchers, None, Some(8));
         pass(11).await;
         assert_eq!(watchers.send_away(vec![to("a"), to("b"), to("c")]), 2);
         drop((back, other, elsewhere));
-        let guest = watchers.enter(&key(), None, None);
+        let guest = enter(&watchers, None, None);
         guest.ended(&key(), Revision(9));
         pass(31).await;
-        let _late = watchers.enter(&key(), None, Some(Revision(9)));
+        let _late = enter(&watchers, None, Some(9));
         pass(11).await;
         assert_eq!(watchers.send_away(vec![to("a"), to("b"), to("c")]), 2);
     }
@@ -252,7 +292,7 @@ mod tests {
         let watchers = Arc::new(Watchers::default());
         let home = |name: &str| (name != "here").then(|| to("a"));
         let mut guests: Vec<Guest> = ["here", "there", "here", "there"]
-            .map(|name| watchers.enter(&key(), Some(name.into()), None))
+            .map(|name| enter(&watchers, Some(name), None))
             .into();
         assert_eq!(watchers.misplaced(&home), 2);
         assert_eq!(watchers.send_home(1, &home), 1);

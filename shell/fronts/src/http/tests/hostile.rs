@@ -1,11 +1,14 @@
 //! Clients that are slow, many, or mean.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::super::Arrivals;
 use super::wire::{answer, exchange};
 use super::{LONG, Options, Server};
 
@@ -68,26 +71,71 @@ async fn a_head_too_long_is_refused() {
     );
 }
 
-#[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_place() {
+/// A server that has as many clients as it may have, and these.
+async fn full(arrivals: &Arc<Arrivals>) -> (Server, Vec<TcpStream>) {
     let options = Options {
         max_connections: 2,
+        arrivals: Arc::clone(arrivals),
         ..Options::default()
     };
     let server = Server::with(options, 10).await;
-    let first = TcpStream::connect(server.address).await.unwrap();
-    let second = TcpStream::connect(server.address).await.unwrap();
-    sleep(Duration::from_millis(50)).await;
-    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let mut third = tokio::spawn(exchange(server.address, request.into()));
-    assert!(
-        timeout(Duration::from_millis(200), &mut third)
-            .await
-            .is_err()
-    );
-    drop(first);
-    assert_eq!(third.await.unwrap().status, 200);
-    drop(second);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    until(|| arrivals.full.load(Relaxed)).await;
+    (server, clients)
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let met = timeout(LONG, async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    met.await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_get_one_short_answer_each() {
+    let arrivals = Arc::default();
+    let (server, clients) = full(&arrivals).await;
+    // What an operator asks for, and what keeps instances alive.
+    assert_eq!(server.get("/healthz").await.status, 200);
+    assert_eq!(server.get("/v1/cluster").await.status, 200);
+    assert_eq!(server.put("shop", "a").await.status, 201);
+    // One is enough, whatever the client would like.
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2);
+    kept.write_all(request.as_bytes()).await.unwrap();
+    let answers = String::from_utf8(ends(kept).await).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    // Who would stay is refused, and has a seat once others leave.
+    for target in [
+        "/v1/services/shop/watch",
+        "/v1/services/shop?after=1&wait=1s",
+    ] {
+        let refused = server.get(target).await;
+        let told = (refused.status, refused.problem());
+        assert_eq!(told, (503, "full".into()), "{target}");
+    }
+    drop(clients);
+    until(|| !arrivals.full.load(Relaxed)).await;
+    let polled = server.get("/v1/services/shop?after=0&wait=1s").await;
+    assert_eq!(polled.status, 200);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_spare_ones_wait_for_those_that_say_nothing_to_be_cut_off() {
+    let arrivals = Arc::default();
+    let (server, clients) = full(&arrivals).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    assert_eq!(server.get("/healthz").await.status, 200);
+    assert!(ends(silent.remove(0)).await.is_empty());
+    drop(clients);
 }
 
 #[tokio::test]

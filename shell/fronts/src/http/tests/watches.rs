@@ -157,6 +157,7 @@ async fn a_slow_reader_gets_a_fresh_snapshot_and_pins_little() {
             .call("PUT", "/v1/services/shop/instances/a", Some(body))
             .await;
     }
+    assert_eq!(server.watchers.behind(32), 1);
     let mut watch = Watch::read(stream).await;
     let (mut changes, mut snapshots) = (0, 0);
     loop {
@@ -170,6 +171,7 @@ async fn a_slow_reader_gets_a_fresh_snapshot_and_pins_little() {
         }
     }
     assert!(snapshots >= 2 && changes < 3_000, "{snapshots} {changes}");
+    assert_eq!(server.watchers.behind(1), 0);
 }
 
 #[tokio::test]
