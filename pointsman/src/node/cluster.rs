@@ -168,23 +168,6 @@ pub(super) async fn tell_notes(shared: Arc<Shared>) {
     }
 }
 
-/// Checks everything anew once this node leads: what its checks have found before was nobody's verdict, and is not said twice.
-/// Ends at once for a node that is alone, which always does.
-pub(super) async fn check_anew(shared: Arc<Shared>) {
-    if shared.registry.number().is_none() {
-        return;
-    }
-    let mut led = shared.registry.leads();
-    loop {
-        tokio::time::sleep(LOOK / 5).await;
-        let leads = shared.registry.leads();
-        if leads && !led {
-            shared.check_anew();
-        }
-        led = leads;
-    }
-}
-
 /// What other nodes have seen failing is probed now, by whoever leads.
 pub(super) async fn hurry_suspected(shared: Arc<Shared>) {
     let Some(mut suspected) = shared.registry.suspected() else {

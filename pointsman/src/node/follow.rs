@@ -89,7 +89,8 @@ impl Shared {
     ) -> bool {
         let mut changed = false;
         for key in keys {
-            let service = self.registry.service(key);
+            let over = |registry: &_| self.findings.over(registry, key);
+            let service = self.registry.read(over);
             changed |= tables.refresh(key, service.as_deref(), &|host| self.names.resolve(host));
         }
         changed

@@ -42,7 +42,7 @@ use balance::{Gradient, Outliers, Respread};
 use config::{AccessFormat, Config, Durability, LogTarget, Protocol};
 use fronts::http::Arrivals;
 use health::{Prober, Reports};
-use model::{Counter, Revision, ServiceKey};
+use model::{Counter, ServiceKey};
 use proxy::{Proxy, Suspect, Transport};
 use telemetry::{AccessLog, TraceCounts, TraceExport};
 use tokio::net::{TcpListener, TcpSocket};
@@ -57,6 +57,7 @@ use reloads::Reloads;
 use tables::Tables;
 use tls::Certificates;
 use traffic::Picks;
+use verdicts::Findings;
 
 /// A running node.
 pub(crate) struct Node {
@@ -75,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) registry: replicas::Node,
     pub(crate) proxy: Proxy,
     prober: Prober,
+    findings: Findings,
     tables: Mutex<Tables>,
     certificates: Mutex<Certificates>,
     bound: Mutex<BTreeMap<Arc<str>, (Transport, SocketAddr)>>,
@@ -168,6 +170,7 @@ impl Node {
             registry,
             proxy,
             prober,
+            findings: Findings::default(),
             tables: Mutex::new(Tables::new(workers, &session_key, &config, files)),
             certificates: Mutex::new(certificates),
             bound: Mutex::default(),
@@ -186,9 +189,7 @@ impl Node {
         });
         shared.publish_tls(&shared.certificates(), None);
         let registering = cluster::register_statics(&shared, &config).await?;
-        let seen = shared.registry.revision();
-        shared.refresh_all();
-        let mut tasks = spawn_tasks(&shared, seen, reports, suspected);
+        let mut tasks = spawn_tasks(&shared, reports, suspected);
         shared.bind_listeners(&config)?;
         let api_address = api.local_addr()?;
         let (api_stop, stopped) = oneshot::channel();
@@ -483,12 +484,14 @@ fn serve_api(
     })
 }
 
+/// Makes all tables, and spawns what keeps them true and everything else that goes on in the background.
 fn spawn_tasks(
     shared: &Arc<Shared>,
-    seen: Revision,
     reports: Reports,
     suspected: mpsc::Receiver<Suspect>,
 ) -> Vec<JoinHandle<()>> {
+    let seen = shared.registry.revision();
+    shared.refresh_all();
     let fresh = shared.clone();
     vec![
         tokio::spawn(follow::follow(shared.clone(), seen)),
@@ -500,7 +503,7 @@ fn spawn_tasks(
         tokio::spawn(find_limits(shared.clone())),
         tokio::spawn(tls::watch(shared.clone())),
         tokio::spawn(cluster::tell_notes(shared.clone())),
-        tokio::spawn(cluster::check_anew(shared.clone())),
+        tokio::spawn(verdicts::mind_leader(shared.clone())),
         tokio::spawn(cluster::hurry_suspected(shared.clone())),
         tokio::spawn(shared.clone().spread_clients()),
         tokio::spawn(files::watch(shared.clone())),

@@ -1,11 +1,11 @@
 //! What checks have found, on its way into the registry.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{Health, InstanceId, ServiceKey};
-use registry::{Registry, Verdict};
+use registry::{Command, Registry, Service, Verdict};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -14,12 +14,21 @@ use super::Shared;
 /// every node doubts it once at the most until that is written.
 const BELIEF: Duration = Duration::from_secs(30);
 
+/// How often a node looks who leads.
+const LOOK: Duration = Duration::from_millis(200);
+/// When nobody has led for so long, nobody will soon: an election takes less than a second.
+const LEADERLESS: Duration = Duration::from_secs(2);
+
 /// Verdicts of the checks go into the registry: those of the node that leads. The others check too, and so know what holds
 /// when one of them takes the lead, and ask whoever leads to look, too; but two that see an instance from different places
 /// would contradict each other for ever.
 pub(super) async fn take(shared: Arc<Shared>, mut reports: health::Reports) {
     let (mut doubted, mut well_since): (Option<Instant>, bool) = (None, false);
     while let Some(verdicts) = reports.recv().await {
+        if let Some(keys) = shared.findings.take(&verdicts) {
+            shared.refresh(keys.into_iter());
+            continue;
+        }
         well_since |= verdicts.iter().any(|v| v.health == Health::Passing);
         let believes = doubted.is_some_and(|then| then.elapsed() < BELIEF || !well_since);
         if shared.registry.leads()
@@ -49,6 +58,91 @@ pub(super) async fn take(shared: Arc<Shared>, mut reports: health::Reports) {
             eprintln!("pointsman: verdicts of checks were not stored: {fault}");
             shared.check_anew();
         }
+    }
+}
+
+/// Checks everything anew once this node leads, and once nobody does or somebody does again: what was found before was for
+/// others to know, and is not said twice. Ends at once for a node that is alone, which always leads.
+pub(super) async fn mind_leader(shared: Arc<Shared>) {
+    if shared.registry.number().is_none() {
+        return;
+    }
+    let (mut led, mut last_led) = (shared.registry.leads(), Instant::now());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let leads = shared.registry.leads();
+        let mut anew = leads && !led;
+        led = leads;
+        if shared.registry.confirmed_leader().is_some() {
+            last_led = Instant::now();
+            if let Some(found) = shared.findings.end() {
+                shared.refresh(found.keys());
+                anew = true;
+            }
+        } else if last_led.elapsed() > LEADERLESS {
+            anew |= shared.findings.begin();
+        }
+        if anew {
+            shared.check_anew();
+        }
+    }
+}
+
+/// What this node's checks have found while nobody leads, and nothing can be written: until somebody does, it goes by that itself.
+#[derive(Default)]
+pub(crate) struct Findings(Mutex<Option<Found>>);
+
+type Found = BTreeMap<ServiceKey, BTreeMap<InstanceId, Verdict>>;
+
+impl Findings {
+    /// Nobody leads; false if that is known.
+    fn begin(&self) -> bool {
+        let mut found = self.lock();
+        let begins = found.is_none();
+        found.get_or_insert_default();
+        begins
+    }
+
+    /// Somebody leads; returns what was found, if nobody did before.
+    fn end(&self) -> Option<Found> {
+        self.lock().take()
+    }
+
+    /// Keeps verdicts if nobody leads, and returns the services that they are about.
+    fn take<'v>(&self, verdicts: &'v [Verdict]) -> Option<Vec<&'v ServiceKey>> {
+        let mut found = self.lock();
+        let found = found.as_mut()?;
+        for verdict in verdicts {
+            let service = found.entry(verdict.key.clone()).or_default();
+            service.insert(verdict.id.clone(), verdict.clone());
+        }
+        Some(verdicts.iter().map(|verdict| &verdict.key).collect())
+    }
+
+    /// The service as it would be if that were written. Who of several is the primary stays as it was: that is not for one node to say.
+    /// And where most would be down, they stay as they were: it may be this node that is cut off.
+    pub(super) fn over(&self, registry: &Registry, key: &ServiceKey) -> Option<Arc<Service>> {
+        let found = self.lock();
+        let found = found.as_ref().and_then(|found| found.get(key));
+        let service = registry.service(key)?;
+        let mut verdicts: Vec<Verdict> =
+            found.map_or_else(Vec::new, |f| f.values().cloned().collect());
+        if most_are_down(registry, &verdicts) {
+            verdicts.retain(|verdict| verdict.health != Health::Critical);
+        }
+        if verdicts.is_empty() {
+            return Some(Arc::clone(service));
+        }
+        for verdict in &mut verdicts {
+            verdict.role = service.instance(&verdict.id).and_then(|record| record.role);
+        }
+        let mut registry = registry.clone();
+        registry.apply(registry.revision().next(), &Command::SetHealth(verdicts));
+        registry.service(key).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Found>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,10 +182,8 @@ fn most_are_down(registry: &Registry, verdicts: &[Verdict]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use model::{CheckKind, CheckSpec, Host, Incarnation, Instance, Timestamp, Weight};
-    use registry::Command;
-
     use super::*;
+    use model::{CheckKind, CheckSpec, Host, Incarnation, Instance, Timestamp, Weight};
 
     fn key() -> ServiceKey {
         ServiceKey::in_default("shop".parse().unwrap())
@@ -167,5 +259,42 @@ mod tests {
             &[found(&registry, "d", Health::Passing)]
         ));
         assert!(!most_are_down(&registry, &[]));
+    }
+
+    #[test]
+    fn while_nobody_leads_a_node_goes_by_what_it_finds_unless_most_would_be_down() {
+        let mut registry = Registry::default();
+        for id in ["a", "b", "c"] {
+            register(&mut registry, id, true);
+        }
+        let well = ["a", "b", "c"].map(|id| found(&registry, id, Health::Passing));
+        registry.apply(
+            registry.revision().next(),
+            &Command::SetHealth(well.to_vec()),
+        );
+        let findings = Findings::default();
+        let seen = |findings: &Findings| -> Vec<Health> {
+            let service = findings.over(&registry, &key()).unwrap();
+            service.instances().map(|record| record.health()).collect()
+        };
+        let down = |id| [found(&registry, id, Health::Critical)];
+        // What is found before is for whoever leads.
+        assert_eq!(findings.take(&down("a")), None);
+        assert_eq!(seen(&findings), [Health::Passing; 3]);
+        assert!(findings.begin() && !findings.begin());
+        assert_eq!(findings.take(&down("a")), Some(vec![&key()]));
+        let one_down = [Health::Critical, Health::Passing, Health::Passing];
+        assert_eq!(seen(&findings), one_down);
+        findings.take(&down("b"));
+        assert_eq!(seen(&findings), [Health::Passing; 3]);
+        findings.take(&[found(&registry, "b", Health::Passing)]);
+        assert_eq!(seen(&findings), one_down);
+        assert!(
+            findings
+                .end()
+                .is_some_and(|found| found.contains_key(&key()))
+        );
+        assert_eq!(seen(&findings), [Health::Passing; 3]);
+        assert!(findings.end().is_none());
     }
 }

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::cluster::{Cluster, leader_of};
+use crate::cluster::{Cluster, NAMES, leader_of};
 use crate::harness::{Origin, get, until};
 
 #[test]
@@ -52,4 +52,46 @@ fn what_fails_in_the_traffic_of_any_node_is_checked_at_once_by_whoever_leads() {
         get(node.web(), "/");
         (cluster.nodes[leader].health("s", "a")? == "critical").then_some(())
     });
+}
+
+#[test]
+fn while_nobody_leads_a_node_goes_by_what_its_own_checks_find() {
+    let web = "[listener.web]\nbind = \"127.0.0.1:0\"\nservice = \"s\"\n";
+    let mut cluster = Cluster::new(web, |_| {});
+    let leader = cluster.leader();
+    let stays = NAMES.into_iter().find(|n| *n != leader).expect("one");
+    let ids = ["a", "b", "c"];
+    let mut origins = ids.map(Origin::named);
+    for (origin, id) in origins.iter().zip(ids) {
+        let check =
+            json!({ "tcp": true, "interval": "100ms", "timeout": "1s", "rise": 1, "fall": 1 });
+        let body = json!({ "address": "127.0.0.1", "port": origin.port(), "persistent": true, "check": check });
+        cluster.nodes[leader].register("s", id, &body);
+        cluster.nodes[stays].until_health("s", id, "passing");
+    }
+    let others = NAMES.into_iter().filter(|name| *name != stays);
+    for name in others.clone() {
+        cluster.nodes.remove(name).expect("it runs").kill();
+    }
+    let node = &cluster.nodes[stays];
+    node.said().until_line("nobody leads");
+    node.until_eligible("/", 3);
+    origins[0].stop();
+    node.until_eligible("/", 2);
+    origins[0].start();
+    node.until_eligible("/", 3);
+    // Nor does it believe that most are down: it may be cut off itself.
+    origins[0].stop();
+    node.until_eligible("/", 2);
+    origins[1].stop();
+    node.until_eligible("/", 3);
+    origins[1].start();
+    node.until_eligible("/", 2);
+    // Whoever leads then hears of it, and writes it.
+    for name in others {
+        cluster.start(name);
+    }
+    let node = &cluster.nodes[stays];
+    node.until_health("s", "a", "critical");
+    node.until_eligible("/", 2);
 }

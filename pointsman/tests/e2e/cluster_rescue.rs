@@ -1,7 +1,7 @@
 //! What is left after disks were lost or damaged, and how a cluster goes on from there.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -297,6 +297,51 @@ fn a_copy_of_a_cluster_that_has_had_many_leaders_begins_another_that_works() {
         (try_register(&cluster.nodes["n2"], "d").status == 201).then_some(())
     });
     assert_eq!(ids(&cluster.nodes["n2"]), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_node_whose_disk_was_set_back_is_filled_again_and_the_leader_goes_on() {
+    let mut cluster = Cluster::plain();
+    let leader = cluster.leader();
+    let back = NAMES.into_iter().find(|n| *n != leader).expect("one");
+    let register = |cluster: &Cluster, numbers: std::ops::Range<usize>| {
+        for n in numbers {
+            let answer = try_register(&cluster.nodes[leader], &format!("i-{n}"));
+            assert_eq!(answer.status, 201);
+        }
+    };
+    let until_it_has = |cluster: &Cluster, count: usize| {
+        until("it has them", || {
+            (ids(&cluster.nodes[back]).len() == count).then_some(())
+        });
+    };
+    register(&cluster, 0..10);
+    until_it_has(&cluster, 10);
+    cluster.nodes.remove(back).expect("it runs").stop();
+    let data = cluster.homes[back].data().to_owned();
+    let copy = data.with_extension("copy");
+    let copied = |from: &Path, to: &Path| {
+        std::fs::create_dir(to).expect("a directory");
+        for file in std::fs::read_dir(from).expect("a directory") {
+            let file = file.expect("a file");
+            std::fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+        }
+    };
+    copied(&data, &copy);
+    cluster.start(back);
+    register(&cluster, 10..30);
+    until_it_has(&cluster, 30);
+    cluster.nodes.remove(back).expect("it runs").stop();
+    std::fs::remove_dir_all(&data).expect("a directory");
+    copied(&copy, &data);
+    cluster.start(back);
+    register(&cluster, 30..40);
+    until_it_has(&cluster, 40);
+    assert_eq!(cluster.leader(), leader);
+    until("all is well", || {
+        let (well, _) = cluster_command(&cluster.nodes[back], ["status", "--json"]);
+        well.then_some(())
+    });
 }
 
 #[test]
