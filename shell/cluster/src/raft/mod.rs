@@ -158,6 +158,9 @@ fn config() -> Config {
         election_timeout_min: 300,
         election_timeout_max: 450,
         install_snapshot_timeout: 600_000,
+        // A node whose disk was set back (an old copy of a virtual machine, or a disk that lost what it had synced) is filled again, as
+        // one that is new would be. Otherwise the leader takes it for a fault of its own.
+        allow_log_reversion: Some(true),
         ..Config::default()
     }
 }
