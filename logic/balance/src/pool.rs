@@ -412,23 +412,24 @@ impl Pool {
         cost: impl Fn(&Candidate, Moment) -> Cost,
     ) -> Option<usize> {
         let bound = TIE * drawn_cost;
-        let mut entries: [Entry; SEATS] = std::array::from_fn(|seat| self.shortlist.entry(seat));
-        entries.sort_unstable();
-        for entry in entries {
+        let drawn_weight = f32::from(self.candidates[drawn].weight);
+        let mut entry = self.shortlist.least();
+        for _ in 0..2 * SEATS {
             let member = entry.member().filter(|_| entry.cost() < bound)?;
             let candidate = &self.candidates[member];
+            let better = drawn_cost / entry.cost();
+            let heavier = f32::from(candidate.weight) / drawn_weight;
             if !view.is_full(candidate) {
                 self.vacate(entry);
-                continue;
+            } else if view.accepts(heavier * better * better) {
+                let of = cost(candidate, view.now);
+                if of.now <= entry.cost() * STILL {
+                    self.shortlist.seat(entry.seat(), member, of.now + of.step);
+                    return Some(member);
+                }
+                self.shortlist.seat(entry.seat(), member, of.now);
             }
-            let of = cost(candidate, view.now);
-            let better = drawn_cost / of.now;
-            let heavier = f32::from(candidate.weight) / f32::from(self.candidates[drawn].weight);
-            if of.now < bound && view.accepts(heavier * better * better) {
-                self.shortlist.seat(entry.seat(), member, of.now + of.step);
-                return Some(member);
-            }
-            self.shortlist.seat(entry.seat(), member, of.now);
+            entry = self.shortlist.least_after(entry);
         }
         None
     }

@@ -73,6 +73,16 @@ impl Shortlist {
         self.extreme(Ord::min)
     }
 
+    /// Whoever has the least of those who cost more than `entry`, or as much and sit behind it; vacant if nobody does.
+    #[inline]
+    pub(crate) fn least_after(&self, entry: Entry) -> Entry {
+        let behind = self.entries.iter().filter(|other| **other > entry);
+        behind
+            .min()
+            .copied()
+            .unwrap_or(Entry::new(f32::MAX, 0, VACANT))
+    }
+
     /// Whoever's seat is the next to be taken.
     #[inline]
     pub(crate) fn worst(&mut self) -> Entry {
@@ -132,6 +142,12 @@ mod tests {
             let most = costs.iter().copied().fold(0.0, f32::max);
             let least = costs.iter().copied().fold(f32::MAX, f32::min);
             assert_eq!((list.least().cost(), list.worst().cost()), (least, most));
+            let mut entries = vec![list.least()];
+            while let Some(next) = entries.last().filter(|entry| entry.member().is_some()) {
+                entries.push(list.least_after(*next));
+            }
+            let members = costs.iter().filter(|cost| **cost != f32::MAX).count();
+            assert!(entries.len() == members + 1 && entries.is_sorted_by_key(|e| e.cost()));
             assert_eq!(list.entry(seat).seat(), seat);
             assert_eq!(list.entry(seat).member(), (n % 7 != 0).then_some(n));
         }
