@@ -122,16 +122,14 @@ impl Findings {
     /// The service as it would be if that were written. Who of several is the primary stays as it was: that is not for one node to say.
     /// And where most would be down, they stay as they were: it may be this node that is cut off.
     pub(super) fn over(&self, registry: &Registry, key: &ServiceKey) -> Option<Arc<Service>> {
-        let found = self.lock();
-        let found = found.as_ref().and_then(|found| found.get(key));
         let service = registry.service(key)?;
-        let mut verdicts: Vec<Verdict> =
-            found.map_or_else(Vec::new, |f| f.values().cloned().collect());
+        let found = self.lock();
+        let Some(found) = found.as_ref().and_then(|found| found.get(key)) else {
+            return Some(Arc::clone(service));
+        };
+        let mut verdicts: Vec<Verdict> = found.values().cloned().collect();
         if most_are_down(registry, &verdicts) {
             verdicts.retain(|verdict| verdict.health != Health::Critical);
-        }
-        if verdicts.is_empty() {
-            return Some(Arc::clone(service));
         }
         for verdict in &mut verdicts {
             verdict.role = service.instance(&verdict.id).and_then(|record| record.role);
