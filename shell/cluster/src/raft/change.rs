@@ -20,8 +20,10 @@ use crate::node_number;
 
 /// How long a leader is looked for who does it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a change waits for the one before it: a node that is just joining, or what is noted of one that has.
+const QUEUE: Duration = Duration::from_secs(10);
 /// How long the leader may take.
-const ANSWER: Duration = Duration::from_secs(90);
+const ANSWER: Duration = Duration::from_secs(100);
 /// How long a majority may take to agree on it.
 const AGREEMENT: Duration = Duration::from_secs(10);
 /// How long a new node may take to get what the others have, until it stays an observer for now.
@@ -126,10 +128,10 @@ impl Changes {
 
     /// Does it, where this node leads.
     pub(super) async fn make(&self, change: Change) -> Result<Box<str>, ChangeError> {
-        let Ok(_one_at_a_time) = self.busy.try_lock() else {
-            return Err(refused(
-                "another change of the cluster is under way; try again when it is done",
-            ));
+        let Ok(_one_at_a_time) = timeout(QUEUE, self.busy.lock()).await else {
+            return Err(refused(format!(
+                "another change of the cluster has been under way for {QUEUE:?}; try again when it is done"
+            )));
         };
         self.finish_begun().await?;
         match change {
