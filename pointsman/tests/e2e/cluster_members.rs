@@ -208,10 +208,12 @@ fn changes_at_the_same_time_are_made_one_after_the_other() {
     let leader = cluster.leader();
     cluster.join("n4");
     cluster.join("n5");
+    // The new ones ask to be observers themselves meanwhile.
     std::thread::scope(|scope| {
         for (through, name) in [("n1", "n4"), ("n2", "n5"), ("n3", "n5")] {
             let through = &cluster.nodes[through];
-            scope.spawn(move || well(through, ["promote", name]));
+            let address = cluster.homes[name].environment("BIND");
+            scope.spawn(move || well(through, ["add", name, &address]));
         }
     });
     assert_eq!(voters(&cluster.nodes[leader]).len(), 5);
