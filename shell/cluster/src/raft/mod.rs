@@ -1,6 +1,7 @@
 //! The boundary to the consensus library: nothing outside of this module knows which one it is.
 
 mod alone;
+mod appends;
 mod change;
 mod company;
 mod disk;

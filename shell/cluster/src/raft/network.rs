@@ -5,6 +5,8 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, ready};
+use futures_util::{FutureExt, Stream};
 use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
@@ -14,6 +16,7 @@ use openraft::raft::{
 use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
 use registry::replication::{Ballot, Member, Request, Response};
 
+use super::appends::{self, Answers};
 use super::machine::{Snapshot, SnapshotFile};
 use super::types::{RaftVote, Types, entry_id, log_id, raft_vote, vote};
 use crate::journal::Journal;
@@ -63,6 +66,7 @@ pub(super) enum Use {
 
 /// A way to one node.
 pub(super) struct Client {
+    pub(super) target: u64,
     link: Link,
     journal: Arc<Journal>,
 }
@@ -97,6 +101,7 @@ impl Network {
 
     fn client(&self, to: u64, member: &Member, what: Use) -> Client {
         Client {
+            target: to,
             link: self.link(to, member, what),
             journal: Arc::clone(&self.journal),
         }
@@ -220,6 +225,17 @@ impl RaftNetworkV2<Types> for Client {
             Response::HigherVote(vote) => AppendEntriesResponse::HigherVote(raft_vote(vote)),
             other => return Err(unexpected(&other).into()),
         })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        ready(Ok(appends::one_by_one(self, input, option))).boxed()
     }
 
     async fn vote(

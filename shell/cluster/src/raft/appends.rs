@@ -1,0 +1,144 @@
+//! What the leader sends to another node: entries, and how far they are committed.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, Fuse, unfold};
+use futures_util::{Stream, StreamExt};
+use openraft::RaftNetworkV2;
+use openraft::error::RPCError;
+use openraft::network::RPCOption;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::network::Client;
+use super::types::{Types, log_id};
+use super::{Entry, Payload};
+
+/// How long it is kept from a node that something is committed, where entries come one after the other: the next may say so,
+/// too. A message of its own costs either side a system call and a wakeup, and its answer the same again.
+const HOLD: Duration = Duration::from_millis(2);
+
+type Append = AppendEntriesRequest<Types>;
+pub(super) type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
+/// Sends each when the one before is answered.
+pub(super) fn one_by_one<'s>(
+    client: &'s mut Client,
+    requests: impl Stream<Item = Append> + Send + Unpin + 'static,
+    option: RPCOption,
+) -> Answers<'s> {
+    let appends = Appends::new(client.target, requests);
+    let answers = unfold(Some((client, appends)), move |state| {
+        let option = option.clone();
+        async move {
+            let (client, mut appends) = state?;
+            let request = appends.next().await?;
+            let previous = request.prev_log_id;
+            let last = request.entries.last().map(|entry| log_id(entry.id()));
+            let last = last.or(previous);
+            let response = match client.append_entries(request, option).await {
+                Ok(response) => response,
+                Err(e) => return Some((Err(e), None)),
+            };
+            // Of those that a node has taken in part only, it is not known what should follow.
+            let whole = match &response {
+                AppendEntriesResponse::PartialSuccess(taken) => *taken == last,
+                _ => true,
+            };
+            let answer = response.into_stream_result(previous, last);
+            let state = (whole && answer.is_ok()).then_some((client, appends));
+            Some((Ok(answer), state))
+        }
+    });
+    answers.boxed()
+}
+
+/// What is to be sent to a node.
+struct Appends<S: Stream> {
+    target: u64,
+    requests: Fuse<S>,
+    /// The last entry whose writers wait at that node until it has heard that it is committed.
+    awaited: Option<u64>,
+    /// Entries have come one after the other.
+    busy: bool,
+    /// Since when there has been nothing to be said but that something is committed.
+    idle_since: Option<Instant>,
+    /// Wakes once or twice while something is held. To set it wakes the whole runtime, so it is left to go off: there are
+    /// several entries in that time.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S: Stream<Item = Append> + Unpin> Appends<S> {
+    fn new(target: u64, requests: S) -> Self {
+        Self {
+            target,
+            requests: requests.fuse(),
+            awaited: None,
+            busy: false,
+            idle_since: Some(Instant::now()),
+            timer: Box::pin(sleep(Duration::ZERO)),
+        }
+    }
+
+    /// The next request that is worth a message.
+    async fn next(&mut self) -> Option<Append> {
+        let mut request = self.requests.next().await?;
+        if request.entries.is_empty() && self.busy && !self.is_awaited(&request) {
+            request = self.with_the_next(request).await;
+        }
+        self.note(&request);
+        Some(request)
+    }
+
+    /// What follows this within a moment and says so, too, or else this.
+    async fn with_the_next(&mut self, mut request: Append) -> Append {
+        let until = Instant::now() + HOLD;
+        while request.entries.is_empty() {
+            if self.timer.is_elapsed() {
+                self.timer.as_mut().reset(until);
+            }
+            tokio::select! {
+                biased;
+                next = self.requests.next() => match next {
+                    Some(next) => request = next,
+                    None => break,
+                },
+                () = self.timer.as_mut() => if Instant::now() >= until {
+                    break;
+                },
+            }
+        }
+        request
+    }
+
+    /// Whether somebody at that node waits to hear of it.
+    fn is_awaited(&self, request: &Append) -> bool {
+        let committed = request.leader_commit.as_ref().map(|id| id.index);
+        self.awaited
+            .is_some_and(|awaited| Some(awaited) <= committed)
+    }
+
+    fn note(&mut self, request: &Append) {
+        if self.is_awaited(request) {
+            self.awaited = None;
+        }
+        if request.entries.is_empty() {
+            self.busy = false;
+            self.idle_since = Some(Instant::now());
+            return;
+        }
+        let idle = self.idle_since.take();
+        self.busy = idle.is_none_or(|since| since.elapsed() < HOLD);
+        let theirs = |entry: &&Entry| match &entry.payload {
+            Payload::Batch(batch) => batch.node == self.target,
+            _ => false,
+        };
+        if let Some(entry) = request.entries.iter().rev().find(theirs) {
+            self.awaited = Some(entry.index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
