@@ -11,6 +11,7 @@ mod error;
 mod export;
 mod ground;
 mod hub;
+mod intake;
 mod journal;
 mod keeper;
 pub mod log;

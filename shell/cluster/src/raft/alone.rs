@@ -10,24 +10,22 @@ use std::time::{Duration, Instant};
 
 use model::Moment;
 use registry::replication::{Body, EntryId, Member, Membership, Proposer, Record, Vote};
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::machine::write_snapshot;
 use super::propose::batch_of;
 use super::{Batch, Parts, QUICK};
 use crate::SubmitError;
 use crate::apply::Applier;
+use crate::intake::Intake;
 use crate::journal::Written;
 use crate::log::Frame;
 use crate::member::LONE_NODE;
 use crate::node::{Shared, lock, secret};
-use crate::queue::{Job, Message, TAKE, batches};
+use crate::queue::{Job, Message, batches};
 use crate::store::Store;
 
-/// How long several who write at the same time wait for each other, where to write takes longer than that: a write costs the
-/// processor as much for one as for all of them. (Measured with 16 of ZooKeeper's clients and a disk that takes 80 µs: this
-/// thread made 0.20 instead of 0.33 calls of write(2) for each of theirs.) Who writes alone does not wait.
-const GATHER: Duration = Duration::from_micros(50);
+/// What a write must take, until it is waited for others who write at the same time.
+const WORTH_WAITING: Duration = Duration::from_micros(50);
 
 /// The log of a node that is alone: whoever has locked it may write.
 #[derive(Default)]
@@ -40,7 +38,7 @@ pub(crate) struct Lone {
 
 /// Writes and applies what is queued, until told to close.
 pub(super) fn run(parts: Parts) {
-    let mut messages = parts.messages;
+    let mut intake = Intake::new(parts.messages);
     let shared = parts.shared;
     let alone = Alone {
         applier: Applier::new(Arc::clone(&shared)),
@@ -67,39 +65,23 @@ pub(super) fn run(parts: Parts) {
     };
     alone.take_the_lead();
     *lock(&shared.lone.log) = Some(alone);
-    take_part(&shared, &mut messages);
+    take_part(&shared, &mut intake);
 }
 
-fn take_part(shared: &Shared, messages: &mut UnboundedReceiver<Message>) {
-    let mut taken = Vec::with_capacity(TAKE);
-    let (mut closing, mut many) = (false, false);
-    while !closing && messages.blocking_recv_many(&mut taken, TAKE) > 0 {
-        if many {
-            gather(shared, messages, &mut taken);
-        }
-        many = taken.iter().map(Message::count).sum::<usize>() > 1;
-        let (work, last) = batches(taken.drain(..));
+fn take_part(shared: &Shared, intake: &mut Intake) {
+    let mut closing = false;
+    while !closing && intake.blocking_wait() {
+        intake.gather(|| {
+            let log = lock(&shared.lone.log);
+            log.as_ref().is_some_and(|alone| alone.took > WORTH_WAITING)
+        });
+        let (work, last) = intake.take();
         closing = last;
         // Others may be about to.
         let mut log = lock(&shared.lone.log);
         for jobs in work {
             commit(shared, &mut log, jobs);
         }
-    }
-}
-
-/// Waits a moment for more, where several wrote last time.
-fn gather(shared: &Shared, messages: &mut UnboundedReceiver<Message>, taken: &mut Vec<Message>) {
-    let took = lock(&shared.lone.log).as_ref().map(|alone| alone.took);
-    if took.is_none_or(|took| took < GATHER) {
-        return;
-    }
-    // Those who write meanwhile need not wake this thread.
-    std::thread::sleep(GATHER);
-    while taken.len() < TAKE
-        && let Ok(message) = messages.try_recv()
-    {
-        taken.push(message);
     }
 }
 

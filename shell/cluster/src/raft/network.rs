@@ -221,7 +221,7 @@ impl RaftNetworkV2<Types> for Client {
         Ok(match self.ask(request, PATIENCE).await? {
             Response::Done => AppendEntriesResponse::Success,
             Response::Partial(last) => AppendEntriesResponse::PartialSuccess(last.map(log_id)),
-            Response::Conflict => AppendEntriesResponse::Conflict,
+            Response::Conflict if rpc.prev_log_id.is_some() => AppendEntriesResponse::Conflict,
             Response::HigherVote(vote) => AppendEntriesResponse::HigherVote(raft_vote(vote)),
             other => return Err(unexpected(&other).into()),
         })

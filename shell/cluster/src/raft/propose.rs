@@ -15,8 +15,10 @@ use super::machine::Machine;
 use super::network::{Network, Use};
 use super::types::{Ended, Proposal, Types};
 use crate::SubmitError;
+use crate::ground::Work;
+use crate::intake::Intake;
 use crate::node::{Shared, secret};
-use crate::queue::{Job, Message, TAKE, batches};
+use crate::queue::{Job, Message};
 
 /// How long a batch is tried to be put into the log: some elections.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,16 +72,24 @@ impl Proposer {
     }
 
     /// Runs until told to close, or until nobody is left who could tell.
-    pub(super) async fn run(&mut self, mut messages: UnboundedReceiver<Message>) {
-        let mut taken = Vec::with_capacity(TAKE);
+    pub(super) async fn run(&mut self, messages: UnboundedReceiver<Message>) {
+        let mut intake = Intake::new(messages);
         let mut closing = false;
-        while !closing && messages.recv_many(&mut taken, TAKE).await > 0 {
-            let (work, last) = batches(taken.drain(..));
+        while !closing && intake.wait().await {
+            intake.gather(|| self.is_idle());
+            let (work, last) = intake.take();
             closing = last;
             for jobs in work {
                 self.propose(jobs).await;
             }
         }
+    }
+
+    /// Whether this node leads, and nothing is on its way to the others: then its thread has nothing else to do.
+    fn is_idle(&self) -> bool {
+        let threads = matches!(self.shared.work, Work::Threads);
+        let applied = || Some(self.shared.state().origin.entry);
+        threads && self.shared.leads() && self.disk.journal.ends().1 == applied()
     }
 
     /// Puts a batch into the log, and waits until it is applied here. What comes meanwhile goes into the next.
