@@ -9,6 +9,7 @@ use openraft::RaftNetworkV2;
 use openraft::error::RPCError;
 use openraft::network::RPCOption;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::network::Client;
@@ -84,18 +85,19 @@ impl<S: Stream<Item = Append> + Unpin> Appends<S> {
     /// The next request that is worth a message.
     async fn next(&mut self) -> Option<Append> {
         let mut request = self.requests.next().await?;
-        if request.entries.is_empty() && self.busy && !self.is_awaited(&request) {
-            request = self.with_the_next(request).await;
+        if request.entries.is_empty() {
+            let hold = self.busy && !self.is_awaited(&request);
+            request = self.with_the_next(request, hold).await;
         }
         self.note(&request);
         Some(request)
     }
 
-    /// What follows this within a moment and says so, too, or else this.
-    async fn with_the_next(&mut self, mut request: Append) -> Append {
+    /// What follows this, at once or within a moment, and says so, too, or else this.
+    async fn with_the_next(&mut self, mut request: Append, hold: bool) -> Append {
         let until = Instant::now() + HOLD;
         while request.entries.is_empty() {
-            if self.timer.is_elapsed() {
+            if hold && self.timer.is_elapsed() {
                 self.timer.as_mut().reset(until);
             }
             tokio::select! {
@@ -104,9 +106,11 @@ impl<S: Stream<Item = Append> + Unpin> Appends<S> {
                     Some(next) => request = next,
                     None => break,
                 },
-                () = self.timer.as_mut() => if Instant::now() >= until {
+                () = self.timer.as_mut(), if hold => if Instant::now() >= until {
                     break;
                 },
+                // Whoever waited for it to be committed has something to be sent by then.
+                () = yield_now(), if !hold => break,
             }
         }
         request

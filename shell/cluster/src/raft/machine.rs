@@ -13,6 +13,7 @@ use registry::Registry;
 use registry::replication::{Member, Origin};
 use tokio::sync::oneshot;
 
+use super::rounds::Rounds;
 use super::types::{Stored, Term, Types, log_id, raft_membership};
 use crate::apply::Applier;
 use crate::ground::Work;
@@ -32,6 +33,7 @@ pub(super) struct Machine {
     shared: Arc<Shared>,
     journal: Arc<Journal>,
     applier: Applier,
+    rounds: Rounds,
 }
 
 /// A snapshot that there is.
@@ -44,11 +46,12 @@ pub(super) enum SnapshotFile {
 }
 
 impl Machine {
-    pub(super) fn new(shared: &Arc<Shared>, journal: &Arc<Journal>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, journal: &Arc<Journal>, rounds: Rounds) -> Self {
         Self {
             shared: Arc::clone(shared),
             journal: Arc::clone(journal),
             applier: Applier::new(Arc::clone(shared)),
+            rounds,
         }
     }
 }
@@ -74,6 +77,7 @@ impl RaftStateMachine<Types> for Machine {
                 responder.send(());
             }
         }
+        self.rounds.over();
         if self.journal.snapshot_due() {
             self.shared.snapshot_due.notify_one();
         }

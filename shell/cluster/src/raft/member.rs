@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::change::Changes;
 use super::disk::Disk;
 use super::machine::{Machine, SnapshotFile, snapshot_of};
+use super::rounds::Rounds;
 use super::types::{Ended, Proposal, Types, entry_id, log_id, raft_vote, vote};
 use super::{Batch, Entry, found, read, report};
 use crate::SubmitError;
@@ -43,6 +44,7 @@ pub(super) struct Replica {
     pub(super) shared: Arc<Shared>,
     pub(super) disk: Disk,
     pub(super) changes: Changes,
+    pub(super) rounds: Rounds,
     pub(super) incoming: Mutex<Option<Incoming>>,
     /// Told of nodes whose connection ended.
     pub(super) lost: mpsc::UnboundedSender<u64>,
@@ -301,6 +303,7 @@ impl Replica {
         if self.is_applied(node, proposer) {
             return Response::Done;
         }
+        self.rounds.turn().await;
         let (ended, end) = oneshot::channel();
         let written = self
             .raft

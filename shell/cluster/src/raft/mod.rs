@@ -15,6 +15,7 @@ mod network;
 mod propose;
 mod read;
 mod report;
+mod rounds;
 mod storage;
 mod types;
 
@@ -43,6 +44,7 @@ pub(crate) use member::INCOMING;
 use member::Replica;
 use network::Network;
 use propose::Proposer;
+use rounds::Rounds;
 use storage::LogStorage;
 #[cfg(test)]
 pub(crate) use types::Runtime as Clockwork;
@@ -188,7 +190,8 @@ async fn take_part(
     };
     let config = Arc::new(config().validate().map_err(|e| e.to_string())?);
     let network = Network::new(identity.clone(), Arc::clone(&journal));
-    let machine = Machine::new(&shared, &journal);
+    let rounds = Rounds::new(&shared, &journal);
+    let machine = Machine::new(&shared, &journal, rounds.clone());
     let raft = Raft::new(node, config, network.clone(), storage, machine).await;
     let raft = raft.map_err(|e| e.to_string())?;
     let _ = shared.progress.set(lead::progress(&raft));
@@ -216,12 +219,13 @@ async fn take_part(
         shared: Arc::clone(&shared),
         disk: disk.clone(),
         changes,
+        rounds: rounds.clone(),
         incoming: Mutex::default(),
         lost: unbounded_channel().0,
     };
     let listener = listener().map_err(|e| e.to_string())?;
     tasks.extend(meet(node, listener, identity, replica, &network));
-    let mut proposer = Proposer::new(node, raft.clone(), shared, disk, network);
+    let mut proposer = Proposer::new(node, raft.clone(), shared, disk, network, rounds);
     proposer.run(messages).await;
     tasks.iter().for_each(JoinHandle::abort);
     let _ = raft.shutdown().await;

@@ -13,6 +13,7 @@ use super::Batch;
 use super::disk::Disk;
 use super::machine::Machine;
 use super::network::{Network, Use};
+use super::rounds::Rounds;
 use super::types::{Ended, Proposal, Types};
 use crate::SubmitError;
 use crate::ground::Work;
@@ -35,6 +36,7 @@ pub(super) struct Proposer {
     shared: Arc<Shared>,
     disk: Disk,
     network: Network,
+    rounds: Rounds,
     node: u64,
     number: Number,
 }
@@ -56,6 +58,7 @@ impl Proposer {
         shared: Arc<Shared>,
         disk: Disk,
         network: Network,
+        rounds: Rounds,
     ) -> Self {
         let number = Number {
             run: secret(),
@@ -66,6 +69,7 @@ impl Proposer {
             shared,
             disk,
             network,
+            rounds,
             node,
             number,
         }
@@ -88,8 +92,7 @@ impl Proposer {
     /// Whether this node leads, and nothing is on its way to the others: then its thread has nothing else to do.
     fn is_idle(&self) -> bool {
         let threads = matches!(self.shared.work, Work::Threads);
-        let applied = || Some(self.shared.state().origin.entry);
-        threads && self.shared.leads() && self.disk.journal.ends().1 == applied()
+        threads && self.shared.leads() && !self.rounds.is_under_way()
     }
 
     /// Puts a batch into the log, and waits until it is applied here. What comes meanwhile goes into the next.
@@ -148,6 +151,7 @@ impl Proposer {
             (metrics.state, member)
         };
         if state == ServerState::Leader {
+            self.rounds.turn().await;
             *sent = true;
             let (ended, end) = oneshot::channel();
             let proposal = Proposal(Arc::clone(batch));

@@ -141,6 +141,12 @@ async fn a_node_whose_writers_wait_for_it_is_told_at_once() {
     way.entry(OTHER);
     way.commit();
     assert_eq!(way.sent().await, [(1, 3)], "this one is nobody's there");
+    advance(HOLD / 2).await;
+    way.entry(TARGET);
+    assert_eq!(way.sent().await, [(1, 4)]);
+    way.commit();
+    way.entry(OTHER);
+    assert_eq!(way.sent().await, [(1, 5)], "both are there at the same time");
 }
 
 #[tokio::test(start_paused = true)]
