@@ -8,8 +8,8 @@ use crate::queue::{Job, Message, TAKE, batches};
 
 /// How long it is waited for others at a time. The system makes 70 µs of it.
 const PAUSE: Duration = Duration::from_micros(20);
-/// How many times. A batch costs about as much for one as for all who write: on three nodes, four clients of the API took 137 µs of
-/// the processor for a write instead of 190, and 16 took 57 instead of 70, and none had to wait longer for it (medians of rounds
+/// How many times. A batch costs about as much for one as for all who write: on three nodes, four clients of the API took 143 µs of
+/// the processor for a write instead of 192, and 16 took 57 instead of 70, and none had to wait longer for it (medians of rounds
 /// by turns).
 const PAUSES: usize = 3;
 /// Whoever wrote longer ago may have gone.

@@ -146,7 +146,11 @@ async fn a_node_whose_writers_wait_for_it_is_told_at_once() {
     assert_eq!(way.sent().await, [(1, 4)]);
     way.commit();
     way.entry(OTHER);
-    assert_eq!(way.sent().await, [(1, 5)], "both are there at the same time");
+    assert_eq!(
+        way.sent().await,
+        [(1, 5)],
+        "both are there at the same time"
+    );
 }
 
 #[tokio::test(start_paused = true)]
