@@ -86,17 +86,17 @@ impl<S: Stream<Item = Append> + Unpin> Appends<S> {
     async fn next(&mut self) -> Option<Append> {
         let mut request = self.requests.next().await?;
         if request.entries.is_empty() {
-            let hold = self.busy && !self.is_awaited(&request);
-            request = self.with_the_next(request, hold).await;
+            request = self.with_the_next(request).await;
         }
         self.note(&request);
         Some(request)
     }
 
     /// What follows this, at once or within a moment, and says so, too, or else this.
-    async fn with_the_next(&mut self, mut request: Append, hold: bool) -> Append {
+    async fn with_the_next(&mut self, mut request: Append) -> Append {
         let until = Instant::now() + HOLD;
         while request.entries.is_empty() {
+            let hold = self.busy && !self.is_awaited(&request);
             if hold && self.timer.is_elapsed() {
                 self.timer.as_mut().reset(until);
             }

@@ -154,6 +154,18 @@ async fn a_node_whose_writers_wait_for_it_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_waited_for_is_told_at_once_though_something_else_is_held() {
+    let mut way = Way::busy().await;
+    let before = way.last;
+    way.entry(TARGET);
+    assert_eq!(way.sent().await, [(1, before)]);
+    way.push(Vec::new(), before);
+    assert_eq!(way.sent().await, []);
+    way.commit();
+    assert_eq!(way.sent().await, [(0, way.last)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_held_at_the_end_is_told() {
     let way = Way::busy().await;
     way.commit();
