@@ -15,14 +15,14 @@ const OTHER: u64 = 1;
 
 /// What is to be sent on one side, and on the other what is.
 struct Way {
-    library: UnboundedSender<Append>,
+    requests: UnboundedSender<Append>,
     sent: UnboundedReceiver<(u64, u64)>,
     last: u64,
 }
 
 impl Way {
     fn begin() -> Self {
-        let (library, mut given) = unbounded_channel();
+        let (requests, mut given) = unbounded_channel();
         let (tell, sent) = unbounded_channel();
         let mut appends = Appends::new(TARGET, poll_fn(move |cx| given.poll_recv(cx)));
         tokio::spawn(async move {
@@ -32,7 +32,7 @@ impl Way {
             }
         });
         Self {
-            library,
+            requests,
             sent,
             last: 0,
         }
@@ -51,7 +51,7 @@ impl Way {
             entries,
             leader_commit: Some(id(committed)),
         };
-        self.library.send(request).expect("it is listened to");
+        self.requests.send(request).expect("it is listened to");
     }
 
     /// An entry that was written at this node.
@@ -170,9 +170,9 @@ async fn what_is_held_at_the_end_is_told() {
     let way = Way::busy().await;
     way.commit();
     let Way {
-        library, mut sent, ..
+        requests, mut sent, ..
     } = way;
-    drop(library);
+    drop(requests);
     assert_eq!(sent.recv().await, Some((0, 2)));
     assert_eq!(sent.recv().await, None);
 }
