@@ -159,7 +159,8 @@ fn iperf3_goes_through_without_an_error_to_and_fro_and_over_udp() {
     assert_eq!(ended["sum"]["lost_packets"], 0, "{ended}");
 }
 
-/// A node that passes on to the server on `port` what comes to this one, by TCP and by UDP.
+/// A node that passes on to the server on `port` what comes to this one, by TCP and by UDP. Its configuration
+/// begins with `node`.
 fn through_to(node: &str, through: u16, port: u16) -> Node {
     let listener = |protocol: &str| {
         format!(

@@ -5,15 +5,11 @@ use std::time::Duration;
 
 use futures_util::stream::{BoxStream, Fuse, unfold};
 use futures_util::{Stream, StreamExt};
-use openraft::RaftNetworkV2;
-use openraft::error::RPCError;
-use openraft::network::RPCOption;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
+use openraft::raft::AppendEntriesRequest;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::network::Client;
-use super::types::{Types, log_id};
+use super::types::Types;
 use super::{Entry, Payload};
 
 /// How long it is kept from a node that something is committed, where entries come one after the other: the next may say so,
@@ -21,38 +17,14 @@ use super::{Entry, Payload};
 const HOLD: Duration = Duration::from_millis(2);
 
 type Append = AppendEntriesRequest<Types>;
-pub(super) type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
-
-/// Sends each when the one before is answered.
-pub(super) fn one_by_one<'s>(
-    client: &'s mut Client,
+/// The requests for this node that are worth a message.
+pub(super) fn worth_sending(
+    target: u64,
     requests: impl Stream<Item = Append> + Send + Unpin + 'static,
-    option: RPCOption,
-) -> Answers<'s> {
-    let appends = Appends::new(client.target, requests);
-    let answers = unfold(Some((client, appends)), move |state| {
-        let option = option.clone();
-        async move {
-            let (client, mut appends) = state?;
-            let request = appends.next().await?;
-            let previous = request.prev_log_id;
-            let last = request.entries.last().map(|entry| log_id(entry.id()));
-            let last = last.or(previous);
-            let response = match client.append_entries(request, option).await {
-                Ok(response) => response,
-                Err(e) => return Some((Err(e), None)),
-            };
-            // Of those that a node has taken in part only, it is not known what should follow.
-            let whole = match &response {
-                AppendEntriesResponse::PartialSuccess(taken) => *taken == last,
-                _ => true,
-            };
-            let answer = response.into_stream_result(previous, last);
-            let state = (whole && answer.is_ok()).then_some((client, appends));
-            Some((Ok(answer), state))
-        }
-    });
-    answers.boxed()
+) -> BoxStream<'static, Append> {
+    let appends = Appends::new(target, requests);
+    let next = |mut appends: Appends<_>| async move { Some((appends.next().await?, appends)) };
+    unfold(appends, next).boxed()
 }
 
 /// What is to be sent to a node.

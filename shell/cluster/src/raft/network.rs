@@ -5,18 +5,19 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, ready};
-use futures_util::{FutureExt, Stream};
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption};
+use openraft::network::{Backoff, RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
 use registry::replication::{Ballot, Member, Request, Response};
 
-use super::appends::{self, Answers};
+use super::appends;
 use super::machine::{Snapshot, SnapshotFile};
 use super::types::{RaftVote, Types, entry_id, log_id, raft_vote, vote};
 use crate::journal::Journal;
@@ -64,9 +65,12 @@ pub(super) enum Use {
     Questions,
 }
 
+/// What has become of entries that were sent.
+type Answer = Result<StreamAppendResult<Types>, RPCError<Types>>;
+
 /// A way to one node.
 pub(super) struct Client {
-    pub(super) target: u64,
+    target: u64,
     link: Link,
     journal: Arc<Journal>,
 }
@@ -221,6 +225,7 @@ impl RaftNetworkV2<Types> for Client {
         Ok(match self.ask(request, PATIENCE).await? {
             Response::Done => AppendEntriesResponse::Success,
             Response::Partial(last) => AppendEntriesResponse::PartialSuccess(last.map(log_id)),
+            // With nothing, there is none: the library would take the word of a node that says so, and panic.
             Response::Conflict if rpc.prev_log_id.is_some() => AppendEntriesResponse::Conflict,
             Response::HigherVote(vote) => AppendEntriesResponse::HigherVote(raft_vote(vote)),
             other => return Err(unexpected(&other).into()),
@@ -231,11 +236,12 @@ impl RaftNetworkV2<Types> for Client {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>>
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Answer>, RPCError<Types>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
-        ready(Ok(appends::one_by_one(self, input, option))).boxed()
+        let requests = appends::worth_sending(self.target, input);
+        stream_append_sequential(self, requests, option)
     }
 
     async fn vote(

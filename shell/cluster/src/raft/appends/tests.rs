@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 use tokio::time::advance;
 
 use super::super::Batch;
-use super::super::types::raft_vote;
+use super::super::types::{log_id, raft_vote};
 use super::*;
 
 const TARGET: u64 = 2;
